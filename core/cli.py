@@ -1,0 +1,86 @@
+"""The command line: ``crossfake``, and ``synth`` and ``detect`` as commands of their own.
+
+Sub-commands are imported when they are called, so ``--help`` answers without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from crossfake import __version__
+from crossfake.errors import UserError
+
+_PARTS = {
+    "synth": ("crossfake.synth.cli", "synth", "Train generators, make fakes in bulk, measure them."),
+    "detect": ("crossfake.detect.cli", "detect", "Train detectors, evaluate them, judge pictures."),
+    "data": ("crossfake.datasets.cli", "data", "Prepare, verify and look at image sets."),
+    "experiment": ("crossfake.experiments.cli", "experiment", "Run protocols and write their reports."),
+    "demo": ("crossfake.experiments.cli", "demo", "The whole loop on drawn faces, in minutes."),
+    "doctor": ("crossfake.doctor", "doctor", "What is installed, which weights are present, which device."),
+}
+
+
+class _Group(click.Group):
+    """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        debug = "--debug" in sys.argv
+        try:
+            return super().main(*args, **kwargs)
+        except UserError as error:
+            if debug:
+                raise
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            sys.exit(2)
+
+
+class _LazyGroup(_Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_PARTS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _PARTS:
+            return None
+        module, attribute, _ = _PARTS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _PARTS.items()])
+
+
+def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> click.Group:
+    """A click group with ``--version`` and ``--debug`` whose user errors end in one line."""
+
+    @click.group(
+        name,
+        help=help,
+        cls=cls,
+        context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    )
+    @click.version_option(__version__, prog_name=f"crossfake {name}".removesuffix(" crossfake"))
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    def group(debug: bool) -> None:
+        pass
+
+    return group
+
+
+main = command_group(
+    "crossfake", "Deepfake detection measured on generators never seen in training.", cls=_LazyGroup
+)
+
+
+def synth() -> None:
+    """Entry point of the console script ``synth``."""
+    importlib.import_module("crossfake.synth.cli").synth()
+
+
+def detect() -> None:
+    """Entry point of the console script ``detect``."""
+    importlib.import_module("crossfake.detect.cli").detect()

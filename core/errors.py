@@ -1,0 +1,32 @@
+"""The errors that a user can cause. Anything else that is raised is a bug in crossfake."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend: printed as one line, exit code 2, without a traceback.
+
+    Args:
+        message: what is wrong, naming the file or the value.
+        mend: what to do about it, as an imperative ("give --size a power of two").
+
+    Example:
+        >>> str(UserError("runs/x holds no model", mend="train one with 'synth train'"))
+        "runs/x holds no model: train one with 'synth train'"
+    """
+
+    def __init__(self, message: str, mend: str | None = None) -> None:
+        self.message, self.mend = message, mend
+        super().__init__(f"{message}: {mend}" if mend else message)
+
+
+class MissingDependency(UserError):
+    """An optional package is not installed.
+
+    Example:
+        >>> str(MissingDependency("av", extra="video"))
+        "this needs the package av: pip install 'crossfake[video]'"
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package}", mend=f"pip install 'crossfake[{extra}]'")

@@ -1,0 +1,61 @@
+"""The two conversions that every picture passes: to uint8, once, and into a contact sheet."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossfake.errors import UserError
+
+Images = npt.NDArray[np.uint8]
+
+
+def to_uint8(images: Any, low: float = -1.0) -> Images:
+    """Round and clamp a network's output to bytes: the only place where that happens.
+
+    Args:
+        images: torch tensor ``[N, 3, H, W]`` in ``[low, 1]``, any float dtype and device.
+        low: what black is, -1 for generators and 0 for images in ``[0, 1]``.
+
+    Returns:
+        uint8 ``[N, H, W, 3]``, contiguous.
+    """
+    import torch
+
+    bytes_ = (images.float() - low).mul_(255.0 / (1.0 - low)).round_().clamp_(0, 255).to(torch.uint8)
+    array: Images = bytes_.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return array
+
+
+def contact_sheet(images: Images, columns: int | None = None, pad: int = 2) -> Images:
+    """Tile images ``[N, H, W, 3]`` row by row onto a white sheet ``[H', W', 3]``, ``pad`` pixels apart.
+
+    Example:
+        >>> contact_sheet(np.zeros((6, 8, 8, 3), np.uint8), columns=3, pad=1).shape
+        (19, 28, 3)
+    """
+    count, height, width, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + pad) + pad, columns * (width + pad) + pad, 3), 255, np.uint8)
+    for index, image in enumerate(images):
+        top, left = pad + index // columns * (height + pad), pad + index % columns * (width + pad)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def save_png(image: Images, path: Path) -> None:
+    """Write one image ``[H, W, 3]`` as PNG; a full disk or a bad path is a ``UserError``."""
+    from PIL import Image
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, format="PNG")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path} ({error.strerror or error})", mend="check the folder and its space"
+        ) from error

@@ -1,0 +1,59 @@
+"""One way to plug things in: a name, a factory, and a helpful answer to a wrong name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from crossfake.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to objects; a second registration of a name is a bug and raises ``ValueError``.
+
+    Example:
+        >>> FAMILIES: Registry[type] = Registry("family")
+        >>> @FAMILIES.register("dcgan")
+        ... class DCGAN: ...
+        >>> FAMILIES.get("dgcan")
+        Traceback (most recent call last):
+        crossfake.errors.UserError: there is no family 'dgcan': did you mean 'dcgan'?
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def register(self, name: str | None = None) -> Callable[[T], T]:
+        """Decorate a class or function to add it, under its own name unless one is given."""
+
+        def add(entry: T) -> T:
+            key = name or str(getattr(entry, "__name__", ""))
+            if key in self._entries:
+                raise ValueError(f"{self.kind} {key!r} is registered twice")
+            self._entries[key] = entry
+            return entry
+
+        return add
+
+    def get(self, name: str) -> T:
+        """The entry of that name; an unknown one is a ``UserError`` that suggests the nearest."""
+        if name in self._entries:
+            return self._entries[name]
+        raise unknown(self.kind, name, self.names())
+
+    def names(self) -> list[str]:
+        return sorted(self._entries)
+
+    def __contains__(self, name: Any) -> bool:
+        return name in self._entries
+
+
+def unknown(kind: str, name: str, known: list[str]) -> UserError:
+    """The error for a name that is not among ``known``, with the nearest one if any is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    mend = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+    return UserError(f"there is no {kind} {name!r}", mend=mend)

@@ -1,0 +1,149 @@
+"""Run folders: where a training, generation or experiment keeps everything that belongs to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from crossfake.errors import UserError
+from crossfake.provenance import environment
+
+DEFAULT_ROOT = Path("runs")
+_DONE = "finished.json"
+
+
+class Run:
+    """One folder ``runs/NAME``: config, environment, log, checkpoints, samples, and the model at the end.
+
+    Example:
+        >>> run = Run.create("runs/x", {"kimg": 200}, kind="synth")  # doctest: +SKIP
+        >>> run.log({"kimg": 1.0, "loss_g": 0.7}, step=1000)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._tensorboard: Any = None
+
+    @classmethod
+    def create(cls, path: str | Path, config: dict[str, Any], *, kind: str, resume: bool = False) -> Run:
+        """Make the folder and write ``config.yaml`` and ``environment.json`` into it.
+
+        Raises:
+            UserError: the folder holds a run already and ``resume`` is false, or it cannot be written.
+        """
+        run = cls(Path(path))
+        if run.config_file.exists() and not resume:
+            raise UserError(
+                f"{path} holds a run already", mend="continue it with --resume, or name another --out"
+            )
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_text(run.config_file, yaml.safe_dump({"kind": kind, **_plain(config)}, sort_keys=False))
+            write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        except OSError as error:
+            raise UserError(
+                f"cannot write the run folder {path} ({error.strerror})", mend="name another --out"
+            ) from error
+        (run.path / _DONE).unlink(missing_ok=True)
+        return run
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        loaded: dict[str, Any] = yaml.safe_load(self.config_file.read_text())
+        return loaded
+
+    @property
+    def checkpoints(self) -> Path:
+        return _made(self.path / "checkpoints")
+
+    @property
+    def samples(self) -> Path:
+        return _made(self.path / "samples")
+
+    @property
+    def model(self) -> Path:
+        return _made(self.path / "model")
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        """Append one line to ``log.jsonl``, and its numbers to the TensorBoard events."""
+        with open(self.path / "log.jsonl", "a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._tensorboard is None:
+            from torch.utils.tensorboard.writer import SummaryWriter  # slow to import
+
+            self._tensorboard = SummaryWriter(str(self.path))
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self._tensorboard.add_scalar(name, value, step)
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        file = self.path / "log.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def trim_log(self, step: int) -> None:
+        """Drop log lines after ``step``: a resumed run writes them again."""
+        kept = [json.dumps(line) + "\n" for line in self.log_lines() if line["step"] <= step]
+        write_text(self.path / "log.jsonl", "".join(kept))
+
+    def close(self) -> None:
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+            self._tensorboard = None
+
+    def finish(self, summary: dict[str, Any] | None = None) -> None:
+        """Mark the run as finished; only finished runs are taken by default by other commands."""
+        self.close()
+        write_text(self.path / _DONE, json.dumps({"time": time.time(), **(summary or {})}) + "\n")
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / _DONE).exists()
+
+
+def newest_run(kind: str, root: str | Path = DEFAULT_ROOT) -> Path | None:
+    """The finished run of that kind under ``root`` that ended last, or None."""
+    ended: list[tuple[float, Path]] = []
+    for done in Path(root).glob(f"**/{_DONE}"):
+        run = Run(done.parent)
+        if run.config_file.exists() and run.config.get("kind") == kind:
+            ended.append((json.loads(done.read_text())["time"], run.path))
+    return max(ended)[1] if ended else None
+
+
+def newest_synthetic(root: str | Path = DEFAULT_ROOT) -> Path | None:
+    """The shard folder that ``synth generate`` completed last under ``root``, or None."""
+    ended = [(done.stat().st_mtime, done.parent) for done in Path(root).glob("**/generated.json")]
+    return max(ended)[1] if ended else None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a crash leaves either the old content or the new, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _plain(value: Any) -> Any:
+    """YAML's safe writer knows no Path and no tuple."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,87 @@
+"""Shards as a torch data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.shards import ShardSet
+from crossfake.errors import UserError
+
+
+class ShardDataset(Dataset[tuple[Tensor, int, int]]):
+    """Rows of one or more shard folders, map-style, safe with workers under fork and spawn.
+
+    Args:
+        folders: a shard folder or several; all must hold images of one size.
+        split: keep only rows of this split (or of these).
+        label: keep only reals (0) or fakes (1).
+
+    Items are ``(image uint8 [3, H, W], label, position)``. :meth:`batch` reads many at once.
+
+    Raises:
+        UserError: no row is left, or the sizes differ.
+
+    Example:
+        >>> dataset = ShardDataset("faces", split="train")  # doctest: +SKIP
+        >>> dataset.batch([0, 5, 2]).shape  # doctest: +SKIP
+        torch.Size([3, 3, 64, 64])
+    """
+
+    def __init__(
+        self,
+        folders: str | Path | Sequence[str | Path],
+        split: str | Sequence[str] | None = None,
+        label: int | None = None,
+    ) -> None:
+        self.sets = [ShardSet(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
+        sizes = {shards.size for shards in self.sets}
+        if len(sizes) > 1 or None in sizes:
+            named = ", ".join(f"{shards.path} {shards.size or 'any size'}" for shards in self.sets)
+            raise UserError(
+                f"images of one size are needed, found {named}", mend="prepare all with the same --size"
+            )
+        self.size = int(sizes.pop() or 0)
+        chosen = [shards.select(split=split, label=label) for shards in self.sets]
+        self._set = np.repeat(np.arange(len(self.sets)), [len(rows) for rows in chosen])
+        self._row = np.concatenate(chosen)
+        self._labels = self.column("label")
+        if not len(self._row):
+            wanted = f"split {split!r}" if split else "such"
+            raise UserError(
+                f"{', '.join(str(s.path) for s in self.sets)} has no {wanted} images",
+                mend="prepare with --split",
+            )
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A shard column (``label``, ``group``, ``generator`` …) of these rows, in order."""
+        parts = [shards.columns[name][self._row[self._set == k]] for k, shards in enumerate(self.sets)]
+        return np.concatenate(parts)
+
+    def image(self, position: int) -> Pixels:
+        """One image, uint8 ``[H, W, 3]``."""
+        shards: ShardSet = self.sets[self._set[position]]
+        return shards.read(int(self._row[position]))
+
+    def batch(self, positions: Iterable[int]) -> Tensor:
+        """uint8 ``[B, 3, H, W]``, a channels-last view of the pixels as stored: nothing is copied twice."""
+        return torch.from_numpy(np.stack([self.image(int(p)) for p in positions])).permute(0, 3, 1, 2)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int, int]:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: list[int]) -> list[tuple[Tensor, int, int]]:
+        """A DataLoader's whole batch at once."""
+        images = self.batch(positions)
+        return [(image, int(self._labels[p]), p) for image, p in zip(images, positions, strict=True)]

@@ -1,0 +1,1 @@
+"""Generators: training, bulk generation, quality."""

@@ -1,0 +1,125 @@
+"""Trained generators on disk and in use: safetensors beside a JSON card, and images by number."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from crossfake.device import Precision, compute_dtype, pick_device
+from crossfake.errors import UserError
+from crossfake.images import Images, to_uint8
+from crossfake.provenance import hash_file
+from crossfake.runs import write_text
+from crossfake.synth.families import FAMILIES
+
+WEIGHTS, CARD = "generator.safetensors", "model.json"
+
+
+def random_vectors(count: int, seed: int, first: int, length: int) -> Tensor:
+    """Gaussian vectors of images ``first`` to ``first + count - 1``: each depends on (seed, its number) only.
+
+    Philox (Salmon et al. 2011) is a counter-based generator: the image's number is the counter, so any image
+    can be had without those before it. Returns float32 ``[count, length]``.
+    """
+    rows = np.empty((count, length), np.float32)
+    for row in range(count):
+        stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 0, first + row]))
+        stream.standard_normal(out=rows[row], dtype=np.float32)
+    return torch.from_numpy(rows)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained generator, ready to sample.
+
+    Example:
+        >>> model = load_model("runs/x")  # doctest: +SKIP
+        >>> model.images(first=0, count=4, seed=0, psi=0.7).shape  # doctest: +SKIP
+        (4, 64, 64, 3)
+    """
+
+    path: Path
+    family: str
+    network: nn.Module
+    card: dict[str, Any]
+    hash: str
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def size(self) -> int:
+        return int(self.card["size"])
+
+    @property
+    def name(self) -> str:
+        """How rows of its images name it: family and the start of the weights' hash."""
+        return f"{self.family}:{self.hash[:8]}"
+
+    @property
+    def tile(self) -> int:
+        """Images computed together. It is fixed, because a convolution library may add in another order, and so
+        round differently, for another batch size."""
+        return min(64, max(4, 2**18 // self.size**2))
+
+    def draw(self, tile: int, seed: int) -> Tensor:
+        """The Gaussian vectors of tile number ``tile``."""
+        return random_vectors(self.tile, seed, tile * self.tile, int(self.network.randoms))  # type: ignore[arg-type]
+
+    @torch.inference_mode()
+    def render(self, vectors: Tensor, psi: float = 1.0) -> Images:
+        """Images of Gaussian vectors ``[B, randoms]``: uint8 ``[B, size, size, 3]``."""
+        return to_uint8(self.network(vectors.to(self.device), psi=psi, dtype=self.dtype))
+
+    def images(self, first: int, count: int, seed: int = 0, psi: float = 1.0) -> Images:
+        """Images number ``first`` to ``first + count - 1`` of ``seed``: uint8 ``[count, size, size, 3]``."""
+        tiles = range(first // self.tile, -(-(first + count) // self.tile))
+        images = np.concatenate([self.render(self.draw(tile, seed), psi) for tile in tiles])
+        offset = first - tiles.start * self.tile
+        return images[offset : offset + count]
+
+
+def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, Any]) -> None:
+    """Write ``generator.safetensors`` and ``model.json``; a crash leaves the old model or the new one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (WEIGHTS + ".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+    temporary.replace(folder / WEIGHTS)
+    write_text(folder / CARD, json.dumps({"family": family, **card}, indent=2) + "\n")
+
+
+def load_model(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Model:
+    """A generator from a model folder, or from the ``model`` folder of a run.
+
+    Raises:
+        UserError: there is no model, its card is damaged, or its weights do not fit the family.
+    """
+    folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
+    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+        raise UserError(f"{path} holds no generator", mend="name a run of 'synth train' or a model folder")
+    try:
+        card = json.loads((folder / CARD).read_text())
+        family, size, channels = card["family"], card["size"], card["channels"]
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{folder / CARD} is damaged ({error})", mend="copy the model folder again"
+        ) from error
+    network = FAMILIES.get(family).generator(size, channels)
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(
+            f"{folder / WEIGHTS} does not hold a {family} of {size} pixels", mend="copy it again"
+        ) from error
+    target = pick_device(device)
+    network = network.eval().requires_grad_(False).to(target)
+    return Model(
+        folder, family, network, card, hash_file(folder / WEIGHTS), target, compute_dtype(target, precision)
+    )

@@ -1,0 +1,49 @@
+import click
+import pytest
+from click.testing import CliRunner
+
+from crossfake.cli import command_group, main
+from crossfake.errors import UserError
+
+group = command_group("thing", "A thing.")
+
+
+@group.command()
+def fail() -> None:
+    raise UserError("the plate is empty", mend="cook something")
+
+
+def test_a_user_error_is_one_line_with_exit_code_2() -> None:
+    result = CliRunner().invoke(group, ["fail"])
+    assert result.exit_code == 2
+    assert result.output == "error: the plate is empty: cook something\n"
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["thing", "--debug", "fail"])
+    result = CliRunner().invoke(group, ["--debug", "fail"])
+    assert isinstance(result.exception, UserError)
+
+
+@pytest.mark.parametrize("part", ["synth", "detect", "data", "experiment", "demo", "doctor"])
+def test_every_part_answers_help(part: str) -> None:
+    result = CliRunner().invoke(main, [part, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage" in result.output
+
+
+def test_the_umbrella_lists_its_parts_without_importing_them() -> None:
+    result = CliRunner().invoke(main, ["--help"])
+    assert result.exit_code == 0
+    assert all(part in result.output for part in main.list_commands(click.Context(main)))
+
+
+def test_doctor_names_missing_weights(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("CROSSFAKE_WEIGHTS", str(tmp_path_factory.mktemp("none")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("none")))
+    result = CliRunner().invoke(main, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "missing: pt_inception-2015-12-05-6726825d.pth" in result.output
+    assert "device" in result.output

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from crossfake.errors import UserError
+from crossfake.weights import KNOWN, find_weights, folders, locate
+
+
+@pytest.fixture(autouse=True)
+def _empty_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSFAKE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_missing_file_is_named_with_its_origin_and_place(name: str) -> None:
+    assert locate(name) is None
+    with pytest.raises(UserError) as error:
+        find_weights(name)
+    assert "\n" not in str(error.value)
+    for part in (KNOWN[name].files[0], KNOWN[name].origin, str(folders()[0])):
+        assert part in str(error.value)
+
+
+def test_the_named_file_wins_over_the_known_places(tmp_path: Path) -> None:
+    known = folders()[0] / KNOWN["inception"].files[0]
+    known.parent.mkdir()
+    known.write_bytes(b"1")
+    mine = tmp_path / "mine.pth"
+    with pytest.raises(UserError, match=r"mine\.pth are not there"):
+        find_weights("inception", mine)
+    mine.write_bytes(b"2")
+    assert find_weights("inception", mine) == mine
+    assert find_weights("inception") == known

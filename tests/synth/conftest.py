@@ -1,0 +1,40 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.synth.training import TrainSettings, train
+
+
+@pytest.fixture(scope="session")
+def reals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of 40 smooth 16×16 images, 32 of them for training."""
+    folder = tmp_path_factory.mktemp("reals")
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2)
+    with ShardWriter(folder, size=16, attributes={"crop": {"policy": "none"}}) as writer:
+        for number, image in enumerate(images):
+            writer.append(
+                image,
+                Row(label=0, source="squares", split="train" if number < 32 else "test", group=str(number)),
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A finished two-step run of a family, made once."""
+    runs: dict[str, Path] = {}
+
+    def run(family: str) -> Path:
+        if family not in runs:
+            out = tmp_path_factory.mktemp("runs") / family
+            runs[family] = train(
+                TrainSettings(reals, out, family, kimg=0.016, batch=8, channels=64, device="cpu")
+            )
+        return runs[family]
+
+    return run

@@ -1,0 +1,141 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import crossfake.synth.generation as generation
+from crossfake.datasets.shards import ShardSet
+from crossfake.errors import UserError
+from crossfake.synth.families import FAMILIES
+from crossfake.synth.generation import GenerateSettings, generate
+from crossfake.synth.models import load_model, random_vectors
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "SHARD_ROWS", 100)
+
+
+def _pixels(folder: Path) -> np.ndarray:
+    shards = ShardSet(folder)
+    order = np.argsort(shards.columns["origin"].astype(int))
+    return shards.read_many(order)
+
+
+@pytest.fixture
+def model(trained: Callable[[str], Path]) -> Path:
+    return trained("stylegan2")
+
+
+def test_random_vectors_depend_on_seed_and_number_only() -> None:
+    many = random_vectors(6, seed=5, first=10, length=7)
+    assert np.array_equal(many[2:4], random_vectors(2, seed=5, first=12, length=7))
+    assert not np.array_equal(many[0], many[1])
+    assert not np.array_equal(many, random_vectors(6, seed=6, first=10, length=7))
+    sample = random_vectors(200, 0, 0, 100).numpy()
+    assert abs(sample.mean()) < 0.02 and abs(sample.std() - 1) < 0.02
+
+
+@pytest.mark.parametrize("family", FAMILIES.names())
+def test_any_count_gives_the_same_images(family: str, trained: Callable[[str], Path], tmp_path: Path) -> None:
+    run = trained(family)
+    many = _pixels(generate(GenerateSettings(250, run, tmp_path / "many", trunc=0.7)))
+    few = _pixels(generate(GenerateSettings(70, run, tmp_path / "few", trunc=0.7)))
+    assert many.shape == (250, 16, 16, 3)
+    assert np.array_equal(many[:70], few)
+    alone = load_model(run).images(first=123, count=2, psi=0.7)
+    assert np.array_equal(alone, many[123:125])
+    assert len(np.unique(many.reshape(250, -1), axis=0)) == 250
+    assert not np.array_equal(
+        few, _pixels(generate(GenerateSettings(70, run, tmp_path / "other", trunc=0.7, seed=1)))
+    )
+
+
+def test_rows_say_where_they_come_from(model: Path, tmp_path: Path) -> None:
+    out = generate(GenerateSettings(5, model, tmp_path / "out", seed=3, split="test"))
+    shards, loaded = ShardSet(out), load_model(model)
+    assert set(shards.columns["generator"]) == {f"stylegan2:{loaded.hash[:8]}"}
+    assert (shards.columns["label"] == 1).all() and (shards.columns["seed"] == 3).all()
+    assert set(shards.columns["split"]) == {"test"} and len(set(shards.columns["group"])) == 5
+    assert shards.attributes["generator_hash"] == loaded.hash
+    assert json.loads((out / "generated.json").read_text())["n"] == 5
+
+
+def test_ranks_make_the_folder_that_one_process_makes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = generate(GenerateSettings(250, model, tmp_path / "whole"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        generate(GenerateSettings(250, model, tmp_path / "split"))
+    assert ShardSet(tmp_path / "split").names == ShardSet(whole).names
+    assert np.array_equal(_pixels(tmp_path / "split"), _pixels(whole))
+    assert (tmp_path / "split" / "generated.json").exists()
+
+
+def test_a_killed_call_goes_on_where_it_stopped(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _pixels(generate(GenerateSettings(250, model, tmp_path / "whole")))
+    write, calls = generation._write, []
+
+    def dies(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 4:
+            raise MemoryError("killed")
+        write(*args)
+
+    monkeypatch.setattr(generation, "_write", dies)
+    with pytest.raises(MemoryError):
+        generate(GenerateSettings(250, model, tmp_path / "part"))
+    assert not (tmp_path / "part" / "generated.json").exists()
+    monkeypatch.setattr(generation, "_write", write)
+    out = generate(GenerateSettings(250, model, tmp_path / "part"))
+    assert np.array_equal(_pixels(out), whole)
+    assert json.loads((out / "generated.json").read_text())["made"] < 250
+    assert generate(GenerateSettings(250, model, tmp_path / "part")) == out  # complete: nothing to do
+
+
+def test_a_folder_of_other_images_is_refused(model: Path, tmp_path: Path) -> None:
+    generate(GenerateSettings(5, model, tmp_path / "out"))
+    with pytest.raises(UserError, match="another model, seed or truncation"):
+        generate(GenerateSettings(5, model, tmp_path / "out", seed=1))
+    with pytest.raises(UserError, match="another --n"):
+        generate(GenerateSettings(6, model, tmp_path / "out"))
+
+
+def test_without_a_model_the_newest_run_is_taken(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="crossfake demo"):
+        generate(GenerateSettings(5))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(model)
+    monkeypatch.setattr(generation, "newest_run", lambda kind: tmp_path / "runs" / "mine")
+    out = generate(GenerateSettings(5, seed=9))
+    assert "taking the newest finished run" in capsys.readouterr().out
+    assert out.name == "generated-n5-psi1-seed9" and len(ShardSet(out)) == 5
+
+
+@pytest.mark.parametrize("bad", [{"n": 0}, {"n": 1, "trunc": -1.0}, {"n": 1, "seed": -1}])
+def test_bad_settings_are_one_line(bad: dict[str, float]) -> None:
+    with pytest.raises(UserError):
+        GenerateSettings(**bad)
+
+
+def test_damaged_models_are_refused(model: Path, tmp_path: Path) -> None:
+    import shutil
+
+    with pytest.raises(UserError, match="holds no generator"):
+        load_model(tmp_path)
+    broken = shutil.copytree(model / "model", tmp_path / "m")
+    (broken / "generator.safetensors").write_bytes(b"\x00" * 100)
+    with pytest.raises(UserError, match="does not hold a stylegan2"):
+        load_model(broken)
+    (broken / "model.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        load_model(broken)

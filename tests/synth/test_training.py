@@ -1,0 +1,148 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.errors import UserError
+from crossfake.provenance import hash_file
+from crossfake.runs import Run
+from crossfake.synth.families import FAMILIES
+from crossfake.synth.models import load_model
+from crossfake.synth.training import Batches, Plan, Trainer, TrainSettings, train
+
+
+@pytest.mark.parametrize("family", FAMILIES.names())
+def test_a_run_leaves_all_it_promises(family: str, trained: Callable[[str], Path], reals: Path) -> None:
+    run = Run(trained(family))
+    assert run.finished
+    assert run.config["data_hashes"] == {str(reals): ShardSet(reals).hash}
+    assert run.config["images"] == 32  # the training split only
+    logged = run.log_lines()[-1]
+    assert logged["kimg"] == 0.016 and np.isfinite(logged["loss_g"])
+    assert (run.samples / "reals.png").exists() and list(run.samples.glob("0*.png"))
+    model = load_model(run.path)
+    assert model.images(0, 3).shape == (3, 16, 16, 3)
+    assert model.card["crop"] == {"policy": "none"}
+
+
+@pytest.mark.parametrize("family", FAMILIES.names())
+def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_path: Path) -> None:
+    settings = dict(data=reals, family=family, batch=8, channels=64, snapshot_kimg=0.016, device="cpu")
+    whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
+    part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
+    train(TrainSettings.resumed(part, kimg=0.048))
+    newest = [max((run / "checkpoints").glob("*.pt")) for run in (whole, part)]
+    states = [torch.load(path, weights_only=True) for path in newest]
+    for section in ("generator", "discriminator", "average"):
+        for name, tensor in states[0][section].items():
+            assert torch.equal(tensor, states[1][section][name]), name
+    assert torch.equal(states[0]["rng"], states[1]["rng"]) and states[0]["step"] == states[1]["step"] == 6
+    assert hash_file(whole / "model" / "generator.safetensors") == hash_file(
+        part / "model" / "generator.safetensors"
+    )
+
+
+def test_batches_cover_each_epoch_once_and_start_anywhere() -> None:
+    def take(start: int, count: int) -> list[list[int]]:
+        batches = iter(Batches(10, 4, seed=3, start=start))
+        return [next(batches) for _ in range(count)]
+
+    first = take(0, 5)
+    assert sorted(sum(first, [])[:10]) == sorted(sum(first, [])[10:]) == list(range(10))
+    assert sum(first, [])[:10] != sum(first, [])[10:]
+    assert take(3, 2) == first[3:]
+
+
+def test_interrupt_writes_a_checkpoint(reals: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from crossfake.synth.training import *;"
+        f"train(TrainSettings(Path({str(reals)!r}), Path({str(tmp_path / 'run')!r}), batch=4, channels=64, kimg=1000))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "log.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    run = Run(tmp_path / "run")
+    assert not run.finished
+    (checkpoint,) = run.checkpoints.glob("*.pt")
+    assert torch.load(checkpoint, weights_only=True)["step"] == run.log_lines()[-1]["step"]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_state(
+    reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.train_step
+
+    def poisoned(self: Trainer, real: torch.Tensor) -> dict[str, torch.Tensor]:
+        if self.step == 3:
+            next(self.generator.parameters()).data.fill_(float("nan"))
+        return step(self, real)
+
+    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    with pytest.raises(UserError, match=r"not finite.*last good state is .*00000002\.pt.*--resume"):
+        train(TrainSettings(reals, tmp_path / "run", batch=8, channels=64, kimg=1, snapshot_kimg=0.016))
+    assert Run(tmp_path / "run").finished is False
+
+
+def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'stylegan2'"):
+        TrainSettings(reals, tmp_path, family="stylegan")
+    with pytest.raises(UserError, match="--kimg"):
+        TrainSettings(reals, tmp_path, kimg=0)
+    with pytest.raises(UserError, match="--batch"):
+        TrainSettings(reals, tmp_path, batch=1)
+    with pytest.raises(UserError, match="fewer than a batch"):
+        train(TrainSettings(reals, tmp_path / "a", batch=64))
+    with pytest.raises(UserError, match="no split 'val'"):
+        train(TrainSettings(reals, tmp_path / "b", split="val"))
+    with pytest.raises(UserError, match="not a shard folder"):
+        train(TrainSettings(tmp_path / "none", tmp_path / "c"))
+    with pytest.raises(UserError, match="holds no run to resume"):
+        TrainSettings.resumed(tmp_path / "none")
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Callable[[str], Path], tmp_path: Path) -> None:
+    import shutil
+
+    run = shutil.copytree(trained("dcgan"), tmp_path / "run")
+    max((run / "checkpoints").glob("*.pt")).write_bytes(b"not a checkpoint")
+    with pytest.raises(UserError, match="does not fit this run"):
+        train(TrainSettings.resumed(run, kimg=1))
+
+
+def test_plan_follows_the_published_heuristic(reals: Path, tmp_path: Path) -> None:
+    plan = Plan.make(TrainSettings(reals, tmp_path, device="cpu", batch=32), size=64)
+    assert plan.gamma == pytest.approx(0.0002 * 64**2 / 32)
+    assert (plan.lr, plan.channels) == (0.0025, 2048)
+    with pytest.raises(UserError, match="not 48"):
+        Plan.make(TrainSettings(reals, tmp_path), size=48)
+
+
+@pytest.mark.slow
+def test_stylegan2_learns_the_mean_colour(tmp_path: Path) -> None:
+    """Half a minute of training on orange pictures makes orange pictures."""
+    from crossfake.datasets.shards import Row, ShardWriter
+
+    rng = np.random.default_rng(0)
+    with ShardWriter(tmp_path / "orange", size=16) as writer:
+        for _ in range(64):
+            noise = rng.integers(-20, 20, (16, 16, 3))
+            writer.append(
+                (np.array([230, 130, 30]) + noise).clip(0, 255).astype(np.uint8),
+                Row(0, "orange", split="train"),
+            )
+    run = train(TrainSettings(tmp_path / "orange", tmp_path / "run", kimg=12, batch=16, channels=256))
+    mean = load_model(run).images(0, 64).mean(axis=(0, 1, 2))
+    assert np.abs(mean - [230, 130, 30]).max() < 25, mean
+    assert json.loads((run / "model" / "model.json").read_text())["family"] == "stylegan2"

@@ -71,7 +71,7 @@ COLUMNS: dict[str, Any] = {
 }
 
 
-def _fit(text: str, width: int) -> bytes:
+def fit(text: str, width: int) -> bytes:
     """UTF-8 within ``width`` bytes; what is too long keeps its start and gains a hash, so it stays unique."""
     raw = text.encode("utf-8", "surrogateescape")  # file names need not be UTF-8
     if len(raw) <= width:
@@ -136,6 +136,7 @@ class ShardFile:
         for name, dtype in COLUMNS.items():
             self._create(name, (), dtype, compression="gzip", shuffle=True)
         self.rows = 0
+        self.last_row: Row | None = None
         if rescued.exists():
             self._rescue(rescued)
             rescued.unlink()
@@ -154,6 +155,7 @@ class ShardFile:
 
     def append(self, image: Pixels | bytes, row: Row) -> None:
         self._pending.append((image, row))
+        self.last_row = row
         self.rows += 1
         if len(self._pending) == _FLUSH:
             self.flush()
@@ -175,7 +177,7 @@ class ShardFile:
             if name == "crc32":
                 values: list[Any] = [zlib.crc32(blob) for blob in blobs]
             elif isinstance(dtype, str):
-                values = [_fit(getattr(row, name), int(dtype[1:])) for _, row in self._pending]
+                values = [fit(getattr(row, name), int(dtype[1:])) for _, row in self._pending]
             else:
                 values = [getattr(row, name) for _, row in self._pending]
             self._extend(name, np.array(values, dtype))
@@ -222,11 +224,13 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row]]:
             codec = str(file.attrs["codec"])
             count = min(len(file[name]) for name in (*COLUMNS, "image" if codec == "raw" else "end"))
             for index in range(count):
-                blob = _stored(file, codec, index)
+                blob = stored(file, codec, index)
                 if zlib.crc32(blob) != int(file["crc32"][index]):
                     return
                 values = {field.name: file[field.name][index] for field in dataclasses.fields(Row)}
-                facts: dict[str, Any] = {k: _text(v) if isinstance(v, bytes) else int(v) for k, v in values.items()}
+                facts: dict[str, Any] = {
+                    k: _text(v) if isinstance(v, bytes) else int(v) for k, v in values.items()
+                }
                 image = decode(blob, codec) if codec == "webp" else blob
                 yield image, Row(**facts)
     except (OSError, KeyError, RuntimeError):
@@ -237,7 +241,7 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _stored(file: h5py.File, codec: str, index: int) -> Any:
+def stored(file: h5py.File, codec: str, index: int) -> Any:
     """What the CRC of a row is taken over: the pixels of ``raw``, the bytes of the others."""
     if codec == "raw":
         return file["image"][index]
@@ -279,8 +283,13 @@ class ShardWriter:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             done = adopt_finished(self.out)
+            self.last_origin: str | None = (
+                None  # of the last row already there: where a resumed source goes on
+            )
             if done:
-                self._check_same(ShardSet(self.out))
+                existing = ShardSet(self.out)
+                self._check_same(existing)
+                self.last_origin = str(existing.columns["origin"][-1])
             self.rows_done = sum(line["count"] for line in done)
             self._current: ShardFile | None = self._open(_next_index(done))
         except OSError as error:
@@ -288,6 +297,8 @@ class ShardWriter:
                 f"cannot write {out} ({error.strerror or error})", mend="name another --out"
             ) from error
         self.rows_done += self._current.rows
+        if self._current.last_row is not None:
+            self.last_origin = self._current.last_row.origin
 
     def _open(self, index: int) -> ShardFile:
         self._index = index
@@ -440,7 +451,7 @@ class ShardSet:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = int(index - self._starts[shard])
         try:
-            return _stored(self.file(shard), self.codec, row)
+            return stored(self.file(shard), self.codec, row)
         except (OSError, KeyError) as error:
             raise UserError(
                 f"row {row} of shard {self.path / self.names[shard]} is damaged",

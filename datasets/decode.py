@@ -1,0 +1,77 @@
+"""Any picture file to 8-bit RGB, or one line that says why not."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.errors import UserError
+
+MAX_PIXELS = 100_000_000  # checked before decoding: a small file can claim to be enormous
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def decode_image(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Pixels:
+    """Decode a file or its bytes.
+
+    EXIF orientation is applied; 16-bit values are scaled, not clipped; transparency is laid over white; of an
+    animation the first frame is taken.
+
+    Args:
+        source: path, or the bytes of a file.
+        name: what to call it in an error.
+        at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as both sides keep this many pixels:
+            several times faster for large photos.
+
+    Returns:
+        uint8 ``[H, W, 3]``.
+
+    Raises:
+        UserError: not an image, cut short, without pixels, or larger than 100 megapixels.
+    """
+    name = name or (str(source) if not isinstance(source, bytes) else "the image")
+    try:
+        with (
+            warnings.catch_warnings(),
+            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+        ):
+            warnings.simplefilter("ignore")  # MAX_PIXELS is stricter than PIL's warning
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(f"{name} has {image.width}×{image.height} pixels", mend="scale it down first")
+            if at_least and min(image.size) >= 2 * at_least:
+                image.draft(None, (at_least, at_least))
+            pixels: Pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            return pixels
+    except UserError:
+        raise
+    # PIL's decoders raise whatever they stumble over when bytes are wrong
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        IndexError,
+        OverflowError,
+        Image.DecompressionBombError,
+    ) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"{name} cannot be read as an image ({reason})", mend="replace or remove it"
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in _WIDE_MODES:
+        values = np.asarray(image).astype(np.float64)
+        image = Image.fromarray((values / 257.0 + 0.5).clip(0, 255).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed white")
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    return image.convert("RGB")

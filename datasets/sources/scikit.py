@@ -1,0 +1,51 @@
+"""Face sets that scikit-learn fetches; the person is the group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crossfake.datasets.sources import SOURCES, Asked, Record
+from crossfake.errors import UserError
+
+
+@SOURCES.register("lfw")
+def lfw(asked: Asked) -> Iterator[Record]:
+    """Labeled Faces in the Wild (Huang et al. 2007), funneled: 13,233 photos of 5,749 people, 250×250."""
+    from sklearn.datasets import fetch_lfw_people, get_data_home
+
+    from crossfake.datasets.sources.folder import walk_images
+
+    try:  # loads the few people with 500 photos; what matters is that it unpacks the rest
+        fetch_lfw_people(min_faces_per_person=500, resize=0.1)
+    except OSError as error:
+        raise _not_fetched("LFW", error) from error
+    root = Path(get_data_home()) / "lfw_home" / "lfw_funneled"
+    for path in walk_images(root):
+        yield Record(
+            path, origin=path.relative_to(root).as_posix(), source="lfw", group=f"lfw:{path.parent.name}"
+        )
+
+
+@SOURCES.register("olivetti")
+def olivetti(asked: Asked) -> Iterator[Record]:
+    """Olivetti faces (AT&T, 1992–94): 400 grey photos of 40 people, 64×64."""
+    from sklearn.datasets import fetch_olivetti_faces
+
+    try:
+        bunch = fetch_olivetti_faces()
+    except OSError as error:
+        raise _not_fetched("Olivetti faces", error) from error
+    for number, (image, person) in enumerate(zip(bunch.images, bunch.target, strict=True)):
+        grey = np.rint(np.asarray(image) * 255).astype(np.uint8)
+        rgb = np.repeat(grey[:, :, None], 3, axis=2)
+        yield Record(rgb, origin=f"{number:03d}", source="olivetti", group=f"olivetti:{person}")
+
+
+def _not_fetched(name: str, error: OSError) -> UserError:
+    reason = str(error).partition("\n")[0]
+    return UserError(
+        f"{name} could not be fetched ({reason})", mend="check the network, or name a folder of images"
+    )

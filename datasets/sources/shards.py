@@ -1,0 +1,26 @@
+"""Images of an existing shard folder, with all that it knows about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import SOURCES, Asked, Record
+
+
+@SOURCES.register("shards")
+def shards(asked: Asked) -> Iterator[Record]:
+    """Every row; labels, groups and splits are kept. Origins are row numbers, so that they stay unique."""
+    existing = ShardSet(Path(asked.word))
+    columns = {name: existing.columns[name] for name in ("source", "group", "split", "label", "generator")}
+    for row in range(len(existing)):
+        yield Record(
+            existing.read(row),
+            origin=f"{row:08d}",
+            source=str(columns["source"][row]),
+            group=str(columns["group"][row]),
+            split=str(columns["split"][row]),
+            label=int(columns["label"][row]),
+            generator=str(columns["generator"][row]),
+        )

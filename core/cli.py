@@ -71,6 +71,13 @@ def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> clic
     return group
 
 
+def typed() -> set[str]:
+    """Names of the options that were typed to the running command, as opposed to those left at their default."""
+    context = click.get_current_context()
+    source = click.core.ParameterSource.COMMANDLINE
+    return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
 main = command_group(
     "crossfake", "Deepfake detection measured on generators never seen in training.", cls=_LazyGroup
 )

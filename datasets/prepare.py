@@ -227,9 +227,7 @@ def _handle(record: Record, cropper: Cropper, original: bool) -> _Outcome:
         return _Outcome(record, None, "", str(reason))
     except OSError as error:
         return _Outcome(record, None, "", f"unreadable ({error.strerror or error})")
-    except UserError as error:
-        if cropper.policy == "face" and "yunet" in str(error):
-            raise
+    except UserError:
         return _Outcome(record, None, "", "unreadable")
 
 

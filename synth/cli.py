@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crossfake.cli import command_group
+from crossfake.cli import command_group, typed
 from crossfake.errors import UserError
 
 synth = command_group("synth", "Train generators, make fakes in bulk, measure them.")
@@ -45,7 +45,7 @@ def train(resume: bool, **options: Any) -> None:
 
     out = options.pop("out") or Path("runs") / options["family"]
     if resume:
-        settings = TrainSettings.resumed(out, **{k: v for k, v in options.items() if k in _typed()})
+        settings = TrainSettings.resumed(out, **{k: v for k, v in options.items() if k in typed()})
     elif options["data"] is None:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     else:
@@ -85,10 +85,3 @@ def generate(**options: Any) -> None:
             f", {facts['made'] / facts['seconds']:.0f} images/s" if facts["made"] and facts["seconds"] else ""
         )
         click.echo(f"{facts['n']:,} fakes of {facts['generator']}{rate}\nshards: {out}")
-
-
-def _typed() -> set[str]:
-    """Names of the options that were typed, as opposed to those left at their default."""
-    context = click.get_current_context()
-    typed = click.core.ParameterSource.COMMANDLINE
-    return {name for name in context.params if context.get_parameter_source(name) is typed}

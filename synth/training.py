@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.images import contact_sheet, save_png
 from crossfake.runs import Run
+from crossfake.stopping import Stopper
 from crossfake.synth.families import FAMILIES, Family, log2_size
 from crossfake.synth.models import Model, random_vectors, save_model
 
@@ -272,7 +272,7 @@ def train(settings: TrainSettings) -> Path:
         f"channels {plan.channels}, gamma {plan.gamma:.4g}, {resolved['dtype']}, "
         f"G {parameters[0] / 1e6:.2f} M, D {parameters[1] / 1e6:.2f} M parameters"
     )
-    with _Stopper() as stopper:
+    with Stopper() as stopper:
         finished = _loop(settings, plan, trainer, run, data, stopper)
     if not finished:
         run.close()
@@ -283,7 +283,7 @@ def train(settings: TrainSettings) -> Path:
 
 
 def _loop(
-    settings: TrainSettings, plan: Plan, trainer: Trainer, run: Run, data: ShardDataset, stopper: _Stopper
+    settings: TrainSettings, plan: Plan, trainer: Trainer, run: Run, data: ShardDataset, stopper: Stopper
 ) -> bool:
     total = math.ceil(settings.kimg * 1000 / plan.batch)
     tick = max(1, round(1000 / plan.batch))  # log every kimg
@@ -416,25 +416,3 @@ def _restore(trainer: Trainer, checkpoint: Path, run: Run) -> None:
         ) from error
     run.trim_log(trainer.step)
     tqdm.write(f"going on from {checkpoint} at {trainer.images_seen / 1000:.1f} kimg")
-
-
-class _Stopper:
-    """Turns the first Ctrl-C or SIGTERM into a wish to stop after the step at hand; the second one interrupts."""
-
-    asked = False
-
-    def __enter__(self) -> _Stopper:
-        try:
-            self._old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: whoever called us handles signals
-            self._old = {}
-        return self
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)

@@ -9,7 +9,23 @@ from pathlib import Path
 from crossfake.datasets.sources import SOURCES, Asked, Record
 from crossfake.errors import UserError
 
-EXTENSIONS = frozenset([".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"])
+EXTENSIONS = frozenset(
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".avif",
+    ]
+)
 
 
 @SOURCES.register("folder")

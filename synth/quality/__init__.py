@@ -1,0 +1,1 @@
+"""How good fakes are: pure functions over batches of images and small mergeable accumulators."""

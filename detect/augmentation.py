@@ -5,10 +5,12 @@ Without them a detector learns how its training files were saved rather than how
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 _MAX_SIGMA = 3.0 / 224  # Wang et al.'s strongest blur, as a share of their picture
@@ -50,6 +52,6 @@ def _blur(images: Tensor, share: np.ndarray) -> Tensor:
 
 def jpeg(image: Tensor, quality: int) -> Tensor:
     """A real encoder and decoder: differentiable JPEG only resembles them. uint8 ``[3, H, W]`` on the CPU."""
-    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
-
-    return decode_jpeg(encode_jpeg(image.contiguous(), quality), ImageReadMode.RGB)
+    buffer = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=quality)
+    return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)

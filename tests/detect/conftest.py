@@ -1,0 +1,55 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.detect.training import TrainSettings, train
+
+SIZE = 16
+
+
+def make_shards(
+    folder: Path,
+    label: int,
+    count: int = 120,
+    seed: int = 0,
+    crop: str = "none",
+    split: str = "",
+    prefix: str = "",
+) -> Path:
+    """Coarse random squares; fakes carry a grid on every second pixel, as up-sampling leaves it."""
+    rng = np.random.default_rng([seed, label])
+    coarse = rng.integers(60, 180, (count, SIZE // 4, SIZE // 4, 3), dtype=np.uint8)
+    images = coarse.repeat(4, axis=1).repeat(4, axis=2)
+    if label:
+        images[:, ::2, ::2] += 25
+    prefix = prefix or folder.name
+    with ShardWriter(folder, SIZE, attributes={"crop": {"policy": crop}}) as writer:
+        for number, image in enumerate(images):
+            part = split or ("train" if number < count * 0.6 else "val" if number < count * 0.8 else "test")
+            group = f"{prefix}-{number // 2}"
+            writer.append(
+                image, Row(label, folder.name, "grid" if label else "", part, group, origin=f"{number}.png")
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("data") / "real", 0)
+
+
+@pytest.fixture(scope="session")
+def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("data") / "fake", 1)
+
+
+@pytest.fixture(scope="session")
+def trained(real: Path, fake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of the small CNN, made once."""
+    out = tmp_path_factory.mktemp("runs") / "detector"
+    settings = TrainSettings(
+        (real,), out, (fake,), steps=40, batch=16, eval_every=10, lr=3e-3, augment=0.0, device="cpu"
+    )
+    return train(settings)

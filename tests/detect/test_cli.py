@@ -1,0 +1,68 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.cli import detect
+from crossfake.runs import Run
+
+from .conftest import make_shards
+
+QUICK = ["--steps", "4", "--batch", "8", "--device", "cpu"]
+
+
+def _run(*args: str) -> tuple[int, str]:
+    result = CliRunner().invoke(detect, list(args))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    return result.exit_code, result.output
+
+
+def test_train_evaluate_predict(real: Path, fake: Path, tmp_path: Path) -> None:
+    out, own = tmp_path / "d", make_shards(tmp_path / "own", 1, split="train")
+    again = make_shards(tmp_path / "again", 1, seed=9)
+    code, text = _run("train", "--real", str(real), "--fake", str(fake), str(again), "--with-synthetic", str(own),
+                      "--out", str(out), *QUICK)  # fmt: skip
+    assert code == 0 and "detect predict PHOTO" in text
+    assert Run(out).config["fake"] == [str(fake), str(again)] and Run(out).config["synthetic"] == [str(own)]
+    code, text = _run("evaluate", "--bundle", str(out), "--data", str(real), str(fake), "--bootstrap", "20")
+    assert code == 0 and "overall" in text and "48 images in 24 groups" in text
+    Image.fromarray(ShardSet(fake).read(0)).save(tmp_path / "x.png")
+    code, text = _run(
+        "predict", str(tmp_path / "x.png"), "--bundle", str(out), "--csv", str(tmp_path / "x.csv"), "--json"
+    )
+    assert code == 0 and json.loads(text)[0]["verdict"] in ("real", "fake")
+    assert (tmp_path / "x.csv").read_text().startswith("path,score,verdict,reason")
+
+
+def test_with_synthetic_alone_takes_the_newest_fakes_and_their_reals(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = _run("train", "--with-synthetic")
+    assert code == 2 and "crossfake demo" in text and text.count("\n") == 1
+    run = Run.create("runs/gan", {"data": str(real)}, kind="synth")
+    made = make_shards(run.path / "generated", 1, split="train")
+    (made / "generated.json").write_text("{}")
+    code, text = _run("train", *QUICK, "--with-synthetic")
+    assert code == 0, text
+    assert "taking the newest generated fakes, runs/gan/generated" in text and str(real) in text
+    assert Run(Path("runs/detect-cnn")).config["synthetic"] == ["runs/gan/generated"]
+    code, text = _run("train", "--with-synthetic", *QUICK)
+    assert code == 0 and "run: runs/detect-cnn-2" in text
+
+
+def test_user_errors_are_one_line(real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for args in (
+        ["train"],
+        ["train", "--real", str(real)],
+        ["train", "--real", "none", "--fake", "none"],
+        ["train", "--resume"],
+        ["evaluate", "--data", str(real)],
+        ["predict", "none.png"],
+    ):
+        code, text = _run(*args)
+        assert code == 2 and text.startswith("error:") and text.count("\n") == 1, (args, text)

@@ -1,0 +1,99 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import crossfake.datasets.decode as decode
+from crossfake.datasets.decode import decode_image
+from crossfake.errors import UserError
+
+
+def _bytes(image: Image.Image, format: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def _ramp() -> Image.Image:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[..., 0] = np.arange(30) * 8
+    pixels[..., 1] = np.arange(20)[:, None] * 12
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
+def test_lossless_formats_come_back_exactly(format: str, tmp_path: Path) -> None:
+    raw = _bytes(_ramp(), format, **({"lossless": True} if format == "WEBP" else {}))
+    (tmp_path / "x").write_bytes(raw)
+    for source in (raw, tmp_path / "x", str(tmp_path / "x")):
+        pixels = decode_image(source)
+        assert pixels.dtype == np.uint8 and np.array_equal(pixels, np.asarray(_ramp()))
+
+
+def test_exif_orientation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its left side
+    turned = _ramp().transpose(Image.Transpose.ROTATE_90)
+    pixels = decode_image(_bytes(turned, "JPEG", exif=exif, quality=100, subsampling=0))
+    assert pixels.shape == (20, 30, 3)
+    assert np.abs(pixels.astype(int) - np.asarray(_ramp())).mean() < 3
+
+
+def test_cmyk() -> None:
+    pixels = decode_image(_bytes(_ramp().convert("CMYK"), "JPEG", quality=100, subsampling=0))
+    assert pixels.shape == (20, 30, 3) and np.abs(pixels.astype(int) - np.asarray(_ramp())).mean() < 4
+
+
+def test_sixteen_bits_are_scaled_not_clipped() -> None:
+    values = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
+    pixels = decode_image(_bytes(Image.fromarray(values), "PNG"))
+    assert np.abs(pixels[..., 0] - values / 257).max() <= 0.5 and (pixels[..., 0] == pixels[..., 2]).all()
+
+
+def test_grey_palette_and_transparency() -> None:
+    grey = _ramp().convert("L")
+    assert np.array_equal(decode_image(_bytes(grey, "PNG"))[..., 1], np.asarray(grey))
+    assert decode_image(_bytes(_ramp().quantize(16), "PNG")).shape == (20, 30, 3)
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    clear.putpixel((0, 0), (255, 0, 0, 255))
+    for image in (clear, clear.convert("PA") if hasattr(Image, "PA") else clear):
+        pixels = decode_image(_bytes(image, "PNG"))
+        assert pixels[0, 0].tolist() == [255, 0, 0] and pixels[3, 3].tolist() == [255, 255, 255]
+    half = decode_image(_bytes(Image.new("LA", (2, 2), (0, 128)), "PNG"))
+    assert 120 <= half[0, 0, 0] <= 135
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 10, 20, 30])
+    assert decode_image(_bytes(palette, "PNG", transparency=1))[0, 0].tolist() == [255, 255, 255]
+
+
+def test_the_first_frame_of_an_animation_is_taken() -> None:
+    frames = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
+    pixels = decode_image(_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert pixels[3, 3].tolist() == [255, 0, 0]
+
+
+def test_large_jpegs_are_decoded_smaller_only_when_asked() -> None:
+    raw = _bytes(Image.new("RGB", (800, 640), "green"), "JPEG")
+    assert decode_image(raw).shape == (640, 800, 3)
+    assert decode_image(raw, at_least=160).shape == (160, 200, 3)
+    assert decode_image(raw, at_least=400).shape == (640, 800, 3)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a picture", _bytes(_ramp(), "PNG")[:60], _bytes(_ramp(), "JPEG")[:300]]
+)
+def test_what_is_no_whole_picture_is_named_in_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "face.jpg").write_bytes(content)
+    with pytest.raises(UserError, match=r"face\.jpg cannot be read as an image \(.+\)") as error:
+        decode_image(tmp_path / "face.jpg")
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"none\.png cannot be read"):
+        decode_image(tmp_path / "none.png")
+
+
+def test_a_bomb_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 500)
+    with pytest.raises(UserError, match="has 30×20 pixels"):
+        decode_image(_bytes(_ramp(), "PNG"))

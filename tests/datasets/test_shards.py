@@ -1,0 +1,237 @@
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossfake.datasets.shards import MANIFEST, Row, ShardFile, ShardSet, ShardWriter, read_manifest
+from crossfake.errors import UserError
+
+
+def _images(count: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def _row(number: int) -> Row:
+    return Row(
+        number % 2,
+        "mine",
+        "gan:1" if number % 2 else "",
+        ("train", "val")[number % 3 == 0],
+        f"g{number}",
+        number,
+        f"{number}.png",
+    )
+
+
+def _write(folder: Path, images: np.ndarray, **options: object) -> Path:
+    with ShardWriter(folder, size=images.shape[1], **options) as writer:
+        writer.extend(images, map(_row, range(len(images))))
+    return folder
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+@pytest.mark.parametrize(("count", "shard_rows"), [(1, 10), (64, 64), (150, 70), (140, 70)])
+def test_round_trip(codec: str, count: int, shard_rows: int, tmp_path: Path) -> None:
+    images = _images(count)
+    shards = ShardSet(
+        _write(tmp_path, images, codec=codec, shard_rows=shard_rows, attributes={"crop": {"policy": "none"}})
+    )
+    assert len(shards) == count and shards.counts == [
+        min(shard_rows, count - s) for s in range(0, count, shard_rows)
+    ]
+    assert np.array_equal(shards.read_many(range(count)), images)
+    assert np.array_equal(shards.read(count - 1), images[-1])
+    assert (shards.size, shards.codec, shards.attributes) == (8, codec, {"crop": {"policy": "none"}})
+    for name in ("label", "source", "generator", "split", "group", "seed", "origin"):
+        assert shards.columns[name].tolist() == [getattr(_row(n), name) for n in range(count)]
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_original_keeps_the_files_bytes(tmp_path: Path) -> None:
+    blobs = []
+    for size in ((5, 9), (30, 20)):
+        buffer = io.BytesIO()
+        Image.new("RGB", size, "red").save(buffer, "PNG")
+        blobs.append(buffer.getvalue())
+    with ShardWriter(tmp_path, codec="original") as writer:
+        writer.extend(blobs, [_row(0), _row(1)])
+    shards = ShardSet(tmp_path)
+    assert [shards.stored(k) for k in range(2)] == blobs
+    assert [shards.read(k).shape for k in range(2)] == [(9, 5, 3), (20, 30, 3)]
+    assert shards.size is None
+
+
+def test_the_manifest_says_name_count_and_sha256(tmp_path: Path) -> None:
+    _write(tmp_path, _images(25), shard_rows=10)
+    lines = [json.loads(line) for line in (tmp_path / MANIFEST).read_text().splitlines()]
+    assert [(line["name"], line["count"]) for line in lines] == [
+        ("00000.h5", 10),
+        ("00001.h5", 10),
+        ("00002.h5", 5),
+    ]
+    for line in lines:
+        assert line["sha256"] == hashlib.sha256((tmp_path / line["name"]).read_bytes()).hexdigest()
+    assert ShardSet(tmp_path).hash == ShardSet(tmp_path).hash
+    assert ShardSet(_write(tmp_path / "b", _images(24), shard_rows=10)).hash != ShardSet(tmp_path).hash
+
+
+def test_long_and_odd_names_fit_and_stay_distinct(tmp_path: Path) -> None:
+    names = ["é" * 300, "é" * 299 + "x", b"caf\xe9.jpg".decode("utf-8", "surrogateescape"), "a/ü.png"]
+    with ShardWriter(tmp_path, size=8) as writer:
+        for name, image in zip(names, _images(4), strict=True):
+            writer.append(image, Row(0, "s", group=name, origin=name))
+    for column in ("origin", "group"):
+        stored = ShardSet(tmp_path).columns[column].tolist()
+        assert stored[2:] == names[2:] and len(set(stored)) == 4
+        assert stored[0].startswith("éééé")
+
+
+def test_select_meets_every_condition(tmp_path: Path) -> None:
+    shards = ShardSet(_write(tmp_path, _images(12)))
+    assert shards.select(split="val").tolist() == [0, 3, 6, 9]
+    assert shards.select(split="val", label=1).tolist() == [3, 9]
+    assert shards.select(split=["val", "train"], generator="gan:1").tolist() == [1, 3, 5, 7, 9, 11]
+    assert not len(shards.select(source="other"))
+
+
+@pytest.mark.parametrize("moment", ["between flushes", "after a shard"])
+def test_a_killed_writer_goes_on_with_nothing_lost_or_doubled(moment: str, tmp_path: Path) -> None:
+    rows = 100 if moment == "between flushes" else 128
+    code = (
+        "import os, signal, numpy as np\n"
+        "from crossfake.datasets.shards import *\n"
+        "images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)\n"
+        f"writer = ShardWriter({str(tmp_path)!r}, 8, shard_rows=128)\n"
+        f"for n in range({rows}): writer.append(images[n], Row(n % 2, 'mine', group=f'g{{n}}', origin=f'{{n}}.png'))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    images = _images(200)
+    with ShardWriter(tmp_path, 8, shard_rows=128) as writer:
+        assert writer.rows_done == (64 if rows == 100 else 128)  # what was flushed
+        assert writer.last_origin == f"{writer.rows_done - 1}.png"
+        for number in range(writer.rows_done, 200):
+            writer.append(images[number], Row(number % 2, "mine", group=f"g{number}", origin=f"{number}.png"))
+    shards = ShardSet(tmp_path)
+    assert shards.counts == [128, 72] and np.array_equal(shards.read_many(range(200)), images)
+    assert shards.columns["origin"].tolist() == [f"{n}.png" for n in range(200)]
+
+
+def test_an_exception_keeps_what_was_written(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), ShardWriter(tmp_path, 8) as writer:
+        writer.extend(_images(10), map(_row, range(10)))
+        raise RuntimeError
+    assert not read_manifest(tmp_path)
+    with ShardWriter(tmp_path, 8) as writer:
+        assert writer.rows_done == 10
+    assert np.array_equal(ShardSet(tmp_path).read_many(range(10)), _images(10))
+
+
+def test_damaged_rows_of_a_temporary_file_are_not_rescued(tmp_path: Path) -> None:
+    writer = ShardWriter(tmp_path, 8)
+    writer.extend(_images(20), map(_row, range(20)))
+    writer.__exit__(RuntimeError, RuntimeError(), None)
+    (temporary,) = tmp_path.glob("*.tmp")
+    raw = bytearray(temporary.read_bytes())
+    at = raw.index(_images(20)[12].tobytes())
+    raw[at] ^= 1
+    temporary.write_bytes(raw)
+    with ShardWriter(tmp_path, 8) as again:
+        assert again.rows_done == 12
+
+
+def test_a_finished_shard_that_was_not_listed_is_adopted(tmp_path: Path) -> None:
+    _write(tmp_path, _images(20), shard_rows=10)
+    manifest = tmp_path / MANIFEST
+    manifest.write_text(manifest.read_text().splitlines()[0] + '\n{"name": "00001.h5", "cou')
+    with ShardWriter(tmp_path, 8, shard_rows=10) as writer:
+        assert writer.rows_done == 20
+    assert ShardSet(tmp_path).counts == [10, 10]
+
+
+def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path, _images(5), attributes={"crop": "a"})
+    for options in (
+        {"size": 16, "attributes": {"crop": "a"}},
+        {"size": 8},
+        {"size": 8, "codec": "webp", "attributes": {"crop": "a"}},
+    ):
+        with pytest.raises(UserError, match="other settings"):
+            ShardWriter(tmp_path, **options)
+
+
+def test_wrong_input_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no codec 'jpeg'"):
+        ShardWriter(tmp_path / "a", 8, codec="jpeg")
+    with ShardWriter(tmp_path / "b", 8) as writer:
+        for bad in (np.zeros((9, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32), b"bytes"):
+            with pytest.raises(ValueError, match="expected uint8"):
+                writer.append(bad, _row(0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="name another --out"):
+        ShardWriter(tmp_path / "file" / "out", 8)
+    with pytest.raises(UserError, match="not a shard folder"):
+        ShardSet(tmp_path)
+
+
+def test_a_missing_or_broken_shard_is_named(tmp_path: Path) -> None:
+    _write(tmp_path, _images(20), shard_rows=10)
+    raw = bytearray((tmp_path / "00001.h5").read_bytes())
+    raw[raw.index(_images(20)[15].tobytes())] ^= 1
+    (tmp_path / "00001.h5").write_bytes(raw)
+    shards = ShardSet(tmp_path)
+    assert np.array_equal(shards.read(14), _images(20)[14])
+    with pytest.raises(UserError, match=r"row 5 of shard .*00001\.h5 is damaged"):
+        shards.read(15)
+    with pytest.raises(IndexError):
+        shards.read(20)
+    cut = _write(tmp_path / "cut", _images(20), shard_rows=10)
+    (cut / "00001.h5").write_bytes(b"short")
+    with pytest.raises(UserError, match=r"00001\.h5 cannot be opened"):
+        ShardSet(cut).read(15)
+    (tmp_path / "00000.h5").unlink()
+    with pytest.raises(UserError, match=r"00000\.h5 is missing"):
+        ShardSet(tmp_path)
+
+
+def _sum(shards: ShardSet, queue: "multiprocessing.Queue[int]") -> None:
+    queue.put(int(shards.read_many(range(len(shards))).sum()))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_another_process_reads_with_its_own_handles(method: str, tmp_path: Path) -> None:
+    shards = ShardSet(_write(tmp_path, _images(20)))
+    shards.read(0)
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+    process = context.Process(target=_sum, args=(shards, queue))
+    process.start()
+    assert queue.get(timeout=60) == int(_images(20).sum())
+    process.join(60)
+    assert np.array_equal(shards.read(3), _images(20)[3])
+
+
+def test_pickling_drops_the_handles(tmp_path: Path) -> None:
+    shards = ShardSet(_write(tmp_path, _images(5)))
+    shards.read(0)
+    copy = pickle.loads(pickle.dumps(shards))
+    assert np.array_equal(copy.read_many(range(5)), _images(5)) and copy.hash == shards.hash
+
+
+def test_two_processes_may_list_their_shards_at_once(tmp_path: Path) -> None:
+    for index in (1, 0):
+        shard = ShardFile(tmp_path, index, 8, "raw", {})
+        for number in range(3):
+            shard.append(_images(3)[number], _row(number))
+        shard.close()
+    assert ShardSet(tmp_path).names == ["00000.h5", "00001.h5"]
+    assert os.path.getsize(tmp_path / MANIFEST) > 100

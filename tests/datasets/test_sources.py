@@ -1,0 +1,92 @@
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.sources import SOURCES, Asked, open_source
+from crossfake.errors import UserError
+
+
+def _png(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path, "PNG")
+
+
+def test_a_folder_yields_nested_images_in_sorted_order(tmp_path: Path) -> None:
+    for name in ("b/2.JPG", "a.png", "b/1.webp", "c/d/e.gif"):
+        _png(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    records = list(open_source(Asked(str(tmp_path))))
+    assert [record.origin for record in records] == ["a.png", "b/1.webp", "b/2.JPG", "c/d/e.gif"]
+    assert {record.source for record in records} == {tmp_path.name} and records[0].label is None
+
+
+def test_a_shard_folder_keeps_what_it_knows(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, 8) as writer:
+        for number in range(3):
+            writer.append(
+                np.full((8, 8, 3), number, np.uint8), Row(number % 2, "s", "g", "val", f"p{number}")
+            )
+    records = list(open_source(Asked(str(tmp_path))))
+    assert [r.label for r in records] == [0, 1, 0] and [r.group for r in records] == ["p0", "p1", "p2"]
+    assert (
+        records[2].image[0, 0, 0] == 2 and records[2].split == "val" and len({r.origin for r in records}) == 3
+    )
+
+
+def test_toyfaces_depend_on_seed_and_number_only() -> None:
+    def take(seed: int, count: int) -> list[np.ndarray]:
+        return [r.image for r in itertools.islice(open_source(Asked("toyfaces", seed, 16)), count)]
+
+    assert np.array_equal(take(1, 5)[:3], take(1, 3)) and not np.array_equal(take(1, 3), take(2, 3))
+    assert take(0, 1)[0].shape == (16, 16, 3)
+
+
+def test_unknown_words_and_empty_folders_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'toyfaces'"):
+        open_source(Asked("toyface"))
+    with pytest.raises(UserError, match="holds no images"):
+        open_source(Asked(str(tmp_path)))
+    _png(tmp_path / "a.png")
+    with pytest.raises(UserError, match="is a file"):
+        open_source(Asked(str(tmp_path / "a.png")))
+
+
+@pytest.mark.parametrize(
+    ("name", "fetcher"), [("lfw", "fetch_lfw_people"), ("olivetti", "fetch_olivetti_faces")]
+)
+def test_a_fetch_that_fails_is_one_line(name: str, fetcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**_: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr(f"sklearn.datasets.{fetcher}", offline)
+    with pytest.raises(UserError, match=r"could not be fetched .*no network"):
+        list(open_source(Asked(name)))
+
+
+def test_olivetti_rows_are_grouped_by_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    bunch = SimpleNamespace(
+        images=np.linspace(0, 1, 3 * 16).reshape(3, 4, 4).astype(np.float32), target=[0, 0, 1]
+    )
+    monkeypatch.setattr("sklearn.datasets.fetch_olivetti_faces", lambda: bunch)
+    records = list(open_source(Asked("olivetti")))
+    assert [r.group for r in records] == ["olivetti:0", "olivetti:0", "olivetti:1"]
+    assert records[2].image.shape == (4, 4, 3) and records[2].image.max() == 255
+
+
+def test_lfw_groups_by_the_folder_of_the_person(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Ann_A/Ann_A_0001.jpg", "Ann_A/Ann_A_0002.jpg", "Bob_B/Bob_B_0001.jpg"):
+        _png(tmp_path / "lfw_home" / "lfw_funneled" / name)
+    monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", lambda **_: None)
+    monkeypatch.setattr("sklearn.datasets.get_data_home", lambda: str(tmp_path))
+    assert [r.group for r in open_source(Asked("lfw"))] == ["lfw:Ann_A", "lfw:Ann_A", "lfw:Bob_B"]
+
+
+def test_every_source_is_registered() -> None:
+    assert SOURCES.names() == ["folder", "lfw", "olivetti", "shards", "toyfaces"]

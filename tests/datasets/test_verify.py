@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shards import MANIFEST, Row, ShardWriter
+from crossfake.datasets.verify import verify
+from crossfake.errors import UserError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with ShardWriter(tmp_path, 8, shard_rows=10) as writer:
+        for number, image in enumerate(IMAGES):
+            writer.append(image, Row(0, "mine", origin=str(number)))
+    return tmp_path
+
+
+def test_a_whole_folder_has_no_problems(folder: Path) -> None:
+    assert verify(folder) == []
+
+
+def test_a_flipped_byte_is_found_in_its_row(folder: Path) -> None:
+    raw = bytearray((folder / "00001.h5").read_bytes())
+    raw[raw.index(IMAGES[14].tobytes()) + 7] ^= 0x40
+    (folder / "00001.h5").write_bytes(raw)
+    problems = verify(folder)
+    assert len(problems) == 2
+    assert problems[0] == f"{folder / '00001.h5'}: its bytes differ from the manifest's sha256"
+    assert problems[1] == f"{folder / '00001.h5'}: row 4 is damaged"
+
+
+def test_a_truncated_file_is_found(folder: Path) -> None:
+    file = folder / "00002.h5"
+    file.write_bytes(file.read_bytes()[:-2000])
+    problems = verify(folder)
+    assert any("00002.h5" in p and "truncated or damaged" in p for p in problems)
+    assert all("00002.h5" in p for p in problems)
+
+
+def test_a_missing_shard_is_found(folder: Path) -> None:
+    (folder / "00001.h5").unlink()
+    assert verify(folder) == [f"{folder / '00001.h5'}: missing"]
+
+
+def test_a_shard_missing_from_the_manifest_too_is_found(folder: Path) -> None:
+    (folder / "00001.h5").unlink()
+    lines = (folder / MANIFEST).read_text().splitlines()
+    (folder / MANIFEST).write_text(f"{lines[0]}\n{lines[2]}\n")
+    (problem,) = verify(folder)
+    assert "00001.h5" in problem and "later shards are" in problem
+
+
+def test_a_wrong_count_is_found(folder: Path) -> None:
+    lines = [json.loads(line) for line in (folder / MANIFEST).read_text().splitlines()]
+    lines[0]["count"] = 9
+    (folder / MANIFEST).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert verify(folder) == [f"{folder / '00000.h5'}: holds 10 rows, the manifest says 9"]
+
+
+def test_leftovers_and_strangers_are_found(folder: Path) -> None:
+    (folder / "00003.h5.tmp").write_bytes(b"")
+    (folder / "00007.h5").write_bytes((folder / "00000.h5").read_bytes())
+    with open(folder / MANIFEST, "a") as file:
+        file.write('{"name": "000')
+    problems = verify(folder)
+    assert len(problems) == 3
+    assert any("00003.h5.tmp" in p and "was stopped" in p for p in problems)
+    assert any("00007.h5" in p and "not listed" in p for p in problems)
+    assert any(MANIFEST in p and "1 line unreadable" in p for p in problems)
+
+
+def test_a_folder_without_a_manifest_is_a_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a shard folder"):
+        verify(tmp_path)

@@ -1,0 +1,48 @@
+# Every target sets itself up: Python >= 3.11, make and a package index are enough.
+#   make demo PYTHON=python3.12      another interpreter
+#   make test VENV=/somewhere/else   another place for the environment
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.crossfake-ready
+PYTHON ?=
+
+.PHONY: help setup demo test test-slow lint bench
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
+
+setup: $(READY) ## only make the environment in .venv
+
+demo: $(READY) ## the whole loop on drawn faces, ending with an HTML report
+	$(BIN)/crossfake demo
+
+test: $(READY) ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY) ## speed of shards, generation and detection on this machine
+	$(BIN)/python benchmarks/bench.py
+
+# The stamp is younger than setup.cfg and constraints.txt, or the environment is brought up to date.
+$(READY): setup.cfg constraints.txt pyproject.toml
+	@set -e; if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found=$$python; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "crossfake needs Python 3.11 or newer and $(if $(PYTHON),$(PYTHON) is not one,found none on the PATH): install it, or name it with PYTHON=/path/to/python" >&2; exit 1; \
+	  fi; \
+	  echo "making $(VENV) with $$("$$found" --version)"; \
+	  "$$found" -m venv $(VENV) || { echo "$$found cannot make virtual environments: install its venv module (python3-venv on Debian and Ubuntu), or name another with PYTHON=" >&2; exit 1; }; \
+	fi
+	@echo "installing crossfake and what it needs into $(VENV) (the first time PyTorch is a large download)"
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

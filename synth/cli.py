@@ -85,3 +85,26 @@ def generate(**options: Any) -> None:
             f", {facts['made'] / facts['seconds']:.0f} images/s" if facts["made"] and facts["seconds"] else ""
         )
         click.echo(f"{facts['n']:,} fakes of {facts['generator']}{rate}\nshards: {out}")
+
+
+@synth.command()
+@click.option("--real", type=click.Path(path_type=Path), required=True, help="Shards of real images.")
+@click.option("--fake", type=click.Path(path_type=Path), required=True, help="Shards of fakes.")
+@click.option("--dims", type=click.Choice(["2048", "768", "192", "64"]), default="2048", help="FID features.")
+@click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
+@click.option("--lpips-net", type=click.Choice(["alex", "vgg", "squeeze"]), default="alex", help="LPIPS network.")
+@click.option("--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network.")
+@click.option("--metrics", default="fid,lpips,swd,spectrum", help="Which figures, separated by commas.")
+@click.option("--real-split", help="Only reals of this split.  [default: all]")
+@click.option("--limit", type=int, help="At most so many images from each side.")
+@click.option("--baseline", is_flag=True, help="Also compare one half of the reals with the other.")
+@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: quality.json beside the fakes]")
+@click.option("--seed", type=int, default=0)
+@_device
+@_precision
+def evaluate(dims: str, metrics: str, **options: Any) -> None:
+    """Measure fakes against reals: FID, LPIPS diversity, sliced Wasserstein, power spectrum."""
+    from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
+
+    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
+    click.echo(format_table(evaluate(EvaluateSettings(dims=int(dims), metrics=names, **options))))

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from pytorch_fid import inception as fid
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.inception import BasicConv2d
+from torchvision.models.inception import BasicConv2d, inception_v3
 
 from crossfake.device import Precision, compute_dtype
 from crossfake.errors import UserError
@@ -96,11 +97,8 @@ class InceptionFeatures:
         return features
 
 
-def _load(file: Path) -> nn.Module:
-    """The whole network with the file's weights; it is built without memory of its own, so this is quick."""
-    from pytorch_fid import inception as fid
-    from torchvision.models import inception_v3
-
+def empty_network() -> nn.Module:
+    """The whole network as pytorch-fid builds it, but without weights and without memory for them."""
     with torch.device("meta"):
         network = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
         for name, block, *arguments in (
@@ -115,6 +113,11 @@ def _load(file: Path) -> nn.Module:
             ("Mixed_7c", fid.FIDInceptionE_2, 2048),
         ):
             setattr(network, name, block(*arguments))
+    return network
+
+
+def _load(file: Path) -> nn.Module:
+    network = empty_network()
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), assign=True)
     except Exception as error:  # a wrong or cut file fails in many ways, and no other code runs here

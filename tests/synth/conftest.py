@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from crossfake.datasets.shards import Row, ShardWriter
 from crossfake.synth.training import TrainSettings, train
@@ -38,3 +39,25 @@ def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         return runs[family]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the FID network's shapes that keep the activations' scale: the published file is 95 MB."""
+    from crossfake.synth.quality.fid import empty_network
+
+    random = torch.Generator().manual_seed(0)
+    weights = {}
+    for name, like in empty_network().state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            weights[name] = torch.tensor(0)
+        elif like.ndim == 4:
+            values = torch.empty(like.shape).normal_(generator=random)
+            weights[name] = values * (2 / like[0].numel()) ** 0.5
+        elif name.endswith(("bn.weight", "running_var")):
+            weights[name] = 0.5 + torch.rand(like.shape, generator=random)
+        else:
+            weights[name] = 0.1 * torch.randn(like.shape, generator=random)
+    file = tmp_path_factory.mktemp("weights") / "inception.pth"
+    torch.save(weights, file)
+    return file

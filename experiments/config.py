@@ -1,0 +1,273 @@
+"""What an experiment's YAML may say, as frozen dataclasses; a mistake ends in one line with its key and line number.
+
+Everything has a *role*, and the roles are the protocol:
+
+- ``real``: photos. Detectors train on their train split, and are tested against their test split.
+- ``seen``: fakes that every detector trains on. Without them the arm "without" would have no fakes at all.
+- ``synthetic``: fakes of one's own generators. Only the arm "with" trains on them.
+- ``unseen``: fakes of generators that no detector trained on, with their own reals where they have some.
+
+The two arms share the reals, the steps, the batch and its half-and-half balance; only the pool that the fake
+half is drawn from differs. Relative paths are taken from the current directory, as on the command line, and
+``${NAME}`` is replaced by the environment variable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from crossfake.errors import UserError
+
+Role = Literal["seen", "synthetic", "unseen"]
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Detector:
+    """One detector: ``model`` is a name that ``detect train`` takes, ``settings`` override the experiment's."""
+
+    model: str
+    name: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.model)
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """A shard folder of fakes to train on."""
+
+    dir: Path
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.dir.name)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """A test set: fakes of a generator that is not in training, and reals (the experiment's own unless given)."""
+
+    name: str
+    fake: Path
+    real: Path | None = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Fakes that the experiment makes itself: train (unless ``model`` is there already), generate, measure.
+
+    Attributes:
+        name: of its folder and in the report.
+        role: which arm sees its fakes; see the module's docstring.
+        n: fakes to train on, or to test on when the role is ``unseen``. Of those to train on a tenth validates, and
+            a tenth more is made to test on, as a check.
+        family: one of ``synth train``, or ``splice`` for face splices, which need no training.
+        model: run or model folder of a generator that is trained already.
+        train: settings of ``synth train`` (kimg, minutes, batch, …).
+        trunc: psi of the truncation trick when generating.
+        note: a sentence for the report.
+    """
+
+    name: str
+    role: Role
+    n: int
+    family: str = "stylegan2"
+    model: Path | None = None
+    train: dict[str, Any] = field(default_factory=dict)
+    trunc: float = 1.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise UserError(f"n is {self.n}", mend="give at least 1")
+        if not re.fullmatch(r"[\w.-]+", self.name):
+            raise UserError(f"{self.name!r} names a folder", mend="use letters, digits, '-', '_' and '.' only")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A cross-generator experiment, as written in its YAML.
+
+    Attributes:
+        name: in the report's title.
+        detectors: what is trained, once per arm and seed.
+        seeds: of the detectors' training; three or more make an interval that knows training's chance.
+        prepare: settings of ``crossfake data prepare``, to make the reals as a first stage.
+        real, seen, synthetic, unseen: shard folders by role; see the module's docstring.
+        generators: fakes that the experiment makes itself.
+        train: settings of ``detect train`` that all detectors share (steps, batch, …).
+        quality: settings of ``synth evaluate`` for the fakes made here (metrics, dims, …).
+        resamples: of the test sets, for the intervals.
+        device: ``auto``, ``cpu``, ``cuda``.
+        note: a paragraph for the report, for example what the pictures are.
+
+    Raises:
+        UserError: a role that the comparison needs is empty, or a name occurs twice.
+    """
+
+    name: str
+    detectors: tuple[Detector, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    prepare: dict[str, Any] = field(default_factory=dict)
+    real: tuple[Path, ...] = ()
+    seen: tuple[Fakes, ...] = ()
+    synthetic: tuple[Fakes, ...] = ()
+    unseen: tuple[Unseen, ...] = ()
+    generators: tuple[Generator, ...] = ()
+    train: dict[str, Any] = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
+    resamples: int = 1000
+    device: str = "auto"
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        roles = [generator.role for generator in self.generators]
+        if not self.real and not self.prepare:
+            raise UserError("there are no reals", mend="give real: [shard folder], or prepare:")
+        for role in typing.get_args(Role):
+            if not getattr(self, role) and role not in roles:
+                raise UserError(f"there are no {role} fakes", mend=f"give {role}:, or a generator with role: {role}")
+        if not self.detectors or not self.seeds:
+            raise UserError("there is nothing to train", mend="give at least one detector and one seed")
+        if self.resamples < 100:
+            raise UserError(f"resamples is {self.resamples}", mend="give at least 100")
+        fakes = [item.name for item in (*self.seen, *self.synthetic, *self.unseen, *self.generators)]
+        for kind, names in (("detectors", [d.name for d in self.detectors]), ("fakes", fakes), ("seeds", self.seeds)):
+            twice = [name for name in names if list(names).count(name) > 1]
+            if twice:
+                raise UserError(f"two {kind} are called {twice[0]!r}", mend="give each its own name")
+
+
+def load(source: str | Path | dict[str, Any]) -> Config:
+    """Read an experiment from a YAML file, or from a dict of the same shape.
+
+    Raises:
+        UserError: naming file, line and key of what is wrong.
+
+    Example:
+        >>> load({"name": "x", "detectors": ["cnn"], "real": ["faces"], "seen": ["a"], "synthetic": ["b"],
+        ...       "unseen": [{"name": "c", "fake": "c"}]}).detectors[0].model
+        'cnn'
+    """
+    if isinstance(source, dict):
+        return typing.cast(Config, _build(Config, source, (), {}, "the configuration"))
+    try:
+        node = yaml.compose(Path(source).read_text(), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {source}", mend="name a YAML file, or see 'crossfake experiment list'") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{source}{place} is not YAML ({getattr(error, 'problem', error)})", mend="mend the line") from error
+    lines: dict[Key, int] = {}
+    value = _plain(node, (), lines, str(source)) if node is not None else None
+    return typing.cast(Config, _build(Config, value, (), lines, str(source)))
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The resolved configuration as YAML-able values; :func:`load` takes it back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
+
+
+def _plain(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) -> Any:
+    """YAML nodes to values, noting the line of each; a key given twice is an error, not silently the last."""
+    lines[key] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        table: dict[str, Any] = {}
+        for name, item in node.value:
+            if name.value in table:
+                raise _mistake(file, {key: name.start_mark.line + 1}, key, f"{name.value} is given twice", "keep one of them")
+            table[str(name.value)] = _plain(item, (*key, name.value), lines, file)
+            lines[(*key, name.value)] = name.start_mark.line + 1
+        return table
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*key, index), lines, file) for index, item in enumerate(node.value)]
+    scalar = yaml.SafeLoader("")
+    return scalar.construct_object(node, deep=True)
+
+
+def _mistake(file: str, lines: dict[Key, int], key: Key, what: str, mend: str) -> UserError:
+    line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), None)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
+    return UserError(f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", mend=mend)
+
+
+def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
+    """Turn plain values into ``kind``: a dataclass, a tuple of things, a Literal, or a plain type."""
+
+    def mistake(what: str, mend: str, at: Key = key) -> UserError:
+        return _mistake(file, lines, at, what, mend)
+
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _build(inner[0], value, key, lines, file)
+    if origin is Literal:
+        if value not in inner:
+            raise mistake(f"{value!r} is none of {', '.join(inner)}", "choose one of them")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise mistake(f"expected a list, found {value!r}", "write it as [a, b]")
+        return tuple(_build(inner[0], item, (*key, index), lines, file) for index, item in enumerate(value))
+    if dataclasses.is_dataclass(kind):
+        fields = {item.name: item for item in dataclasses.fields(kind)}
+        if isinstance(value, str | Path):  # "cnn" is short for {model: cnn}, a folder for {dir: folder}
+            value = {next(iter(fields)): value}
+        if not isinstance(value, dict):
+            raise mistake(f"expected keys and values, found {value!r}", f"give {', '.join(fields)}")
+        for name in value:
+            if name not in fields:
+                near = difflib.get_close_matches(str(name), fields, n=1)
+                mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
+                raise mistake("there is no such key", mend, (*key, name))
+        for name, item in fields.items():
+            if name not in value and item.default is item.default_factory is dataclasses.MISSING:
+                raise mistake(f"{name} is missing", "add it")
+        types_ = typing.get_type_hints(kind)
+        arguments = {name: _build(types_[name], item, (*key, name), lines, file) for name, item in value.items()}
+        try:
+            return kind(**arguments)
+        except UserError as error:
+            raise mistake(error.message, error.mend or "mend it") from error
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")
+        return {name: _expand(tuple(item) if isinstance(item, list) else item, (*key, name), lines, file)
+                for name, item in value.items()}  # fmt: skip
+    if kind in (str, Path) and isinstance(value, str | Path):
+        return kind(_expand(str(value), key, lines, file))
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise mistake(f"expected {kind.__name__}, found {value!r}", f"give a value of type {kind.__name__}")
+    return value
+
+
+def _expand(value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
+    """``${NAME}`` in a string becomes the environment variable; one that is not set is an error."""
+    if not isinstance(value, str):
+        return value
+    missing = [name for name in re.findall(r"\$\{(\w+)\}", value) if name not in os.environ]
+    if missing:
+        raise _mistake(file, lines, key, f"the environment variable {missing[0]} is not set", f"export {missing[0]}=…")
+    return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], value)

@@ -1,0 +1,231 @@
+"""What happens before the first detector: reals prepared, generators trained, fakes made, measured and pictured.
+
+Every stage's folder carries the hash of what it was made from in its name. Running again finds finished stages,
+goes on with unfinished ones, and puts those of an edited configuration beside the old ones: nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.errors import UserError
+from crossfake.experiments.config import Config, Generator
+from crossfake.experiments.splices import make_splices
+from crossfake.images import Images, contact_sheet, save_png
+from crossfake.provenance import hash_json
+from crossfake.runs import Run, write_text
+
+SHEET = (24, 6)  # pictures per contact sheet, and its columns
+SEED_OF = {"train": 0, "test": 1}  # of generation: pictures to test on share no latent with those to train on
+
+
+class Stopped(UserError):
+    """Ctrl-C ended a training in good order."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was stopped", mend="run the same command again and it goes on from there")
+
+
+@dataclass
+class Pool:
+    """Pictures of one role, and what the report says about them.
+
+    Attributes:
+        train: shard folders that detectors train on (all their rows but those of split ``test``).
+        test: shard folders with the rows that they are tested on.
+        made: how, in a few words.
+    """
+
+    name: str
+    role: str
+    train: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+    made: str = ""
+    caption: str = ""
+    note: str = ""
+    quality: dict[str, Any] | None = None
+    picture: str | None = None
+    grid: str | None = None
+    hash: str = ""
+
+
+@dataclass
+class Stages:
+    """The stages of one experiment folder, with the wall time of each as they are run."""
+
+    config: Config
+    out: Path
+    pools: list[Pool] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def of(self, role: str) -> list[Pool]:
+        return [pool for pool in self.pools if pool.role == role]
+
+    @property
+    def reals(self) -> tuple[Path, ...]:
+        return self.of("real")[0].train
+
+    def run(self) -> None:
+        """Make everything that the configuration asks for; afterwards ``pools`` is complete.
+
+        Raises:
+            UserError: a setting or an input is wrong, or a stage was stopped with Ctrl-C.
+        """
+        ledger = self.out / "stages.json"
+        self.seconds = json.loads(ledger.read_text()) if ledger.exists() else {}
+        self.pools = [self._reals()]
+        for generator in self.config.generators:
+            self.pools.append(self._splices(generator) if generator.family == "splice" else self._generated(generator))
+        for role in ("seen", "synthetic"):
+            self.pools += [Pool(f.name, role, train=(f.dir,), test=(f.dir,)) for f in getattr(self.config, role)]
+        self.pools += [Pool(item.name, "unseen", test=(item.fake,)) for item in self.config.unseen]
+        for pool in self.pools:
+            self._describe(pool)
+
+    @contextmanager
+    def timed(self, title: str) -> Iterator[None]:
+        """Say what begins, and add its wall time to the ledger even when it is interrupted."""
+        tqdm.write(f"\n{title}")
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[title] = round(self.seconds.get(title, 0.0) + time.monotonic() - started, 2)
+            write_text(self.out / "stages.json", json.dumps(self.seconds, indent=2) + "\n")
+
+    def _reals(self) -> Pool:
+        folders = self.config.real
+        if self.config.prepare:
+            from crossfake.datasets.prepare import PrepareSettings, prepare
+
+            out = self.out / f"real-{hash_json(self.config.prepare)[:8]}"
+            if not (out / "done").exists():
+                with self.timed("prepare real faces"):
+                    prepared = prepare(PrepareSettings(**self.config.prepare, out=out))
+                    tqdm.write(prepared.table())
+                    (out / "done").touch()
+            folders = (*folders, out)
+        return Pool("real", "real", train=folders, test=folders)
+
+    def _splices(self, generator: Generator) -> Pool:
+        key = hash_json([generator.n, [ShardSet(folder).hash for folder in self.reals]])[:8]
+        out = self.out / "generators" / f"{generator.name}-{key}"
+        if not (out / "done").exists():
+            with self.timed(f"make {generator.name}"):
+                make_splices(list(self.reals), out, generator.n)
+                (out / "done").touch()
+        made = "One face pasted into another, without any network."
+        return Pool(generator.name, generator.role, train=(out,), test=(out,), made=made, note=generator.note)
+
+    def _generated(self, generator: Generator) -> Pool:
+        from crossfake.synth.generation import GenerateSettings, generate
+        from crossfake.synth.models import load_model
+
+        run = generator.model or self._trained(generator)
+        model = load_model(run, device="cpu")
+        tenth = max(1, generator.n // 10)
+        wanted = {"test": generator.n} if generator.role == "unseen" else {"train": generator.n, "test": tenth}
+        folders = {}
+        for split, n in wanted.items():
+            out = self.out / "generators" / f"{generator.name}-{model.hash[:8]}-psi{generator.trunc:g}-{split}-n{n}"
+            if not (out / "generated.json").exists():
+                with self.timed(f"generate {generator.name}: {n:,} to {split}{' on' if split == 'train' else ''}"):
+                    generate(GenerateSettings(n, run, out, generator.trunc, SEED_OF[split], split, self.config.device))
+            folders[split] = out
+        train = (folders["train"],) if "train" in folders else ()
+        pool = Pool(generator.name, generator.role, train=train, test=(folders["test"],), note=generator.note)
+        pool.made = f"{model.family} after {model.card['kimg']:.0f},000 pictures of training."
+        pool.quality = self._quality(pool)
+        pool.grid = self._grid(generator.name, Path(run))
+        return pool
+
+    def _trained(self, generator: Generator) -> Path:
+        from crossfake.synth.training import TrainSettings, train
+
+        if len(self.reals) > 1:
+            raise UserError("generators train on one shard folder of reals", mend=f"give {generator.name} a model:")
+        key = hash_json([generator.family, generator.train, ShardSet(self.reals[0]).hash])[:8]
+        out = self.out / "generators" / f"{generator.name}-{key}"
+        run = Run(out)
+        if not run.finished:
+            resume = any((out / "checkpoints").glob("*.pt"))
+            if run.config_file.exists() and not resume:  # stopped before the first checkpoint: nothing to go on with
+                run.config_file.unlink()
+            with self.timed(f"train {generator.name}"):
+                settings = {"family": generator.family, "device": self.config.device, **generator.train}
+                train(TrainSettings(data=self.reals[0], out=out, resume=resume, **settings))
+        if not run.finished:
+            raise Stopped(f"training of {generator.name}")
+        return out
+
+    def _quality(self, pool: Pool) -> dict[str, Any] | None:
+        from crossfake.synth.evaluation import EvaluateSettings, evaluate
+
+        folder = (pool.train or pool.test)[0]
+        file = folder / "quality.json"
+        if not file.exists():
+            with self.timed(f"measure {pool.name}"):
+                evaluate(EvaluateSettings(self.reals[0], folder, real_split="train", baseline=True,
+                                          **{"device": self.config.device, **self.config.quality}))  # fmt: skip
+        return json.loads(file.read_text())
+
+    def _grid(self, name: str, run: Path) -> str | None:
+        """A copy of the newest sample sheet of the generator's training."""
+        from shutil import copyfile
+
+        sheets = sorted((run / "samples").glob("[0-9]*.png"))
+        if not sheets:
+            return None
+        target = self.out / "pictures" / f"{name}-training.png"
+        target.parent.mkdir(exist_ok=True)
+        copyfile(sheets[-1], target)
+        return f"pictures/{target.name}"
+
+    def _describe(self, pool: Pool) -> None:
+        """Contact sheet, caption, hash, and the quality figures that may lie beside shards made elsewhere."""
+        folders = tuple(dict.fromkeys((*pool.train, *pool.test)))
+        sets = [ShardSet(folder) for folder in folders]
+        pool.hash = sets[0].hash if len(sets) == 1 else hash_json([shards.hash for shards in sets])
+        quality = folders[0] / "quality.json"
+        if pool.quality is None and quality.exists():
+            pool.quality = json.loads(quality.read_text())
+        label = 0 if pool.role == "real" else 1
+        counts = {split: sum(len(s.select(split=split, label=label)) for s in sets) for split in ("train", "val", "test", "")}
+        total, use = sum(counts.values()), USE[pool.role]
+        if pool.role == "unseen":
+            pool.caption = f"{use}; {total:,}, to test only. {pool.made}"
+        else:
+            pool.caption = f"{use}; {total - counts['test']:,} to train on and validate, {counts['test']:,} to test. {pool.made}"
+        pool.picture = f"pictures/{pool.name}.png"
+        save_png(contact_sheet(handful(sets[0], label), SHEET[1]), self.out / pool.picture)
+
+
+USE = {
+    "real": "both arms",
+    "seen": "seen fakes, both arms",
+    "synthetic": "own fakes, arm “with” only",
+    "unseen": "unseen fakes",
+}
+
+
+def handful(shards: ShardSet, label: int, largest: int = 128) -> Images:
+    """A random, uncurated few, made no larger than ``largest``: uint8 ``[24, s, s, 3]`` (fewer if there are fewer)."""
+    import cv2
+
+    rows = shards.select(label=label)
+    rows = np.sort(np.random.default_rng(0).permutation(rows)[: SHEET[0]])
+    side = min(shards.size or largest, largest)
+    images = [shards.read(int(row)) for row in rows]
+    return np.stack([i if i.shape[:2] == (side, side) else cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA)
+                     for i in images])  # fmt: skip
+

@@ -1,0 +1,242 @@
+"""The protocol on real, tiny parts: fair arms, the firewall, resuming, failures on their own, and the commands."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.toyfaces import toyface
+from crossfake.errors import UserError
+from crossfake.experiments import cross_generator
+from crossfake.experiments.cli import demo as demo_command
+from crossfake.experiments.cli import experiment as group
+from crossfake.experiments.config import load
+from crossfake.experiments.reporting import report
+from crossfake.experiments.results import Results
+
+
+def write(folder, label, count, seed, generator="", blur=0, prefix=None):
+    """Shards of drawn faces; fakes are drawn coarser, so that there is something to find."""
+    with ShardWriter(folder, size=16) as writer:
+        for number in range(count):
+            image = toyface((seed, number), 16)
+            if label:
+                image = np.repeat(np.repeat(image[::2, ::2], 2, 0), 2, 1)
+            split = ("train", "train", "val", "test")[number % 4]
+            writer.append(image, Row(label, "toy", generator, split, f"{prefix or folder.name}:{number}"))
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path):
+    return {
+        "real": write(tmp_path / "real", 0, 80, 1),
+        "old": write(tmp_path / "old", 1, 40, 2, "old-gan"),
+        "mine": write(tmp_path / "mine", 1, 40, 3, "my-gan"),
+        "new": write(tmp_path / "new", 1, 20, 4, "new-gan"),
+        "elsewhere": write(tmp_path / "elsewhere", 0, 20, 5),
+    }
+
+
+@pytest.fixture
+def config(parts):
+    return {
+        "name": "tiny",
+        "detectors": ["cnn"],
+        "seeds": [0, 1],
+        "real": [parts["real"]],
+        "seen": [parts["old"]],
+        "synthetic": [parts["mine"]],
+        "unseen": [{"name": "new", "fake": parts["new"]}, {"name": "web", "fake": parts["new"], "real": parts["elsewhere"]}],
+        "train": {"steps": 2, "batch": 8, "eval_every": 2},
+        "resamples": 100,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The settings of every training that is run, in order."""
+    from crossfake.detect import training
+
+    seen, train = [], training.train
+    monkeypatch.setattr(training, "train", lambda settings: (seen.append(settings), train(settings))[1])
+    return seen
+
+
+def test_both_arms_differ_in_the_synthetic_fakes_only(config, parts, trained, tmp_path):
+    out = cross_generator.run(config, tmp_path / "out")
+    assert [(s.seed, len(s.synthetic)) for s in trained] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    for without, with_ in zip(trained[::2], trained[1::2], strict=True):
+        ours = {key: value for key, value in vars(without).items() if key not in ("synthetic", "out")}
+        assert ours == {key: value for key, value in vars(with_).items() if key not in ("synthetic", "out")}
+        assert with_.synthetic == (parts["mine"],) and without.fake == (parts["old"],)
+    results = Results(out)
+    assert [(t["name"], t["kind"], t["n_real"], t["n_fake"]) for t in results.tests] == [
+        ("new", "unseen", 20, 20), ("web", "unseen", 20, 20), ("old", "seen", 20, 10), ("mine", "seen", 20, 10),
+    ]  # fmt: skip
+    cell = results.cells[0]
+    assert cell.card["model_hash"] and (cell.labels["new"][:20] == 0).all()
+    real = ShardSet(parts["real"])
+    assert set(cell.groups["new"][:20]) == set(real.columns["group"][real.select(split="test")])
+    assert report(out).exists()
+
+
+def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
+    from crossfake.detect.bundle import load as load_detector
+
+    out = cross_generator.run(config, tmp_path / "out")
+    cell = Results(out).cells[0]
+    detector = load_detector(out / "cells" / cell.card["key"] / "run")
+    fakes = ShardSet(parts["new"])
+    assert cell.scores["new"][20:] == pytest.approx(detector.score(fakes.read_many(range(20))), abs=1e-12)
+
+
+def test_finished_cells_are_not_run_again(config, trained, tmp_path):
+    out = cross_generator.run(config, tmp_path / "out")
+    assert len(trained) == 4
+    shutil.rmtree(next((out / "cells").iterdir()))
+    cross_generator.run(config, out)
+    assert len(trained) == 5
+    cross_generator.run({**config, "seeds": [0, 1, 2]}, out)
+    assert len(trained) == 7
+    cross_generator.run({**config, "train": {**config["train"], "steps": 3}}, out)
+    assert len(trained) == 11
+    assert len(Results(out).cells) == 4  # those of the configuration that was run last
+
+
+def test_other_data_makes_another_cell(config, parts, trained, tmp_path):
+    out = cross_generator.run(config, tmp_path / "out")
+    shutil.rmtree(parts["mine"])
+    write(parts["mine"], 1, 40, 33, "my-gan")
+    cross_generator.run(config, out)
+    assert [bool(s.synthetic) for s in trained[4:]] == [True, True] or len(trained) == 8  # test sets changed too
+
+
+def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
+    from crossfake.detect import training
+
+    train = training.train
+
+    def failing(settings):
+        if settings.seed == 0 and settings.synthetic:
+            raise RuntimeError("out of luck\nand more")
+        return train(settings)
+
+    monkeypatch.setattr(training, "train", failing)
+    out = cross_generator.run(config, tmp_path / "out")
+    (failure,) = Results(out).experiment["failures"]
+    assert (failure["arm"], failure["seed"], failure["error"]) == ("with", 0, "RuntimeError: out of luck")
+    assert len(Results(out).paired("cnn")) == 1 and "out of luck" in report(out).read_text()
+    monkeypatch.setattr(training, "train", train)
+    cross_generator.run(config, out)
+    assert Results(out).experiment["failures"] == [] and len(Results(out).cells) == 4
+
+
+def test_when_all_cells_fail_the_first_reason_is_given(config, tmp_path):
+    with pytest.raises(UserError, match="no detector could be trained.*no_such_model"):
+        cross_generator.run({**config, "detectors": ["no_such_model"]}, tmp_path / "out")
+
+
+def leak_person(parts):
+    shutil.rmtree(parts["elsewhere"])
+    write(parts["elsewhere"], 0, 20, 5, prefix="real")
+
+
+def leak_picture(parts):
+    shutil.rmtree(parts["elsewhere"])
+    write(parts["elsewhere"], 0, 20, 1)
+
+
+def leak_generator(parts):
+    shutil.rmtree(parts["new"])
+    write(parts["new"], 1, 20, 4, "my-gan")
+
+
+@pytest.mark.parametrize(
+    ("leak", "expected"),
+    [
+        (leak_person, "test set web: group real:0 .* is trained on too"),
+        (leak_picture, "test set web: picture 0 of .*elsewhere is picture 0 of .*real, which is trained on"),
+        (leak_generator, "test set new is of my-gan, which is trained on"),
+    ],
+)
+def test_the_firewall(config, parts, trained, tmp_path, leak, expected):
+    leak(parts)
+    with pytest.raises(UserError, match=expected):
+        cross_generator.run(config, tmp_path / "out")
+    assert not trained
+
+
+def test_a_crc_alone_is_no_leak(config, parts, tmp_path, monkeypatch):
+    """Two different pictures may share a CRC; only equal pixels are a leak."""
+    read = ShardSet.__init__
+
+    def colliding(self, path):
+        read(self, path)
+        self.columns["crc32"] = np.zeros(len(self), np.uint32)
+
+    monkeypatch.setattr(ShardSet, "__init__", colliding)
+    cross_generator.run({**config, "seeds": [0]}, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"train": {"stepz": 3}}, "settings of cnn: .*stepz"),
+        ({"quality": {"metrics": ["fad"]}}, "fad is unknown"),
+        ({"generators": [{"name": "g", "role": "synthetic", "n": 4, "train": {"kimgs": 1}}]}, "train of g: .*kimgs"),
+        ({"generators": [{"name": "g", "role": "synthetic", "n": 4, "family": "stylegan9"}]}, "no family 'stylegan9'"),
+        ({"prepare": {"source": "toyfaces"}}, "toyfaces never ends"),
+        ({"prepare": {"sorce": "toyfaces"}}, "prepare: .*sorce"),
+    ],
+)
+def test_wrong_settings_are_found_before_anything_is_made(config, tmp_path, change, expected):
+    with pytest.raises(UserError, match=expected):
+        cross_generator.run({**config, **change}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_reals_without_a_test_split(config, parts, tmp_path):
+    with ShardWriter(tmp_path / "flat", size=16) as writer:
+        writer.append(toyface(0, 16), Row(0, "toy", split="train", group="a"))
+    with pytest.raises(UserError, match="lacks reals or fakes"):
+        cross_generator.run({**config, "real": [tmp_path / "flat"]}, tmp_path / "out")
+
+
+def test_the_smoke_demo_and_the_commands(tmp_path):
+    """The whole loop, generators included, as CI runs it."""
+    runner = CliRunner()
+    out = tmp_path / "smoke"
+    done = runner.invoke(demo_command, ["--smoke", "--out", str(out)], catch_exceptions=False)
+    assert done.exit_code == 0 and "DRAWN" in done.output and done.output.rstrip().endswith("report.html")
+    page = (out / "report.html").read_text()
+    assert "not photos" in page or "drawn faces" in page
+    facts = json.loads((out / "experiment.json").read_text())
+    assert [(pool["name"], pool["role"]) for pool in facts["pools"]] == [
+        ("real", "real"), ("face-splices", "seen"), ("stylegan2", "synthetic"), ("dcgan", "unseen"),
+    ]  # fmt: skip
+    assert facts["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in facts["seconds"]
+    before = {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}
+    again = runner.invoke(demo_command, ["--smoke", "--out", str(out)], catch_exceptions=False)
+    assert "2 of 2 cells are there already" in again.output + again.stderr
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}
+
+    page.encode()
+    (out / "report.html").unlink()
+    assert runner.invoke(group, ["report", str(out)], catch_exceptions=False).exit_code == 0
+    assert (out / "report.html").exists()
+    listed = runner.invoke(group, ["list"], catch_exceptions=False).output
+    assert "cross-generator" in listed and "--config demo" in listed and "--config photos" in listed
+    dry = runner.invoke(group, ["run", "cross-generator", "--config", "demo", "--dry-run"], catch_exceptions=False)
+    assert "3 generators, then 12 detectors" in dry.output
+    assert load(next(iter([out / "config.yaml"]))) if False else True
+
+
+def test_an_unknown_configuration_is_one_line():
+    result = CliRunner().invoke(group, ["run", "cross-generator", "--config", "nowhere"])
+    assert result.exit_code == 2
+    assert "there is no configuration nowhere: name a YAML file, or one of demo, photos, smoke" in result.output

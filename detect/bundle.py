@@ -133,5 +133,5 @@ def load(
             f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"
         ) from error
     target = pick_device(device)
-    network = network.eval().requires_grad_(False).to(target, memory_format=torch.channels_last)
+    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(target)
     return Detector(folder, card, network, hash_file(folder / WEIGHTS), target, precision, face_model)

@@ -97,7 +97,7 @@ class TrainingData:
                 mend="prepare all with the same --crop, or --force if that is the point",
             )
         _check_firewall(every)
-        return cls(*pools, size=int(sizes.pop() or 0), crop=next(iter(crops.values()), None))
+        return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
 
     def validation(self, most: int) -> tuple[Pixels, npt.NDArray[np.int64], str]:
         """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash."""

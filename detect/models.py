@@ -92,8 +92,8 @@ def create_model(name: str, pretrained: bool = False, weights: Path | None = Non
         ) from error
     if weights:
         _load_backbone(network, weights)
-    config = network.pretrained_cfg
-    return Normalised(network, tuple(config["mean"]), tuple(config["std"]))
+    published: Any = network.pretrained_cfg
+    return Normalised(network, tuple(published["mean"]), tuple(published["std"]))
 
 
 def _load_backbone(network: nn.Module, path: Path) -> None:

@@ -111,7 +111,7 @@ class Trainer:
         self.settings, self.device = settings, pick_device(settings.device)
         torch.manual_seed(settings.seed)
         network = create_model(settings.model, settings.pretrained and not settings.resume, settings.weights)
-        self.network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -129,7 +129,7 @@ class Trainer:
             logits = self.network(images.to(self.device).float().div_(255))
         loss = F.binary_cross_entropy_with_logits(logits, labels.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.step += 1
         return loss.detach()

@@ -92,13 +92,19 @@ def generate(**options: Any) -> None:
 @click.option("--fake", type=click.Path(path_type=Path), required=True, help="Shards of fakes.")
 @click.option("--dims", type=click.Choice(["2048", "768", "192", "64"]), default="2048", help="FID features.")
 @click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
-@click.option("--lpips-net", type=click.Choice(["alex", "vgg", "squeeze"]), default="alex", help="LPIPS network.")
-@click.option("--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network.")
+@click.option(
+    "--lpips-net", type=click.Choice(["alex", "vgg", "squeeze"]), default="alex", help="LPIPS network."
+)
+@click.option(
+    "--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network."
+)
 @click.option("--metrics", default="fid,lpips,swd,spectrum", help="Which figures, separated by commas.")
 @click.option("--real-split", help="Only reals of this split.  [default: all]")
 @click.option("--limit", type=int, help="At most so many images from each side.")
 @click.option("--baseline", is_flag=True, help="Also compare one half of the reals with the other.")
-@click.option("--out", type=click.Path(path_type=Path), help="Result file.  [default: quality.json beside the fakes]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Result file.  [default: quality.json beside the fakes]"
+)
 @click.option("--seed", type=int, default=0)
 @_device
 @_precision

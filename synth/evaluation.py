@@ -202,6 +202,9 @@ def _prepare(settings: EvaluateSettings) -> _Job:
         np.random.default_rng([settings.seed, side]).permutation(rows)[: settings.limit]
         for side, rows in enumerate(chosen)
     )
+    crops = [shards.attributes.get("crop") for shards in (real, fake)]
+    if crops[0] != crops[1] and None not in crops:
+        warnings.append("the sides were cropped by different rules, which every figure sees too")
     least = min(len(real_rows), len(fake_rows))
     if least < _USUAL:
         warnings.append(

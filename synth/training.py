@@ -193,7 +193,7 @@ class Trainer:
         real_logits = self.discriminator(real, plan.dtype)
         fake_logits = self.discriminator(fake.detach(), plan.dtype)
         loss_d = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
-        loss_d.backward()  # type: ignore[no-untyped-call]
+        loss_d.backward()
         logged = {
             "loss_d": loss_d.detach(),
             "real": real_logits.mean().detach(),
@@ -201,14 +201,14 @@ class Trainer:
         }
         if self.recipe.r1_every and self.step % self.recipe.r1_every == 0 and plan.gamma > 0:
             penalty = r1_penalty(self.discriminator, real, plan.dtype)
-            (penalty * (plan.gamma / 2 * self.recipe.r1_every)).backward()  # type: ignore[no-untyped-call]
+            (penalty * (plan.gamma / 2 * self.recipe.r1_every)).backward()
             logged["r1"] = penalty.detach()
         self.optimizer_d.step()
 
         self.optimizer_g.zero_grad(set_to_none=True)
         self.discriminator.requires_grad_(False)
         loss_g = F.softplus(-self.discriminator(fake, plan.dtype)).mean()
-        loss_g.backward()  # type: ignore[no-untyped-call]
+        loss_g.backward()
         self.discriminator.requires_grad_(True)
         self.optimizer_g.step()
 
@@ -221,7 +221,8 @@ class Trainer:
         """Exponential moving average whose half-life grows with training, to at most ``ema_kimg``."""
         half_life = min(self.recipe.ema_kimg * 1000, self.images_seen * 0.05)
         keep = 0.5 ** (self.plan.batch / half_life) if half_life else 0.0
-        averaged, trained = list(self.average.parameters()), list(self.generator.parameters())
+        averaged: list[Tensor] = list(self.average.parameters())
+        trained: list[Tensor] = list(self.generator.parameters())
         torch._foreach_lerp_(averaged, trained, 1 - keep)
         for mean, buffer in zip(self.average.buffers(), self.generator.buffers(), strict=True):
             mean.copy_(buffer)
@@ -291,7 +292,7 @@ def _loop(
     started, began_at = time.monotonic(), trainer.images_seen
     loader = DataLoader(
         data,
-        batch_sampler=Batches(len(data), plan.batch, settings.seed, trainer.step),  # type: ignore[arg-type]
+        batch_sampler=Batches(len(data), plan.batch, settings.seed, trainer.step),
         num_workers=2 if plan.device.type == "cuda" else 0,
         collate_fn=_images_only,
         pin_memory=plan.device.type == "cuda",

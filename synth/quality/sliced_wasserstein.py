@@ -109,8 +109,8 @@ def _distributions(batches: Iterable[Tensor], size: int, directions: Tensor, see
     device = directions.device
     sums = {level: torch.zeros(3, 3, dtype=torch.float64, device=device) for level in levels(size)}
     for level, patches in _patches(batches, device, seed):
-        x = patches.double()
-        sums[level] += torch.stack([torch.ones_like(x).sum((0, 2)), x.sum((0, 2)), x.square().sum((0, 2))])
+        total, squares = (x.sum((0, 2), dtype=torch.float64) for x in (patches, patches.square()))
+        sums[level] += torch.stack([torch.full_like(total, len(patches) * PATCH**2), total, squares])
     norms = {}
     for level, (count, total, squares) in sums.items():
         mean = total / count

@@ -1,12 +1,15 @@
 import io
+import pickle
+import random
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 import crossfake.datasets.decode as decode
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.decode import Unreadable, decode_image
 from crossfake.errors import UserError
 
 
@@ -32,13 +35,18 @@ def test_lossless_formats_come_back_exactly(format: str, tmp_path: Path) -> None
         assert pixels.dtype == np.uint8 and np.array_equal(pixels, np.asarray(_ramp()))
 
 
-def test_exif_orientation_is_applied() -> None:
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    upright = np.asarray(_ramp())
+    stored = {
+        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
+        6: np.rot90(upright), 7: upright[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(upright, -1),
+    }[orientation]  # fmt: skip
     exif = Image.Exif()
-    exif[0x0112] = 6  # stored lying on its left side
-    turned = _ramp().transpose(Image.Transpose.ROTATE_90)
-    pixels = decode_image(_bytes(turned, "JPEG", exif=exif, quality=100, subsampling=0))
-    assert pixels.shape == (20, 30, 3)
-    assert np.abs(pixels.astype(int) - np.asarray(_ramp())).mean() < 3
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    pixels = decode_image(_bytes(image, "JPEG", exif=exif, quality=100, subsampling=0))
+    assert pixels.shape == (20, 30, 3) and np.abs(pixels.astype(int) - upright).mean() < 3
 
 
 def test_cmyk() -> None:
@@ -50,6 +58,10 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     values = np.linspace(0, 65535, 600).reshape(20, 30).astype(np.uint16)
     pixels = decode_image(_bytes(Image.fromarray(values), "PNG"))
     assert np.abs(pixels[..., 0] - values / 257).max() <= 0.5 and (pixels[..., 0] == pixels[..., 2]).all()
+    for kind in (".png", ".tiff"):
+        colored = np.stack([values, values // 2, values // 4], axis=2)
+        raw = cv2.imencode(kind, colored[..., ::-1])[1].tobytes()
+        assert np.abs(decode_image(raw) - colored / 257).max() <= 1
 
 
 def test_grey_palette_and_transparency() -> None:
@@ -68,9 +80,11 @@ def test_grey_palette_and_transparency() -> None:
     assert decode_image(_bytes(palette, "PNG", transparency=1))[0, 0].tolist() == [255, 255, 255]
 
 
-def test_the_first_frame_of_an_animation_is_taken() -> None:
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_the_first_frame_of_an_animation_is_taken(format: str) -> None:
     frames = [Image.new("RGB", (6, 6), color) for color in ("red", "blue")]
-    pixels = decode_image(_bytes(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    options: dict[str, object] = {"lossless": True} if format == "WEBP" else {}
+    pixels = decode_image(_bytes(frames[0], format, save_all=True, append_images=frames[1:], **options))
     assert pixels[3, 3].tolist() == [255, 0, 0]
 
 
@@ -89,6 +103,7 @@ def test_what_is_no_whole_picture_is_named_in_one_line(content: bytes, tmp_path:
     with pytest.raises(UserError, match=r"face\.jpg cannot be read as an image \(.+\)") as error:
         decode_image(tmp_path / "face.jpg")
     assert "\n" not in str(error.value)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
     with pytest.raises(UserError, match=r"none\.png cannot be read"):
         decode_image(tmp_path / "none.png")
 
@@ -97,3 +112,31 @@ def test_a_bomb_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(decode, "MAX_PIXELS", 500)
     with pytest.raises(UserError, match="has 30×20 pixels"):
         decode_image(_bytes(_ramp(), "PNG"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+def test_files_cut_short_anywhere_are_refused(format: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    raw = _bytes(Image.fromarray(noise), format)
+    for share in (0.02, 0.5, 0.9):
+        with pytest.raises(Unreadable):
+            decode_image(raw[: int(len(raw) * share)])
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "AVIF"])
+def test_damaged_bytes_raise_nothing_else_and_warn_of_nothing(
+    format: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    if format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    rng = random.Random(0)
+    whole = _bytes(_ramp(), format)
+    for _ in range(100):
+        raw = bytearray(whole)
+        for _ in range(rng.choice((1, 3, 20))):
+            raw[rng.randrange(min(len(raw), rng.choice((40, 400, 10**6))))] = rng.randrange(256)
+        try:
+            assert decode_image(bytes(raw)).ndim == 3
+        except Unreadable as error:
+            assert "\n" not in str(error)
+    assert not recwarn.list

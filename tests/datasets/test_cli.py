@@ -1,0 +1,75 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.toyfaces import toyface
+
+
+def _data(*words: object) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", "from crossfake.cli import main; main()", "data", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    out = tmp_path / "faces"
+    code, text, _ = _data(
+        "prepare", "toyfaces", "--limit", 30, "--size", 16, "--crop", "none", "--workers", 1, "--out", out
+    )
+    assert code == 0 and "30  images in" in text
+    return out
+
+
+def test_prepare_verify_and_inspect(faces: Path) -> None:
+    code, text, _ = _data("verify", faces)
+    assert code == 0 and "every shard and row is as it was written" in text
+    code, text, _ = _data("inspect", faces)
+    assert code == 0 and "30 images, 16×16, codec raw" in text and "groups: 30" in text
+    counts = [line.split() for line in text.splitlines() if line.startswith("toyfaces")]
+    splits = ShardSet(faces).columns["split"].tolist()
+    assert [(line[3], int(line[4])) for line in counts] == [(s, splits.count(s)) for s in sorted(set(splits))]
+    with Image.open(faces / "sheet.png") as sheet:
+        assert sheet.size == (6 * 18 + 2, 5 * 18 + 2)
+
+
+def test_verify_ends_with_one_when_something_is_wrong(faces: Path) -> None:
+    raw = bytearray((faces / "00000.h5").read_bytes())
+    raw[raw.index(ShardSet(faces).read(7).tobytes()) + 5] ^= 1
+    (faces / "00000.h5").write_bytes(raw)
+    code, text, _ = _data("verify", faces)
+    assert code == 1 and f"{faces / '00000.h5'}: row 7 is damaged" in text.splitlines()
+
+
+def test_pictures_of_any_size_fit_on_a_sheet(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(toyface(number, 40 + number)).save(tmp_path / f"{number}.png")
+    out = tmp_path / "out"
+    code, _, _ = _data(
+        "prepare", tmp_path, "--out", out, "--codec", "original", "--crop", "none", "--workers", 1
+    )
+    assert code == 0
+    code, text, _ = _data("inspect", out, "--sheet", tmp_path / "sheet.png")
+    assert code == 0 and "any size" in text and (tmp_path / "sheet.png").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("verify", "nowhere"),
+        ("inspect", "nowhere"),
+        ("prepare", "nowhere", "--out", "x"),
+        ("prepare", "toyfaces", "--crop", "none", "--out", "x"),
+        ("prepare", ".", "--out", "x", "--crop", "none"),
+        ("prepare", ".", "--out", "x", "--face-model", "none.onnx"),
+        ("prepare", ".", "--out", "x", "--split", "1/1"),
+    ],
+)
+def test_a_users_error_is_one_line(words: tuple[str, ...]) -> None:
+    code, text, errors = _data(*words)
+    assert code == 2 and text == ""
+    assert errors.count("\n") == 1 and errors.startswith("error: ")

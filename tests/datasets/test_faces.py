@@ -1,0 +1,175 @@
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossfake.datasets import faces
+from crossfake.datasets.faces import Cropper, Skip, align, face_square
+from crossfake.errors import UserError
+
+# Right eye, left eye, nose, right and left mouth corner of an upright face whose eyes are 40 apart.
+UPRIGHT = np.array([[-20, 0], [20, 0], [0, 25], [-15, 45], [15, 45]], np.float64)
+
+
+def _turned(degrees: float, scale: float, x: float, y: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return UPRIGHT @ turn * scale + (x, y)
+
+
+def _map(side: int) -> np.ndarray:
+    """A picture whose red and green say where in it a pixel is, 0 to 255."""
+    ramp = (np.arange(side) + 0.5) * (255 / side)
+    picture = np.zeros((side, side, 3))
+    picture[..., 0], picture[..., 1] = ramp[None, :], ramp[:, None]
+    return np.rint(picture).astype(np.uint8)
+
+
+@pytest.mark.parametrize("degrees", [0, 17, -35, 90, 180])
+@pytest.mark.parametrize("scale", [0.5, 1.7, 3.0])
+def test_eyes_and_mouth_come_to_ffhqs_places(degrees: float, scale: float) -> None:
+    points = _turned(degrees, scale, 508, 492)
+    crop = align(_map(1000), points, 64)
+    half = 1.8 * 45  # more than twice the 40 between the eyes
+    for point, (x, y) in zip(points[[0, 1, 3, 4]], UPRIGHT[[0, 1, 3, 4]], strict=True):
+        column, row = (x / half + 1) * 32, ((y - 4.5) / half + 1) * 32
+        found = cv2.remap(crop, np.float32([[column - 0.5]]), np.float32([[row - 0.5]]), cv2.INTER_LINEAR)[
+            0, 0
+        ]
+        assert found[:2] * (1000 / 255) == pytest.approx(point, abs=4)
+
+
+def test_a_margin_scales_the_square_about_its_centre() -> None:
+    (center, half), (same, double) = face_square(UPRIGHT), face_square(UPRIGHT, margin=2)
+    assert np.allclose(center, same) and np.allclose(2 * half, double)
+    assert np.allclose(half, [81, 0]) and np.allclose(center, [0, 4.5])
+
+
+def test_the_centre_of_a_face_crop_is_one_of_a_smaller_margin() -> None:
+    photo = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8), (0, 0), 3
+    )
+    points = _turned(11, 1.6, 200, 200)
+    inner = Cropper(32, "center", margin=0.5)(align(photo, points, 64))
+    assert np.abs(inner.astype(int) - align(photo, points, 32, margin=0.5)).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1.9, 4.3, 11])
+def test_shrinking_does_not_alias(scale: float) -> None:
+    """A checkerboard of single pixels becomes grey; a plain warp would turn it into moiré."""
+    side = int(scale * 200)
+    board = np.indices((side, side)).sum(axis=0) % 2 * 255
+    photo = np.repeat(board[:, :, None], 3, axis=2).astype(np.uint8)
+    for degrees in (0, 7, 45):
+        crop = align(photo, _turned(degrees, scale, side / 2, side / 2), 32)[2:-2, 2:-2]
+        assert np.abs(crop.astype(float) - 127.5).max() < 24 and crop.std() < 6
+
+
+def test_a_face_that_is_too_small_or_cut_off_is_skipped() -> None:
+    photo = np.zeros((400, 400, 3), np.uint8)
+    with pytest.raises(Skip, match="too small"):
+        align(photo, _turned(0, 0.19, 200, 200), 64)
+    align(photo, _turned(0, 0.2, 200, 200), 64)
+    with pytest.raises(Skip, match="ends too close"):
+        align(photo, _turned(0, 1, 30, 200), 64)
+    assert align(photo, _turned(0, 1, 60, 200), 64).shape == (64, 64, 3)
+
+
+def test_what_lies_outside_is_mirrored() -> None:
+    photo = np.zeros((400, 400, 3), np.uint8)
+    photo[:, :50] = 200
+    crop = align(photo, _turned(0, 1, 70, 200), 64)
+    assert crop[:, 1].mean() > 190  # column 1 is left of the picture
+
+
+@pytest.mark.parametrize(("height", "width"), [(30, 50), (51, 20), (8, 8), (3, 5), (1, 1), (300, 9)])
+@pytest.mark.parametrize("policy", ["center", "none"])
+def test_policies_without_faces_take_any_shape(policy: str, height: int, width: int) -> None:
+    crop = Cropper(16, policy)(np.full((height, width, 3), (9, 100, 250), np.uint8))
+    assert crop.shape == (16, 16, 3) and crop.dtype == np.uint8 and crop.flags.c_contiguous
+    assert (crop == (9, 100, 250)).all()
+
+
+def test_center_takes_the_middle_and_none_squeezes() -> None:
+    photo = np.zeros((16, 32, 3), np.uint8)
+    photo[:, 8:24] = 255
+    assert (Cropper(16, "center")(photo) == 255).all()
+    assert np.array_equal(Cropper(8, "none")(photo)[0, :, 0], [0, 0, 255, 255, 255, 255, 0, 0])
+    wide = np.zeros((8, 64, 3), np.uint8)
+    wide[:, ::2] = 255  # shrinks across while it grows down: averaged, not sampled
+    assert np.abs(Cropper(16, "none")(wide).astype(int) - 128).max() <= 1
+
+
+def test_descriptions() -> None:
+    center, half = Cropper(8, "center"), Cropper(8, "center", margin=0.5)
+    face = {"policy": "face", "margin": 1.2, "detector": "abc"}
+    assert center.description() == {"policy": "center"}
+    assert half.description() == {"policy": "center", "margin": 0.5}
+    assert half.description(face) == {"policy": "face", "margin": 0.6, "detector": "abc"}
+    assert Cropper(8, "none").description(face) == face
+    assert Cropper(8, "none").description({"policy": "center"}) == {"policy": "center"}
+    for cropper in (center, half, Cropper(8, "none")):
+        assert Cropper.from_description(8, cropper.description()) == cropper
+
+
+def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no crop policy 'faces'"):
+        Cropper(8, "faces")
+    for policy, margin in (
+        ("face", 0.1),
+        ("face", 6),
+        ("center", 1.5),
+        ("none", 0.5),
+        ("face", float("nan")),
+    ):
+        with pytest.raises(UserError, match="margin"):
+            Cropper(8, policy, margin)
+    with pytest.raises(UserError, match="face_detection_yunet"):
+        Cropper(8, "face").description()
+    (tmp_path / "bad.onnx").write_bytes(b"not a network")
+    with pytest.raises(UserError, match=r"bad\.onnx is not a YuNet model"):
+        Cropper(8, "face", face_model=tmp_path / "bad.onnx")(np.zeros((50, 50, 3), np.uint8))
+
+
+def test_real_faces_come_out_upright(real_data: Path, real_weights: Path, tmp_path: Path) -> None:
+    photos = sorted((real_data / "all-age-faces").glob("*.jpg"))[::650]
+    cropper = pickle.loads(pickle.dumps(Cropper(128)))
+    kept = 0
+    for photo in photos:
+        try:
+            crop = cropper.open(photo)
+        except Skip:
+            continue
+        kept += 1
+        found = cropper.landmarks(crop)
+        assert found is not None
+        eyes, mouth = found[:2].mean(axis=0), found[3:].mean(axis=0)
+        assert np.abs(np.rad2deg(np.arctan2(*(found[1] - found[0])[::-1]))) < 12
+        assert abs(eyes[0] - 64) < 12 and 50 < eyes[1] < 66 and 85 < mouth[1] < 110
+    assert kept >= 8
+
+
+def test_a_small_face_in_a_large_photo_is_cut_from_the_full_picture(
+    real_data: Path, real_weights: Path, tmp_path: Path
+) -> None:
+    photo = Image.open(sorted((real_data / "all-age-faces").glob("*.jpg"))[1300]).convert("RGB")
+    large = Image.new("RGB", (3000, 2200), (90, 120, 90))
+    large.paste(photo, (1300, 900))
+    large.save(tmp_path / "large.jpg", quality=95)
+    cropper = Cropper(128)
+    glance = faces.decode_image(tmp_path / "large.jpg", at_least=faces.GLANCE)
+    assert glance.shape[0] == 550
+    opened = cropper.open(tmp_path / "large.jpg", glance)
+    assert np.array_equal(opened, cropper.open(tmp_path / "large.jpg"))
+    full = cropper(faces.decode_image(tmp_path / "large.jpg"))
+    assert np.array_equal(opened, full) and not np.array_equal(opened, cropper(glance))
+
+
+def test_no_face_and_tiny_pictures_are_skipped(real_weights: Path) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((200, 200), (1, 1), (3, 900), (2000, 1), (16, 16)):
+        with pytest.raises(Skip, match="no face"):
+            Cropper(64)(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))

@@ -1,0 +1,276 @@
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossfake.datasets import prepare as module
+from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.verify import verify
+from crossfake.errors import UserError
+
+COLUMNS = ("crc32", "label", "source", "generator", "split", "group", "seed", "origin")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """150 pictures in folders and formats of all sorts, two files that are no pictures among them."""
+    folder = tmp_path / "photos"
+    for number in range(150):
+        path = folder / f"{number % 3}" / f"{number:03d}{('.png', '.jpg', '.bmp', '.webp')[number % 4]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(toyface(number, 24)).resize((30, 24 + number % 9)).save(path)
+    (folder / "1" / "050 broken.jpg").write_bytes((folder / "0" / "009.jpg").read_bytes()[:200])
+    (folder / "2" / "text.png").write_text("no picture")
+    return folder
+
+
+def _settings(photos: Path, out: Path, **more: object) -> PrepareSettings:
+    options: dict[str, object] = {"size": 16, "crop": "center", "workers": 1} | more
+    return PrepareSettings(str(photos), out, **options)  # type: ignore[arg-type]
+
+
+def _content(folder: Path) -> dict[str, object]:
+    shards = ShardSet(folder)
+    content: dict[str, object] = {name: shards.columns[name].tolist() for name in COLUMNS}
+    return content | {"skipped": (folder / "skipped.csv").read_text(), "attributes": shards.attributes}
+
+
+def test_rows_know_where_they_come_from(photos: Path, tmp_path: Path) -> None:
+    done = prepare(_settings(photos, tmp_path / "out"))
+    assert (done.images, done.skipped) == (150, {"unreadable": 2})
+    shards = ShardSet(tmp_path / "out")
+    assert len(shards) == 150 and verify(tmp_path / "out") == []
+    origins = shards.columns["origin"].tolist()
+    assert origins == sorted(origins) and origins[0] == "0/000.png"
+    assert set(shards.columns["source"]) == {"photos"} and set(shards.columns["label"]) == {0}
+    assert set(shards.columns["split"]) == {"train", "val", "test"} and set(shards.columns["generator"]) == {
+        ""
+    }
+    assert shards.attributes["crop"] == {"policy": "center"} and shards.attributes["source"] == "photos"
+    with open(tmp_path / "out" / "skipped.csv", newline="") as file:
+        skipped = list(csv.DictReader(file))
+    assert [line["file"] for line in skipped] == ["1/050 broken.jpg", "2/text.png"]
+    assert {line["reason"] for line in skipped} == {"unreadable"}
+    assert "runcated" in skipped[0]["detail"] and skipped[1]["detail"] == "no known image format"
+    assert "2  skipped: unreadable" in done.table()
+
+
+def test_any_number_of_workers_gives_the_same(photos: Path, tmp_path: Path) -> None:
+    for workers in (1, 2):
+        prepare(_settings(photos, tmp_path / str(workers), workers=workers))
+    assert _content(tmp_path / "1") == _content(tmp_path / "2")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_and_started_again_gives_the_same(workers: int, photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "whole"))
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from crossfake.datasets.prepare import *\n"
+        "append = ShardWriter.append\n"
+        "def killing(self, image, row):\n"
+        "    append(self, image, row)\n"
+        "    if row.origin.startswith('2/') and self._current.rows >= 120: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "ShardWriter.append = killing\n"
+        "if __name__ == '__main__':\n"
+        f"    prepare(PrepareSettings({str(photos)!r}, Path('out'), 16, 'center', workers={workers}))\n"
+    )
+    (tmp_path / "killed.py").write_text(code)
+    # The pipe is closed when the workers have ended too: none outlives its parent.
+    killed = subprocess.run([sys.executable, "killed.py"], cwd=tmp_path, stderr=subprocess.PIPE, timeout=60)
+    assert killed.returncode == -9
+    assert (tmp_path / "out" / "00000.h5.tmp").exists()
+    done = prepare(_settings(photos, tmp_path / "out", workers=workers))
+    assert (done.images, done.skipped) == (150, {"unreadable": 2})
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+    assert prepare(_settings(photos, tmp_path / "out")).images == 150  # and once more changes nothing
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_ctrl_c_ends_the_workers_quietly_and_can_be_resumed(photos: Path, tmp_path: Path) -> None:
+    options = "--limit 100000 --crop none --size 16 --workers 2 --out o"
+    code = (
+        "from crossfake.datasets.cli import data\n"
+        f"if __name__ == '__main__': data('prepare toyfaces {options}'.split())\n"
+    )
+    (tmp_path / "interrupted.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, "interrupted.py"], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("o/*.tmp")) or list(tmp_path.glob("o/*.tmp"))[0].stat().st_size < 100_000:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1 and b"Traceback" not in errors and b"Aborted!" in errors
+    with ShardWriter(tmp_path / "o", 16, attributes=_attributes(tmp_path / "o")) as writer:
+        assert writer.rows_done >= 64
+
+
+def _attributes(folder: Path) -> dict[str, object]:
+    import json
+
+    import h5py
+
+    with h5py.File(next(folder.glob("*.tmp"))) as file:
+        found: dict[str, object] = json.loads(file.attrs["attributes"])
+    return found
+
+
+def test_equal_pixels_share_a_group_in_whatever_format(tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    face = Image.fromarray(toyface(1, 40))
+    for name in ("a.png", "b.bmp", "c.tiff"):
+        face.save(folder / name)
+    exif = Image.Exif()
+    exif[0x010E] = "a caption"
+    face.save(folder / "d.jpg", quality=90)
+    face.save(folder / "e.jpg", quality=90, exif=exif)
+    Image.fromarray(toyface(2, 40)).save(folder / "f.png")
+    groups = {}
+    for size in (16, 256):  # a file's group must not depend on the size asked for
+        prepare(_settings(folder, tmp_path / str(size), size=size))
+        groups[size] = ShardSet(tmp_path / str(size)).columns["group"].tolist()
+    a, b, c, d, e, f = groups[16]
+    assert a == b == c and d == e and len({a, d, f}) == 3 and groups[16] == groups[256]
+    splits = ShardSet(tmp_path / "16").columns["split"].tolist()
+    assert splits[0] == splits[1] == splits[2] and splits[3] == splits[4]
+
+
+def test_files_that_are_added_move_no_other(photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "before"))
+    for number in range(20):
+        Image.fromarray(toyface(1000 + number, 24)).save(photos / "1" / f"new {number}.png")
+    prepare(_settings(photos, tmp_path / "after"))
+    before, after = (
+        dict(zip(s.columns["origin"].tolist(), s.columns["split"].tolist(), strict=True))
+        for s in (ShardSet(tmp_path / "before"), ShardSet(tmp_path / "after"))
+    )
+    assert len(after) == 170 and {origin: after[origin] for origin in before} == before
+
+
+def test_fakes_get_the_same_chain_and_their_generators_name(photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "real"))
+    prepare(_settings(photos, tmp_path / "fake", label="fake", generator="gan-x", name="web", split="0/0/1"))
+    real, fake = ShardSet(tmp_path / "real"), ShardSet(tmp_path / "fake")
+    assert real.columns["crc32"].tolist() == fake.columns["crc32"].tolist()
+    assert real.attributes["crop"] == fake.attributes["crop"]
+    assert set(fake.columns["label"]) == {1} and set(fake.columns["generator"]) == {"gan-x"}
+    assert set(fake.columns["source"]) == {"web"} and set(fake.columns["split"]) == {"test"}
+
+
+def test_shards_from_shards_keep_rows_and_the_crops_history(tmp_path: Path) -> None:
+    face = {"policy": "face", "margin": 1.0, "detector": "abc"}
+    with ShardWriter(tmp_path / "a", 32, attributes={"crop": face}) as writer:
+        for number in range(5):
+            writer.append(toyface(number, 32), Row(1, "synth", "gan:1", "val", f"g{number}", 7 + number))
+    prepare(_settings(tmp_path / "a", tmp_path / "b", margin=0.5))
+    first, inner = ShardSet(tmp_path / "a"), ShardSet(tmp_path / "b")
+    for name in ("label", "source", "generator", "split", "group", "seed"):
+        assert inner.columns[name].tolist() == first.columns[name].tolist()
+    assert np.array_equal(inner.read(3), first.read(3)[8:24, 8:24])
+    assert (
+        inner.attributes["crop"] == face | {"margin": 0.5} and inner.attributes["source_hash"] == first.hash
+    )
+
+
+def test_original_keeps_bytes_and_leaves_out_broken_files(photos: Path, tmp_path: Path) -> None:
+    done = prepare(_settings(photos, tmp_path / "out", crop="none", codec="original"))
+    shards = ShardSet(tmp_path / "out")
+    assert done.images == 150 and shards.size is None
+    assert shards.stored(0) == (photos / shards.columns["origin"][0]).read_bytes()
+
+
+def test_webp_and_raw_hold_the_same_pixels(photos: Path, tmp_path: Path) -> None:
+    for codec in ("raw", "webp"):
+        prepare(_settings(photos, tmp_path / codec, codec=codec, limit=20))
+    raw, webp = (ShardSet(tmp_path / codec).read_many(range(20)) for codec in ("raw", "webp"))
+    assert np.array_equal(raw, webp)
+
+
+def test_a_limit_can_be_raised(photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "whole"))
+    for limit in (40, 90, None):
+        prepare(_settings(photos, tmp_path / "out", limit=limit))
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_a_worker_that_dies_is_one_line(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_start_worker", os._exit)  # without its argument it ends the worker, too
+    with pytest.raises(UserError, match="fewer --workers"):
+        prepare(_settings(photos, tmp_path / "out", workers=2))
+
+
+def test_sources_are_read_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Memory stays flat: what is drawn but not yet written is bounded."""
+    drawn, ahead = 0, []
+
+    def counted(*args: object) -> np.ndarray:
+        nonlocal drawn
+        drawn += 1
+        return np.zeros((16, 16, 3), np.uint8)
+
+    append = ShardWriter.append
+
+    def watched(self: ShardWriter, image: np.ndarray, row: Row) -> None:
+        append(self, image, row)
+        ahead.append(drawn - len(ahead))
+
+    monkeypatch.setattr("crossfake.datasets.sources.toyfaces.toyface", counted)
+    monkeypatch.setattr(ShardWriter, "append", watched)
+    prepare(PrepareSettings("toyfaces", tmp_path / "out", 16, "none", limit=600, workers=2))
+    assert len(ahead) == 600 and max(ahead) <= 16 * (4 * 2 + 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 4}, "size of 4"),
+        ({"label": "maybe"}, "--label real or fake"),
+        ({"split": "1/2/3"}, "three shares"),
+        ({"codec": "jpeg"}, "no codec"),
+        ({"codec": "original"}, "--crop none"),
+        ({"crop": "face", "margin": 9.0}, "margin"),
+        ({"limit": 0}, "--limit 0"),
+        ({"workers": -2}, "--workers -2"),
+        ({"source": "toyfaces"}, "never ends"),
+        ({"source": "toyfaces", "limit": 3, "crop": "face"}, "--crop none"),
+    ],
+)
+def test_wrong_settings_are_refused(options: dict[str, object], message: str, tmp_path: Path) -> None:
+    defaults: dict[str, object] = {"source": "x", "out": tmp_path / "out", "crop": "center"}
+    with pytest.raises(UserError, match=message):
+        PrepareSettings(**(defaults | options))  # type: ignore[arg-type]
+
+
+def test_nothing_usable_and_other_settings_are_one_line(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"no image of .* could be used \(unreadable: 1\)"):
+        prepare(_settings(tmp_path / "bad", tmp_path / "out"))
+    prepare(_settings(photos, tmp_path / "out2", limit=5))
+    with pytest.raises(UserError, match="other settings"):
+        prepare(_settings(photos, tmp_path / "out2", label="fake"))
+    with pytest.raises(UserError, match="there is no source or folder"):
+        prepare(_settings(tmp_path / "nowhere", tmp_path / "out3"))
+
+
+def test_real_photos(real_data: Path, real_weights: Path, tmp_path: Path) -> None:
+    done = prepare(_settings(real_data / "all-age-faces", tmp_path / "out", size=64, crop="face", limit=40))
+    shards = ShardSet(tmp_path / "out")
+    assert done.images == len(shards) >= 34 and shards.attributes["crop"]["policy"] == "face"
+    assert set(done.skipped) <= {"picture ends too close to the face", "no face"}

@@ -1,0 +1,234 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+
+from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.errors import UserError
+from crossfake.synth.evaluation import METRICS, EvaluateSettings, evaluate, format_table
+from crossfake.synth.quality import cache
+from crossfake.synth.quality.fid import InceptionFeatures
+
+FREE = ("swd", "spectrum")  # what needs no weights
+
+
+def _shards(
+    folder: Path, seed: int, n: int = 24, size: int = 16, label: int = 1, grain: int = 4, crop: str = "none"
+) -> Path:
+    """Random images whose blocks of ``grain`` pixels have one colour."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (n, size // grain, size // grain, 3), dtype=np.uint8)
+    images = coarse.repeat(grain, axis=1).repeat(grain, axis=2)
+    generator = "blocks:01234567" if label else ""
+    rows = [
+        Row(label=label, source="blocks", generator=generator, split="train", group=str(i)) for i in range(n)
+    ]
+    with ShardWriter(folder, size=size, attributes={"crop": {"policy": crop}}) as writer:
+        writer.extend(images, rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _shards(tmp_path_factory.mktemp("fakes"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "trunk.pth"
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CROSSFAKE_WEIGHTS", raising=False)
+
+
+def test_everything_is_measured_and_written(
+    reals: Path, fakes: Path, random_inception: Path, squeezenet: Path
+) -> None:
+    settings = EvaluateSettings(
+        reals,
+        fakes,
+        64,
+        random_inception,
+        "squeeze",
+        squeezenet,
+        device="cpu",
+        baseline=True,
+        precision="fp32",
+    )
+    result = evaluate(settings)
+    assert json.loads((fakes / "quality.json").read_text()) == result
+    assert (result["n_real"], result["n_fake"]) == (40, 24)
+    assert result["skipped"] == {} and list(result["details"]) == list(METRICS)
+    for name in METRICS:
+        assert np.isfinite(result[name]) and result[name] == result["details"][name]["value"] > 0
+    fid = result["details"]["fid"]
+    assert fid["interval"][0] < fid["value"] < fid["interval"][1]
+    assert fid["baseline"]["n"] == [20, 20] and fid["dtype"] == "float32" and not fid["network"]["published"]
+    assert result["details"]["lpips"]["pairs"] == 12 and result["details"]["lpips"]["real"]["pairs"] == 20
+    assert result["details"]["swd"]["baseline"]["n"] == 20
+    assert len(result["details"]["spectrum"]["decibels"]["fake"]["mean"]) == 8
+    assert result["fake"]["generators"] == ["blocks:01234567"]
+    assert any("trunk.pth is not the squeeze network" in text for text in result["warnings"])
+    table = format_table(result)
+    assert "FID, dims 64" in table and "n: 40 real, 24 fake, 16×16" in table and "16×16" in table
+    (fakes / "quality.json").unlink()
+
+
+def test_fid_of_shards_equals_the_formula(
+    reals: Path, fakes: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    network = InceptionFeatures(random_inception, 64, torch.device("cpu"), "fp32")
+    a, b = (
+        network(torch.from_numpy(shards.read_many(range(len(shards)))).permute(0, 3, 1, 2)).astype(np.float64)
+        for shards in (ShardSet(reals), ShardSet(fakes))
+    )
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real.sum()
+    expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(sum(covariances)) - 2 * roots
+    options = {"metrics": ("fid",), "precision": "fp32", "device": "cpu", "out": tmp_path / "q.json"}
+    result = evaluate(EvaluateSettings(reals, fakes, 64, random_inception, **options))
+    assert result["fid"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_second_evaluation_reads_only_fakes(
+    reals: Path, fakes: Path, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = EvaluateSettings(
+        reals, fakes, 64, random_inception, metrics=("fid",), device="cpu", batch=5, out=tmp_path / "q.json"
+    )
+    first = evaluate(settings)
+    assert len(list(cache.folder().iterdir())) == 1
+    read: list[str] = []
+    plain = ShardSet.read
+    monkeypatch.setattr(
+        ShardSet, "read", lambda self, index: (read.append(str(self.path)), plain(self, index))[1]
+    )
+    second = evaluate(settings)
+    assert second["details"] == first["details"]
+    assert set(read) == {str(fakes)} and len(read) == 24
+
+
+def test_missing_weights_leave_their_figures_out(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    result = evaluate(EvaluateSettings(reals, fakes, device="cpu", out=tmp_path / "q.json"))
+    assert list(result["details"]) == ["swd", "spectrum"]
+    assert "pt_inception" in result["skipped"]["fid"] and "alexnet" in result["skipped"]["lpips"]
+    assert "fid" not in result and "\n" not in result["skipped"]["fid"]
+    assert "fid left out: " in format_table(result)
+
+
+def test_nothing_possible_is_an_error(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pt_inception"):
+        evaluate(EvaluateSettings(reals, fakes, metrics=("fid",), device="cpu", out=tmp_path / "q.json"))
+    assert not (tmp_path / "q.json").exists()
+
+
+def test_a_named_file_must_be_right(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.pth").write_text("no")
+    for wrong in ({"inception": tmp_path / "none.pth"}, {"inception": tmp_path / "bad.pth"}):
+        with pytest.raises(UserError, match=wrong["inception"].name):
+            evaluate(EvaluateSettings(reals, fakes, device="cpu", out=tmp_path / "q.json", **wrong))
+    trunk = {"metrics": ("lpips",), "lpips_weights": tmp_path / "bad.pth"}
+    with pytest.raises(UserError, match=r"bad\.pth"):
+        evaluate(EvaluateSettings(reals, fakes, device="cpu", out=tmp_path / "q.json", **trunk))
+
+
+def test_limit_split_and_seed_choose_the_images(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    def run(**options: object) -> dict:
+        settings = {"metrics": ("spectrum",), "device": "cpu", "out": tmp_path / "q.json", **options}
+        return evaluate(EvaluateSettings(reals, fakes, **settings))
+
+    assert run(real_split="test")["n_real"] == 8
+    few = run(limit=10)
+    assert (few["n_real"], few["n_fake"]) == (10, 10)
+    assert run(limit=10)["details"] == few["details"] != run(limit=10, seed=1)["details"]
+
+
+def test_two_images_are_enough_and_one_is_not(
+    reals: Path, fakes: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    options = {"inception": random_inception, "dims": 64, "device": "cpu", "out": tmp_path / "q.json"}
+    result = evaluate(
+        EvaluateSettings(reals, fakes, limit=2, baseline=True, metrics=("fid", *FREE), **options)
+    )
+    assert all(np.isfinite(result[name]) for name in ("fid", *FREE))
+    assert result["details"]["fid"]["standard_error"] is None
+    assert any("singular" in text for text in result["warnings"])
+    assert "±" not in format_table(result)
+    one = _shards(tmp_path / "one", 3, n=1)
+    with pytest.raises(UserError, match="one has 1 images"):
+        evaluate(EvaluateSettings(reals, one, device="cpu"))
+
+
+def test_flat_grey_images_give_figures(random_inception: Path, squeezenet: Path, tmp_path: Path) -> None:
+    for label, name in enumerate(("real", "fake")):
+        with ShardWriter(tmp_path / name, size=16) as writer:
+            for _ in range(8):
+                writer.append(
+                    np.full((16, 16, 3), 90 + 40 * label, np.uint8), Row(label=label, source="grey")
+                )
+    sides = tmp_path / "real", tmp_path / "fake"
+    result = evaluate(EvaluateSettings(*sides, 64, random_inception, "squeeze", squeezenet, device="cpu"))
+    assert all(np.isfinite(result[name]) for name in METRICS)
+    assert result["lpips"] == result["spectrum"] == 0
+
+
+def test_what_cannot_be_compared_is_named(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    large = _shards(tmp_path / "large", 0, size=32)
+    with pytest.raises(UserError, match="16².*32²: prepare both"):
+        evaluate(EvaluateSettings(reals, large, device="cpu"))
+    with pytest.raises(UserError, match="split val"):
+        evaluate(EvaluateSettings(reals, fakes, real_split="val", device="cpu"))
+    with pytest.raises(UserError, match="has 0 real images"):
+        evaluate(EvaluateSettings(fakes, fakes, device="cpu"))
+    with pytest.raises(UserError, match="not a shard folder"):
+        evaluate(EvaluateSettings(reals, tmp_path, device="cpu"))
+    with pytest.raises(UserError, match="cannot be written"):
+        evaluate(EvaluateSettings(reals, fakes, device="cpu", out=tmp_path / "no" / "q.json"))
+    broken = tmp_path / "broken"
+    shutil.copytree(fakes, broken)
+    raw = (broken / "00000.h5").read_bytes()
+    (broken / "00000.h5").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(UserError, match="broken"):
+        evaluate(EvaluateSettings(reals, broken, device="cpu", metrics=FREE))
+
+
+def test_reals_as_fakes_and_other_crops_are_noted(reals: Path, tmp_path: Path) -> None:
+    others = _shards(tmp_path / "others", 5, label=0, crop="face")
+    warnings = evaluate(EvaluateSettings(reals, others, metrics=("spectrum",), device="cpu"))["warnings"]
+    assert any("holds no fakes" in text for text in warnings)
+    assert any("cropped" in text for text in warnings)
+
+
+def test_sizes_that_do_not_halve_skip_the_pyramid(tmp_path: Path) -> None:
+    real, fake = (
+        _shards(tmp_path / name, 0, size=20, label=label) for label, name in enumerate(("real", "fake"))
+    )
+    result = evaluate(EvaluateSettings(real, fake, metrics=FREE, device="cpu"))
+    assert "power of two" in result["skipped"]["swd"] and "spectrum" in result
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dims": 100}, "--dims 100 is unknown: use 64, 192, 768, 2048"),
+        ({"metrics": ("fid", "psnr")}, "--metrics psnr is unknown"),
+        ({"metrics": ()}, "--metrics none"),
+        ({"lpips_net": "resnet"}, "--lpips-net resnet"),
+        ({"limit": 1}, "--limit"),
+        ({"batch": -1}, "--batch"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_settings_say_what_is_wrong(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EvaluateSettings(Path("a"), Path("b"), **options)

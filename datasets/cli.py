@@ -25,7 +25,12 @@ _FOLDER = click.Path(path_type=Path)
     default="face",
     help="How a photo becomes square.",
 )
-@click.option("--margin", type=float, default=1.0, help="Side of a face crop; 1 is FFHQ's framing.")
+@click.option(
+    "--margin",
+    type=float,
+    default=1.0,
+    help="Side of the crop; 1 is FFHQ's framing, less suits tightly cut photos.",
+)
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option("--name", default="", help="What the source column says.  [default: the folder's name]")
 @click.option("--label", type=click.Choice(["real", "fake"]), default="real", help="What the images are.")

@@ -7,13 +7,24 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.errors import UserError
 
 MAX_PIXELS = 100_000_000  # checked before decoding: a small file can claim to be enormous
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class Unreadable(UserError):
+    """A file that is not a whole image; ``reason`` says it without the file's name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        super().__init__(f"{name} cannot be read as an image ({reason})", mend="replace or remove it")
+
+    def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
+        return Unreadable, (self.name, self.reason)  # so that it can leave a worker process
 
 
 def decode_image(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Pixels:
@@ -32,37 +43,32 @@ def decode_image(source: str | Path | bytes, name: str | None = None, at_least: 
         uint8 ``[H, W, 3]``.
 
     Raises:
-        UserError: not an image, cut short, without pixels, or larger than 100 megapixels.
+        Unreadable: not an image, cut short, without pixels, or larger than 100 megapixels; a ``UserError``.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "the image")
     try:
         with (
-            warnings.catch_warnings(),
+            warnings.catch_warnings(action="ignore"),  # MAX_PIXELS is stricter than PIL's warning
             Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
         ):
-            warnings.simplefilter("ignore")  # MAX_PIXELS is stricter than PIL's warning
             if image.width * image.height > MAX_PIXELS:
-                raise UserError(f"{name} has {image.width}×{image.height} pixels", mend="scale it down first")
+                raise Unreadable(name, f"it has {image.width}×{image.height} pixels, too many")
             if at_least and min(image.size) >= 2 * at_least:
                 image.draft(None, (at_least, at_least))
             pixels: Pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
             return pixels
-    except UserError:
+    except Unreadable:
         raise
-    # PIL's decoders raise whatever they stumble over when bytes are wrong
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        IndexError,
-        OverflowError,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(
-            f"{name} cannot be read as an image ({reason})", mend="replace or remove it"
-        ) from error
+    except Exception as error:  # PIL's decoders raise whatever they stumble over when bytes are wrong
+        raise Unreadable(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no known image format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

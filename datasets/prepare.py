@@ -7,26 +7,31 @@ import hashlib
 import itertools
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import cv2
+import numpy as np
 from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
-from crossfake.datasets.decode import decode_image
-from crossfake.datasets.faces import Cropper, Skip
-from crossfake.datasets.shards import COLUMNS, Row, ShardWriter, fit
-from crossfake.datasets.sources import Asked, Record, open_source
+from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.faces import GLANCE, Cropper, Skip
+from crossfake.datasets.shards import COLUMNS, Row, ShardSet, ShardWriter, fit
+from crossfake.datasets.sources import Asked, Record, count, is_shards, open_source
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 
 SKIPPED = "skipped.csv"
+_LISTED = ("number", "file", "reason", "detail")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 
 
@@ -39,12 +44,12 @@ class PrepareSettings:
         out: shard folder to write.
         size: height and width in pixels.
         crop: ``face``, ``center`` or ``none``.
-        margin: side of a face crop relative to FFHQ's framing.
+        margin: side of a face crop relative to FFHQ's framing, of a central square relative to the largest one.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the folder's own name when empty.
         label: ``real`` or ``fake``; a source's own labels win.
         generator: what made the fakes; the source's name when empty.
-        limit: stop after so many images of the source; None takes all.
+        limit: stop after so many images of the source, skipped ones included; None takes all.
         codec: ``raw``, ``webp``, or ``original`` (the file's bytes as they are, without any crop).
         workers: processes; one per core when 0.
         face_model: YuNet's ONNX file.
@@ -69,6 +74,10 @@ class PrepareSettings:
     def __post_init__(self) -> None:
         check_codec(self.codec)
         Fractions.parse(self.split)
+        self.cropper()  # checks crop and margin
+        for name, value in (("limit", self.limit), ("workers", self.workers or 1)):
+            if value is not None and value < 1:
+                raise UserError(f"--{name} {value} is less than one", mend=f"give --{name} 1 or more")
         if not 8 <= self.size <= 4096:
             raise UserError(
                 f"a size of {self.size} pixels is out of range", mend="give --size between 8 and 4096"
@@ -79,6 +88,11 @@ class PrepareSettings:
             raise UserError("codec original keeps files as they are", mend="give --crop none with it")
         if self.source == "toyfaces" and self.limit is None:
             raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
+        if self.source == "toyfaces" and self.crop == "face":
+            raise UserError("toyfaces are drawn as crops already", mend="give --crop none")
+
+    def cropper(self) -> Cropper:
+        return Cropper(self.size, self.crop, self.margin, self.face_model)
 
 
 @dataclass(frozen=True)
@@ -98,10 +112,13 @@ class Prepared:
 
 @dataclass(frozen=True)
 class _Outcome:
-    record: Record
     image: Pixels | bytes | None
-    group: str
+    group: str = ""
     reason: str = ""
+    detail: str = ""
+
+
+_Waiting = deque[tuple[list[Record], Future[list[_Outcome]]]]
 
 
 def prepare(settings: PrepareSettings) -> Prepared:
@@ -110,15 +127,20 @@ def prepare(settings: PrepareSettings) -> Prepared:
     Raises:
         UserError: the source is not there or holds nothing, or ``out`` holds other shards.
     """
-    cropper = Cropper(settings.size, settings.crop, settings.margin, settings.face_model)
+    cropper = settings.cropper()
     asked = Asked(settings.source, settings.seed, settings.size)
     records = itertools.islice(open_source(asked), settings.limit)
+    before = ShardSet(settings.source) if is_shards(Path(settings.source)) else None
     attributes = {
-        "source": settings.name or settings.source,
-        "crop": cropper.description(),
+        "source": settings.name or asked.name,
+        "source_hash": before.hash if before else "",
+        "crop": cropper.description(before.attributes.get("crop") if before else None),
         "split": settings.split,
         "seed": settings.seed,
+        "label": settings.label,
+        "generator": settings.generator,
     }
+    expected = [number for number in (settings.limit, count(asked)) if number is not None]
     size = None if settings.codec == "original" else settings.size
     fractions = Fractions.parse(settings.split, settings.seed)
     started = time.monotonic()
@@ -128,20 +150,21 @@ def prepare(settings: PrepareSettings) -> Prepared:
         with (
             open(settings.out / SKIPPED, "a", newline="", errors="surrogateescape") as file,
             tqdm(
-                desc=f"prepare {Path(settings.source).name}",
+                desc=f"prepare {asked.name}",
                 unit="img",
                 initial=handled,
-                total=settings.limit,
+                total=min(expected, default=None),
             ) as bar,
         ):
             listing = csv.writer(file)
-            for number, outcome in enumerate(_outcomes(records, cropper, settings), handled):
+            outcomes = _outcomes(records, cropper, settings)
+            for number, (record, outcome) in enumerate(outcomes, handled):
                 if outcome.image is None:
                     skipped[outcome.reason] += 1
-                    listing.writerow([number, outcome.record.origin, outcome.reason])
+                    listing.writerow([number, record.origin, outcome.reason, outcome.detail])
                     file.flush()
                 else:
-                    writer.append(outcome.image, _row(outcome, settings, fractions))
+                    writer.append(outcome.image, _row(record, outcome.group, settings, fractions))
                     images += 1
                 bar.update()
                 if skipped:
@@ -174,39 +197,60 @@ def _read_skipped(out: Path, handled: int) -> Iterable[str]:
             kept = [
                 line
                 for line in csv.reader(file)
-                if len(line) == 3 and line[0].isdigit() and int(line[0]) < handled
+                if len(line) == len(_LISTED) and line[0].isdigit() and int(line[0]) < handled
             ]
     with open(path, "w", newline="", errors="surrogateescape") as file:
-        csv.writer(file).writerows([["number", "file", "reason"], *kept])
+        csv.writer(file).writerows([_LISTED, *kept])
     return [line[2] for line in kept]
 
 
-def _outcomes(records: Iterator[Record], cropper: Cropper, settings: PrepareSettings) -> Iterator[_Outcome]:
-    """Handle records in the workers, few chunks ahead, in the order they came."""
+def _outcomes(
+    records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
+) -> Iterator[tuple[Record, _Outcome]]:
+    """Handle records in the workers, a few chunks ahead, in the order they came."""
     workers = settings.workers or os.cpu_count() or 1
     handle = partial(_handle_chunk, cropper=cropper, original=settings.codec == "original")
     chunks = iter(lambda: list(itertools.islice(records, _CHUNK)), [])
     if workers == 1:
         for chunk in chunks:
-            yield from handle(chunk)
+            yield from zip(chunk, handle(chunk), strict=True)
         return
     spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has threads may hang
-    with ProcessPoolExecutor(workers, spawn) as pool:
-        yield from itertools.chain.from_iterable(_ordered(pool, handle, chunks, ahead=4 * workers))
+    waiting: _Waiting = deque()
+    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
+        try:
+            for chunk in chunks:
+                waiting.append((chunk, pool.submit(handle, chunk)))
+                if len(waiting) > 4 * workers:  # reading no further ahead keeps memory flat
+                    yield from _next(waiting)
+            while waiting:
+                yield from _next(waiting)
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, perhaps for want of memory",
+                mend="run the same again with fewer --workers; it goes on from here",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _ordered(pool: Executor, work: Any, items: Iterator[Any], ahead: int) -> Iterator[list[_Outcome]]:
-    """``pool.map`` that reads only ``ahead`` items before they are needed, so that memory stays flat."""
-    waiting: deque[Future[list[_Outcome]]] = deque(
-        pool.submit(work, item) for item in itertools.islice(items, ahead)
-    )
-    try:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(work, item) for item in itertools.islice(items, 1))
-    finally:
-        for future in waiting:
-            future.cancel()
+def _next(waiting: _Waiting) -> Iterator[tuple[Record, _Outcome]]:
+    chunk, future = waiting.popleft()
+    return zip(chunk, future.result(), strict=True)
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)  # there is a worker per core already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's workers wait for ever for a parent that was killed: each holds the others' pipe open."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _handle_chunk(chunk: list[Record], cropper: Cropper, original: bool) -> list[_Outcome]:
@@ -215,38 +259,31 @@ def _handle_chunk(chunk: list[Record], cropper: Cropper, original: bool) -> list
 
 def _handle(record: Record, cropper: Cropper, original: bool) -> _Outcome:
     try:
-        content: Any = record.image if not isinstance(record.image, Path) else record.image.read_bytes()
-        group = record.group or hashlib.sha256(content).hexdigest()[:32]
-        if original:
-            if not isinstance(content, bytes):
+        if not isinstance(record.image, Path):
+            if original:
                 raise Skip("not a file")
-            decode_image(content)  # a broken file is found now, not while training
-            return _Outcome(record, content, group)
-        return _Outcome(record, _crop(content, cropper), group)
+            return _Outcome(cropper(record.image), record.group or pixel_hash(record.image))
+        content = record.image.read_bytes()
+        glance = decode_image(content, record.origin, at_least=GLANCE)
+        group = record.group or pixel_hash(glance)
+        return _Outcome(content if original else cropper.open(content, glance), group)
     except Skip as reason:
-        return _Outcome(record, None, "", str(reason))
+        return _Outcome(None, reason=str(reason))
     except OSError as error:
-        return _Outcome(record, None, "", f"unreadable ({error.strerror or error})")
-    except UserError:
-        return _Outcome(record, None, "", "unreadable")
+        return _Outcome(None, reason="unreadable", detail=error.strerror or str(error))
+    except Unreadable as error:
+        return _Outcome(None, reason="unreadable", detail=error.reason)
 
 
-def _crop(content: Any, cropper: Cropper) -> Pixels:
-    if not isinstance(content, bytes):
-        return cropper(content)
-    # A large JPEG is decoded smaller first. A face that is then too small is looked for in the full picture.
-    at_least = max(512, 4 * cropper.size)
-    image = decode_image(content, at_least=at_least)
-    try:
-        return cropper(image)
-    except Skip:
-        if min(image.shape[:2]) > 2 * at_least:
-            raise
-        return cropper(decode_image(content))
+def pixel_hash(image: Pixels) -> str:
+    """The group of an image about whose origin nothing is known: equal for equal pixels in whatever file format."""
+    height, width = image.shape[:2]
+    return hashlib.sha256(b"%d %d " % (height, width) + np.ascontiguousarray(image).tobytes()).hexdigest()[
+        :32
+    ]
 
 
-def _row(outcome: _Outcome, settings: PrepareSettings, fractions: Fractions) -> Row:
-    record = outcome.record
+def _row(record: Record, group: str, settings: PrepareSettings, fractions: Fractions) -> Row:
     label = record.label if record.label is not None else int(settings.label == "fake")
     source = settings.name or record.source
     generator = record.generator or settings.generator or source
@@ -254,7 +291,8 @@ def _row(outcome: _Outcome, settings: PrepareSettings, fractions: Fractions) -> 
         label=label,
         source=source,
         generator=generator if label else "",
-        split=record.split or fractions.split_of(outcome.group),
-        group=outcome.group,
+        split=record.split or fractions.split_of(group),
+        group=group,
+        seed=record.seed,
         origin=record.origin,
     )

@@ -483,7 +483,6 @@ class ShardSet:
             ("generator", generator),
         ):
             if wanted is not None:
-                keep &= np.isin(
-                    self.columns[name], [wanted] if isinstance(wanted, str | int) else list(wanted)
-                )
+                values: Any = [wanted] if isinstance(wanted, str | int) else list(wanted)
+                keep &= np.isin(self.columns[name], values)
         return np.flatnonzero(keep)

@@ -31,11 +31,11 @@ class Fractions:
             shares = [float(part) for part in text.split("/")]
         except ValueError:
             shares = []
-        if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
             raise UserError(
                 f"{text!r} does not name three shares that add up to 1", mend="write --split 0.8/0.1/0.1"
             )
-        return cls(*shares, seed=seed)
+        return cls(shares[0], shares[1], shares[2], seed)
 
     def split_of(self, group: str) -> str:
         """The split of a group: its hash, as a number in [0, 1), falls into one of the three shares."""

@@ -30,6 +30,12 @@ class _Canvas:
         self.edge = 2 / size  # shapes fade over a pixel
         self.rgb = background
 
+    def tilt(self, angle: float, cx: float, cy: float) -> None:
+        """Turn all that is laid from now on by ``angle`` radians about a point."""
+        x, y = self.x - cx, self.y - cy
+        sin, cos = np.float32(np.sin(angle)), np.float32(np.cos(angle))
+        self.x, self.y = cx + cos * x + sin * y, cy - sin * x + cos * y
+
     def lay(self, color: npt.ArrayLike, mask: Field) -> None:
         self.rgb += mask[:, :, None] * (np.asarray(color, np.float32) - self.rgb)
 
@@ -46,7 +52,7 @@ class _Canvas:
 def toyface(seed: int | Sequence[int], size: int = 64) -> Pixels:
     """Draw one face: uint8 ``[size, size, 3]``, the same for the same seed.
 
-    Skin, hair, eyes, gaze, mouth, glasses, beard, head pose, light and background all vary.
+    Skin, hair, eyes, gaze, mouth, glasses, beard, head pose and tilt, light and background all vary.
 
     Example:
         >>> toyface(0, 32).shape
@@ -66,6 +72,7 @@ def toyface(seed: int | Sequence[int], size: int = 64) -> Pixels:
 
     canvas = _Canvas(size, _background(rng, size))
     long_hair, bald = rng.random() < 0.45, rng.random() < 0.06
+    canvas.tilt(rng.normal(0, 0.08), cx, cy + height)
     if not bald:
         grown = rng.uniform(1.10, 1.28)
         back = canvas.ellipse(cx, cy - 0.10, width * grown, height * rng.uniform(1.06, 1.16))

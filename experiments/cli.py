@@ -10,7 +10,9 @@ from crossfake.cli import command_group
 from crossfake.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
-PROTOCOLS = {"cross-generator": "detectors × {without, with synthetic} × seeds, tested on generators never seen"}
+PROTOCOLS = {
+    "cross-generator": "detectors × {without, with synthetic} × seeds, tested on generators never seen"
+}
 
 experiment = command_group("experiment", "Run protocols and write their reports.")
 
@@ -33,7 +35,9 @@ def find_config(name: str) -> Path:
 @experiment.command()
 @click.argument("protocol", type=click.Choice(list(PROTOCOLS)))
 @click.option("--config", required=True, help="YAML file, or the name of one that 'experiment list' shows.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/CONFIG]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/CONFIG]"
+)
 @click.option("--dry-run", is_flag=True, help="Check the configuration and say what would be run.")
 def run(protocol: str, config: str, out: Path | None, dry_run: bool) -> None:
     """Run a protocol, or what is left of it, and write its report."""
@@ -54,7 +58,9 @@ def run(protocol: str, config: str, out: Path | None, dry_run: bool) -> None:
 
 @experiment.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--resamples", type=int, help="Of each test set, for the intervals.  [default: the configuration's]")
+@click.option(
+    "--resamples", type=int, help="Of each test set, for the intervals.  [default: the configuration's]"
+)
 def report_(folder: Path, resamples: int | None) -> None:
     """Write the report of an experiment, finished or not, anew."""
     from crossfake.experiments.reporting import report
@@ -73,7 +79,9 @@ def list_() -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/demo]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/demo]"
+)
 @click.option("--smoke", is_flag=True, help="Seconds instead of minutes: shows that it runs, means nothing.")
 def demo(out: Path | None, smoke: bool) -> None:
     """The whole loop on drawn faces, in minutes, without any download."""

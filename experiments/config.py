@@ -93,7 +93,9 @@ class Generator:
         if self.n < 1:
             raise UserError(f"n is {self.n}", mend="give at least 1")
         if not re.fullmatch(r"[\w.-]+", self.name):
-            raise UserError(f"{self.name!r} names a folder", mend="use letters, digits, '-', '_' and '.' only")
+            raise UserError(
+                f"{self.name!r} names a folder", mend="use letters, digits, '-', '_' and '.' only"
+            )
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,21 @@ class Config:
             raise UserError("there are no reals", mend="give real: [shard folder], or prepare:")
         for role in typing.get_args(Role):
             if not getattr(self, role) and role not in roles:
-                raise UserError(f"there are no {role} fakes", mend=f"give {role}:, or a generator with role: {role}")
+                raise UserError(
+                    f"there are no {role} fakes", mend=f"give {role}:, or a generator with role: {role}"
+                )
         if not self.detectors or not self.seeds:
             raise UserError("there is nothing to train", mend="give at least one detector and one seed")
         if self.resamples < 100:
             raise UserError(f"resamples is {self.resamples}", mend="give at least 100")
-        fakes = [item.name for item in (*self.seen, *self.synthetic, *self.unseen, *self.generators)]
-        for kind, names in (("detectors", [d.name for d in self.detectors]), ("fakes", fakes), ("seeds", self.seeds)):
+        fakes = [
+            item.name for part in (self.seen, self.synthetic, self.unseen, self.generators) for item in part
+        ]
+        for kind, names in (
+            ("detectors", [d.name for d in self.detectors]),
+            ("fakes", fakes),
+            ("seeds", self.seeds),
+        ):
             twice = [name for name in names if list(names).count(name) > 1]
             if twice:
                 raise UserError(f"two {kind} are called {twice[0]!r}", mend="give each its own name")
@@ -166,11 +176,14 @@ def load(source: str | Path | dict[str, Any]) -> Config:
     try:
         node = yaml.compose(Path(source).read_text(), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {source}", mend="name a YAML file, or see 'crossfake experiment list'") from error
+        raise UserError(
+            f"cannot read {source}", mend="name a YAML file, or see 'crossfake experiment list'"
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{source}{place} is not YAML ({getattr(error, 'problem', error)})", mend="mend the line") from error
+        reason = getattr(error, "problem", error)
+        raise UserError(f"{source}{place} is not YAML ({reason})", mend="mend the line") from error
     lines: dict[Key, int] = {}
     value = _plain(node, (), lines, str(source)) if node is not None else None
     return typing.cast(Config, _build(Config, value, (), lines, str(source)))
@@ -196,7 +209,8 @@ def _plain(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) -> Any:
         table: dict[str, Any] = {}
         for name, item in node.value:
             if name.value in table:
-                raise _mistake(file, {key: name.start_mark.line + 1}, key, f"{name.value} is given twice", "keep one of them")
+                at = {key: name.start_mark.line + 1}
+                raise _mistake(file, at, key, f"{name.value} is given twice", "keep one of them")
             table[str(name.value)] = _plain(item, (*key, name.value), lines, file)
             lines[(*key, name.value)] = name.start_mark.line + 1
         return table
@@ -209,7 +223,9 @@ def _plain(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) -> Any:
 def _mistake(file: str, lines: dict[Key, int], key: Key, what: str, mend: str) -> UserError:
     line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), None)
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
-    return UserError(f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", mend=mend)
+    return UserError(
+        f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", mend=mend
+    )
 
 
 def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
@@ -244,9 +260,11 @@ def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) ->
             if name not in value and item.default is item.default_factory is dataclasses.MISSING:
                 raise mistake(f"{name} is missing", "add it")
         types_ = typing.get_type_hints(kind)
-        arguments = {name: _build(types_[name], item, (*key, name), lines, file) for name, item in value.items()}
+        arguments = {
+            name: _build(types_[name], item, (*key, name), lines, file) for name, item in value.items()
+        }
         try:
-            return kind(**arguments)
+            return typing.cast(Any, kind)(**arguments)
         except UserError as error:
             raise mistake(error.message, error.mend or "mend it") from error
     if origin is dict:
@@ -269,5 +287,7 @@ def _expand(value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
         return value
     missing = [name for name in re.findall(r"\$\{(\w+)\}", value) if name not in os.environ]
     if missing:
-        raise _mistake(file, lines, key, f"the environment variable {missing[0]} is not set", f"export {missing[0]}=…")
+        raise _mistake(
+            file, lines, key, f"the environment variable {missing[0]} is not set", f"export {missing[0]}=…"
+        )
     return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], value)

@@ -88,7 +88,7 @@ def run(config: str | Path | dict[str, Any] | Config, out: str | Path) -> Path:
     tests = holdouts(config, stages)
     firewall(stages.of("real") + stages.of("seen") + stages.of("synthetic"), tests)
     tasks = plan(config, stages, tests, folder.path)
-    _write(folder.path, config, stages, tests, tasks, [])
+    _write(stages, tests, tasks, [])
     failures: list[dict[str, Any]] = []
     todo = [task for task in tasks if not (folder.path / "cells" / task.key / "cell.json").exists()]
     if len(todo) < len(tasks):
@@ -103,13 +103,15 @@ def run(config: str | Path | dict[str, Any] | Config, out: str | Path) -> Path:
             except Stopped:
                 raise
             except Exception as error:
-                text = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
-                failures.append({"key": task.key, "detector": task.detector.name, "arm": task.arm, "seed": task.seed,
-                                 "error": text.splitlines()[0]})  # fmt: skip
-                tqdm.write(f"failed: {task.detector.name} {task.arm}, seed {task.seed}: {failures[-1]['error']}")
-            _write(folder.path, config, stages, tests, tasks, failures)
+                text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                about = {"detector": task.detector.name, "arm": task.arm, "seed": task.seed}
+                failures.append({"key": task.key, **about, "error": text.partition("\n")[0]})
+                tqdm.write(f"failed: {', '.join(map(str, about.values()))}: {failures[-1]['error']}")
+            _write(stages, tests, tasks, failures)
     if len(failures) == len(tasks):
-        raise UserError(f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again")
+        raise UserError(
+            f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again"
+        )
     folder.finish({"cells": len(tasks), "failures": len(failures)})
     return folder.path
 
@@ -138,7 +140,9 @@ def _built(kind: Any, what: str, **settings: Any) -> Any:
         return kind(**settings)
     except TypeError as error:
         detail = str(error).split(") ", 1)[-1].removeprefix(f"{kind.__name__}.__init__() ")
-        raise UserError(f"{what}: {detail}", mend=f"see the fields of {kind.__module__}.{kind.__name__}") from error
+        raise UserError(
+            f"{what}: {detail}", mend=f"see the fields of {kind.__module__}.{kind.__name__}"
+        ) from error
 
 
 def holdouts(config: Config, stages: Stages) -> list[Holdout]:
@@ -158,9 +162,24 @@ def holdouts(config: Config, stages: Stages) -> list[Holdout]:
         if fake:
             tests.append(Holdout(pool.name, "seen", own + fake))
     for test in tests:
+        _check_alike([ShardSet(stages.reals[0]), *(shards for shards, _ in test.rows)])
         if len(set(test.column("label").tolist())) < 2:
-            raise UserError(f"the test set {test.name} lacks reals or fakes", mend="prepare reals with a test split, say 0.8/0.1/0.1")
+            mend = "prepare reals with a test split, say 0.8/0.1/0.1"
+            raise UserError(f"the test set {test.name} lacks reals or fakes", mend=mend)
     return tests
+
+
+def _check_alike(sets: Sequence[ShardSet]) -> None:
+    """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike."""
+    ours = sets[0]
+    for shards in sets[1:]:
+        crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
+        if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
+            raise UserError(
+                f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
+                f"crops {' and '.join(map(str, crops))})",
+                mend="prepare both with the same --size and --crop",
+            )
 
 
 def _rows(folders: Sequence[Path], label: int, split: str | None = None) -> Rows:
@@ -175,27 +194,31 @@ def firewall(trained_on: Sequence[Pool], tests: Sequence[Holdout]) -> None:
         UserError: one is; the message names it.
     """
     folders = dict.fromkeys(folder for pool in trained_on for folder in pool.train)
-    train = [(shards := ShardSet(folder), np.flatnonzero(shards.columns["split"] != "test")) for folder in folders]
+    train = [
+        (shards := ShardSet(folder), np.flatnonzero(shards.columns["split"] != "test")) for folder in folders
+    ]
     people = {group for shards, rows in train for group in shards.columns["group"][rows]} - {""}
-    generators = {name for shards, rows in train for name in np.unique(shards.columns["generator"][rows])} - {""}
+    generators = {name for shards, rows in train for name in np.unique(shards.columns["generator"][rows])} - {
+        ""
+    }
     by_crc: dict[int, tuple[ShardSet, int]] = {}
     for shards, rows in train:
-        by_crc.update({int(crc): (shards, int(row)) for crc, row in zip(shards.columns["crc32"][rows], rows, strict=True)})
+        by_crc.update({int(shards.columns["crc32"][row]): (shards, int(row)) for row in rows})
     mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
     for test in tests:
+        what = f"test set {test.name}"
         for shards, rows in test.rows:
             shared = sorted(people & set(shards.columns["group"][rows]))
             if shared:
-                raise UserError(f"test set {test.name}: group {shared[0]} of {shards.path} is trained on too", mend=mend)
+                raise UserError(f"{what}: group {shared[0]} of {shards.path} is trained on too", mend=mend)
             for row in rows:
                 twin = by_crc.get(int(shards.columns["crc32"][row]))
                 if twin and np.array_equal(twin[0].read(twin[1]), shards.read(int(row))):
-                    raise UserError(
-                        f"test set {test.name}: picture {row} of {shards.path} is picture {twin[1]} of {twin[0].path}, "
-                        "which is trained on", mend=mend)  # fmt: skip
-        same = generators & set(np.unique(test.column("generator")).tolist()) if test.kind == "unseen" else set()
-        if same:
-            raise UserError(f"test set {test.name} is of {sorted(same)[0]}, which is trained on", mend="it is not unseen")
+                    same = f"picture {row} of {shards.path} is picture {twin[1]} of {twin[0].path}"
+                    raise UserError(f"{what}: {same}, which is trained on", mend=mend)
+        known = sorted(generators & set(test.column("generator").tolist()))
+        if known and test.kind == "unseen":
+            raise UserError(f"{what} is of {known[0]}, which is trained on", mend="it is not unseen")
 
 
 def plan(config: Config, stages: Stages, tests: Sequence[Holdout], out: Path) -> list[Task]:
@@ -207,7 +230,8 @@ def plan(config: Config, stages: Stages, tests: Sequence[Holdout], out: Path) ->
             for arm in ARMS:
                 synthetic = own if arm == "with" else ()
                 inputs = {
-                    "detector": asdict(detector), "train": config.train, "arm": arm, "seed": seed, "version": __version__,
+                    "detector": asdict(detector), "train": config.train, "arm": arm, "seed": seed,
+                    "version": __version__,
                     "data": [[ShardSet(f).hash for f in part] for part in (stages.reals, seen, synthetic)],
                     "tests": {test.name: test.hash for test in tests},
                 }  # fmt: skip
@@ -232,45 +256,53 @@ def run_cell(task: Task, tests: Sequence[Holdout], folder: Path) -> None:
         raise Stopped("the experiment")
     detector = load_detector(bundle, device=task.settings.device)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "scores.csv", "w", newline="") as file:
+    scored: dict[tuple[Path, bytes], npt.NDArray[np.float64]] = {}  # several test sets share their reals
+    with open(folder / "scores.csv", "w", newline="", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["test", "row", "label", "group", "score"])
         for test in tests:
-            scores = np.concatenate([score_rows(detector, shards, rows) for shards, rows in test.rows])
+            for shards, rows in test.rows:
+                if (shards.path, rows.tobytes()) not in scored:
+                    scored[shards.path, rows.tobytes()] = score_rows(detector, shards, rows)
+            scores = np.concatenate([scored[shards.path, rows.tobytes()] for shards, rows in test.rows])
             columns = (test.column("label").tolist(), test.column("group").tolist(), scores.tolist())
             for row, (label, group, score) in enumerate(zip(*columns, strict=True)):
                 table.writerow([test.name, row, label, group or f"row {row}", repr(score)])
     card = {
-        "key": task.key, "detector": task.detector.name, "model": task.detector.model, "arm": task.arm, "seed": task.seed,
-        "threshold": detector.threshold, "seconds": round(time.monotonic() - started, 2), "train_hash": task.train_hash,
-        "model_hash": detector.hash, "settings": {**asdict(task.settings)},
+        "key": task.key, "detector": task.detector.name, "model": task.detector.model, "arm": task.arm,
+        "seed": task.seed, "threshold": detector.threshold, "seconds": round(time.monotonic() - started, 2),
+        "train_hash": task.train_hash, "model_hash": detector.hash, "settings": asdict(task.settings),
         "tests": {test.name: sum(len(rows) for _, rows in test.rows) for test in tests},
     }  # fmt: skip
     write_text(folder / "cell.json", json.dumps(card, indent=2, default=str) + "\n")
 
 
-def score_rows(detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], batch: int = 256) -> npt.NDArray[np.float64]:
-    parts = [detector.score(shards.read_many(rows[first : first + batch])) for first in range(0, len(rows), batch)]
+def score_rows(detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """The detector's scores of rows, ``[N]``; a few hundred pictures are in memory at a time."""
+    parts = [
+        detector.score(shards.read_many(rows[first : first + 256])) for first in range(0, len(rows), 256)
+    ]
     return np.concatenate(parts).astype(np.float64)
 
 
 def _write(
-    folder: Path, config: Config, stages: Stages, tests: Sequence[Holdout], tasks: Sequence[Task], failures: list[dict[str, Any]]
+    stages: Stages, tests: Sequence[Holdout], tasks: Sequence[Task], failures: Sequence[dict[str, Any]]
 ) -> None:
     """``experiment.json``: what the report is made from, besides the cells."""
+    config = stages.config
     facts = {
         "name": config.name,
         "date": f"{date.today():%-d %B %Y}",
         "note": config.note,
         "config": to_dict(config),
-        "pools": [{key: value for key, value in asdict(pool).items() if key not in ("train", "test")} for pool in stages.pools],
+        "pools": [pool.facts() for pool in stages.pools],
         "tests": [
-            {"name": t.name, "kind": t.kind, "hash": t.hash, "n_real": int((t.column("label") == 0).sum()),
-             "n_fake": int((t.column("label") == 1).sum())}
-            for t in tests
+            {"name": test.name, "kind": test.kind, "hash": test.hash, "n_real": int((labels == 0).sum()),
+             "n_fake": int((labels == 1).sum())}
+            for test in tests for labels in [test.column("label")]
         ],
         "cells": [task.key for task in tasks],
         "failures": failures,
         "seconds": stages.seconds,
     }  # fmt: skip
-    write_text(folder / "experiment.json", json.dumps(facts, indent=2) + "\n")
+    write_text(stages.out / "experiment.json", json.dumps(facts, indent=2) + "\n")

@@ -38,5 +38,7 @@ def demo(out: str | Path = "runs/demo", smoke: bool = False) -> Path:
     click.echo(BEFORE.format(out=out))
     folder = cross_generator.run(load(CONFIGS / ("smoke.yaml" if smoke else "demo.yaml")), out)
     page = report(folder)
-    click.echo(AFTER + f"\nDone in {duration(time.monotonic() - started)}. Open the report:\n  {page.resolve()}")
+    click.echo(
+        AFTER + f"\nDone in {duration(time.monotonic() - started)}. Open the report:\n  {page.resolve()}"
+    )
     return page

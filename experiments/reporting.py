@@ -17,7 +17,16 @@ import numpy.typing as npt
 import yaml
 
 from crossfake.detect import metrics
-from crossfake.experiments.results import ARMS, FIGURES, PRIMARY, Comparison, Results, better, csv_table, latex_table
+from crossfake.experiments.results import (
+    ARMS,
+    FIGURES,
+    PRIMARY,
+    Comparison,
+    Results,
+    better,
+    csv_table,
+    latex_table,
+)
 from crossfake.experiments.statistics import Estimate
 from crossfake.runs import write_text
 
@@ -41,7 +50,8 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     results = Results(Path(folder), resamples)
-    pages = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    loader = FileSystemLoader(TEMPLATES)
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     pages.filters |= {"number": number, "signed": signed, "duration": duration}
     html = pages.get_template("report.html").render(**page(results))
     write_text(results.folder / "results.csv", csv_table(results))
@@ -53,14 +63,16 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
 
 def page(results: Results) -> dict[str, Any]:
     """Everything that the template shows, in the order of the page."""
-    experiment = results.experiment
+    experiment, folder = results.experiment, results.folder
     unseen = [c for c in results.comparisons if c.kind == "unseen"]
     return {
         "experiment": experiment,
         "finding": finding(results),
         "forest": forest(unseen, results.overall),
-        "pools": [pool | {"image": picture(results.folder, pool["picture"]), "sheet": picture(results.folder, pool["grid"])}
-                  for pool in experiment["pools"]],
+        "pools": [
+            {**pool, "image": picture(folder, pool["picture"]), "sheet": picture(folder, pool["grid"])}
+            for pool in experiment["pools"]
+        ],
         "quality": quality_table(experiment["pools"]),
         "tables": {kind: [table(results, test) for test in results.tests if test["kind"] == kind]
                    for kind in ("unseen", "seen")},
@@ -73,7 +85,7 @@ def page(results: Results) -> dict[str, Any]:
         "better": better,
         "side": SIDE,
         "config": yaml.safe_dump(experiment["config"], sort_keys=False, allow_unicode=True, width=100),
-        "environment": environment_text(results.folder),
+        "environment": environment_text(folder),
         "cells": [cell.card for cell in results.cells],
     }  # fmt: skip
 
@@ -85,7 +97,9 @@ def finding(results: Results) -> dict[str, Any]:
     own = join([pool["name"] for pool in results.experiment["pools"] if pool["role"] == "synthetic"])
     verdict = difference.verdict()
     change = "rose" if difference.mean >= 0 else "fell"
-    interval = f"{signed(difference.mean)}, 95% interval {signed(difference.low)} to {signed(difference.high)}"
+    interval = (
+        f"{signed(difference.mean)}, 95% interval {signed(difference.low)} to {signed(difference.high)}"
+    )
     title = {
         "helped": f"Training on {own} fakes helped.",
         "hurt": f"Training on {own} fakes hurt.",
@@ -104,10 +118,15 @@ def finding(results: Results) -> dict[str, Any]:
         f"Shown one real and one fake picture, a detector told which is the fake {percent(before.mean)} of the time "
         f"without them and {percent(after.mean)} with them; guessing gives 50%."
     )
-    single = "" if difference.seeds > 1 else " One seed: the interval leaves out how much training itself varies."
+    single = (
+        "" if difference.seeds > 1 else " One seed: the interval leaves out how much training itself varies."
+    )
     verdicts = [c.verdict for c in results.comparisons if c.kind == "unseen"]
-    others = [f"{verdicts.count(other)} say “{other}”" for other in sorted(set(verdicts) - {verdict})]
-    split = f" Row by row the verdicts differ: of {len(verdicts)}, {join(others)}." if others else ""
+    others = [
+        f"{verdicts.count(other)} of {len(verdicts)} say “{other}”"
+        for other in sorted(set(verdicts) - {verdict})
+    ]
+    split = f" Row by row, {join(others)}." if others else ""
     return {"verdict": verdict, "title": title, "sentence": sentence, "plain": plain + single + split}
 
 
@@ -142,7 +161,9 @@ def table(results: Results, test: dict[str, Any]) -> dict[str, Any]:
 
 def roc(results: Results, comparison: Comparison) -> dict[str, Any]:
     """SVG paths of the ROC curves: one thin line per seed and their vertical mean, per arm."""
-    grid = np.concatenate([[0, 0], np.linspace(0, 1, 101)[1:]])  # 0 twice: the curve leaves the axis straight up
+    grid = np.concatenate(
+        [[0, 0], np.linspace(0, 1, 101)[1:]]
+    )  # 0 twice: the curve leaves the axis straight up
     arms = []
     for k, arm in enumerate(ARMS):
         curves = []
@@ -169,18 +190,18 @@ def confusion_matrices(results: Results, comparison: Comparison) -> dict[str, An
     """Counts summed over seeds, and the share of each true class that they are: ``[truth][verdict]``."""
     arms = []
     for k, arm in enumerate(ARMS):
-        cells = [pair[k] for pair in results.paired(comparison.detector)]
-        count = sum(
-            np.array(metrics.confusion(cell.labels[comparison.test], cell.scores[comparison.test], cell.card["threshold"]))
-            for cell in cells
+        count = np.zeros((2, 2), int)
+        for pair in results.paired(comparison.detector):
+            labels, scores = pair[k].labels[comparison.test], pair[k].scores[comparison.test]
+            count += np.array(metrics.confusion(labels, scores, pair[k].card["threshold"]))
+        arms.append(
+            {"arm": arm, "count": count.tolist(), "share": (count / count.sum(1, keepdims=True)).tolist()}
         )
-        arms.append({"arm": arm, "count": count.tolist(), "share": (count / count.sum(1, keepdims=True)).tolist()})
     return {"detector": comparison.detector, "test": comparison.test, "arms": arms}
 
 
-QUALITY = {
-    "fid": "FID", "swd": "Sliced Wasserstein ×10³", "spectrum": "Power spectrum, dB", "lpips": "LPIPS diversity",
-}  # fmt: skip
+QUALITY = {"fid": ("FID", 2), "swd": ("Sliced Wasserstein ×10³", 1), "spectrum": ("Power spectrum, dB", 2),
+           "lpips": ("LPIPS diversity", 3)}  # fmt: skip
 
 
 def quality_table(pools: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -193,37 +214,53 @@ def quality_table(pools: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rows = []
     for name, quality in measured:
         details = quality.get("details", {})
-        rows.append((name, [_with_error(details.get(key)) for key in keys], quality["n_real"], quality["n_fake"]))
-    among_reals = [
-        next((found for _, q in measured if (found := (q["details"].get(key) or {}).get("real" if key == "lpips" else "baseline"))), None)
-        for key in keys
-    ]
-    if any(among_reals):
-        rows.insert(0, ("reals among themselves", [_with_error(found) for found in among_reals], None, None))
+        rows.append(
+            (name, [_with_error(key, details.get(key)) for key in keys], quality["n_real"], quality["n_fake"])
+        )
+    reals = [_of_reals(key, measured) for key in keys]
+    if any(reals):
+        rows.insert(
+            0,
+            (
+                "reals among themselves",
+                [_with_error(*each) for each in zip(keys, reals, strict=True)],
+                None,
+                None,
+            ),
+        )
     return {"headings": [_quality_heading(key, measured) for key in keys], "rows": rows}
 
 
+def _of_reals(key: str, measured: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """What the first generator's measurement says of the reals alone."""
+    part = "real" if key == "lpips" else "baseline"
+    found = (quality.get("details", {}).get(key, {}).get(part) for _, quality in measured)
+    return next((each for each in found if each), None)
+
+
 def _quality_heading(key: str, measured: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    details = next(quality["details"][key] for _, quality in measured if key in quality["details"])
-    if key == "fid":
-        return f"FID, {details['dims']} dims"
-    return f"{QUALITY[key]}, {details['net']}" if key == "lpips" else QUALITY[key]
+    details = next(quality["details"][key] for _, quality in measured if key in quality)
+    kind = {"fid": f", {details.get('dims')} dims", "lpips": f", {details.get('net')}"}.get(key, "")
+    return QUALITY[key][0] + kind
 
 
-def _with_error(found: dict[str, Any] | None) -> str:
+def _with_error(key: str, found: dict[str, Any] | None) -> str:
     if found is None:
         return "–"
-    digits = 3 if found["value"] < 10 else 1
-    error = found.get("standard_error")
-    return number(found["value"], digits) + (f" ± {number(error, digits)}" if error is not None else "")
+    value, error, digits = found["value"], found.get("standard_error"), QUALITY[key][1]
+    return number(value, digits) + (f" ± {number(error, digits)}" if error is not None else "")
 
 
 def times(results: Results) -> dict[str, Any]:
     """Wall time of each stage, and of all cells together, longest bar 100."""
     stages = [(name, float(seconds)) for name, seconds in results.experiment["seconds"].items()]
-    stages.append((f"detectors: {len(results.cells)} trained and tested", sum(c.card["seconds"] for c in results.cells)))
+    cells = [cell.card["seconds"] for cell in results.cells]
+    stages.append((f"{len(cells)} detectors trained and tested", sum(cells)))
     longest = max(seconds for _, seconds in stages) or 1.0
-    return {"rows": [(n, s, round(100 * s / longest, 1)) for n, s in stages], "total": sum(s for _, s in stages)}
+    return {
+        "rows": [(n, s, round(100 * s / longest, 1)) for n, s in stages],
+        "total": sum(s for _, s in stages),
+    }
 
 
 def notes(results: Results) -> list[str]:
@@ -236,9 +273,9 @@ def notes(results: Results) -> list[str]:
         "training and validation rows only.",
         "No person, source photo or picture of a test set is among the training or validation rows; this was checked "
         "by group and by pixels before the first detector was trained.",
-        f"Intervals (95%) come from {results.resamples:,} resamples of whole groups of the test sets, the same for both "
-        "arms, plus Student's t for the spread between seeds. They say nothing about other generators or other faces. "
-        "Several rows are tested without a correction for that; the headline's average was fixed beforehand.",
+        f"Intervals (95%) come from {results.resamples:,} resamples of whole groups of the test sets, the same for "
+        "both arms, plus Student's t for the spread between seeds. They say nothing about other generators or other "
+        "faces. Several rows are tested without a correction for that; the headline's average was fixed beforehand.",
     ]
     few = min(seeds.values())
     if few < 3:
@@ -246,12 +283,17 @@ def notes(results: Results) -> list[str]:
             "With one seed the intervals leave out how much training itself varies." if few == 1
             else f"With {few} seeds the intervals must be wide; three or more would say much more."
         )  # fmt: skip
-    ceiling = [c for c in results.comparisons if c.kind == "unseen" and c.arms["without"][PRIMARY].mean > 0.99]
+    ceiling = [
+        c for c in results.comparisons if c.kind == "unseen" and c.arms["without"][PRIMARY].mean > 0.99
+    ]
     if ceiling:
-        said.append(f"Little room to help: without synthetic fakes, AUC is above 0.99 already in {len(ceiling)} row(s).")
-    if experiment["failures"]:
-        said.append(f"{len(experiment['failures'])} cell(s) failed and are missing from all figures; they are listed below.")
-    missing = len(experiment["cells"]) - len(results.cells) - len(experiment["failures"])
+        said.append(
+            f"Little room to help: without own fakes, AUC is above 0.99 already in {len(ceiling)} row(s)."
+        )
+    failed = len(experiment["failures"])
+    if failed:
+        said.append(f"{failed} cell(s) failed and are missing from all figures; they are listed below.")
+    missing = len(experiment["cells"]) - len(results.cells) - failed
     if missing > 0:
         said.append(f"{missing} cell(s) have not been run yet: these results are preliminary.")
     return said

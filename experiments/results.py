@@ -33,7 +33,12 @@ class Figure:
     higher_is_better: bool = True
 
 
-FIGURES = {"auc": Figure("AUC"), "ap": Figure("AP"), "eer": Figure("EER", False), "accuracy": Figure("Accuracy")}
+FIGURES = {
+    "auc": Figure("AUC"),
+    "ap": Figure("AP"),
+    "eer": Figure("EER", False),
+    "accuracy": Figure("Accuracy"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,22 +59,22 @@ def read_cell(folder: Path) -> Cell:
     """
     try:
         card = json.loads((folder / "cell.json").read_text())
-        columns: dict[str, dict[str, list[Any]]] = {name: {"label": [], "group": [], "score": []} for name in card["tests"]}
-        with open(folder / "scores.csv", newline="") as file:
+        lines: dict[str, list[tuple[float, int, str]]] = {name: [] for name in card["tests"]}
+        with open(folder / "scores.csv", newline="", errors="surrogateescape") as file:
             for line in csv.DictReader(file):
-                table = columns[line["test"]]
-                table["label"].append(int(line["label"]))
-                table["group"].append(line["group"])
-                table["score"].append(float(line["score"]))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the cell {folder} is damaged ({error})", mend="delete it and run the experiment again") from error
-    if any(len(columns[name]["score"]) != count for name, count in card["tests"].items()):
-        raise UserError(f"{folder / 'scores.csv'} is not whole", mend="delete the cell and run the experiment again")
+                lines[line["test"]].append((float(line["score"]), int(line["label"]), line["group"]))
+        if any(len(lines[name]) != count for name, count in card["tests"].items()):
+            raise ValueError("lines are missing")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the cell {folder} is damaged ({error})", mend="delete it and run it again"
+        ) from error
+    columns = {name: list(zip(*table, strict=True)) for name, table in lines.items()}
     return Cell(
         card,
-        {name: np.array(table["score"], np.float64) for name, table in columns.items()},
-        {name: np.array(table["label"], np.int64) for name, table in columns.items()},
-        {name: np.array(table["group"], np.str_) for name, table in columns.items()},
+        {name: np.array(table[0], np.float64) for name, table in columns.items()},
+        {name: np.array(table[1], np.int64) for name, table in columns.items()},
+        {name: np.array(table[2], np.str_) for name, table in columns.items()},
     )
 
 
@@ -108,14 +113,18 @@ class Results:
         try:
             self.experiment: dict[str, Any] = json.loads((folder / "experiment.json").read_text())
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder} holds no experiment", mend="make one with 'crossfake experiment run'") from error
+            raise UserError(
+                f"{folder} holds no experiment", mend="make one with 'crossfake experiment run'"
+            ) from error
         self.resamples = resamples or int(self.experiment["config"]["resamples"])
         done = [folder / "cells" / key for key in self.experiment["cells"]]
         self.cells = [read_cell(path) for path in done if (path / "cell.json").exists()]
         self.tests: list[dict[str, Any]] = self.experiment["tests"]
         self.detectors = list(dict.fromkeys(cell.card["detector"] for cell in self.cells))
         if not any(self.paired(detector) for detector in self.detectors):
-            raise UserError(f"{folder}: no detector finished both arms", mend="run the experiment again; it goes on")
+            raise UserError(
+                f"{folder}: no detector finished both arms", mend="run the experiment again; it goes on"
+            )
 
     def paired(self, detector: str) -> list[tuple[Cell, Cell]]:
         """(without, with) of every seed that finished in both arms, by seed: only these are compared."""
@@ -154,25 +163,29 @@ class Results:
                 test,
                 kinds[test],
                 {arm: {key: estimate(arms[arm]) for key, arms in figures.items()} for arm in ARMS},
-                {key: estimate(arms["with"] - arms["without"], bounds=(-1, 1)) for key, arms in figures.items()},
+                {
+                    key: estimate(arms["with"] - arms["without"], bounds=(-1, 1))
+                    for key, arms in figures.items()
+                },
             )
             for (detector, test), figures in self._measured.items()
         ]
 
     def mean_over(self, arm: str | None, kind: str = "unseen") -> Estimate:
-        """The primary figure averaged over detectors and test sets of a kind; ``arm`` None is the difference.
-
-        Only seeds that every detector finished count, so that all averages are over the same cells.
-        """
-        wanted = {test["name"] for test in self.tests if test["kind"] == kind}
+        """The primary figure averaged over detectors and test sets of a kind; ``arm`` None is the difference."""
+        wanted = [test["name"] for test in self.tests if test["kind"] == kind]
         parts = []
-        for (_, test), figures in self._measured.items():
-            if test in wanted:
-                arms = figures[PRIMARY]
-                parts.append(arms[arm] if arm else arms["with"] - arms["without"])
-        seeds = min(len(part.per_seed) for part in parts)
-        parts = [Measured(part.per_seed[:seeds], part.draws) for part in parts]
-        return estimate(average(parts), bounds=(0, 1) if arm else (-1, 1))
+        for detector in self.detectors:
+            found = [
+                self._measured[detector, test][PRIMARY]
+                for test in wanted
+                if (detector, test) in self._measured
+            ]
+            if found:
+                parts.append(
+                    average([arms[arm] if arm else arms["with"] - arms["without"] for arms in found])
+                )
+        return estimate(*parts, bounds=(0, 1) if arm else (-1, 1))
 
     @property
     def overall(self) -> Estimate:
@@ -188,13 +201,13 @@ class Results:
                 threshold = cell.card["threshold"]
                 figures = metrics.summary(labels, scores, threshold)
                 (tn, fp), (fn, tp) = metrics.confusion(labels, scores, threshold)
+                about = {name: cell.card[name] for name in ("detector", "arm", "seed")}
+                origin = {name: cell.card[name] for name in ("seconds", "key", "model_hash", "train_hash")}
                 rows.append(
-                    {"test": test["name"], "kind": test["kind"], "detector": cell.card["detector"], "arm": cell.card["arm"],
-                     "seed": cell.card["seed"], **{name: round(value, 6) for name, value in figures.items()},
+                    {"test": test["name"], "kind": test["kind"], **about,
+                     **{name: round(value, 6) for name, value in figures.items()},
                      "tn": tn, "fp": fp, "fn": fn, "tp": tp, "n_real": test["n_real"], "n_fake": test["n_fake"],
-                     "threshold": threshold, "seconds": cell.card["seconds"], "cell": cell.card["key"],
-                     "model_hash": cell.card["model_hash"], "train_hash": cell.card["train_hash"],
-                     "test_hash": test["hash"]}
+                     "threshold": threshold, **origin, "test_hash": test["hash"]}
                 )  # fmt: skip
         return rows
 
@@ -217,13 +230,17 @@ def latex_table(results: Results) -> str:
     """Detector and arm down, unseen generators across, half of the 95% interval behind ±, the better arm bold."""
     tests = [test for test in results.tests if test["kind"] == "unseen"]
     keys = list(FIGURES)
-    arrow = {key: r"\uparrow" if figure.higher_is_better else r"\downarrow" for key, figure in FIGURES.items()}
+    arrow = {
+        key: r"\uparrow" if figure.higher_is_better else r"\downarrow" for key, figure in FIGURES.items()
+    }
     head = [
         r"% needs \usepackage{booktabs}",
         r"\begin{tabular}{ll" + "r" * len(keys) * len(tests) + "}",
         r"\toprule",
         " & " + "".join(rf" & \multicolumn{{{len(keys)}}}{{c}}{{{_tex(t['name'])}}}" for t in tests) + r" \\",
-        "".join(rf"\cmidrule(lr){{{3 + len(keys) * k}-{2 + len(keys) * (k + 1)}}}" for k in range(len(tests))),
+        "".join(
+            rf"\cmidrule(lr){{{3 + len(keys) * k}-{2 + len(keys) * (k + 1)}}}" for k in range(len(tests))
+        ),
         "Detector & Synthetic"
         + "".join(f" & {FIGURES[key].title} ${arrow[key]}$" for _ in tests for key in keys)
         + r" \\",
@@ -239,7 +256,9 @@ def latex_table(results: Results) -> str:
             for test in tests:
                 comparison = by[detector, test["name"]]
                 entries += [_tex_value(comparison, arm, key) for key in keys]
-            body.append(f"{_tex(detector) if arm == 'without' else ''} & {arm} & " + " & ".join(entries) + r" \\")
+            body.append(
+                f"{_tex(detector) if arm == 'without' else ''} & {arm} & " + " & ".join(entries) + r" \\"
+            )
         body.append(r"\addlinespace")
     return "\n".join([*head, *body[:-1], r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -253,7 +272,9 @@ def better(comparison: Comparison, arm: str, key: str) -> bool:
 def _tex_value(comparison: Comparison, arm: str, key: str) -> str:
     found = comparison.arms[arm][key]
     mean = f"{found.mean:.3f}"
-    return (rf"$\mathbf{{{mean}}}" if better(comparison, arm, key) else f"${mean}") + rf" \pm {found.half_width:.3f}$"
+    return (
+        rf"$\mathbf{{{mean}}}" if better(comparison, arm, key) else f"${mean}"
+    ) + rf" \pm {found.half_width:.3f}$"
 
 
 def _tex(text: str) -> str:

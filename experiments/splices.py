@@ -45,7 +45,8 @@ def splice(host: Pixels, donor: Pixels, rng: np.random.Generator) -> Pixels:
     weight = mask / max(mask.sum(), 1e-9)
     mean_one, mean_two = (one * weight).sum((0, 1)), (two * weight).sum((0, 1))
     spread_one, spread_two = (
-        np.sqrt((((image - mean) ** 2) * weight).sum((0, 1))) for image, mean in ((one, mean_one), (two, mean_two))
+        np.sqrt((((image - mean) ** 2) * weight).sum((0, 1)))
+        for image, mean in ((one, mean_one), (two, mean_two))
     )
     matched = (two - mean_two) * np.clip(spread_one / (spread_two + 1e-6), 0.5, 2.0) + mean_one
     return np.clip(np.rint(mask * matched + (1 - mask) * one), 0, 255).astype(np.uint8)
@@ -65,19 +66,28 @@ def make_splices(real: list[Path], out: Path, n: int, seed: int = 0) -> Path:
         UserError: a split that has rows holds photos of fewer than two groups, so there is no donor.
     """
     sets = [ShardSet(folder) for folder in real]
-    table = np.concatenate([np.stack([np.full(len(s), k), np.arange(len(s))]) for k, s in enumerate(sets)], axis=1)
+    table = np.concatenate(
+        [np.stack([np.full(len(s), k), np.arange(len(s))]) for k, s in enumerate(sets)], axis=1
+    )
     split, group = (np.concatenate([s.columns[name] for s in sets]) for name in ("split", "group"))
     pools = {name: np.flatnonzero(split == name) for name in SPLITS if (split == name).any()}
     for name, pool in pools.items():
         if len(set(group[pool])) < 2:
-            raise UserError(f"the {name} split of {real[0]} has no two different people", mend="give more photos")
+            raise UserError(
+                f"the {name} split of {real[0]} has no two different people", mend="give more photos"
+            )
     if not pools:
         raise UserError(f"{real[0]} has no splits", mend="prepare it with --split 0.8/0.1/0.1")
     chances = np.array([len(pool) for pool in pools.values()], float)
-    attributes = {"family": "splice", "seed": seed, "n": n, "real": [s.hash for s in sets], "crop": sets[0].attributes.get("crop")}
+    attributes = {
+        "family": "splice", "seed": seed, "n": n, "real": [s.hash for s in sets],
+        "crop": sets[0].attributes.get("crop"),
+    }  # fmt: skip
     with ShardWriter(out, size=sets[0].size, attributes=attributes) as writer:
         first = writer.rows_done
-        for index in tqdm(range(first, n), desc="splice faces", initial=first, total=n, unit="img", leave=False):
+        for index in tqdm(
+            range(first, n), desc="splice faces", initial=first, total=n, unit="img", leave=False
+        ):
             rng = np.random.default_rng([seed, index])
             name = list(pools)[int(rng.choice(len(pools), p=chances / chances.sum()))]
             host, donor = rng.choice(pools[name], 2)

@@ -7,10 +7,11 @@ goes on with unfinished ones, and puts those of an edited configuration beside t
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,14 @@ class Pool:
     grid: str | None = None
     hash: str = ""
 
+    def facts(self) -> dict[str, Any]:
+        """What the report needs."""
+        return {key: value for key, value in vars(self).items() if key not in ("train", "test", "made")}
+
 
 @dataclass
 class Stages:
-    """The stages of one experiment folder, with the wall time of each as they are run."""
+    """The stages of one experiment folder, and after :meth:`run` their pools and wall times by title."""
 
     config: Config
     out: Path
@@ -81,27 +86,32 @@ class Stages:
         Raises:
             UserError: a setting or an input is wrong, or a stage was stopped with Ctrl-C.
         """
-        ledger = self.out / "stages.json"
-        self.seconds = json.loads(ledger.read_text()) if ledger.exists() else {}
         self.pools = [self._reals()]
         for generator in self.config.generators:
-            self.pools.append(self._splices(generator) if generator.family == "splice" else self._generated(generator))
+            self.pools.append(
+                self._splices(generator) if generator.family == "splice" else self._generated(generator)
+            )
         for role in ("seen", "synthetic"):
-            self.pools += [Pool(f.name, role, train=(f.dir,), test=(f.dir,)) for f in getattr(self.config, role)]
+            self.pools += [
+                Pool(f.name, role, train=(f.dir,), test=(f.dir,)) for f in getattr(self.config, role)
+            ]
         self.pools += [Pool(item.name, "unseen", test=(item.fake,)) for item in self.config.unseen]
         for pool in self.pools:
             self._describe(pool)
 
-    @contextmanager
-    def timed(self, title: str) -> Iterator[None]:
-        """Say what begins, and add its wall time to the ledger even when it is interrupted."""
-        tqdm.write(f"\n{title}")
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[title] = round(self.seconds.get(title, 0.0) + time.monotonic() - started, 2)
-            write_text(self.out / "stages.json", json.dumps(self.seconds, indent=2) + "\n")
+    def _stage(self, title: str, folder: Path, done: Callable[[], bool], work: Callable[[], Any]) -> None:
+        """Do the work unless it is done; its wall time is kept by folder, all attempts together."""
+        ledger = self.out / "stages.json"
+        seconds: dict[str, float] = json.loads(ledger.read_text()) if ledger.exists() else {}
+        if not done():
+            tqdm.write(f"\n{title}")
+            started = time.monotonic()
+            try:
+                work()
+            finally:
+                seconds[folder.name] = round(seconds.get(folder.name, 0.0) + time.monotonic() - started, 2)
+                write_text(ledger, json.dumps(seconds, indent=2) + "\n")
+        self.seconds[title] = seconds.get(folder.name, 0.0)
 
     def _reals(self) -> Pool:
         folders = self.config.real
@@ -109,21 +119,24 @@ class Stages:
             from crossfake.datasets.prepare import PrepareSettings, prepare
 
             out = self.out / f"real-{hash_json(self.config.prepare)[:8]}"
-            if not (out / "done").exists():
-                with self.timed("prepare real faces"):
-                    prepared = prepare(PrepareSettings(**self.config.prepare, out=out))
-                    tqdm.write(prepared.table())
-                    (out / "done").touch()
+
+            def work() -> None:
+                tqdm.write(prepare(PrepareSettings(**self.config.prepare, out=out)).table())
+                (out / "done").touch()
+
+            self._stage("prepare real faces", out, (out / "done").exists, work)
             folders = (*folders, out)
         return Pool("real", "real", train=folders, test=folders)
 
     def _splices(self, generator: Generator) -> Pool:
         key = hash_json([generator.n, [ShardSet(folder).hash for folder in self.reals]])[:8]
         out = self.out / "generators" / f"{generator.name}-{key}"
-        if not (out / "done").exists():
-            with self.timed(f"make {generator.name}"):
-                make_splices(list(self.reals), out, generator.n)
-                (out / "done").touch()
+
+        def work() -> None:
+            make_splices(list(self.reals), out, generator.n)
+            (out / "done").touch()
+
+        self._stage(f"make {generator.name}", out, (out / "done").exists, work)
         made = "One face pasted into another, without any network."
         return Pool(generator.name, generator.role, train=(out,), test=(out,), made=made, note=generator.note)
 
@@ -133,18 +146,21 @@ class Stages:
 
         run = generator.model or self._trained(generator)
         model = load_model(run, device="cpu")
-        tenth = max(1, generator.n // 10)
-        wanted = {"test": generator.n} if generator.role == "unseen" else {"train": generator.n, "test": tenth}
+        wanted = {"test": generator.n}
+        if generator.role != "unseen":
+            wanted = {"train": generator.n, "test": max(1, generator.n // 10)}
         folders = {}
         for split, n in wanted.items():
-            out = self.out / "generators" / f"{generator.name}-{model.hash[:8]}-psi{generator.trunc:g}-{split}-n{n}"
-            if not (out / "generated.json").exists():
-                with self.timed(f"generate {generator.name}: {n:,} to {split}{' on' if split == 'train' else ''}"):
-                    generate(GenerateSettings(n, run, out, generator.trunc, SEED_OF[split], split, self.config.device))
-            folders[split] = out
+            name = f"{generator.name}-{model.hash[:8]}-psi{generator.trunc:g}-{split}-n{n}"
+            out = folders[split] = self.out / "generators" / name
+            settings = GenerateSettings(
+                n, run, out, generator.trunc, SEED_OF[split], split, self.config.device
+            )
+            title = f"generate {generator.name}: {n:,} to {'train on' if split == 'train' else split}"
+            self._stage(title, out, (out / "generated.json").exists, partial(generate, settings))
         train = (folders["train"],) if "train" in folders else ()
         pool = Pool(generator.name, generator.role, train=train, test=(folders["test"],), note=generator.note)
-        pool.made = f"{model.family} after {model.card['kimg']:.0f},000 pictures of training."
+        pool.made = f"{model.family} after {1000 * model.card['kimg']:,.0f} pictures of training."
         pool.quality = self._quality(pool)
         pool.grid = self._grid(generator.name, Path(run))
         return pool
@@ -153,17 +169,17 @@ class Stages:
         from crossfake.synth.training import TrainSettings, train
 
         if len(self.reals) > 1:
-            raise UserError("generators train on one shard folder of reals", mend=f"give {generator.name} a model:")
+            mend = f"give {generator.name} a model:"
+            raise UserError("generators train on one shard folder of reals", mend=mend)
         key = hash_json([generator.family, generator.train, ShardSet(self.reals[0]).hash])[:8]
         out = self.out / "generators" / f"{generator.name}-{key}"
         run = Run(out)
-        if not run.finished:
-            resume = any((out / "checkpoints").glob("*.pt"))
-            if run.config_file.exists() and not resume:  # stopped before the first checkpoint: nothing to go on with
-                run.config_file.unlink()
-            with self.timed(f"train {generator.name}"):
-                settings = {"family": generator.family, "device": self.config.device, **generator.train}
-                train(TrainSettings(data=self.reals[0], out=out, resume=resume, **settings))
+        resume = any((out / "checkpoints").glob("*.pt"))
+        if run.config_file.exists() and not resume:
+            run.config_file.unlink()  # stopped before the first checkpoint: nothing to go on with
+        settings = {"family": generator.family, "device": self.config.device, **generator.train}
+        work = partial(train, TrainSettings(data=self.reals[0], out=out, resume=resume, **settings))
+        self._stage(f"train {generator.name}", out, lambda: run.finished, work)
         if not run.finished:
             raise Stopped(f"training of {generator.name}")
         return out
@@ -173,10 +189,9 @@ class Stages:
 
         folder = (pool.train or pool.test)[0]
         file = folder / "quality.json"
-        if not file.exists():
-            with self.timed(f"measure {pool.name}"):
-                evaluate(EvaluateSettings(self.reals[0], folder, real_split="train", baseline=True,
-                                          **{"device": self.config.device, **self.config.quality}))  # fmt: skip
+        settings = {"device": self.config.device, "baseline": True, **self.config.quality}
+        work = partial(evaluate, EvaluateSettings(self.reals[0], folder, real_split="train", **settings))
+        self._stage(f"measure {pool.name}", self.out / f"quality-{folder.name}", file.exists, work)
         return json.loads(file.read_text())
 
     def _grid(self, name: str, run: Path) -> str | None:
@@ -200,13 +215,16 @@ class Stages:
         if pool.quality is None and quality.exists():
             pool.quality = json.loads(quality.read_text())
         label = 0 if pool.role == "real" else 1
-        counts = {split: sum(len(s.select(split=split, label=label)) for s in sets) for split in ("train", "val", "test", "")}
-        total, use = sum(counts.values()), USE[pool.role]
+        counts = {
+            split: sum(len(s.select(split=split, label=label)) for s in sets)
+            for split in ("train", "val", "test", "")
+        }
+        total, held_out = sum(counts.values()), counts["test"]
+        numbers = f"{total - held_out:,} to train on and validate, {held_out:,} to test"
         if pool.role == "unseen":
-            pool.caption = f"{use}; {total:,}, to test only. {pool.made}"
-        else:
-            pool.caption = f"{use}; {total - counts['test']:,} to train on and validate, {counts['test']:,} to test. {pool.made}"
-        pool.picture = f"pictures/{pool.name}.png"
+            numbers = f"{total:,}, to test only"
+        pool.caption = f"{USE[pool.role]}; {numbers}. {pool.made}".strip()
+        pool.picture = "pictures/" + re.sub(r"[^\w.-]+", "-", pool.name) + ".png"
         save_png(contact_sheet(handful(sets[0], label), SHEET[1]), self.out / pool.picture)
 
 
@@ -228,4 +246,3 @@ def handful(shards: ShardSet, label: int, largest: int = 128) -> Images:
     images = [shards.read(int(row)) for row in rows]
     return np.stack([i if i.shape[:2] == (side, side) else cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA)
                      for i in images])  # fmt: skip
-

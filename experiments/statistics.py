@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
 Figures = Callable[[Any, Any, Any], Mapping[str, Floats]]
 Verdict = Literal["helped", "hurt", "no difference shown"]
-_AT_A_TIME = 1_000_000  # weights that a chunk of resamples holds: 8 MB an array, which a cache can still help with
+_AT_A_TIME = 1_000_000  # weights in a chunk of resamples: 8 MB an array
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``seeds`` seeds with its interval; ``per_seed`` holds what it is the mean of."""
+    """A mean over ``seeds`` seeds (the fewest, where several things were averaged) with its interval."""
 
     mean: float
     low: float
     high: float
     seeds: int
-    per_seed: tuple[float, ...]
 
     @property
     def half_width(self) -> float:
@@ -63,7 +62,7 @@ class Estimate:
         """What a difference (with minus without) shows: only an interval that excludes zero says anything.
 
         Example:
-            >>> Estimate(0.10, 0.04, 0.16, 3, (0.08, 0.10, 0.12)).verdict()
+            >>> Estimate(0.10, 0.04, 0.16, seeds=3).verdict()
             'helped'
         """
         low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
@@ -101,7 +100,9 @@ def cluster_resamples(labels: npt.ArrayLike, groups: npt.ArrayLike, n: int, seed
     return drawn[:, member]
 
 
-def measure(labels: npt.ArrayLike, scores: npt.ArrayLike, figures: Figures, resamples: Counts) -> dict[str, Measured]:
+def measure(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, figures: Figures, resamples: Counts
+) -> dict[str, Measured]:
     """Figures on one test set, for every seed and, averaged over seeds, on every resample.
 
     Args:
@@ -117,7 +118,10 @@ def measure(labels: npt.ArrayLike, scores: npt.ArrayLike, figures: Figures, resa
     found: dict[str, list[list[Floats]]] = {}
     for row in scores:
         parts = [figures(labels, row, whole)]
-        parts += [figures(labels, row, resamples[first : first + chunk]) for first in range(0, len(resamples), chunk)]
+        parts += [
+            figures(labels, row, resamples[first : first + chunk])
+            for first in range(0, len(resamples), chunk)
+        ]
         for name in parts[0]:
             found.setdefault(name, []).append([part[name] for part in parts])
     return {
@@ -130,19 +134,21 @@ def measure(labels: npt.ArrayLike, scores: npt.ArrayLike, figures: Figures, resa
 
 
 def average(parts: Sequence[Measured]) -> Measured:
-    """The mean of one quantity over detectors or test sets, seed by seed and resample by resample."""
+    """The mean of one quantity of the same trainings over test sets, seed by seed and resample by resample."""
     return Measured(
         np.mean([part.per_seed for part in parts], axis=0), np.mean([part.draws for part in parts], axis=0)
     )
 
 
-def estimate(measured: Measured, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
-    """The mean over seeds with an interval for both sources of chance (see the module's docstring).
+def estimate(*parts: Measured, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """The mean with an interval for both sources of chance (see the module's docstring).
 
-    With a single seed only the pictures' part is in it: say so wherever such an interval is shown.
+    Several parts are averaged as trainings that have nothing to do with each other, such as those of two
+    detectors: their variances add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946). With a
+    single seed only the pictures' chance is in the interval: say so wherever it is shown.
 
     Args:
-        measured: what was measured; a difference of two is fine.
+        parts: what was measured; a difference of two is fine. Draws must come from the same resamples.
         level: of the interval.
         bounds: that the quantity cannot leave; ``(-1, 1)`` for differences of rates.
 
@@ -153,14 +159,17 @@ def estimate(measured: Measured, level: float = 0.95, bounds: tuple[float, float
     """
     from scipy import stats
 
-    count = len(measured.per_seed)
-    draws = measured.draws
-    if count > 1:
+    seeds = min(len(part.per_seed) for part in parts)
+    draws = np.mean([part.draws for part in parts], axis=0)
+    spread = [part.per_seed for part in parts if len(part.per_seed) > 1]
+    variances = np.array([values.var(ddof=1) / len(values) for values in spread])
+    if variances.sum() > 0:
+        freedom = variances.sum() ** 2 / np.sum(variances**2 / [len(values) - 1 for values in spread])
         # the t distribution's own quantiles in random order: all the tails, none of the sampling noise
-        quantiles = stats.t.ppf((np.arange(len(draws)) + 0.5) / len(draws), df=count - 1)
-        error = measured.per_seed.std(ddof=1) / np.sqrt(count)
-        draws = draws + error * np.random.default_rng(count).permutation(quantiles)
-    mean = float(measured.per_seed.mean())
+        quantiles = stats.t.ppf((np.arange(len(draws)) + 0.5) / len(draws), df=freedom)
+        error = np.sqrt(variances.sum()) / len(parts)
+        draws = draws + error * np.random.default_rng(seeds).permutation(quantiles)
     tail = (1 - level) / 2
     low, high = np.clip(np.quantile(draws, [tail, 1 - tail]), *bounds)
-    return Estimate(mean, float(low), float(high), count, tuple(float(value) for value in measured.per_seed))
+    mean = float(np.mean([part.per_seed.mean() for part in parts]))
+    return Estimate(mean, float(low), float(high), seeds)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +31,11 @@ from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
 from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknife, merge
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
+from crossfake.synth.quality.table import format_table as format_table
 from crossfake.weights import KNOWN, find_weights
 
+T = TypeVar("T")
 METRICS = ("fid", "lpips", "swd", "spectrum")
-_HEADS = {
-    "fid": "FID",
-    "lpips": "LPIPS diversity",
-    "swd": "sliced Wasserstein ×10³",
-    "spectrum": "power spectrum, dB",
-}
 QUALITY = "quality.json"
 _BLOCKS = 10  # that the jackknife leaves out one by one
 _PAIRS = 5000  # for LPIPS: a standard error of about 0.001
@@ -216,12 +212,11 @@ def _prepare(settings: EvaluateSettings) -> _Job:
 
 def _fid(job: _Job) -> dict[str, Any]:
     settings = job.settings
-    file = _weights("inception", settings.inception)
-    try:
-        features = InceptionFeatures(file, settings.dims, job.device, settings.precision)
-    except UserError as error:
-        raise (error if settings.inception else _Skip(str(error))) from error
-    network = _card(file, "inception")
+    features, network = _network(
+        "inception",
+        settings.inception,
+        lambda file: InceptionFeatures(file, settings.dims, job.device, settings.precision),
+    )
     dtype = str(features.dtype).removeprefix("torch.")
     real, fake = _both(job, "FID", features, ["fid", network["sha256"], settings.dims, dtype])
     least = min(len(job.real_rows), len(job.fake_rows))
@@ -243,8 +238,11 @@ def _spectrum(job: _Job) -> dict[str, Any]:
     for side, blocks in (("real", real), ("fake", fake)):
         whole = merge(blocks)
         curves[side] = {"mean": whole.mean.tolist(), "deviation": np.sqrt(np.diag(whole.covariance)).tolist()}
+    figures = _figures(job, log_spectral_distance, real, fake)
+    for each in (figures, figures.get("baseline", {})):
+        each.pop("debiased", None)  # not of order 1/n for a root that is near zero
     return {
-        **_figures(job, log_spectral_distance, real, fake),
+        **figures,
         "unit": "dB, root mean square over frequency of the difference of mean log power",
         "cycles_per_pixel": frequencies(job.size).tolist(),
         "decibels": curves,
@@ -277,14 +275,13 @@ def _swd(job: _Job) -> dict[str, Any]:
 
 def _lpips(job: _Job) -> dict[str, Any]:
     net = job.settings.lpips_net
-    file = _weights(f"lpips-{net}", job.settings.lpips_weights)
-    try:
-        distance = Lpips(net, file, job.device)
-    except UserError as error:
-        raise (error if job.settings.lpips_weights else _Skip(str(error))) from error
-    trunk = _card(file, f"lpips-{net}")
+    distance, trunk = _network(
+        f"lpips-{net}", job.settings.lpips_weights, lambda file: Lpips(net, file, job.device)
+    )
     if not trunk["published"]:
-        job.warnings.append(f"LPIPS: {file.name} is not the {net} network that its weights were fitted to")
+        job.warnings.append(
+            f"LPIPS: {trunk['file']} is not the {net} network that its weights were fitted to"
+        )
     found = {}
     for side, shards, rows in (("fake", job.fake, job.fake_rows), ("real", job.real, job.real_rows)):
         used = rows[: 2 * _PAIRS]
@@ -302,18 +299,19 @@ _MEASURES: dict[str, Callable[[_Job], dict[str, Any]]] = {
 }
 
 
-def _weights(name: str, file: Path | None) -> Path:
+def _network(name: str, named: Path | None, load: Callable[[Path], T]) -> tuple[T, dict[str, Any]]:
+    """A network and which file it is from; what is wrong is an error only if the user named the file.
+
+    Published files carry the start of their hash in their name.
+    """
     try:
-        return find_weights(name, file)
+        file = find_weights(name, named)
+        network = load(file)
     except UserError as error:
-        raise (error if file else _Skip(str(error))) from error
-
-
-def _card(file: Path, name: str) -> dict[str, Any]:
-    """Which network a figure comes from. Published files carry the start of their hash in their name."""
+        raise (error if named else _Skip(str(error))) from error
     sha256 = hash_file(file)
     published = Path(KNOWN[name].files[0]).stem.rsplit("-", 1)[1]
-    return {"file": file.name, "sha256": sha256, "published": sha256.startswith(published)}
+    return network, {"file": file.name, "sha256": sha256, "published": sha256.startswith(published)}
 
 
 def _bar(title: str, total: int) -> tqdm[Any]:
@@ -321,14 +319,19 @@ def _bar(title: str, total: int) -> tqdm[Any]:
 
 
 def _interval(estimate: Estimate) -> dict[str, Any]:
-    """The figure with its standard error and the 95% interval that follows."""
+    """The figure with its standard error and the 95% interval that follows.
+
+    ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
+    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero.
+    """
     value, error = estimate.value, estimate.standard_error
     if not math.isfinite(value):
         raise UserError(
             "a figure is not a number", mend="the network's weights file is damaged: fetch it again"
         )
     interval = None if error is None else [value - 1.96 * error, value + 1.96 * error]
-    return {"value": value, "standard_error": error, "interval": interval}
+    figure = {"value": value, "standard_error": error, "interval": interval}
+    return figure if estimate.debiased is None else figure | {"debiased": estimate.debiased}
 
 
 def _figures(
@@ -357,35 +360,3 @@ def _both(
     subset = hashlib.sha256(job.real_rows.tobytes()).hexdigest()
     real = cached([job.real.hash, subset, key], lambda: measure(job.real, job.real_rows, "real"))
     return real, measure(job.fake, job.fake_rows, "fake")
-
-
-def format_table(result: dict[str, Any]) -> str:
-    """The result of :func:`evaluate` as lines of text, with n, errors, gaps and warnings."""
-    rows = []
-    for name, detail in result["details"].items():
-        head = _HEADS[name]
-        if name == "fid":
-            head += f", dims {detail['dims']}"
-        if name == "lpips":
-            head += f", {detail['net']}"
-        rows.append((head, _cell(detail), _cell(detail.get("baseline") or detail.get("real"))))
-        for level, value in detail.get("levels", {}).items():
-            halves = detail.get("baseline", {}).get("levels", {}).get(level)
-            rows.append((f"  {level}×{level}", f"{value:.2f}", "" if halves is None else f"{halves:.2f}"))
-    named = any(right for _, _, right in rows)
-    rows.insert(0, ("", "fakes", "reals alone" if named else ""))
-    widths = [max(len(row[k]) for row in rows) for k in range(3)]
-    lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-    size = result["real"]["size"]
-    lines.append(f"n: {result['n_real']:,} real, {result['n_fake']:,} fake, {size}×{size}")
-    lines += [f"{name} left out: {why}" for name, why in result["skipped"].items()]
-    lines += [f"note: {text}" for text in result["warnings"]]
-    return "\n".join(lines)
-
-
-def _cell(figure: dict[str, Any] | None) -> str:
-    if figure is None:
-        return ""
-    digits = 3 if figure["value"] < 10 else 2
-    error = figure.get("standard_error")
-    return f"{figure['value']:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")

@@ -11,9 +11,11 @@ from crossfake.datasets.sources import SOURCES, Asked, Record
 
 @SOURCES.register("shards")
 def shards(asked: Asked) -> Iterator[Record]:
-    """Every row; labels, groups and splits are kept. Origins are row numbers, so that they stay unique."""
+    """Every row; labels, groups, splits and seeds are kept. Origins are row numbers, so that they stay unique."""
     existing = ShardSet(Path(asked.word))
-    columns = {name: existing.columns[name] for name in ("source", "group", "split", "label", "generator")}
+    columns = {
+        name: existing.columns[name] for name in ("source", "group", "split", "label", "generator", "seed")
+    }
     for row in range(len(existing)):
         yield Record(
             existing.read(row),
@@ -23,4 +25,5 @@ def shards(asked: Asked) -> Iterator[Record]:
             split=str(columns["split"][row]),
             label=int(columns["label"][row]),
             generator=str(columns["generator"][row]),
+            seed=int(columns["seed"][row]),
         )

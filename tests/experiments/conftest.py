@@ -9,13 +9,21 @@ import pytest
 from crossfake.images import contact_sheet, save_png
 
 TESTS = [("web faces", "unseen", 120, 150), ("dcgan", "unseen", 120, 130), ("splice", "seen", 120, 90)]
-STRENGTH = {("cnn", "without"): 0.4, ("cnn", "with"): 2.0, ("resnet_18", "without"): 0.9, ("resnet_18", "with"): 1.0}
+STRENGTH = {
+    ("cnn", "without"): 0.4,
+    ("cnn", "with"): 2.0,
+    ("resnet_18", "without"): 0.9,
+    ("resnet_18", "with"): 1.0,
+}
 
 
 def write_experiment(folder, seeds=(0, 1, 2), strength=STRENGTH, swapped=False, failures=()):
     """``strength`` is by how many standard deviations fakes score above reals, per detector and arm."""
     if swapped:
-        strength = {(detector, {"with": "without", "without": "with"}[arm]): s for (detector, arm), s in strength.items()}
+        strength = {
+            (detector, {"with": "without", "without": "with"}[arm]): s
+            for (detector, arm), s in strength.items()
+        }
     rng = np.random.default_rng(0)
     keys = []
     for detector, arm in strength:
@@ -28,7 +36,9 @@ def write_experiment(folder, seeds=(0, 1, 2), strength=STRENGTH, swapped=False, 
                 table = csv.writer(file)
                 table.writerow(["test", "row", "label", "group", "score"])
                 for name, kind, n_real, n_fake in TESTS:
-                    noise = np.random.default_rng(len(name)).normal(0, 0.8, n_real + n_fake)  # hard pictures are hard for all
+                    noise = np.random.default_rng(len(name)).normal(
+                        0, 0.8, n_real + n_fake
+                    )  # hard pictures are hard for all
                     level = 3.0 if kind == "seen" else strength[detector, arm] + rng.normal(0, 0.05)
                     for row in range(n_real + n_fake):
                         fake = row >= n_real
@@ -43,7 +53,13 @@ def write_experiment(folder, seeds=(0, 1, 2), strength=STRENGTH, swapped=False, 
             (cell / "cell.json").write_text(json.dumps(card))
     faces = rng.integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     save_png(contact_sheet(faces, columns=6), folder / "pictures" / "faces.png")
-    roles = [("real faces", "real"), ("splice", "seen"), ("stylegan2", "synthetic"), ("dcgan", "unseen"), ("web faces", "unseen")]
+    roles = [
+        ("real faces", "real"),
+        ("splice", "seen"),
+        ("stylegan2", "synthetic"),
+        ("dcgan", "unseen"),
+        ("web faces", "unseen"),
+    ]
     quality = {
         "swd": 12.345, "spectrum": 0.087, "n_real": 400, "n_fake": 500,
         "details": {"swd": {"value": 12.345, "baseline": {"value": 1.5}},
@@ -51,13 +67,14 @@ def write_experiment(folder, seeds=(0, 1, 2), strength=STRENGTH, swapped=False, 
     }  # fmt: skip
     pools = [
         {"name": name, "role": role, "caption": "5,000 pictures of something, made in 2 min 03 s.", "note": "",
-         "picture": "pictures/faces.png", "grid": "pictures/faces.png" if name == "stylegan2" else None, "hash": "ef" * 32,
-         "quality": quality if role in ("synthetic", "unseen") else None}
+         "picture": "pictures/faces.png", "grid": "pictures/faces.png" if name == "stylegan2" else None,
+         "hash": "ef" * 32, "quality": quality if role in ("synthetic", "unseen") else None}
         for name, role in roles
     ]  # fmt: skip
     experiment = {
         "name": "trial", "date": "1 January 2030", "note": "These are simulated <scores>, no faces.",
-        "config": {"name": "trial", "resamples": 200, "detectors": ["cnn"]}, "pools": pools, "cells": [*keys, *failures],
+        "config": {"name": "trial", "resamples": 200, "detectors": ["cnn"]}, "pools": pools,
+        "cells": [*keys, *failures],
         "tests": [{"name": n, "kind": k, "n_real": a, "n_fake": b, "hash": "12" * 32} for n, k, a, b in TESTS],
         "failures": [{"key": key, "detector": "cnn", "arm": "with", "seed": 9, "error": "boom"} for key in failures],
         "seconds": {"prepare": 12.0, "train stylegan2": 95.0, "generate stylegan2": 4.4, "train dcgan": 30.0},

@@ -38,7 +38,9 @@ def write(tmp_path, monkeypatch):
 
 def test_a_good_one(write):
     loaded = load(write(GOOD))
-    assert [d.name for d in loaded.detectors] == ["cnn", "big"] and loaded.detectors[1].settings == {"steps": 5}
+    assert [d.name for d in loaded.detectors] == ["cnn", "big"] and loaded.detectors[1].settings == {
+        "steps": 5
+    }
     assert loaded.unseen[0].real == Path("/somewhere/real") and loaded.seen[0].name == "old"
     assert loaded.synthetic[0].name == "mine"
 
@@ -63,8 +65,16 @@ def test_it_survives_being_written_down(write):
         ("synthetic: [fakes/mine]", "synthetic: []", "there are no synthetic fakes"),
         ("name: web", "name: old", "two fakes are called 'old'"),
         ("real: [faces]", "real: [faces", "is not YAML"),
-        ("${FACES}", "${NOWHERE_AT_ALL}", "line 10: unseen[0].real: the environment variable NOWHERE_AT_ALL is not set"),
-        ("seeds: [0, 1]", "generators: [{name: a, role: sen, n: 5}]", "generators[0].role: 'sen' is none of seen, synthetic"),
+        (
+            "${FACES}",
+            "${NOWHERE_AT_ALL}",
+            "line 10: unseen[0].real: the environment variable NOWHERE_AT_ALL is not set",
+        ),
+        (
+            "seeds: [0, 1]",
+            "generators: [{name: a, role: sen, n: 5}]",
+            "generators[0].role: 'sen' is none of seen, synthetic",
+        ),
         ("seeds: [0, 1]", "generators: [{name: a, role: seen, n: 0}]", "line 3: generators[0]: n is 0"),
         ("seeds: [0, 1]", "generators: [{name: a/b, role: seen, n: 9}]", "'a/b' names a folder"),
     ],

@@ -57,17 +57,24 @@ def test_the_page_asks_nobody_else_for_anything(html):
 
 def test_the_page_says_what_it_must(html):
     assert "<h1>Training on stylegan2 fakes helped.</h1>" in html
-    for text in ("simulated &lt;scores&gt;", "150 fakes against 120 real faces", "prefers-color-scheme: dark", "2 min 13 s",
-                 "no difference shown", "resamples: 200", "reals among themselves", "0.087 ± 0.010"):  # fmt: skip
-        assert text in html, text
-    assert html.count("<svg") == 4 and "nan" not in html
+    expected = [
+        "simulated &lt;scores&gt;",
+        "150 fakes against 120 real faces",
+        "prefers-color-scheme: dark",
+        "4 min 00 s",
+    ]
+    expected += ["no difference shown", "resamples: 200", "reals among themselves", "0.09 ± 0.01"]
+    assert [text for text in expected if text not in html] == []
+    assert html.count("<svg") == 4 and not re.search(r"\bnan\b", re.sub(r'"data:[^"]*"', "", html))
 
 
 def test_csv_holds_every_cell_and_test_set_and_agrees_with_sklearn(folder):
-    lines = list(csv.DictReader(open(folder / "results.csv")))
+    lines = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     assert len(lines) == 12 * 3
-    line = next(x for x in lines if (x["detector"], x["arm"], x["seed"], x["test"]) == ("cnn", "with", "1", "dcgan"))
-    with open(folder / "cells" / line["cell"] / "scores.csv") as file:
+    line = next(
+        x for x in lines if (x["detector"], x["arm"], x["seed"], x["test"]) == ("cnn", "with", "1", "dcgan")
+    )
+    with open(folder / "cells" / line["key"] / "scores.csv") as file:
         scored = [row for row in csv.DictReader(file) if row["test"] == "dcgan"]
     labels, scores = [int(row["label"]) for row in scored], np.array([float(row["score"]) for row in scored])
     assert float(line["auc"]) == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
@@ -82,7 +89,12 @@ def test_latex_is_whole(folder):
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
     rows = [row for row in body.split(r"\\") if "&" in row]
     assert len(rows) == 4 and {row.count("&") for row in rows} == {1 + 2 * 4}
-    assert r"resnet\_18" in text and r"\mathbf" in rows[1] and r"\mathbf" not in rows[0] and rows[0].count(r"\pm") == 8
+    assert (
+        r"resnet\_18" in text
+        and r"\mathbf" in rows[1]
+        and r"\mathbf" not in rows[0]
+        and rows[0].count(r"\pm") == 8
+    )
     for opening, closing in (("{", "}"), (r"\begin", r"\end")):
         assert text.count(opening) == text.count(closing)
 
@@ -115,7 +127,11 @@ def test_a_damaged_cell_is_named(tmp_path, make_experiment, damage):
     folder = make_experiment(tmp_path / "x", seeds=(0,))
     file = folder / "cells" / "cnn-with-0" / "scores.csv"
     lines = file.read_text().splitlines()
-    replaced = {"cut": lines[:50], "no number": [*lines[:-1], lines[-1] + "x"], "other test": [*lines, "elsewhere,0,0,a,0.5"]}
+    replaced = {
+        "cut": lines[:50],
+        "no number": [*lines[:-1], lines[-1] + "x"],
+        "other test": [*lines, "elsewhere,0,0,a,0.5"],
+    }
     file.write_text("\n".join(replaced[damage]) + "\n")
     with pytest.raises(UserError, match="cnn-with-0.*delete"):
         report(folder)
@@ -133,5 +149,10 @@ def test_settings_are_not_read_from_elsewhere(folder):
 
 
 def test_numbers_in_words():
-    assert [signed(value) for value in (0.12, -0.05, 0.0, -0.0001)] == ["+0.120", "\N{MINUS SIGN}0.050", "0.000", "0.000"]
+    assert [signed(value) for value in (0.12, -0.05, 0.0, -0.0001)] == [
+        "+0.120",
+        "\N{MINUS SIGN}0.050",
+        "0.000",
+        "0.000",
+    ]
     assert [duration(seconds) for seconds in (41.6, 185, 7800)] == ["42 s", "3 min 05 s", "2 h 10 min"]

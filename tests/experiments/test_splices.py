@@ -22,7 +22,9 @@ def test_the_border_is_the_host_and_the_middle_is_not():
     host, donor = toyface(1, 64), toyface(2, 64)
     made = splice(host, donor, np.random.default_rng(0))
     assert made.shape == host.shape and made.dtype == np.uint8
-    assert (made[0] == host[0]).all() and (made[:, 0] == host[:, 0]).all() and (made[:, -1] == host[:, -1]).all()
+    assert (
+        (made[0] == host[0]).all() and (made[:, 0] == host[:, 0]).all() and (made[:, -1] == host[:, -1]).all()
+    )
     assert np.mean(np.any(made[24:40, 24:40] != host[24:40, 24:40], axis=2)) > 0.9
 
 
@@ -40,8 +42,14 @@ def test_colours_follow_the_host():
 def test_splits_groups_and_crop_are_those_of_the_reals(reals, tmp_path):
     made = ShardSet(make_splices([reals], tmp_path / "fake", 90))
     real = ShardSet(reals)
-    assert len(made) == 90 and (made.columns["label"] == 1).all() and made.attributes["crop"] == real.attributes["crop"]
-    people = {split: set(real.columns["group"][real.select(split=split)]) for split in ("train", "val", "test")}
+    assert (
+        len(made) == 90
+        and (made.columns["label"] == 1).all()
+        and made.attributes["crop"] == real.attributes["crop"]
+    )
+    people = {
+        split: set(real.columns["group"][real.select(split=split)]) for split in ("train", "val", "test")
+    }
     for split in people:
         rows = made.select(split=split)
         assert len(rows) and set(made.columns["group"][rows]) <= people[split]
@@ -71,7 +79,9 @@ def test_resumed_is_the_same(reals, tmp_path, monkeypatch):
     assert (parts.columns["group"] == whole.columns["group"]).all()
 
 
-@pytest.mark.parametrize(("splits", "expected"), [(["train", "test"], "no two different people"), ([""], "has no splits")])
+@pytest.mark.parametrize(
+    ("splits", "expected"), [(["train", "test"], "no two different people"), ([""], "has no splits")]
+)
 def test_reals_that_cannot_be_spliced(tmp_path, splits, expected):
     with ShardWriter(tmp_path / "real", size=16) as writer:
         for number in range(4):

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from click.testing import CliRunner
 
 from crossfake.datasets.shards import Row, ShardSet, ShardWriter
 from crossfake.errors import UserError
+from crossfake.synth.cli import synth
 from crossfake.synth.evaluation import METRICS, EvaluateSettings, evaluate, format_table
 from crossfake.synth.quality import cache
 from crossfake.synth.quality.fid import InceptionFeatures
@@ -73,6 +75,7 @@ def test_everything_is_measured_and_written(
         assert np.isfinite(result[name]) and result[name] == result["details"][name]["value"] > 0
     fid = result["details"]["fid"]
     assert fid["interval"][0] < fid["value"] < fid["interval"][1]
+    assert fid["debiased"] < fid["value"] and fid["baseline"]["debiased"] < fid["baseline"]["value"]
     assert fid["baseline"]["n"] == [20, 20] and fid["dtype"] == "float32" and not fid["network"]["published"]
     assert result["details"]["lpips"]["pairs"] == 12 and result["details"]["lpips"]["real"]["pairs"] == 20
     assert result["details"]["swd"]["baseline"]["n"] == 20
@@ -80,7 +83,12 @@ def test_everything_is_measured_and_written(
     assert result["fake"]["generators"] == ["blocks:01234567"]
     assert any("trunk.pth is not the squeeze network" in text for text in result["warnings"])
     table = format_table(result)
-    assert "FID, dims 64" in table and "n: 40 real, 24 fake, 16×16" in table and "16×16" in table
+    assert (
+        "FID, dims 64" in table
+        and "less small-sample bias" in table
+        and "n: 40 real, 24 fake, 16×16" in table
+        and "16×16" in table
+    )
     (fakes / "quality.json").unlink()
 
 
@@ -232,3 +240,12 @@ def test_sizes_that_do_not_halve_skip_the_pyramid(tmp_path: Path) -> None:
 def test_settings_say_what_is_wrong(options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         EvaluateSettings(Path("a"), Path("b"), **options)
+
+
+def test_command_prints_the_table_and_one_line_per_error(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "q.json"
+    command = ["evaluate", "--real", str(reals), "--fake", str(fakes), "--device", "cpu", "--out", str(out)]
+    done = CliRunner().invoke(synth, [*command, "--metrics", "spectrum"])
+    assert done.exit_code == 0 and "power spectrum, dB" in done.stdout and out.exists()
+    failed = CliRunner().invoke(synth, [*command, "--metrics", "fid"])
+    assert failed.exit_code == 2 and len(failed.stderr.strip().splitlines()) == 1

@@ -1,0 +1,114 @@
+"""How quick the data side is on this machine: shards beside a folder of PNG files, and ``crossfake data prepare``.
+
+    python benchmarks/data.py [--data PHOTOS --size 64 --crop face --workers 2]
+
+Peers run here and now, in the same process, one after the other in three rounds; ratios are of medians.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.toyfaces import toyface
+from crossfake.provenance import environment
+
+SIZE, IMAGES, ROUNDS = 128, 2000, 3
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """Images per second of ``work``, which handles ``count`` of them."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def write_shards(images: list[Pixels], folder: Path, codec: str) -> None:
+    with ShardWriter(folder, SIZE, codec) as writer:
+        writer.extend(images, [Row(0, "toyfaces", group=str(n), origin=str(n)) for n in range(len(images))])
+
+
+def write_png(images: list[Pixels], folder: Path) -> None:
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{number}.png")
+
+
+def storage(scratch: Path) -> None:
+    base = [toyface(number, SIZE) for number in range(200)]
+    images = [base[number % 200] for number in range(IMAGES)]
+    order = np.random.default_rng(0).permutation(IMAGES).tolist()
+    kinds = ("png", "raw", "webp")
+    writes: dict[str, list[float]] = {kind: [] for kind in kinds}
+    reads: dict[str, list[float]] = {kind: [] for kind in kinds}
+    size = {}
+    for turn in range(ROUNDS):
+        for kind in kinds:
+            folder = scratch / f"{kind}{turn}"
+            if kind == "png":
+                writes[kind].append(rate(IMAGES, lambda folder=folder: write_png(images, folder)))
+                paths = [folder / f"{number}.png" for number in order]
+                reads[kind].append(
+                    rate(IMAGES, lambda paths=paths: [np.asarray(Image.open(path)) for path in paths])
+                )
+            else:
+                writes[kind].append(
+                    rate(IMAGES, lambda folder=folder, kind=kind: write_shards(images, folder, kind))
+                )
+                shards = ShardSet(folder)
+                reads[kind].append(
+                    rate(IMAGES, lambda shards=shards: [shards.read(number) for number in order])
+                )
+            size[kind] = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    print(f"\n{IMAGES:,} drawn faces of {SIZE}², median of {ROUNDS} rounds, just written and still in memory")
+    print(f"{'':<14}{'write/s':>10}{'× PNG':>8}{'random read/s':>16}{'× PNG':>8}{'MB':>8}")
+    middle = {kind: (statistics.median(writes[kind]), statistics.median(reads[kind])) for kind in kinds}
+    for kind in kinds:
+        write, read = middle[kind]
+        label = "PNG files" if kind == "png" else f"shards, {kind}"
+        print(
+            f"{label:<14}{write:>10,.0f}{write / middle['png'][0]:>8.1f}"
+            f"{read:>16,.0f}{read / middle['png'][1]:>8.1f}{size[kind]:>8,.0f}"
+        )
+
+
+def preparing(settings: PrepareSettings) -> None:
+    """Wall time includes starting the workers; CPU time is what is left when other work takes the cores."""
+    before, started = os.times(), time.perf_counter()
+    done = prepare(settings)
+    wall, after = time.perf_counter() - started, os.times()
+    spent = sum(after[:4]) - sum(before[:4])  # of this process and of its workers, which have ended
+    handled = done.images + sum(done.skipped.values())
+    workers = settings.workers or os.cpu_count() or 1
+    print(f"\nprepare {settings.source}: --size {settings.size} --crop {settings.crop}, {workers} workers")
+    print(f"{handled:,} images in {wall:.1f} s: {handled / wall:,.0f}/s")
+    print(
+        f"{1e3 * spent / handled:.1f} ms of CPU each: {workers * handled / spent:,.0f}/s on {workers} idle cores"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="a folder of photos to prepare; 5,000 drawn faces without it")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--crop", default="face", help="for --data; drawn faces are crops already")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
+    asked = parser.parse_args()
+    hardware = environment()["hardware"]
+    print(f"{hardware['cpu']}, {hardware['cpus']} cores, load before starting {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as scratch:
+        storage(Path(scratch))
+        source, crop, limit = (asked.data, asked.crop, None) if asked.data else ("toyfaces", "none", 5000)
+        out = Path(scratch) / "prepared"
+        preparing(PrepareSettings(source, out, asked.size, crop, limit=limit, workers=asked.workers))

@@ -175,7 +175,7 @@ class Stages:
         out = self.out / "generators" / f"{generator.name}-{key}"
         run = Run(out)
         resume = any((out / "checkpoints").glob("*.pt"))
-        if run.config_file.exists() and not resume:
+        if run.config_file.exists() and not resume and not run.finished:
             run.config_file.unlink()  # stopped before the first checkpoint: nothing to go on with
         settings = {"family": generator.family, "device": self.config.device, **generator.train}
         work = partial(train, TrainSettings(data=self.reals[0], out=out, resume=resume, **settings))
@@ -184,14 +184,18 @@ class Stages:
             raise Stopped(f"training of {generator.name}")
         return out
 
-    def _quality(self, pool: Pool) -> dict[str, Any] | None:
+    def _quality(self, pool: Pool) -> dict[str, Any]:
         from crossfake.synth.evaluation import EvaluateSettings, evaluate
 
         folder = (pool.train or pool.test)[0]
-        file = folder / "quality.json"
+        key = hash_json([self.config.quality, ShardSet(folder).hash, ShardSet(self.reals[0]).hash])[:8]
+        file = self.out / "quality" / f"{pool.name}-{key}.json"
+        file.parent.mkdir(exist_ok=True)
         settings = {"device": self.config.device, "baseline": True, **self.config.quality}
-        work = partial(evaluate, EvaluateSettings(self.reals[0], folder, real_split="train", **settings))
-        self._stage(f"measure {pool.name}", self.out / f"quality-{folder.name}", file.exists, work)
+        work = partial(
+            evaluate, EvaluateSettings(self.reals[0], folder, real_split="train", out=file, **settings)
+        )
+        self._stage(f"measure {pool.name}", file, file.exists, work)
         return json.loads(file.read_text())
 
     def _grid(self, name: str, run: Path) -> str | None:

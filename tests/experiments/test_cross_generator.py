@@ -263,6 +263,4 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
 def test_an_unknown_configuration_is_one_line():
     result = CliRunner().invoke(group, ["run", "cross-generator", "--config", "nowhere"])
     assert result.exit_code == 2
-    assert (
-        "there is no configuration nowhere: name a YAML file, or one of demo, photos, smoke" in result.output
-    )
+    assert "there is no configuration nowhere: name a YAML file, or one of demo, first-run," in result.output

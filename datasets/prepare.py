@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import itertools
@@ -218,6 +219,9 @@ def _outcomes(
     spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has threads may hang
     waiting: _Waiting = deque()
     with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
+        with _interrupts_ignored():
+            for _ in range(workers):  # each finds no idle worker and starts one
+                pool.submit(os.getpid)
         try:
             for chunk in chunks:
                 waiting.append((chunk, pool.submit(handle, chunk)))
@@ -239,9 +243,21 @@ def _next(waiting: _Waiting) -> Iterator[tuple[Record, _Outcome]]:
     return zip(chunk, future.result(), strict=True)
 
 
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started meanwhile are deaf to Ctrl-C from birth, and none is half started when it comes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # there is a worker per core already
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from crossfake.errors import UserError
 
 Images = npt.NDArray[np.uint8]
+_CAPTION = 13  # pixels: one line of PIL's built-in font
 
 
 def to_uint8(images: Any, low: float = -1.0) -> Images:
@@ -46,6 +48,25 @@ def contact_sheet(images: Images, columns: int | None = None, pad: int = 2) -> I
         top, left = pad + index // columns * (height + pad), pad + index % columns * (width + pad)
         sheet[top : top + height, left : left + width] = image
     return sheet
+
+
+def captioned_sheet(images: Images, captions: Sequence[str], columns: int | None = None) -> Images:
+    """A contact sheet of ``[N, H, W, 3]`` with a line of text under every image.
+
+    Example:
+        >>> captioned_sheet(np.zeros((2, 40, 60, 3), np.uint8), ["one", "two"]).shape
+        (57, 126, 3)
+    """
+    from PIL import Image, ImageDraw
+
+    count, height, width, _ = images.shape
+    cells = np.full((count, height + _CAPTION, width, 3), 255, np.uint8)
+    for cell, image, caption in zip(cells, images, captions, strict=True):
+        cell[:height] = image
+        line = Image.new("RGB", (width, _CAPTION), "white")
+        ImageDraw.Draw(line).text((1, 1), caption[: max(1, width // 6)], fill="black")
+        cell[height:] = np.asarray(line)
+    return contact_sheet(cells, columns)
 
 
 def save_png(image: Images, path: Path) -> None:

@@ -21,21 +21,37 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--size", type=int, default=64, help="Height and width in pixels.")
 @click.option(
     "--crop",
-    type=click.Choice(["face", "center", "none"]),
+    type=click.Choice(["face", "square", "center", "none"]),
     default="face",
-    help="How a photo becomes square.",
+    help="face: aligned; square: upright around a face; center: the middle; none: all of it.",
 )
 @click.option(
     "--margin",
     type=float,
-    default=1.0,
-    help="Side of the crop; 1 is FFHQ's framing, less suits tightly cut photos.",
+    default=0.0,
+    show_default="1.3 for faces",
+    help="Side of the crop relative to the face; 1.3 is FFHQ's framing.",
 )
+@click.option(
+    "--faces",
+    type=click.Choice(["largest", "all", "mask"]),
+    default="largest",
+    help="Which of several faces; mask: the one that the data set marks.",
+)
+@click.option("--min-face", type=int, default=0, help="Least side of a face, in pixels.")
+@click.option("--min-sharpness", type=float, default=0.0, help="Least variance of the Laplacian; try 20.")
+@click.option("--max-yaw", type=float, default=90.0, help="Most degrees that a head may be turned.")
+@click.option(
+    "--min-confidence", type=float, default=0.6, help="Of the face detector; falls with occlusion; try 0.8."
+)
+@click.option("--frames", type=int, default=32, help="Of each video, evenly spread.")
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option("--name", default="", help="What the source column says.  [default: the folder's name]")
 @click.option("--label", type=click.Choice(["real", "fake"]), default="real", help="What the images are.")
 @click.option("--generator", default="", help="What made the fakes.  [default: the source's name]")
-@click.option("--limit", type=int, help="Stop after so many images.")
+@click.option("--only", type=click.Choice(["real", "fake"]), help="One class of a set with both.")
+@click.option("--variant", default="", help="Of a set with several versions: c23, c40, raw.")
+@click.option("--limit", type=int, help="Stop after so many images or videos.")
 @click.option(
     "--codec", type=click.Choice(["raw", "webp", "original"]), default="raw", help="How rows are stored."
 )
@@ -43,11 +59,39 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def prepare(**options: Any) -> None:
-    """Turn SOURCE (a folder of images, toyfaces, lfw, olivetti or a shard folder) into shards."""
+    """Turn SOURCE into shards.
+
+    SOURCE is a folder of images and videos, a zip archive, a published data set, a CSV or JSONL manifest, a shard
+    folder, or a name such as toyfaces. The layout is recognised, or named as NAME:PATH ('crossfake data sources').
+    """
     from crossfake.datasets.prepare import PrepareSettings, prepare
 
     result = prepare(PrepareSettings(**options))
     click.echo(result.table())
+
+
+@data.command()
+def sources() -> None:
+    """List the sources and published layouts that can be read."""
+    from crossfake.datasets.sources import SOURCES
+
+    for name in SOURCES.names():
+        source = SOURCES.get(name)
+        made_from = f"; made from {' and '.join(source.derived_from)}" if source.derived_from else ""
+        click.echo(f"{name:<22}{source.about}{made_from}")
+
+
+@data.command()
+@click.argument("name")
+@click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
+def fixture(name: str, out: Path) -> None:
+    """Write a miniature of the layout NAME, with drawn faces, to try things out without the data set."""
+    from crossfake.datasets.sources import SOURCES
+
+    made = SOURCES.get(name)().fixture(out)
+    click.echo(
+        f"a miniature of {name}: read it with 'crossfake data prepare {made} --crop none --out SHARDS'"
+    )
 
 
 @data.command()

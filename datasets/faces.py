@@ -1,220 +1,186 @@
-"""From a photo to a square: the crop policies, and the face alignment behind the policy ``face``."""
+"""Faces in a picture: found by YuNet, measured, chosen, and followed through a video."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.sources import Box, Polygons
 from crossfake.errors import UserError
-from crossfake.provenance import hash_file
-from crossfake.weights import find_weights
 
-POLICIES = ("face", "center", "none")
-GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
 _DETECT_SIDE = 640  # faces are looked for in a copy no larger than this
-_ENLARGE_AT_MOST = 2.0
-# A picture cut so tightly that a quarter of the crop would be its mirror image shows mirrors, not a face: a
-# detector would learn them as the mark of whatever set was cut tightly.
-_OUTSIDE_AT_MOST = 0.25
+_NOSE_DEPTH = (
+    0.45  # how far an adult's nose stands out, in eye distances: anthropometric averages, 28 of 63 mm
+)
+_LEAST_OVERLAP = 0.2
 
-
-class Skip(Exception):
-    """An image that the crop policy leaves out; its text is the reason, the same for all such images."""
+Points = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Cropper:
-    """One crop policy, applied alike to real and fake, to training data and to a picture under judgement.
+class Face:
+    """One face.
 
     Attributes:
-        size: height and width of the result.
-        policy: ``face`` aligns the largest face, ``center`` takes the central square, ``none`` takes the whole
-            picture (a picture that is not square is squeezed).
-        margin: side of a face crop relative to FFHQ's framing, of a central square relative to the largest one.
-        face_model: YuNet's ONNX file; found by :func:`crossfake.weights.find_weights` when None.
-
-    Example:
-        >>> Cropper(size=8, policy="center")(np.zeros((20, 10, 3), np.uint8)).shape
-        (8, 8, 3)
+        points: right eye, left eye, nose, right and left mouth corner, ``[5, 2]`` (x, y) in pixels; NaN when only
+            the box is known.
+        box: x, y, width and height in pixels.
+        confidence: YuNet's score in [0, 1]. It falls with whatever hides a face (hands, masks, profile), and is the
+            nearest to an occlusion score that five landmarks give.
     """
 
-    size: int
-    policy: str = "face"
-    margin: float = 1.0
-    face_model: Path | None = None
+    points: Points
+    box: Box
+    confidence: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise UserError(
-                f"there is no crop policy {self.policy!r}", mend=f"choose one of {', '.join(POLICIES)}"
-            )
-        largest = {"face": 5.0, "center": 1.0, "none": 1.0}[self.policy]
-        if not (0.2 if self.policy != "none" else 1.0) <= self.margin <= largest:
-            raise UserError(
-                f"a margin of {self.margin} is out of range for --crop {self.policy}",
-                mend="leave --margin out"
-                if self.policy == "none"
-                else f"give --margin between 0.2 and {largest:g}",
-            )
+    @property
+    def side(self) -> float:
+        """The longer side of the box, in pixels."""
+        return max(self.box[2], self.box[3])
 
-    def description(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
-        """What two sets must have in common to be comparable: stored with shards and detectors.
+    @property
+    def yaw(self) -> float:
+        """How far the head is turned, in degrees, from the nose's shift between the eyes; 0 looks at the camera.
 
-        Args:
-            before: description of the crop that the images went through already. The centre of aligned faces is
-                a face crop of a smaller margin, and said to be one.
+        An estimate for filtering, good to about ten degrees, for a nose of average length.
         """
-        if self.policy == "face":
-            return {"policy": "face", "margin": self.margin, "detector": hash_file(self._model_file)[:16]}
-        if before is not None and (self.policy == "none" or before.get("policy") == "face"):
-            return {**before, "margin": before["margin"] * self.margin} if "margin" in before else before
-        return {"policy": self.policy} | ({"margin": self.margin} if self.margin != 1 else {})
+        right, left, nose = self.points[:3]
+        across = left - right
+        shift = float((nose - (right + left) / 2) @ across / max(float(across @ across), 1e-9))
+        return float(np.rad2deg(np.arctan2(shift, _NOSE_DEPTH)))
 
-    @classmethod
-    def from_description(cls, size: int, crop: dict[str, Any], face_model: Path | None = None) -> Cropper:
-        """The policy that :meth:`description` stored."""
-        return cls(size, str(crop.get("policy", "none")), float(crop.get("margin", 1.0)), face_model)
+    def sharpness(self, image: Pixels) -> float:
+        """Variance of the Laplacian of the face, scaled to 128 pixels, grey in [0, 255]; below 20 or so is blurred."""
+        x, y, width, height = (round(value) for value in self.box)
+        cut = image[max(0, y) : max(1, y + height), max(0, x) : max(1, x + width)]
+        if not cut.size:
+            return 0.0
+        grey = cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY)
+        way = cv2.INTER_AREA if min(cut.shape[:2]) > 128 else cv2.INTER_LINEAR
+        return float(cv2.Laplacian(cv2.resize(grey, (128, 128), interpolation=way), cv2.CV_64F).var())
 
-    def __call__(self, image: Pixels) -> Pixels:
-        """uint8 ``[H, W, 3]`` to uint8 ``[size, size, 3]``.
-
-        Raises:
-            Skip: there is no face, it would have to be enlarged more than twice, or the picture ends too close
-                to it.
-        """
-        return self._crop(image, _ENLARGE_AT_MOST)
-
-    def open(self, source: Path | bytes, glance: Pixels | None = None) -> Pixels:
-        """The crop of a file or its bytes; of a large JPEG no more is decoded than the crop needs.
-
-        Args:
-            source: path, or the bytes of a file.
-            glance: what ``decode_image(source, at_least=GLANCE)`` gave, if that was called already.
-
-        Raises:
-            Skip: as when called with pixels.
-            UserError: the file cannot be read.
-        """
-        enough = max(GLANCE, 4 * self.size)
-        if glance is None or GLANCE <= min(glance.shape[:2]) < enough:
-            glance = decode_image(source, at_least=enough)
-        if min(glance.shape[:2]) < enough:  # so it was not reduced
-            return self(glance)
-        try:
-            return self._crop(glance, enlarge_at_most=1.0)
-        except Skip:
-            return self(decode_image(source))
-
-    def _crop(self, image: Pixels, enlarge_at_most: float) -> Pixels:
-        if self.policy == "face":
-            points = self.landmarks(image)
-            if points is None or not np.isfinite(points).all():
-                raise Skip("no face")
-            return align(image, points, self.size, self.margin, enlarge_at_most)
-        if self.policy == "center":
-            height, width = image.shape[:2]
-            side = max(1, round(min(height, width) * self.margin))
-            top, left = (height - side) // 2, (width - side) // 2
-            image = image[top : top + side, left : left + side]
-        return _resize(image, self.size)
-
-    @cached_property
-    def _model_file(self) -> Path:
-        return find_weights("yunet", self.face_model)
-
-    def landmarks(self, image: Pixels) -> npt.NDArray[np.float64] | None:
-        """Right eye, left eye, nose, right and left mouth corner of the largest face, ``[5, 2]`` (x, y) in pixels."""
-        height, width = image.shape[:2]
-        scale = min(1.0, _DETECT_SIDE / max(height, width))
-        extent = (max(1, round(width * scale)), max(1, round(height * scale)))
-        small = cv2.resize(image, extent, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        detector = _detector(self._model_file)
-        detector.setInputSize(extent)
-        _, faces = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        if faces is None:
-            return None
-        largest = max(faces, key=lambda face: float(face[2] * face[3]))
-        points: npt.NDArray[np.float64] = np.asarray(largest[4:14], np.float64).reshape(5, 2) / scale
-        return points
+    def scaled(self, scale: float) -> Face:
+        x, y, width, height = self.box
+        return Face(
+            self.points * scale, (x * scale, y * scale, width * scale, height * scale), self.confidence
+        )
 
 
-@lru_cache(maxsize=1)
-def _detector(model: Path) -> cv2.FaceDetectorYN:
-    """One detector per process; a :class:`Cropper` itself is sent to workers with every task."""
+def find_faces(image: Pixels, model: Path, threshold: float = 0.6) -> list[Face]:
+    """Faces in uint8 ``[H, W, 3]``, the largest first.
+
+    Args:
+        image: RGB pixels.
+        model: YuNet's ONNX file.
+        threshold: least confidence.
+
+    Raises:
+        UserError: the file is no YuNet model.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, _DETECT_SIDE / max(height, width))
+    extent = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, extent, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    detector = _detector(model, threshold)
+    detector.setInputSize(extent)
+    _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    rows = [] if found is None else [row.astype(np.float64) for row in found if np.isfinite(row).all()]
+    faces = [
+        Face(row[4:14].reshape(5, 2), (row[0], row[1], row[2], row[3]), float(row[14])).scaled(1 / scale)
+        for row in rows
+    ]
+    return sorted(faces, key=lambda face: -face.box[2] * face.box[3])
+
+
+@lru_cache(maxsize=2)
+def _detector(model: Path, threshold: float) -> cv2.FaceDetectorYN:
+    """One detector per process; settings alone are sent to workers with every task."""
     cv2.setNumThreads(1)  # workers are processes already
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 warns about every model
     try:
-        return cv2.FaceDetectorYN.create(str(model), "", (320, 320), 0.6)
+        return cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
     except cv2.error as error:
         raise UserError(f"{model} is not a YuNet model", mend="give another --face-model") from error
 
 
-def align(
-    image: Pixels,
-    points: npt.NDArray[np.float64],
-    size: int,
-    margin: float = 1.0,
-    enlarge_at_most: float = _ENLARGE_AT_MOST,
-) -> Pixels:
-    """Cut the face with landmarks ``[5, 2]`` out of ``[H, W, 3]``, upright: uint8 ``[size, size, 3]``.
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1.
 
-    Raises:
-        Skip: the face would be enlarged more than ``enlarge_at_most`` times, or a quarter of the crop lies
-            outside the picture. What little lies outside is mirrored.
+    Example:
+        >>> overlap((0, 0, 2, 2), (1, 0, 2, 2))
+        0.3333333333333333
     """
-    center, half = face_square(points, margin)
-    side = 2 * float(np.hypot(*half))
-    if side * enlarge_at_most < size:
-        raise Skip("face too small")
-    down = np.array([-half[1], half[0]])
-    corners = np.array([center - half - down, center + half - down, center - half + down], np.float32)
-    if _outside(image, center, half, down) > _OUTSIDE_AT_MOST:
-        raise Skip("picture ends too close to the face")
-    # shrink by warping to an integer multiple and averaging: a plain warp would alias
-    factor = max(1, int(np.ceil(side / size)))
-    target = np.array([[0, 0], [1, 0], [0, 1]], np.float32) * (size * factor) - 0.5
-    warp = cv2.getAffineTransform(corners, target.astype(np.float32))
-    canvas = (size * factor, size * factor)
-    large = cv2.warpAffine(image, warp, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return _resize(np.asarray(large, np.uint8), size)
+    width = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    height = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return float(shared / (one[2] * one[3] + other[2] * other[3] - shared))
 
 
-def _outside(image: Pixels, center: Any, half: Any, down: Any) -> float:
-    """Share of the crop's area beyond the edges of the picture, sampled on a grid."""
-    steps = (np.arange(32) + 0.5) / 16 - 1
-    grid = center + steps[None, :, None] * half + steps[:, None, None] * down
-    height, width = image.shape[:2]
-    return float(((grid < 0) | (grid > (width, height))).any(axis=2).mean())
+def marked_face(faces: Sequence[Face], box: Box) -> Face | None:
+    """The face that a data set's own box means, or None when none overlaps it enough."""
+    best = max(faces, key=lambda face: overlap(face.box, box), default=None)
+    return best if best is not None and overlap(best.box, box) >= _LEAST_OVERLAP else None
 
 
-def face_square(points: npt.NDArray[np.float64], margin: float = 1.0) -> tuple[Any, Any]:
-    """Centre of the face crop, and the vector from there to the middle of its right-hand edge.
+def mask_box(mask: Pixels) -> Box | None:
+    """The box around what is bright in a mask ``[H, W, 3]``; None when nothing is."""
+    rows, columns = np.nonzero(mask[..., 0] > 127)
+    if not len(rows):
+        return None
+    left, top = float(columns.min()), float(rows.min())
+    return left, top, float(columns.max()) - left + 1, float(rows.max()) - top + 1
 
-    The framing of FFHQ (Karras et al. 2019, app. A): the crop is turned with the eyes and the axis from eyes to
-    mouth, as wide as 4 eye distances or 3.6 eye-mouth distances, and centred a tenth below the eyes.
+
+def draw_mask(polygons: Polygons, height: int, width: int) -> Pixels:
+    """Polygons as a mask uint8 ``[H, W, 3]``: 255 inside, 0 outside."""
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [np.rint(corners).astype(np.int32) for corners in polygons], 255)
+    return np.repeat(mask[:, :, None], 3, axis=2)
+
+
+def track(frames: Sequence[Sequence[Face]]) -> list[list[int]]:
+    """Which person each face of each frame is: numbers from 0, in the order of first appearance.
+
+    Each frame's faces are assigned to the tracks so that the sum of distances is least (Hungarian method). The
+    distance is that of the centres in face widths, since frames may be seconds apart and boxes need not overlap;
+    more than one and a half widths, or a size that doubles, is another person.
     """
-    right_eye, left_eye, _, right_mouth, left_mouth = points
-    eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
-    across, down = left_eye - right_eye, mouth - eyes
-    direction = across + np.array([down[1], -down[0]])  # both say where the face's left is
-    half = max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) * margin
-    return eyes + 0.1 * down, direction / max(float(np.hypot(*direction)), 1e-9) * half
+    last: list[Face] = []
+    numbers: list[list[int]] = []
+    for faces in frames:
+        cost = np.array([[_distance(face, old) for old in last] for face in faces]).reshape(
+            len(faces), len(last)
+        )
+        rows, columns = linear_sum_assignment(np.minimum(cost, 1e3))
+        assigned: dict[int, int] = {
+            int(row): int(column)
+            for row, column in zip(rows, columns, strict=True)
+            if cost[row, column] <= 1.5
+        }
+        here = []
+        for index, face in enumerate(faces):
+            if index not in assigned:
+                assigned[index] = len(last)
+                last.append(face)
+            last[assigned[index]] = face
+            here.append(assigned[index])
+        numbers.append(here)
+    return numbers
 
 
-def _resize(image: Pixels, size: int) -> Pixels:
-    """Area-averaged along a side that shrinks, bicubic along one that grows."""
-    height, width = image.shape[:2]
-    if height > size or width > size:
-        reduced = (min(width, size), min(height, size))
-        image = np.asarray(cv2.resize(image, reduced, interpolation=cv2.INTER_AREA), np.uint8)
-    if image.shape[:2] != (size, size):
-        image = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
-    return np.ascontiguousarray(image)
+def _distance(one: Face, other: Face) -> float:
+    if not 0.5 <= one.side / max(other.side, 1e-9) <= 2:
+        return float("inf")
+    center: Any = [np.array([f.box[0] + f.box[2] / 2, f.box[1] + f.box[3] / 2]) for f in (one, other)]
+    return float(np.hypot(*(center[0] - center[1])) / ((one.side + other.side) / 2))

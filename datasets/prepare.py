@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import itertools
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -15,25 +17,46 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
+from crossfake.datasets.crops import GLANCE, Crop, Cropper, Skip
 from crossfake.datasets.decode import Unreadable, decode_image
-from crossfake.datasets.faces import GLANCE, Cropper, Skip
 from crossfake.datasets.shards import COLUMNS, Row, ShardSet, ShardWriter, fit
-from crossfake.datasets.sources import Asked, Record, count, is_shards, open_source
+from crossfake.datasets.sources import (
+    SOURCES,
+    Asked,
+    Missing,
+    Polygons,
+    Record,
+    Rejected,
+    count,
+    open_source,
+)
 from crossfake.datasets.splits import Fractions
+from crossfake.datasets.video import is_video, read_frames
 from crossfake.errors import UserError
+from crossfake.images import captioned_sheet, save_png
+from crossfake.stopping import Stopper
 
 SKIPPED = "skipped.csv"
+REJECTS = "rejects.png"
 _LISTED = ("number", "file", "reason", "detail")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
+_REJECTS_SHOWN = 48
+_THUMBNAIL = 112
+_ORIGIN = int(COLUMNS["origin"][1:])
+_SUFFIX = re.compile(
+    r"(#frame=\d+)?(#face=\d+)?$"
+)  # what is added to a record's origin where it gives several rows
 
 
 @dataclass(frozen=True)
@@ -41,17 +64,28 @@ class PrepareSettings:
     """Settings of :func:`prepare`.
 
     Attributes:
-        source: name of a registered source, a folder of images, or a shard folder.
+        source: a registered source, ``NAME:PATH``, or a path whose layout is recognised: a folder of images and
+            videos, a zip archive, a published data set, a shard folder.
         out: shard folder to write.
         size: height and width in pixels.
-        crop: ``face``, ``center`` or ``none``.
-        margin: side of a face crop relative to FFHQ's framing, of a central square relative to the largest one.
+        crop: ``face``, ``square``, ``center`` or ``none``; see :class:`~crossfake.datasets.crops.Cropper`.
+        margin: side of the crop; 0 is the policy's own.
+        faces: ``largest``, ``all`` or ``mask``: which of several faces.
+        min_face: least side of a face's box, in pixels.
+        min_sharpness: least variance of the Laplacian of a face.
+        max_yaw: most degrees that a head may be turned.
+        min_confidence: least confidence of the face detector.
+        frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
-        name: what the rows' ``source`` column says; the folder's own name when empty.
+        name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
         label: ``real`` or ``fake``; a source's own labels win.
         generator: what made the fakes; the source's name when empty.
+        variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
         limit: stop after so many images of the source, skipped ones included; None takes all.
+        only: ``real`` or ``fake`` takes one class of a source that has both.
         codec: ``raw``, ``webp``, or ``original`` (the file's bytes as they are, without any crop).
+        history: JPEG quality through which every crop goes once, so that all share one compression; 0 is none.
+        enlarge: how many times a crop may be enlarged; 0 is the policy's own limit.
         workers: processes; one per core when 0.
         face_model: YuNet's ONNX file.
         seed: for splits and for drawn sources.
@@ -61,13 +95,23 @@ class PrepareSettings:
     out: Path
     size: int = 64
     crop: str = "face"
-    margin: float = 1.0
+    margin: float = 0.0
+    faces: str = "largest"
+    min_face: int = 0
+    min_sharpness: float = 0.0
+    max_yaw: float = 90.0
+    min_confidence: float = 0.6
+    frames: int = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
     label: str = "real"
     generator: str = ""
+    variant: str = ""
     limit: int | None = None
+    only: str | None = None
     codec: str = "raw"
+    history: int = 0
+    enlarge: float = 0.0
     workers: int = 0
     face_model: Path | None = None
     seed: int = 0
@@ -75,8 +119,13 @@ class PrepareSettings:
     def __post_init__(self) -> None:
         check_codec(self.codec)
         Fractions.parse(self.split)
-        self.cropper()  # checks crop and margin
-        for name, value in (("limit", self.limit), ("workers", self.workers or 1)):
+        self.cropper()  # checks crop, margin and filters
+        for name, value in (
+            ("limit", self.limit),
+            ("workers", self.workers or 1),
+            ("frames", self.frames),
+            ("history", self.history or 1),
+        ):
             if value is not None and value < 1:
                 raise UserError(f"--{name} {value} is less than one", mend=f"give --{name} 1 or more")
         if not 8 <= self.size <= 4096:
@@ -89,37 +138,72 @@ class PrepareSettings:
             raise UserError("codec original keeps files as they are", mend="give --crop none with it")
         if self.source == "toyfaces" and self.limit is None:
             raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
-        if self.source == "toyfaces" and self.crop == "face":
+        if self.source == "toyfaces" and self.cropper().finds_faces:
             raise UserError("toyfaces are drawn as crops already", mend="give --crop none")
 
     def cropper(self) -> Cropper:
-        return Cropper(self.size, self.crop, self.margin, self.face_model)
+        return Cropper(
+            self.size,
+            self.crop,
+            self.margin,
+            self.face_model,
+            self.faces,
+            self.enlarge,
+            self.min_face,
+            self.min_sharpness,
+            self.max_yaw,
+            self.min_confidence,
+        )
+
+    def filters(self) -> dict[str, Any]:
+        """What was left out on purpose, where anything was: part of the set's description, not of the crop's."""
+        given = {
+            "faces": (self.faces, "largest"),
+            "min_face": (self.min_face, 0),
+            "min_sharpness": (self.min_sharpness, 0.0),
+            "max_yaw": (self.max_yaw, 90.0),
+            "min_confidence": (self.min_confidence, 0.6),
+            "only": (self.only, None),
+            "variant": (self.variant, ""),
+        }
+        return {name: value for name, (value, default) in given.items() if value != default}
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of it: the folder, images in it, images left out by reason, and seconds taken."""
+    """What came of it: the folder, images in it, images left out by reason, what was missing, and seconds taken."""
 
     out: Path
     images: int
     skipped: dict[str, int]
+    missing: Missing
     seconds: float
 
     def table(self) -> str:
         lines = [f"{self.images:8,}  images in {self.out}"]
         lines += [f"{count:8,}  skipped: {reason}" for reason, count in sorted(self.skipped.items())]
-        return "\n".join(lines) + (f"\n{'':10}each is listed in {self.out / SKIPPED}" if self.skipped else "")
+        lines += self.missing.lines()
+        if self.skipped:
+            lines.append(f"{'':10}each is listed in {self.out / SKIPPED}")
+        if (self.out / REJECTS).exists():
+            lines.append(f"{'':10}some are shown in {self.out / REJECTS}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class _Outcome:
+    """One row to write, or one that is left out."""
+
     image: Pixels | bytes | None
     group: str = ""
+    suffix: str = ""
+    mask: Pixels | None = None
     reason: str = ""
     detail: str = ""
+    thumbnail: Pixels | None = None
 
 
-_Waiting = deque[tuple[list[Record], Future[list[_Outcome]]]]
+_Waiting = deque[tuple[list[Record], Future[list[list[_Outcome]]]]]
 
 
 def prepare(settings: PrepareSettings) -> Prepared:
@@ -129,64 +213,137 @@ def prepare(settings: PrepareSettings) -> Prepared:
         UserError: the source is not there or holds nothing, or ``out`` holds other shards.
     """
     cropper = settings.cropper()
-    asked = Asked(settings.source, settings.seed, settings.size)
-    records = itertools.islice(open_source(asked), settings.limit)
-    before = ShardSet(settings.source) if is_shards(Path(settings.source)) else None
+    asked = Asked(settings.source, settings.seed, settings.size, settings.variant)
+    layout = asked.layout
+    records = itertools.islice(_of_label(open_source(asked), settings.only), settings.limit)
+    first = next(records, None)
+    if first is None:
+        raise UserError(f"{settings.source} has no {settings.only} images", mend="leave --only out")
+    before = ShardSet(asked.path) if layout == "shards" else None
+    history = [*(before.attributes.get("history", []) if before else [])]
     attributes = {
         "source": settings.name or asked.name,
         "source_hash": before.hash if before else "",
         "crop": cropper.description(before.attributes.get("crop") if before else None),
-        "split": settings.split,
+        "history": history + ([f"jpeg {settings.history} 4:2:0"] if settings.history else []),
+        "filters": settings.filters(),
+        "split": "the source's own" if first.split else settings.split,
         "seed": settings.seed,
         "label": settings.label,
         "generator": settings.generator,
     }
-    expected = [number for number in (settings.limit, count(asked)) if number is not None]
-    size = None if settings.codec == "original" else settings.size
-    fractions = Fractions.parse(settings.split, settings.seed)
-    started = time.monotonic()
-    with ShardWriter(settings.out, size, settings.codec, attributes=attributes) as writer:
-        handled = _skip_handled(records, writer.last_origin, settings.out)
-        skipped, images = Counter(_read_skipped(settings.out, handled)), writer.rows_done
-        with (
-            open(settings.out / SKIPPED, "a", newline="", errors="surrogateescape") as file,
-            tqdm(
-                desc=f"prepare {asked.name}",
-                unit="img",
-                initial=handled,
-                total=min(expected, default=None),
-            ) as bar,
-        ):
-            listing = csv.writer(file)
-            outcomes = _outcomes(records, cropper, settings)
-            for number, (record, outcome) in enumerate(outcomes, handled):
-                if outcome.image is None:
-                    skipped[outcome.reason] += 1
-                    listing.writerow([number, record.origin, outcome.reason, outcome.detail])
-                    file.flush()
-                else:
-                    writer.append(outcome.image, _row(record, outcome.group, settings, fractions))
-                    images += 1
-                bar.update()
-                if skipped:
-                    bar.set_postfix(skipped=skipped.total(), refresh=False)
-    if not images:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
+    if SOURCES.get(layout).has_videos:
+        attributes["frames"] = settings.frames
+    expected = None if settings.only else count(asked)
+    with (
+        Stopper() as stopper,
+        ShardWriter(
+            settings.out,
+            None if settings.codec == "original" else settings.size,
+            settings.codec,
+            attributes=attributes,
+            masks=SOURCES.get(layout).has_masks and settings.codec != "original",
+        ) as writer,
+    ):
+        work = _Work(settings, cropper, writer)
+        work.run(itertools.chain([first], records), expected, f"prepare {asked.name}", stopper)
+    if work.rejects:
+        images, captions = zip(*work.rejects, strict=True)
+        save_png(captioned_sheet(np.stack(images), captions), settings.out / REJECTS)
+    if not writer.rows_done + work.written:
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in work.skipped.items())
         raise UserError(
             f"no image of {settings.source} could be used ({reasons})", mend="look at --crop and --size"
         )
-    return Prepared(settings.out, images, dict(skipped), time.monotonic() - started)
+    images_done = writer.rows_done + work.written
+    return Prepared(settings.out, images_done, dict(work.skipped), asked.missing, work.seconds)
 
 
-def _skip_handled(records: Iterator[Record], last_origin: str | None, out: Path) -> int:
-    """Drop the records up to the last one that is in the shards already; returns their number."""
+def _of_label(records: Iterator[Record], only: str | None) -> Iterator[Record]:
+    return (record for record in records if record.label == int(only == "fake")) if only else records
+
+
+@dataclass
+class _Work:
+    """One call of :func:`prepare` while it writes."""
+
+    settings: PrepareSettings
+    cropper: Cropper
+    writer: ShardWriter
+    skipped: Counter[str] = field(default_factory=Counter)
+    rejects: list[tuple[Pixels, str]] = field(default_factory=list)
+    written: int = 0
+    seconds: float = 0.0
+
+    def run(self, records: Iterator[Record], expected: int | None, title: str, stopper: Stopper) -> None:
+        started = time.monotonic()
+        last, out = self.writer.last_origin, self.settings.out
+        records, handled, begun = _skip_handled(records, last, out)
+        totals = [number for number in (self.settings.limit, expected) if number is not None]
+        self.skipped.update(_read_skipped(out, handled))
+        fractions = Fractions.parse(self.settings.split, self.settings.seed)
+        with (
+            open(out / SKIPPED, "a", newline="", errors="surrogateescape") as file,
+            tqdm(desc=title, unit="img", initial=handled, total=min(totals, default=None)) as bar,
+        ):
+            listing = csv.writer(file)
+            for number, (record, outcomes) in enumerate(
+                _outcomes(records, self.cropper, self.settings), handled
+            ):
+                if begun and number == handled:  # a video of which the killed call had written some frames
+                    outcomes = _after(outcomes, record, str(last), out)
+                for outcome in outcomes:
+                    origin = _origin(record, outcome.suffix)
+                    if outcome.image is not None:
+                        row = _row(record, outcome.group, origin, self.settings, fractions)
+                        self.writer.append(outcome.image, row, outcome.mask)
+                        self.written += 1
+                        continue
+                    self.skipped[outcome.reason] += 1
+                    listing.writerow([number, origin, outcome.reason, outcome.detail])
+                    file.flush()
+                    if outcome.thumbnail is not None and len(self.rejects) < _REJECTS_SHOWN:
+                        self.rejects.append((outcome.thumbnail, outcome.reason))
+                bar.update()
+                if self.skipped:
+                    bar.set_postfix(skipped=self.skipped.total(), refresh=False)
+                if stopper.asked:  # between two records: an interrupt inside a library's lock might hang
+                    raise KeyboardInterrupt
+        self.seconds = time.monotonic() - started
+
+
+def _origin(record: Record, suffix: str) -> str:
+    name = fit(record.origin, _ORIGIN - 32) if suffix else fit(record.origin, _ORIGIN)
+    return name.decode("utf-8", "surrogateescape") + suffix
+
+
+def _skip_handled(
+    records: Iterator[Record], last_origin: str | None, out: Path
+) -> tuple[Iterator[Record], int, bool]:
+    """Drop the records up to the last one that is in the shards already.
+
+    Returns:
+        the rest, how many were dropped, and whether the first of the rest has rows in the shards already.
+    """
     if last_origin is None:
-        return 0
-    width = int(COLUMNS["origin"][1:])
-    for number, record in enumerate(records, 1):
-        if fit(record.origin, width).decode("utf-8", "surrogateescape") == last_origin:
-            return number
+        return records, 0, False
+    found = _SUFFIX.search(last_origin)
+    suffix = found.group() if found else ""
+    for number, record in enumerate(records):
+        if _origin(record, "") == last_origin:
+            return records, number + 1, False
+        if suffix and _origin(record, suffix) == last_origin:
+            return itertools.chain([record], records), number, True
     raise UserError(f"{out} holds images that the source no longer has", mend="name another --out")
+
+
+def _after(outcomes: list[_Outcome], record: Record, last_origin: str, out: Path) -> list[_Outcome]:
+    """What follows the row that was written last, and what was skipped before it: its lines were dropped."""
+    origins = [_origin(record, outcome.suffix) for outcome in outcomes]
+    if last_origin not in origins:
+        raise UserError(f"{record.origin} is not what {out} was made from", mend="name another --out")
+    place = origins.index(last_origin)
+    return [outcome for outcome in outcomes[:place] if outcome.image is None] + outcomes[place + 1 :]
 
 
 def _read_skipped(out: Path, handled: int) -> Iterable[str]:
@@ -205,13 +362,25 @@ def _read_skipped(out: Path, handled: int) -> Iterable[str]:
     return [line[2] for line in kept]
 
 
+def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
+    """Tasks for the workers: a few images, or one video."""
+    chunk: list[Record] = []
+    for record in records:
+        chunk.append(record)
+        if len(chunk) == _CHUNK or is_video(record.image):
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
 def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
-) -> Iterator[tuple[Record, _Outcome]]:
+) -> Iterator[tuple[Record, list[_Outcome]]]:
     """Handle records in the workers, a few chunks ahead, in the order they came."""
     workers = settings.workers or os.cpu_count() or 1
-    handle = partial(_handle_chunk, cropper=cropper, original=settings.codec == "original")
-    chunks = iter(lambda: list(itertools.islice(records, _CHUNK)), [])
+    handle = partial(_handle_chunk, cropper=cropper, settings=settings)
+    chunks = _chunks(records)
     if workers == 1:
         for chunk in chunks:
             yield from zip(chunk, handle(chunk), strict=True)
@@ -238,7 +407,7 @@ def _outcomes(
             pool.shutdown(cancel_futures=True)
 
 
-def _next(waiting: _Waiting) -> Iterator[tuple[Record, _Outcome]]:
+def _next(waiting: _Waiting) -> Iterator[tuple[Record, list[_Outcome]]]:
     chunk, future = waiting.popleft()
     return zip(chunk, future.result(), strict=True)
 
@@ -269,26 +438,97 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _handle_chunk(chunk: list[Record], cropper: Cropper, original: bool) -> list[_Outcome]:
-    return [_handle(record, cropper, original) for record in chunk]
+def _handle_chunk(chunk: list[Record], cropper: Cropper, settings: PrepareSettings) -> list[list[_Outcome]]:
+    return [_handle(record, cropper, settings) for record in chunk]
 
 
-def _handle(record: Record, cropper: Cropper, original: bool) -> _Outcome:
+def _handle(record: Record, cropper: Cropper, settings: PrepareSettings) -> list[_Outcome]:
+    glance: Pixels | None = None
     try:
-        if not isinstance(record.image, Path):
-            if original:
+        if isinstance(record.image, Rejected):
+            return [_Outcome(None, reason=record.image.reason, detail=record.image.detail)]
+        if is_video(record.image):
+            return list(_video(record, cropper, settings))
+        if isinstance(record.image, np.ndarray):
+            if settings.codec == "original":
                 raise Skip("not a file")
-            return _Outcome(cropper(record.image), record.group or pixel_hash(record.image))
-        content = record.image.read_bytes()
+            glance = record.image
+            return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), settings)
+        content = record.image if isinstance(record.image, bytes) else record.image.read_bytes()
         glance = decode_image(content, record.origin, at_least=GLANCE)
-        group = record.group or pixel_hash(glance)
-        return _Outcome(content if original else cropper.open(content, glance), group)
+        group = pixel_hash(glance)
+        if settings.codec == "original":
+            return [_Outcome(content, record.group or group)]
+        crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
+        return _rows(record, crops, group, settings)
     except Skip as reason:
-        return _Outcome(None, reason=str(reason))
+        return [_Outcome(None, reason=str(reason), thumbnail=_thumbnail(glance))]
     except OSError as error:
-        return _Outcome(None, reason="unreadable", detail=error.strerror or str(error))
+        return [_Outcome(None, reason="unreadable", detail=error.strerror or str(error))]
     except Unreadable as error:
-        return _Outcome(None, reason="unreadable", detail=error.reason)
+        return [_Outcome(None, reason="unreadable", detail=error.reason)]
+
+
+def _rows(record: Record, crops: list[Crop], group: str, settings: PrepareSettings) -> list[_Outcome]:
+    return [
+        _Outcome(
+            _with_history(crop.image, settings.history),
+            record.group or group,
+            "" if crop.person is None else f"#face={crop.person}",
+            None if crop.mask is None else crop.mask[..., 0],
+        )
+        for crop in crops
+    ]
+
+
+def _video(record: Record, cropper: Cropper, settings: PrepareSettings) -> Iterator[_Outcome]:
+    """A row per frame, or per face of each frame."""
+    if settings.codec == "original" or not isinstance(record.image, Path):
+        raise Skip("a video, not a picture")
+    frames = list(read_frames(record.image, settings.frames, record.origin))
+    masks: dict[int, Pixels] = {}
+    if isinstance(record.mask, Path):  # of the same length, so the same frames are picked
+        masks = dict(read_frames(record.mask, settings.frames)) if is_video(record.mask) else {}
+    group = record.group or pixel_hash(frames[0][1])
+    pictures = {number: image for number, image in frames}
+    for number, crop in cropper.of_video([(number, image, masks.get(number)) for number, image in frames]):
+        suffix = f"#frame={number:06d}"
+        if isinstance(crop, Skip):
+            yield _Outcome(None, suffix=suffix, reason=str(crop), thumbnail=_thumbnail(pictures[number]))
+            continue
+        yield _Outcome(
+            _with_history(crop.image, settings.history),
+            group,
+            suffix + ("" if crop.person is None else f"#face={crop.person}"),
+            None if crop.mask is None else crop.mask[..., 0],
+        )
+
+
+def _still_mask(record: Record) -> Pixels | Polygons | None:
+    return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
+
+
+def _with_history(image: Pixels, quality: int) -> Pixels:
+    """One JPEG compression with halved colour, as most pictures on the web have had."""
+    if not quality:
+        return image
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    pixels: Pixels = np.asarray(Image.open(buffer))
+    return pixels
+
+
+def _thumbnail(image: Pixels | None) -> Pixels | None:
+    """The whole picture on a grey square."""
+    if image is None:
+        return None
+    scale = _THUMBNAIL / max(image.shape[:2])
+    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    small = np.asarray(cv2.resize(image, extent, interpolation=cv2.INTER_AREA), np.uint8)
+    square = np.full((_THUMBNAIL, _THUMBNAIL, 3), 200, np.uint8)
+    top, left = (_THUMBNAIL - extent[1]) // 2, (_THUMBNAIL - extent[0]) // 2
+    square[top : top + extent[1], left : left + extent[0]] = small
+    return square
 
 
 def pixel_hash(image: Pixels) -> str:
@@ -299,7 +539,7 @@ def pixel_hash(image: Pixels) -> str:
     ]
 
 
-def _row(record: Record, group: str, settings: PrepareSettings, fractions: Fractions) -> Row:
+def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:
     label = record.label if record.label is not None else int(settings.label == "fake")
     source = settings.name or record.source
     generator = record.generator or settings.generator or source
@@ -310,5 +550,5 @@ def _row(record: Record, group: str, settings: PrepareSettings, fractions: Fract
         split=record.split or fractions.split_of(group),
         group=group,
         seed=record.seed,
-        origin=record.origin,
+        origin=origin,
     )

@@ -1,13 +1,15 @@
 """Image shards: a folder of HDF5 files and a manifest that says which of them are whole.
 
 Layout of one file ``00000.h5``: ``image`` uint8 ``[N, H, W, 3]`` (codec ``raw``) or ``blob`` uint8 with
-``end`` uint64 (codecs ``webp`` and ``original``), and one column per field of :class:`Row` plus ``crc32``.
+``end`` uint64 (codecs ``webp`` and ``original``), and one column per field of :class:`Row` plus ``crc32``. A set whose
+source marks what was manipulated also has ``mask`` uint8 ``[N, H, W]``, 255 where it was.
 A shard is written as ``*.tmp``, flushed every 64 rows, closed, synced and renamed; its line in
 ``manifest.jsonl`` (name, count, sha256) comes last, so a file without a line is not part of the set.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -29,6 +31,7 @@ from crossfake.provenance import hash_file
 
 FORMAT = 1
 MANIFEST = "manifest.jsonl"
+SPLITS = "splits.csv"  # groups and splits as 'crossfake data split' decided them; the shards stay as they are
 _FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
 _BLOB_CHUNK = 1 << 16
 
@@ -107,15 +110,22 @@ class ShardFile:
         size: height and width in pixels; ignored by codec ``original``.
         codec: ``raw``, ``webp`` or ``original``.
         attributes: JSON-able facts stored with the shard (crop policy, generator hash, config).
+        masks: keep a mask with every image.
     """
 
     def __init__(
-        self, folder: Path, index: int, size: int | None, codec: str, attributes: dict[str, Any]
+        self,
+        folder: Path,
+        index: int,
+        size: int | None,
+        codec: str,
+        attributes: dict[str, Any],
+        masks: bool = False,
     ) -> None:
         self.path = folder / f"{index:05d}.h5"
         self.temporary = self.path.with_suffix(".h5.tmp")
-        self.size, self.codec = size, codec
-        self._pending: list[tuple[Pixels | bytes, Row]] = []
+        self.size, self.codec, self.masks = size, codec, masks
+        self._pending: list[tuple[Pixels | bytes, Row, Pixels | None]] = []
         rescued = self.temporary.with_suffix(".rescued")
         if self.temporary.exists():
             self.temporary.replace(rescued)
@@ -133,6 +143,8 @@ class ShardFile:
         else:
             self._create("blob", (), np.uint8, chunk=_BLOB_CHUNK, fletcher32=True)
             self._create("end", (), np.uint64)
+        if masks:
+            self._create("mask", (size, size), np.uint8, chunk=1, fletcher32=True, compression="gzip")
         for name, dtype in COLUMNS.items():
             self._create(name, (), dtype, compression="gzip", shuffle=True)
         self.rows = 0
@@ -149,12 +161,12 @@ class ShardFile:
         )
 
     def _rescue(self, broken: Path) -> None:
-        for image, row in valid_rows(broken):
-            self.append(image, row)
+        for image, row, mask in valid_rows(broken):
+            self.append(image, row, mask)
         self.flush()
 
-    def append(self, image: Pixels | bytes, row: Row) -> None:
-        self._pending.append((image, row))
+    def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
+        self._pending.append((image, row, mask))
         self.last_row = row
         self.rows += 1
         if len(self._pending) == _FLUSH:
@@ -164,7 +176,7 @@ class ShardFile:
         """Hand the pending rows to the file; a crash after this loses none of them."""
         if not self._pending:
             return
-        images = [image for image, _ in self._pending]
+        images = [image for image, _, _ in self._pending]
         if self.codec == "raw":
             blobs: Sequence[Any] = [np.ascontiguousarray(image) for image in images]
             self._extend("image", np.stack(blobs))
@@ -177,10 +189,13 @@ class ShardFile:
             if name == "crc32":
                 values: list[Any] = [zlib.crc32(blob) for blob in blobs]
             elif isinstance(dtype, str):
-                values = [fit(getattr(row, name), int(dtype[1:])) for _, row in self._pending]
+                values = [fit(getattr(row, name), int(dtype[1:])) for _, row, _ in self._pending]
             else:
-                values = [getattr(row, name) for _, row in self._pending]
+                values = [getattr(row, name) for _, row, _ in self._pending]
             self._extend(name, np.array(values, dtype))
+        if self.masks:
+            blank = np.zeros((self.size or 0, self.size or 0), np.uint8)
+            self._extend("mask", np.stack([blank if mask is None else mask for _, _, mask in self._pending]))
         self._file.flush()
         self._pending.clear()
 
@@ -217,12 +232,13 @@ class ShardFile:
             os.fsync(file.fileno())
 
 
-def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row]]:
+def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row, Pixels | None]]:
     """The leading rows of a shard left by a killed process, up to the first whose CRC is wrong."""
     try:
         with h5py.File(path, "r") as file:
             codec = str(file.attrs["codec"])
-            count = min(len(file[name]) for name in (*COLUMNS, "image" if codec == "raw" else "end"))
+            parts = [*COLUMNS, "image" if codec == "raw" else "end", *(["mask"] if "mask" in file else [])]
+            count = min(len(file[name]) for name in parts)
             for index in range(count):
                 blob = stored(file, codec, index)
                 if zlib.crc32(blob) != int(file["crc32"][index]):
@@ -232,7 +248,7 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row]]:
                     k: _text(v) if isinstance(v, bytes) else int(v) for k, v in values.items()
                 }
                 image = decode(blob, codec) if codec == "webp" else blob
-                yield image, Row(**facts)
+                yield image, Row(**facts), file["mask"][index] if "mask" in file else None
     except (OSError, KeyError, RuntimeError):
         return  # what cannot be read is written again
 
@@ -258,6 +274,7 @@ class ShardWriter:
         codec: ``raw``, ``webp`` or ``original``.
         shard_rows: rows per shard.
         attributes: JSON-able facts stored with every shard; a resumed folder must have the same.
+        masks: keep a mask with every image; one that is not given is blank.
 
     Raises:
         UserError: the folder cannot be written, or holds shards of another size, codec or origin.
@@ -275,10 +292,11 @@ class ShardWriter:
         codec: str = "raw",
         shard_rows: int = 10_000,
         attributes: dict[str, Any] | None = None,
+        masks: bool = False,
     ) -> None:
         check_codec(codec)
         self.out = Path(out)
-        self.size, self.codec, self.shard_rows = size, codec, shard_rows
+        self.size, self.codec, self.shard_rows, self.masks = size, codec, shard_rows, masks
         self.attributes = json.loads(json.dumps(attributes or {}))
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -289,7 +307,7 @@ class ShardWriter:
             if done:
                 existing = ShardSet(self.out)
                 self._check_same(existing)
-                self.last_origin = str(existing.columns["origin"][-1])
+                self.last_origin = _text(existing.file(-1)["origin"][-1])
             self.rows_done = sum(line["count"] for line in done)
             self._current: ShardFile | None = self._open(_next_index(done))
         except OSError as error:
@@ -302,16 +320,17 @@ class ShardWriter:
 
     def _open(self, index: int) -> ShardFile:
         self._index = index
-        return ShardFile(self.out, index, self.size, self.codec, self.attributes)
+        return ShardFile(self.out, index, self.size, self.codec, self.attributes, self.masks)
 
     def _check_same(self, existing: ShardSet) -> None:
-        if (existing.size, existing.codec, existing.attributes) != (self.size, self.codec, self.attributes):
+        ours = (self.size, self.codec, self.attributes, self.masks)
+        if (existing.size, existing.codec, existing.attributes, existing.has_masks) != ours:
             raise UserError(
                 f"{self.out} holds shards made with other settings", mend="name another --out or delete it"
             )
 
-    def append(self, image: Pixels | bytes, row: Row) -> None:
-        """Add one image: uint8 ``[size, size, 3]``, or a file's bytes for codec ``original``."""
+    def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
+        """Add one image: uint8 ``[size, size, 3]``, or a file's bytes for codec ``original``; mask ``[size, size]``."""
         if self.codec != "original":
             shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
             if shape != (self.size, self.size, 3) or dtype != np.uint8:
@@ -319,7 +338,7 @@ class ShardWriter:
         if self._current is None:
             self._current = self._open(self._index + 1)
         try:
-            self._current.append(image, row)
+            self._current.append(image, row, mask)
             if self._current.rows == self.shard_rows:
                 self._current.close()
                 self._current = None
@@ -380,10 +399,28 @@ class _Columns(dict[str, Array]):
             raise KeyError(name)
         parts = [self._shards.file(k)[name][:] for k in range(len(self._shards.counts))]
         values = np.concatenate(parts)
-        self[name] = (
-            np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
-        )
-        return self[name]
+        if values.dtype.kind == "S":
+            values = np.char.decode(values, "utf-8", "surrogateescape")
+        if name in ("group", "split") and (self._shards.path / SPLITS).exists():
+            values = self._decided(name, values)
+        self[name] = values
+        return values
+
+    def _decided(self, name: str, own: Array) -> Array:
+        """What ``splits.csv`` says, row by row; rows that were added after it keep their own."""
+        file = self._shards.path / SPLITS
+        with open(file, newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            rows = list(csv.DictReader(lines))
+        origins = self["origin"][: len(rows)].tolist()
+        try:
+            if [row["origin"] for row in rows] != origins:
+                raise KeyError("origin")
+            decided = [row[name] for row in rows]
+        except KeyError as error:
+            raise UserError(
+                f"{file} belongs to other shards", mend="delete it and run 'crossfake data split' again"
+            ) from error
+        return np.array([*decided, *own[len(rows) :].tolist()])
 
 
 class ShardSet:
@@ -413,7 +450,9 @@ class ShardSet:
                 )
         self.names = [str(line["name"]) for line in manifest]
         self.counts = [int(line["count"]) for line in manifest]
-        listing = [[line["name"], line["count"], line["sha256"]] for line in manifest]
+        listing: list[Any] = [[line["name"], line["count"], line["sha256"]] for line in manifest]
+        if (self.path / SPLITS).exists():
+            listing.append([SPLITS, hash_file(self.path / SPLITS)])
         self.hash = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._files: dict[int, h5py.File] = {}
@@ -422,12 +461,14 @@ class ShardSet:
         self.codec = str(attrs["codec"])
         self.size: int | None = int(attrs["size"]) or None
         self.attributes: dict[str, Any] = json.loads(str(attrs["attributes"]))
+        self.has_masks = "mask" in self.file(0)
         self.columns = _Columns(self)
 
     def file(self, index: int) -> h5py.File:
         """The open HDF5 file of a shard, opened anew in a forked process (HDF5 handles must not be shared)."""
         if self._pid != os.getpid():
             self._files, self._pid = {}, os.getpid()
+        index %= len(self.names)
         if index not in self._files:
             path = self.path / self.names[index]
             try:
@@ -444,12 +485,22 @@ class ShardSet:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def stored(self, index: int) -> Any:
-        """What a row's CRC is taken over: pixels of codec ``raw``, else the blob's bytes."""
+    def _place(self, index: int) -> tuple[int, int]:
+        """Shard and row in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        row = int(index - self._starts[shard])
+        return shard, int(index - self._starts[shard])
+
+    def mask(self, index: int) -> Pixels:
+        """What the source marks in one image: uint8 ``[H, W]``, 255 there; a set without masks raises ``KeyError``."""
+        shard, row = self._place(index)
+        mask: Pixels = self.file(shard)["mask"][row]
+        return mask
+
+    def stored(self, index: int) -> Any:
+        """What a row's CRC is taken over: pixels of codec ``raw``, else the blob's bytes."""
+        shard, row = self._place(index)
         try:
             return stored(self.file(shard), self.codec, row)
         except (OSError, KeyError) as error:

@@ -17,8 +17,8 @@ from torch import nn
 
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
-from crossfake.datasets.faces import Cropper
 from crossfake.detect.models import create_model
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import UserError
@@ -95,7 +95,7 @@ class Detector:
 
         Raises:
             UserError: it cannot be read.
-            crossfake.datasets.faces.Skip: the crop policy finds no face in it.
+            crossfake.datasets.crops.Skip: the crop policy finds no face in it.
         """
         pixels = decode_image(image) if isinstance(image, str | Path) else image
         return float(self.score(self.crop(pixels)[None])[0])

@@ -154,6 +154,7 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "csv_file", type=_FOLDER, help="Write a CSV file too.")
+@click.option("--frames", type=click.IntRange(min=1), default=32, help="Of each video, evenly spread.")
 @click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
 @_device
 @_precision
@@ -162,19 +163,20 @@ def predict(
     bundle: Path | None,
     as_json: bool,
     csv_file: Path | None,
+    frames: int,
     face_model: Path | None,
     **options: Any,
 ) -> None:
-    """Judge images, or all images in folders."""
+    """Judge images and videos, or all of them in folders."""
     from crossfake.detect.bundle import load
     from crossfake.detect.prediction import predict
 
     detector = load(bundle or _newest_bundle(), face_model=face_model, **options)
-    predictions = predict(paths, detector)
+    predictions = predict(paths, detector, frames)
     if csv_file:
         try:
             with open(csv_file, "w", newline="", errors="surrogateescape") as file:
-                table = csv.DictWriter(file, ["path", "score", "verdict", "reason"])
+                table = csv.DictWriter(file, ["path", "score", "verdict", "reason"], extrasaction="ignore")
                 table.writeheader()
                 table.writerows(vars(prediction) for prediction in predictions)
         except OSError as error:

@@ -1,27 +1,62 @@
-"""Where images come from. A source is a function that yields records; adding one is one file here.
+"""Where images come from. A source is a class here, one file each; registering it is all that it takes.
 
-A source gets an :class:`Asked` and yields :class:`Record` lazily and in a fixed order: resuming relies on that.
+Sources yield :class:`Record` lazily and in a fixed order: resuming relies on that. They never insist that a data set
+is complete; what its own lists name and the disk lacks goes into :class:`Missing` and ends as a table.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
 
+Box = tuple[float, float, float, float]  # x, y, width, height in pixels
+Polygons = tuple[npt.NDArray[np.float32], ...]  # each [corners, 2], (x, y) in pixels
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside a zip archive, read without being unpacked."""
+
+    archive: Path
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        return os.path.splitext(self.name)[1]
+
+    def read_bytes(self) -> bytes:
+        from crossfake.datasets.sources.archive import read
+
+        return read(self)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something in the source that must not be opened, and why; listed among the skipped."""
+
+    reason: str
+    detail: str = ""
+
 
 @dataclass(frozen=True)
 class Record:
-    """One image on its way into shards.
+    """One image, or one video, on its way into shards.
 
     Attributes:
-        image: a file's path, or pixels uint8 ``[H, W, 3]``.
+        image: a file (a video among them), the bytes of one, or pixels uint8 ``[H, W, 3]``.
         origin: a name that is unique within the source.
         source: the data set's name.
         group: identity, source photo or video; a hash of the pixels when empty, so that exact copies stay together.
@@ -29,9 +64,11 @@ class Record:
         label: 0 real, 1 fake; None when the user says.
         generator: what made a fake.
         seed: the latent's seed for a fake made here, else -1.
+        box: the face that is meant, where the picture may show several.
+        mask: where it was manipulated: polygons, or a picture or video of the same frames that is bright there.
     """
 
-    image: Path | Pixels
+    image: Path | Member | Rejected | bytes | Pixels
     origin: str
     source: str
     group: str = ""
@@ -39,55 +76,182 @@ class Record:
     label: int | None = None
     generator: str = ""
     seed: int = -1
+    box: Box | None = None
+    mask: Path | Polygons | None = None
+
+
+@dataclass
+class Missing:
+    """What a data set's own lists name and the disk lacks: how often, and the first few by name."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, what: str, name: str) -> None:
+        self.counts[what] += 1
+        examples = self.examples.setdefault(what, [])
+        if len(examples) < 3:
+            examples.append(name)
+
+    def lines(self) -> list[str]:
+        return [
+            f"{count:8,}  missing: {what} ({', '.join(self.examples[what])}{', …' if count > 3 else ''})"
+            for what, count in sorted(self.counts.items())
+        ]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user asked a source for: the word typed (its name, or a path); seed and size for drawn images."""
+    """What the user asked a source for.
+
+    Attributes:
+        word: ``toyfaces``; a folder, an archive or a video, whose layout is recognised; or ``NAME:PATH``.
+        seed: for drawn images.
+        size: for drawn images, in pixels.
+        variant: of a data set that holds its files in several versions (``raw``, ``c23``, ``c40``).
+        missing: filled while the records are read.
+    """
 
     word: str
     seed: int = 0
     size: int = 64
+    variant: str = ""
+    missing: Missing = field(default_factory=Missing, compare=False)
+
+    @property
+    def layout(self) -> str:
+        """Name of the source that reads it: the one typed, or the one that recognises the path."""
+        typed, colon, path = self.word.partition(":")
+        if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
+            return typed
+        if not self.path.exists():
+            names = [name for name in SOURCES.names() if name not in ("folder", "shards")]
+            raise unknown("source or folder", self.word, names)
+        fitting = [name for name in SOURCES.names() if SOURCES.get(name)().recognises(self.path)]
+        if len(fitting) > 1:
+            named = " or ".join(f"{name}:{self.path}" for name in fitting)
+            raise UserError(f"{self.path} looks like several data sets", mend=f"write {named}")
+        return fitting[0] if fitting else "folder"
+
+    @property
+    def path(self) -> Path:
+        typed, colon, path = self.word.partition(":")
+        return Path(path if colon and typed in SOURCES else self.word)
 
     @property
     def name(self) -> str:
-        """The word without the way to it: a folder's place on this machine is nobody else's business."""
-        return self.word if self.word in SOURCES else Path(self.word).resolve().name
+        """What the source column says: the data set, or the folder without the way to it, nobody's business."""
+        return self.layout if self.layout not in _NAMED_BY_FOLDER else self.path.resolve().name
 
 
-Source = Callable[[Asked], Iterator[Record]]
-SOURCES: Registry[Source] = Registry("source")
-_NEED_A_PATH = ("folder", "shards")  # chosen by looking at the path
+class Source:
+    """Base of all sources.
+
+    Attributes:
+        about: what it is, in one line.
+        needs_path: whether it reads something on this disk.
+        derived_from: data sets whose pictures it contains in another form.
+        has_masks: whether it marks what was manipulated.
+        has_videos: whether its records may be videos.
+    """
+
+    about: ClassVar[str] = ""
+    needs_path: ClassVar[bool] = True
+    derived_from: ClassVar[tuple[str, ...]] = ()
+    has_masks: ClassVar[bool] = False
+    has_videos: ClassVar[bool] = False
+
+    def recognises(self, root: Path) -> bool:
+        """Whether the folder, by its names alone, is laid out as this data set is published."""
+        return False
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        """Every image of it; ``UserError`` when a list that it cannot do without is not there or damaged."""
+        raise NotImplementedError
+
+    def fixture(self, out: Path) -> Path:
+        """Write a miniature of the layout with drawn faces, for tests and tutorials; returns what to read."""
+        raise UserError("there is no miniature of this source", mend="choose another")
+
+
+SOURCES: Registry[type[Source]] = Registry("source")
+_NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface")
 
 
 def open_source(asked: Asked) -> Iterator[Record]:
-    """Records of a registered source, a shard folder or a folder of images.
+    """Records of a data set, a shard folder, an archive or a folder of images and videos.
 
     Raises:
-        UserError: the word is neither, or the folder holds no image.
+        UserError: the word is none of them, or there is no image.
     """
-    word, path = asked.word, Path(asked.word)
-    if word in SOURCES and word not in _NEED_A_PATH:
-        return SOURCES.get(word)(asked)
-    if not path.exists():
-        raise unknown("source or folder", word, [n for n in SOURCES.names() if n not in _NEED_A_PATH])
-    records = SOURCES.get("shards" if is_shards(path) else "folder")(asked)
+    source = SOURCES.get(asked.layout)()
+    if source.needs_path and not asked.path.exists():
+        raise UserError(f"{asked.path} is not there", mend="check the path")
+    records = source.records(asked)
     first = next(records, None)
     if first is None:
-        raise UserError(f"{word} holds no images", mend="name a folder of JPEG, PNG, WebP, … files")
+        gone = (
+            f" ({'; '.join(line.strip() for line in asked.missing.lines())})" if asked.missing.counts else ""
+        )
+        raise UserError(
+            f"{asked.word} holds no images{gone}", mend="name a folder of JPEG, PNG, WebP, … files"
+        )
     return itertools.chain([first], records)
 
 
 def count(asked: Asked) -> int | None:
-    """How many records a folder or a shard folder yields, for the progress bar; None where nobody knows."""
-    path = Path(asked.word)
-    if asked.word in SOURCES or not path.is_dir():
+    """How many records a source on disk yields, for the progress bar; None where nobody knows."""
+    source = SOURCES.get(asked.layout)
+    if not source.needs_path:
         return None
-    return len(ShardSet(path)) if is_shards(path) else sum(1 for _ in folder.walk_images(path))
+    if asked.layout == "shards":
+        return len(ShardSet(asked.path))
+    return sum(1 for _ in source().records(Asked(asked.word, variant=asked.variant)))
+
+
+def related(one: str, other: str) -> str:
+    """Why training on one data set and testing on the other is no cross-data-set test; empty when it is one.
+
+    Example:
+        >>> related("kaggle-deepfake-real", "openforensics")
+        'kaggle-deepfake-real is made from openforensics'
+        >>> related("celeba", "openforensics")
+        ''
+    """
+    if one == other:
+        return f"both are {one}"
+    for derived, base in ((one, other), (other, one)):
+        if base in _ancestors(derived):
+            return f"{derived} is made from {base}"
+    shared = sorted(_ancestors(one) & _ancestors(other))
+    return f"{one} and {other} are both made from {shared[0]}" if shared else ""
+
+
+def _ancestors(name: str) -> set[str]:
+    direct = SOURCES.get(name).derived_from if name in SOURCES else ()
+    return set(direct).union(*(_ancestors(parent) for parent in direct))
 
 
 def is_shards(path: Path) -> bool:
     return (path / MANIFEST).exists()
 
 
-from crossfake.datasets.sources import folder, scikit, shards, toyfaces  # noqa: E402, F401  (they register themselves)
+from crossfake.datasets.sources import (  # noqa: E402  (they register themselves)
+    archive,  # noqa: F401
+    celeba,  # noqa: F401
+    celebdf,  # noqa: F401
+    df40,  # noqa: F401
+    faceforensics,  # noqa: F401
+    ffhq,  # noqa: F401
+    folder,  # noqa: F401
+    forensynths,  # noqa: F401
+    genimage,  # noqa: F401
+    hardfake,  # noqa: F401
+    huggingface,  # noqa: F401
+    kaggle,  # noqa: F401
+    listing,  # noqa: F401
+    openforensics,  # noqa: F401
+    scikit,  # noqa: F401
+    shards,  # noqa: F401
+    toyfaces,  # noqa: F401
+)

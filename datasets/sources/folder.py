@@ -1,4 +1,4 @@
-"""Any folder of images: nested, formats mixed."""
+"""Any folder of images and videos: nested, formats mixed. Also how all sources walk folders and name classes."""
 
 from __future__ import annotations
 
@@ -6,48 +6,102 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source
 from crossfake.errors import UserError
 
-EXTENSIONS = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".avif",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+IMAGES = _words(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif .heic .heif")
+VIDEOS = _words(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp")
+_REAL = _words("real reals 0_real nature natural genuine authentic original human pristine bonafide")
+_FAKE = _words(
+    "fake fakes 1_fake ai synthetic generated artificial deepfake deepfakes ai-generated manipulated"
 )
 
 
 @SOURCES.register("folder")
-def folder(asked: Asked) -> Iterator[Record]:
-    """Every image file below a folder, in the order of sorted names; links to folders are not followed."""
-    root = Path(asked.word)
-    if root.is_file():
-        raise UserError(f"{asked.word} is a file", mend="name the folder that it is in")
-    for path in walk_images(root):
-        yield Record(path, origin=path.relative_to(root).as_posix(), source=root.resolve().name)
+class Folder(Source):
+    about = "any folder of images and videos, or one file"
+    has_videos = True
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        """Every image and video below a folder, in the order of sorted names; links to folders are not followed."""
+        root = asked.path
+        if root.is_file():
+            if root.suffix.lower() not in IMAGES | VIDEOS:
+                raise UserError(
+                    f"{root} is a file of another kind", mend="name an image, a video or a folder"
+                )
+            yield Record(root, origin=root.name, source=root.resolve().stem)
+            return
+        for path in walk(root):
+            yield Record(path, origin=path.relative_to(root).as_posix(), source=root.resolve().name)
 
 
-def walk_images(root: Path) -> Iterator[Path]:
-    """Image files below ``root``; one directory's names are in memory at a time."""
+def walk(root: Path, extensions: frozenset[str] = IMAGES | VIDEOS) -> Iterator[Path]:
+    """Media files below ``root``; the names of one folder at a time are in memory, nothing else."""
     try:
-        entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        with os.scandir(root) as entries:
+            names = sorted(
+                (entry.name, entry.is_dir(follow_symlinks=False))
+                for entry in entries
+                if os.path.splitext(entry.name)[1].lower() in extensions
+                or entry.is_dir(follow_symlinks=False)
+            )
     except OSError as error:
         raise UserError(
             f"{root} cannot be listed ({error.strerror})", mend="check its permissions"
         ) from error
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk_images(Path(entry.path))
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and entry.is_file():
-            yield Path(entry.path)
+    for name, is_folder in names:
+        if is_folder:
+            yield from walk(root / name, extensions)
+        elif not (
+            root / name
+        ).is_dir():  # a link to a folder; one that leads nowhere is listed as unreadable later
+            yield root / name
+
+
+def subfolders(root: Path) -> list[str]:
+    """Sorted names of the folders directly below ``root``; none when it is no folder."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(
+            f"{root} cannot be listed ({error.strerror})", mend="check its permissions"
+        ) from error
+
+
+def find_folders(root: Path, holding: frozenset[str], depth: int = 6) -> Iterator[Path]:
+    """Folders at or below ``root`` that hold one of the names; what is below those is not searched."""
+    names = subfolders(root)
+    if holding.intersection(names):
+        yield root
+    elif depth:
+        for name in names:
+            if not (root / name).is_symlink():
+                yield from find_folders(root / name, holding, depth - 1)
+
+
+def label_of(name: str) -> int | None:
+    """0 for a class called real, 1 for one called fake, in the words that published sets use; None for others."""
+    word = name.strip().lower()
+    return 0 if word in _REAL else 1 if word in _FAKE else None
+
+
+def split_of(name: str) -> str:
+    """``train``, ``val`` or ``test`` for what published sets call them; empty for anything else."""
+    word = name.strip().lower()
+    return {
+        "train": "train",
+        "training": "train",
+        "val": "val",
+        "valid": "val",
+        "validation": "val",
+        "dev": "val",
+    }.get(word, "test" if word.startswith("test") else "")

@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from crossfake.datasets.sources import SOURCES, Asked, Record
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source
 from crossfake.datasets.toyfaces import toyface
 
 
 @SOURCES.register("toyfaces")
-def toyfaces(asked: Asked) -> Iterator[Record]:
-    """Endless; ``prepare`` stops at its limit. Face number i depends on (seed, i) only."""
-    for number in itertools.count():
-        yield Record(
-            toyface((asked.seed, number), asked.size), origin=f"{asked.seed}-{number:07d}", source="toyfaces"
-        )
+class ToyFaces(Source):
+    about = "drawn faces, any number of them"
+    needs_path = False
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        """Endless; ``prepare`` stops at its limit. Face number i depends on (seed, i) only."""
+        for number in itertools.count():
+            yield Record(
+                toyface((asked.seed, number), asked.size),
+                origin=f"{asked.seed}-{number:07d}",
+                source="toyfaces",
+            )

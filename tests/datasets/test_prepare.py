@@ -78,8 +78,8 @@ def test_killed_and_started_again_gives_the_same(workers: int, photos: Path, tmp
         "from pathlib import Path\n"
         "from crossfake.datasets.prepare import *\n"
         "append = ShardWriter.append\n"
-        "def killing(self, image, row):\n"
-        "    append(self, image, row)\n"
+        "def killing(self, image, row, mask=None):\n"
+        "    append(self, image, row, mask)\n"
         "    if row.origin.startswith('2/') and self._current.rows >= 120: os.kill(os.getpid(), signal.SIGKILL)\n"
         "ShardWriter.append = killing\n"
         "if __name__ == '__main__':\n"
@@ -226,7 +226,7 @@ def test_sources_are_read_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch, t
 
     append = ShardWriter.append
 
-    def watched(self: ShardWriter, image: np.ndarray, row: Row) -> None:
+    def watched(self: ShardWriter, image: np.ndarray, row: Row, mask: object = None) -> None:
         append(self, image, row)
         ahead.append(drawn - len(ahead))
 

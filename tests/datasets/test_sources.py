@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.shards import Row, ShardWriter
-from crossfake.datasets.sources import SOURCES, Asked, open_source
+from crossfake.datasets.sources import Asked, open_source
 from crossfake.errors import UserError
 
 
@@ -54,8 +54,10 @@ def test_unknown_words_and_empty_folders_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images"):
         open_source(Asked(str(tmp_path)))
     _png(tmp_path / "a.png")
-    with pytest.raises(UserError, match="is a file"):
-        open_source(Asked(str(tmp_path / "a.png")))
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(UserError, match="file of another kind"):
+        open_source(Asked(str(tmp_path / "notes.txt")))
+    assert [r.origin for r in open_source(Asked(str(tmp_path / "a.png")))] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,3 @@ def test_lfw_groups_by_the_folder_of_the_person(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", lambda **_: None)
     monkeypatch.setattr("sklearn.datasets.get_data_home", lambda: str(tmp_path))
     assert [r.group for r in open_source(Asked("lfw"))] == ["lfw:Ann_A", "lfw:Ann_A", "lfw:Bob_B"]
-
-
-def test_every_source_is_registered() -> None:
-    assert SOURCES.names() == ["folder", "lfw", "olivetti", "shards", "toyfaces"]

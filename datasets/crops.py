@@ -1,0 +1,409 @@
+"""From a picture to squares: the crop policies, and the geometry of a face crop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.decode import decode_image
+from crossfake.datasets.faces import Face, Points, draw_mask, find_faces, marked_face, mask_box, track
+from crossfake.datasets.sources import Box, Polygons
+from crossfake.errors import UserError
+from crossfake.provenance import hash_file
+from crossfake.weights import find_weights
+
+POLICIES = ("face", "square", "center", "none")
+WHICH = ("largest", "all", "mask")
+GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
+FFHQ_MARGIN = 1.3  # FFHQ's framing in units of the face: what FaceForensics++ calls a factor of 1.3 around it
+_ENLARGE_AT_MOST = 2.0
+# A picture cut so tightly that a quarter of the crop would be its mirror image shows mirrors, not a face: a
+# detector would learn them as the mark of whatever set was cut tightly.
+_OUTSIDE_AT_MOST = 0.25
+
+
+class Skip(Exception):
+    """An image that the crop policy leaves out; its text is the reason, the same for all such images."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One square: pixels, the mask cut alike where there is one, and which person of the picture it is."""
+
+    image: Pixels
+    mask: Pixels | None = None
+    person: int | None = None
+
+
+@dataclass(frozen=True)
+class Cropper:
+    """One crop policy, applied alike to real and fake, to training data and to a picture under judgement.
+
+    Attributes:
+        size: height and width of the result.
+        policy: ``face`` aligns a face, ``square`` cuts the upright square around one, ``center`` takes the central
+            square, ``none`` takes the whole picture (one that is not square is squeezed).
+        margin: side of a face crop relative to the face, 1.3 being FFHQ's framing; side of a central square relative
+            to the largest one. 0 is the policy's own: 1.3 for faces, 1 for the others.
+        face_model: YuNet's ONNX file; found by :func:`crossfake.weights.find_weights` when None.
+        which: of several faces the ``largest``, ``all``, or the one under the data set's ``mask``. A face that the
+            data set marks with a box is always the one that is meant.
+        enlarge: how many times a crop may be enlarged; 0 is twice for faces, any times for the others.
+        min_face: least side of a face's box, in pixels.
+        min_sharpness: least :meth:`Face.sharpness`.
+        max_yaw: most degrees that a head may be turned.
+        min_confidence: least confidence of the face detector, which falls with occlusion.
+
+    Example:
+        >>> Cropper(size=8, policy="center")(np.zeros((20, 10, 3), np.uint8)).shape
+        (8, 8, 3)
+    """
+
+    size: int
+    policy: str = "face"
+    margin: float = 0.0
+    face_model: Path | None = None
+    which: str = "largest"
+    enlarge: float = 0.0
+    min_face: int = 0
+    min_sharpness: float = 0.0
+    max_yaw: float = 90.0
+    min_confidence: float = 0.6
+
+    def __post_init__(self) -> None:
+        for kind, value, known in (
+            ("crop policy", self.policy, POLICIES),
+            ("choice of faces", self.which, WHICH),
+        ):
+            if value not in known:
+                raise UserError(f"there is no {kind} {value!r}", mend=f"choose one of {', '.join(known)}")
+        if self.margin == 0.0:
+            object.__setattr__(self, "margin", FFHQ_MARGIN if self.finds_faces else 1.0)
+        largest = {"center": 1.0, "none": 1.0}.get(self.policy, 6.5)
+        if not (0.25 if self.policy != "none" else 1.0) <= self.margin <= largest:
+            raise UserError(
+                f"a margin of {self.margin} is out of range for --crop {self.policy}",
+                mend="leave --margin out"
+                if self.policy == "none"
+                else f"give --margin between 0.25 and {largest:g}",
+            )
+        for name, number, low, high in (
+            ("min-face", self.min_face, 0, 10_000),
+            ("min-sharpness", self.min_sharpness, 0, 1e6),
+            ("max-yaw", self.max_yaw, 1, 90),
+            ("min-confidence", self.min_confidence, 0.1, 1),
+        ):
+            if not low <= number <= high:
+                raise UserError(
+                    f"--{name} {number} is out of range", mend=f"give one between {low} and {high:g}"
+                )
+
+    @property
+    def finds_faces(self) -> bool:
+        return self.policy in ("face", "square")
+
+    def description(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What two sets must have in common to be comparable: stored with shards and detectors.
+
+        Args:
+            before: description of the crop that the images went through already. The centre of aligned faces is
+                a face crop of a smaller margin, and said to be one.
+        """
+        if self.finds_faces:
+            return {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
+        if before is not None and (self.policy == "none" or before.get("policy") in ("face", "square")):
+            return (
+                {**before, "margin": round(before["margin"] * self.margin, 6)}
+                if "margin" in before
+                else before
+            )
+        return {"policy": self.policy} | ({"margin": self.margin} if self.margin != 1 else {})
+
+    @classmethod
+    def from_description(cls, size: int, crop: dict[str, Any], face_model: Path | None = None) -> Cropper:
+        """The policy that :meth:`description` stored."""
+        return cls(size, str(crop.get("policy", "none")), float(crop.get("margin", 0.0)), face_model)
+
+    def __call__(self, image: Pixels) -> Pixels:
+        """The crop of one face: uint8 ``[H, W, 3]`` to uint8 ``[size, size, 3]``.
+
+        Raises:
+            Skip: there is no face, it would have to be enlarged too much, or the picture ends too close to it.
+        """
+        return self.crops(image)[0].image
+
+    def open(self, source: Path | bytes) -> Pixels:
+        """The crop of a file or its bytes; of a large JPEG no more is decoded than the crop needs.
+
+        Raises:
+            Skip: as when called with pixels.
+            UserError: the file cannot be read.
+        """
+        return self.crops_of(source, decode_image(source, at_least=GLANCE))[0].image
+
+    def crops_of(
+        self,
+        source: Path | bytes,
+        glance: Pixels,
+        box: Box | None = None,
+        mask: Pixels | Polygons | None = None,
+    ) -> list[Crop]:
+        """As :meth:`crops`, of a file of which ``decode_image(source, at_least=GLANCE)`` gave a glance already."""
+        if min(glance.shape[:2]) < GLANCE:  # so it was not reduced
+            return self.crops(glance, box, mask)
+        if box is None and mask is None and not self.min_face:  # these count in pixels of the whole picture
+            enough = max(GLANCE, 4 * self.size)
+            reduced = glance if min(glance.shape[:2]) >= enough else decode_image(source, at_least=enough)
+            try:
+                return self.crops(reduced, enlarge=1.0)
+            except Skip:
+                pass
+        return self.crops(decode_image(source), box, mask)
+
+    def crops(
+        self,
+        image: Pixels,
+        box: Box | None = None,
+        mask: Pixels | Polygons | None = None,
+        enlarge: float | None = None,
+    ) -> list[Crop]:
+        """Every crop that the policy makes of one picture; never none.
+
+        Args:
+            image: uint8 ``[H, W, 3]``.
+            box: the face that is meant.
+            mask: polygons, or uint8 ``[H', W', 3]`` that is bright where the picture was manipulated.
+            enlarge: in place of the policy's own limit.
+
+        Raises:
+            Skip: no face is left; the reason is the largest one's.
+        """
+        drawn = _drawn(mask, image)
+        if box is not None and not self.finds_faces:  # then the marked face is the picture
+            left, top, right, bottom = _inside(box, image)
+            image, drawn = (
+                image[top:bottom, left:right],
+                None if drawn is None else drawn[top:bottom, left:right],
+            )
+        found, reasons = [], []
+        faces = self.choose(image, box, drawn)
+        for number, face in enumerate(faces):
+            try:
+                person = number if self.which == "all" and box is None and face else None
+                found.append(self.cut(image, face, drawn, person, enlarge))
+            except Skip as reason:
+                reasons.append(reason)
+        if not found:
+            raise reasons[0]
+        return found
+
+    def of_video(
+        self, frames: Sequence[tuple[int, Pixels, Pixels | None]]
+    ) -> Iterator[tuple[int, Crop | Skip]]:
+        """Crops of a video's frames: (frame number, pixels, mask or None) to (frame number, crop or why there is none).
+
+        Faces are followed through the frames. ``largest`` is the person who covers most area in all, so that the
+        crop does not jump between two people; with ``all``, ``person`` stays the same through the video.
+        """
+        if not self.finds_faces:
+            for number, image, mask in frames:
+                yield number, self._cut_or_skip(image, None, mask, None)
+            return
+        seen: list[list[Face]] = []
+        for _, image, mask in frames:
+            drawn = _drawn(mask, image) if self.which == "mask" else None
+            marked = None if drawn is None else mask_box(drawn)
+            faces = find_faces(image, self.model)
+            face = marked_face(faces, marked) if marked else None
+            seen.append([face] if face else faces)
+        people = track(seen)
+        areas: dict[int, float] = {}
+        for faces, persons in zip(seen, people, strict=True):
+            for face, person in zip(faces, persons, strict=True):
+                areas[person] = areas.get(person, 0.0) + face.box[2] * face.box[3]
+        main = max(areas, key=lambda person: areas[person], default=-1)
+        for (number, image, mask), faces, persons in zip(frames, seen, people, strict=True):
+            wanted = [
+                (face, person)
+                for face, person in sorted(zip(faces, persons, strict=True), key=lambda pair: pair[1])
+                if self.which == "all" or person == main or (self.which == "mask" and len(faces) == 1)
+            ]
+            if not wanted:
+                yield number, Skip("no face")
+            for face, person in wanted:
+                yield number, self._cut_or_skip(image, face, mask, person if self.which == "all" else None)
+
+    def _cut_or_skip(self, image: Pixels, face: Face | None, mask: Any, person: int | None) -> Crop | Skip:
+        try:
+            if face is not None:
+                self._check(face, image)
+            return self.cut(image, face, _drawn(mask, image), person)
+        except Skip as reason:
+            return reason
+
+    def choose(self, image: Pixels, box: Box | None, mask: Pixels | None) -> list[Face | None]:
+        """The faces to cut; one None for a policy that looks for none."""
+        if not self.finds_faces:
+            return [None]
+        faces: Sequence[Face] = find_faces(image, self.model)
+        if box is None and self.which == "mask" and mask is not None:
+            box = mask_box(mask)
+        if box is not None:
+            meant = marked_face(faces, box)
+            if meant is None and self.policy == "square":
+                meant = Face(np.full((5, 2), np.nan), box)  # the square needs no landmarks
+            faces = [meant] if meant else []
+        elif self.which != "all":
+            faces = faces[:1]
+        if not faces:
+            raise Skip("no face" if box is None else "no face where one is marked")
+        kept: list[Face | None] = []
+        for face in faces:
+            try:
+                self._check(face, image)
+                kept.append(face)
+            except Skip:
+                if face is faces[-1] and not kept:
+                    raise
+        return kept
+
+    def _check(self, face: Face, image: Pixels) -> None:
+        if face.side < self.min_face:
+            raise Skip("face too small")
+        if self.max_yaw < 90 and not abs(face.yaw) <= self.max_yaw:
+            raise Skip("face turned away")
+        if face.confidence < self.min_confidence:
+            raise Skip("face hidden or unclear")
+        if self.min_sharpness and face.sharpness(image) < self.min_sharpness:
+            raise Skip("face blurred")
+
+    def cut(
+        self,
+        image: Pixels,
+        face: Face | None,
+        mask: Pixels | None = None,
+        person: int | None = None,
+        enlarge: float | None = None,
+    ) -> Crop:
+        """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size."""
+        if face is None:
+            return Crop(self._whole(image), None if mask is None else self._whole(mask))
+        square = (
+            box_square(face.box, self.margin)
+            if self.policy == "square"
+            else face_square(face.points, self.margin)
+        )
+        limit = enlarge or self.enlarge or _ENLARGE_AT_MOST
+        return Crop(
+            cut_square(image, *square, self.size, limit),
+            None if mask is None else cut_square(mask, *square, self.size, limit),
+            person,
+        )
+
+    def _whole(self, image: Pixels) -> Pixels:
+        height, width = image.shape[:2]
+        if self.policy == "center":
+            side = max(1, round(min(height, width) * self.margin))
+            top, left = (height - side) // 2, (width - side) // 2
+            image = image[top : top + side, left : left + side]
+        if self.enlarge and min(image.shape[:2]) * self.enlarge < self.size:
+            raise Skip("picture too small")
+        return _resize(image, self.size)
+
+    @cached_property
+    def model(self) -> Path:
+        return find_weights("yunet", self.face_model)
+
+
+def cut_square(image: Pixels, center: Any, half: Any, size: int, enlarge: float = _ENLARGE_AT_MOST) -> Pixels:
+    """A square at any angle out of ``[H, W, 3]``: uint8 ``[size, size, 3]``.
+
+    Args:
+        image: the picture.
+        center: its middle, (x, y) in pixels.
+        half: the vector from there to the middle of its right-hand edge.
+        size: height and width of the result.
+        enlarge: how many times it may be enlarged.
+
+    Raises:
+        Skip: it would be enlarged more than that, or a quarter of the square lies outside the picture. What little
+            lies outside is mirrored.
+    """
+    side = 2 * float(np.hypot(*half))
+    if side * enlarge < size:
+        raise Skip("face too small")
+    down = np.array([-half[1], half[0]])
+    if _outside(image, center, half, down) > _OUTSIDE_AT_MOST:
+        raise Skip("picture ends too close to the face")
+    corners = np.array([center - half - down, center + half - down, center - half + down], np.float32)
+    # shrink by warping to an integer multiple and averaging: a plain warp would alias
+    factor = max(1, int(np.ceil(side / size)))
+    target = np.array([[0, 0], [1, 0], [0, 1]], np.float32) * (size * factor) - 0.5
+    warp = cv2.getAffineTransform(corners, target.astype(np.float32))
+    canvas = (size * factor, size * factor)
+    large = cv2.warpAffine(image, warp, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return _resize(np.asarray(large, np.uint8), size)
+
+
+def _outside(image: Pixels, center: Any, half: Any, down: Any) -> float:
+    """Share of the crop's area beyond the edges of the picture, sampled on a grid."""
+    steps = (np.arange(32) + 0.5) / 16 - 1
+    grid = center + steps[None, :, None] * half + steps[:, None, None] * down
+    height, width = image.shape[:2]
+    return float(((grid < 0) | (grid > (width, height))).any(axis=2).mean())
+
+
+def face_square(points: Points, margin: float = FFHQ_MARGIN) -> tuple[Any, Any]:
+    """Centre of the aligned crop, and the vector from there to the middle of its right-hand edge.
+
+    With a margin of 1.3 the framing of FFHQ (Karras et al. 2019, app. A): the crop is turned with the eyes and the
+    axis from eyes to mouth, as wide as 4 eye distances or 3.6 eye-mouth distances, and centred a tenth below the eyes.
+    """
+    right_eye, left_eye, _, right_mouth, left_mouth = points
+    eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
+    across, down = left_eye - right_eye, mouth - eyes
+    direction = across + np.array([down[1], -down[0]])  # both say where the face's left is
+    half = max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) * (margin / FFHQ_MARGIN)
+    return eyes + 0.1 * down, direction / max(float(np.hypot(*direction)), 1e-9) * half
+
+
+def box_square(box: Box, margin: float = FFHQ_MARGIN) -> tuple[Any, Any]:
+    """The upright square around a box, ``margin`` times its longer side (Rössler et al. 2019 use 1.3)."""
+    x, y, width, height = box
+    return np.array([x + width / 2, y + height / 2]), np.array([max(width, height) / 2 * margin, 0.0])
+
+
+def _inside(box: Box, image: Pixels) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box, rounded, with at least one pixel of the picture in it."""
+    x, y, width, height = box
+    left, top = (min(max(0, round(at)), side - 1) for at, side in ((x, image.shape[1]), (y, image.shape[0])))
+    right, bottom = min(round(x + width), image.shape[1]), min(round(y + height), image.shape[0])
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _drawn(mask: Pixels | Polygons | None, image: Pixels) -> Pixels | None:
+    """A mask as pixels of the picture's own size."""
+    height, width = image.shape[:2]
+    if mask is None or (isinstance(mask, np.ndarray) and mask.shape[:2] == (height, width)):
+        return mask
+    if isinstance(mask, tuple):
+        return draw_mask(mask, height, width)
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _resize(image: Pixels, size: int) -> Pixels:
+    """Area-averaged along a side that shrinks, bicubic along one that grows."""
+    height, width = image.shape[:2]
+    if height > size or width > size:
+        reduced = (min(width, size), min(height, size))
+        image = np.asarray(cv2.resize(image, reduced, interpolation=cv2.INTER_AREA), np.uint8)
+    if image.shape[:2] != (size, size):
+        image = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
+    return np.ascontiguousarray(image)

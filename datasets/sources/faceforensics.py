@@ -1,0 +1,156 @@
+"""FaceForensics++ (Rössler et al. 2019), with FaceShifter and Google's DeepFakeDetection."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.folder import VIDEOS, subfolders, walk
+from crossfake.errors import UserError
+
+METHODS = ("DeepFakeDetection", "Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")
+VARIANTS = ("c23", "c40", "raw", "c0")  # in the order of preference when none is named
+_SPLITS = ("train", "val", "test")
+
+
+@SOURCES.register("faceforensics")
+class FaceForensics(Source):
+    """``original_sequences/{youtube,actors}/C/videos/000.mp4``, ``manipulated_sequences/METHOD/C/videos/000_003.mp4``.
+
+    C is the compression: ``raw``, ``c0``, ``c23`` or ``c40``. A manipulated video is named after its target and its
+    source, so both ids, and all that they are connected with, are one group. The official splits, when
+    ``train.json``, ``val.json`` and ``test.json`` are there, are lists of pairs: each stands for both orders and for
+    both originals.
+    """
+
+    about = "1,000 videos and six ways to manipulate them"
+    has_masks = True
+    has_videos = True
+
+    def recognises(self, root: Path) -> bool:
+        return (root / "manipulated_sequences").is_dir() or (root / "original_sequences").is_dir()
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        root = asked.path
+        if asked.variant and asked.variant not in VARIANTS:
+            raise UserError(
+                f"FaceForensics++ has no version {asked.variant!r}",
+                mend=f"choose one of {', '.join(VARIANTS)}",
+            )
+        listed = _listed_pairs(root)
+        if not listed:
+            asked.missing.add("official split", "train.json, val.json, test.json")
+        sequences = [("original_sequences", name, 0) for name in ("youtube", "actors")]
+        sequences += [("manipulated_sequences", name, 1) for name in METHODS]
+        videos: list[tuple[str, int, Path]] = []
+        for kind, name, label in sequences:
+            folder = _version(root / kind / name, asked.variant)
+            if folder is None:
+                asked.missing.add(
+                    f"sequence{f' in {asked.variant}' if asked.variant else ''}", f"{kind}/{name}"
+                )
+                continue
+            videos += [(name, label, path) for path in walk(folder, VIDEOS)]
+        component = components([*(pair for pair, _ in listed), *(ids_of(path.stem) for _, _, path in videos)])
+        split_of_id = {name: split for pair, split in listed for name in pair}
+        for name, label, path in videos:
+            ids = ids_of(path.stem)
+            splits = {split_of_id[each] for each in ids if each in split_of_id}
+            mask = root / "manipulated_sequences" / name / "masks" / "videos" / path.name
+            yield Record(
+                path,
+                origin=path.relative_to(root).as_posix(),
+                source="faceforensics",
+                group=f"faceforensics:{component[ids[0]]}",
+                split=splits.pop() if len(splits) == 1 else "",
+                label=label,
+                generator=name if label else "",
+                mask=mask if label and mask.is_file() else None,
+            )
+        there = {each for name, label, path in videos if not label for each in ids_of(path.stem)}
+        for each in sorted(split_of_id.keys() - there):
+            asked.missing.add("original video of the official split", each)
+
+    def fixture(self, out: Path) -> Path:
+        from crossfake.datasets.sources.fixtures import face_video, mask_video, write_json
+
+        pairs = {"train": [["071", "054"], ["087", "081"]], "val": [["130", "139"]], "test": [["000", "003"]]}
+        for number, name in enumerate(
+            sorted(each for part in pairs.values() for pair in part for each in pair)
+        ):
+            face_video(out / "original_sequences/youtube/c23/videos" / f"{name}.mp4", number)
+        for split, part in pairs.items():
+            write_json(out / "splits" / f"{split}.json", part)
+            for first, second in part:
+                for name in (f"{first}_{second}", f"{second}_{first}"):
+                    for number, method in enumerate(METHODS[1:], 1):
+                        videos = out / "manipulated_sequences" / method
+                        face_video(videos / "c23/videos" / f"{name}.mp4", 100 * number + int(first))
+                        if method != "FaceShifter":
+                            mask_video(videos / "masks/videos" / f"{name}.mp4")
+        actors = out / "original_sequences/actors/c23/videos"
+        swaps = out / "manipulated_sequences/DeepFakeDetection/c23/videos"
+        for actor in ("01", "02"):
+            face_video(actors / f"{actor}__exit_phone_room.mp4", 900 + int(actor))
+        face_video(swaps / "01_02__exit_phone_room__YVGY8LOK.mp4", 910)
+        return out
+
+
+def ids_of(stem: str) -> tuple[str, ...]:
+    """Whose faces a video shows: target and source of a swap, one id of an original.
+
+    Example:
+        >>> ids_of("000_003"), ids_of("071"), ids_of("01_02__exit_phone_room__YVGY8LOK")
+        (('000', '003'), ('071',), ('actor01', 'actor02'))
+    """
+    if "__" in stem:  # DeepFakeDetection's actors are numbered apart from YouTube's videos
+        return tuple(f"actor{each}" for each in stem.split("__")[0].split("_"))
+    return tuple(re.findall(r"\d{3}", stem)) or (stem,)
+
+
+def components(links: Iterable[tuple[str, ...]]) -> dict[str, str]:
+    """Every name to the least name that it is connected with; names in one tuple are connected.
+
+    Example:
+        >>> components([("b", "a"), ("c", "b"), ("d",)])
+        {'b': 'a', 'a': 'a', 'c': 'a', 'd': 'd'}
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = name = parent[parent[name]]
+        return name
+
+    for link in links:
+        roots = [root(name) for name in link]
+        for each in roots:
+            parent[root(each)] = min(root(each), root(roots[0]))
+            parent[root(roots[0])] = root(each)
+    return {name: root(name) for name in list(parent)}
+
+
+def _listed_pairs(root: Path) -> list[tuple[tuple[str, ...], str]]:
+    pairs = []
+    for split in _SPLITS:
+        file = next(
+            (f for f in (root / f"{split}.json", root / "splits" / f"{split}.json") if f.is_file()), None
+        )
+        if file is None:
+            continue
+        try:
+            content = json.loads(file.read_text())
+            pairs += [(tuple(str(each) for each in pair), split) for pair in content]
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file} is no list of pairs ({error})", mend="download it again") from error
+    return pairs
+
+
+def _version(sequence: Path, wanted: str) -> Path | None:
+    there = subfolders(sequence)
+    chosen = [name for name in ([wanted] if wanted else VARIANTS) if name in there]
+    return sequence / chosen[0] / "videos" if chosen else None

@@ -1,0 +1,61 @@
+"""ForenSynths (Wang et al. 2020): ProGAN to train on and a dozen other generators to test on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.folder import find_folders, split_of, subfolders, walk
+
+_CLASSES = {"0_real": 0, "1_fake": 1}
+_HOLDING = frozenset(_CLASSES)
+
+
+@SOURCES.register("forensynths")
+class ForenSynths(Source):
+    """``[train|val|test/]GENERATOR/[CLASS/]{0_real,1_fake}/``; the training part names no generator: it is ProGAN's."""
+
+    about = "13 CNN generators over many object classes"
+
+    def recognises(self, root: Path) -> bool:
+        return next(find_folders(root, _HOLDING, depth=3), None) is not None
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        for folder in find_folders(asked.path, _HOLDING):
+            parts = list(folder.relative_to(asked.path).parts)
+            split = split_of(parts[0]) if parts else ""
+            rest = parts[1:] if split else parts
+            generator = (
+                "progan" if split in ("train", "val") and len(rest) < 2 else (rest or [folder.name])[0]
+            )
+            for name, label in _CLASSES.items():
+                if name not in subfolders(folder):
+                    asked.missing.add("folder", (folder / name).relative_to(asked.path).as_posix())
+                    continue
+                for path in walk(folder / name):
+                    yield Record(
+                        path,
+                        origin=path.relative_to(asked.path).as_posix(),
+                        source="forensynths",
+                        split=split,
+                        label=label,
+                        generator=generator if label else "",
+                    )
+
+    def fixture(self, out: Path) -> Path:
+        from crossfake.datasets.sources.fixtures import write_face
+
+        folders = (
+            "train/airplane",
+            "train/bird",
+            "val/airplane",
+            "test/biggan",
+            "test/progan/cat",
+            "test/progan/dog",
+        )
+        for number, folder in enumerate(folders):
+            for name, label in _CLASSES.items():
+                for index in range(2):
+                    write_face(out / folder / name / f"{index:05d}.png", 100 * number + 10 * label + index)
+        return out

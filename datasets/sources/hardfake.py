@@ -1,0 +1,44 @@
+"""Kaggle's "hard fake vs real faces" (hamzaboulahia)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.folder import subfolders, walk
+
+
+@SOURCES.register("hardfakevsrealfaces")
+class HardFakeVsRealFaces(Source):
+    """``{real,fake}/*.jpg``: portraits from Unsplash, and StyleGAN2's from thispersondoesnotexist, 300×300."""
+
+    about = "589 Unsplash portraits and 700 StyleGAN2 faces, 300×300"
+
+    def recognises(self, root: Path) -> bool:
+        return {"real", "fake"} == set(subfolders(root))
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        for label, name in enumerate(("real", "fake")):
+            if not (asked.path / name).is_dir():
+                asked.missing.add("folder", name)
+                continue
+            for path in walk(asked.path / name):
+                yield Record(
+                    path,
+                    origin=path.relative_to(asked.path).as_posix(),
+                    source="hardfakevsrealfaces",
+                    label=label,
+                    generator="stylegan2-ffhq" if label else "",
+                )
+
+    def fixture(self, out: Path) -> Path:
+        from crossfake.datasets.sources.fixtures import write_face
+
+        rows = ["images_id,label"]
+        for label, name in enumerate(("real", "fake")):
+            for number in range(4):
+                write_face(out / name / f"{name}_{number}.jpg", 10 * label + number, 300)
+                rows.append(f"{name}_{number},{name}")
+        (out / "data.csv").write_text("\n".join(rows) + "\n")
+        return out

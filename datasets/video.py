@@ -1,0 +1,112 @@
+"""Frames of a video, evenly spread, decoded with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.decode import MAX_PIXELS, Unreadable
+from crossfake.datasets.sources.folder import VIDEOS
+from crossfake.errors import MissingDependency
+
+_SEEK = 300  # frames: a jump shorter than the usual distance of key frames costs more than decoding on
+
+
+def is_video(path: object) -> bool:
+    return isinstance(path, Path) and path.suffix.lower() in VIDEOS
+
+
+def import_av() -> Any:
+    """PyAV, or the one-line error that says how to get it."""
+    try:
+        import av
+    except ImportError as error:
+        raise MissingDependency("av", extra="video") from error
+    av.logging.set_level(av.logging.PANIC)  # what is wrong with a file is said once, by us
+    return av
+
+
+def read_frames(path: Path, most: int, name: str | None = None) -> Iterator[tuple[int, Pixels]]:
+    """Up to ``most`` frames in the middles of as many equal parts of the video, upright.
+
+    Args:
+        path: any file that FFmpeg reads.
+        most: how many; a video with fewer frames gives each once.
+        name: what to call it in an error.
+
+    Yields:
+        the frame's number, from 0, and its pixels uint8 ``[H, W, 3]``. The same file gives the same numbers.
+
+    Raises:
+        Unreadable: no video, or not one frame can be decoded. A video cut short gives the frames that it has.
+        MissingDependency: PyAV is not installed.
+    """
+    av = import_av()
+    name = name or str(path)
+    given = 0
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise Unreadable(name, "no picture in it")
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            if context.width * context.height > MAX_PIXELS:
+                raise Unreadable(name, f"its frames have {context.width}×{context.height} pixels, too many")
+            context.thread_count = 1  # workers are processes already
+            total = _count(av, container, stream, path)
+            wanted = sorted({int((k + 0.5) * total / most) for k in range(most)})
+            for number, frame in _at(container, stream, wanted):
+                yield number, _upright(frame)
+                given += 1
+    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
+        if not given:
+            raise Unreadable(name, str(getattr(error, "strerror", None) or error)) from error
+    if not given:
+        raise Unreadable(name, "no frame can be decoded")
+
+
+def _count(av: Any, container: Any, stream: Any, path: Path) -> int:
+    """Frames in the video: what the file says, else its packets counted."""
+    if stream.frames:
+        return int(stream.frames)
+    with av.open(str(path), metadata_errors="ignore") as again:
+        packets: int = sum(packet.size > 0 for packet in again.demux(again.streams.video[0]))
+    return max(1, packets)
+
+
+def _at(container: Any, stream: Any, wanted: list[int]) -> Iterator[tuple[int, Any]]:
+    """The frames of these numbers, in order. Far jumps go by the time stamp; numbers are then derived from it."""
+    rate, base = stream.average_rate or stream.guessed_rate, stream.time_base
+    start = stream.start_time or 0
+    seekable = bool(rate and base)
+    position = 0
+    frames = container.decode(stream)
+    for target in wanted:
+        if seekable and target - position > _SEEK:
+            container.seek(start + int(target / rate / base), stream=stream)
+            frames = container.decode(stream)
+            first = next(frames, None)
+            if first is None:
+                return
+            position = round(float((first.pts or 0) - start) * float(base * rate)) + 1
+            if position > target:
+                yield target, first
+                continue
+        for frame in frames:
+            position += 1
+            if position > target:
+                yield target, frame
+                break
+        else:
+            return
+
+
+def _upright(frame: Any) -> Pixels:
+    """A phone turns the file, not the picture: undo the rotation that the display matrix names."""
+    pixels: Pixels = frame.to_ndarray(format="rgb24")
+    turns = round(float(getattr(frame, "rotation", 0) or 0) / 90) % 4
+    return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

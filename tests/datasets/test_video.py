@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+av = pytest.importorskip("av")
+
+from crossfake.datasets import video as module  # noqa: E402
+from crossfake.datasets.decode import Unreadable  # noqa: E402
+from crossfake.datasets.prepare import PrepareSettings, prepare  # noqa: E402
+from crossfake.datasets.shards import ShardSet  # noqa: E402
+from crossfake.datasets.sources.fixtures import face_video, write_video  # noqa: E402
+from crossfake.datasets.video import read_frames  # noqa: E402
+from crossfake.errors import MissingDependency  # noqa: E402
+
+
+def _counting(path: Path, frames: int) -> Path:
+    """A video whose grey level says which frame it is."""
+    write_video(path, [np.full((32, 32, 3), 20 + 200 * k // frames, np.uint8) for k in range(frames)])
+    return path
+
+
+@pytest.mark.parametrize(("frames", "most"), [(40, 4), (40, 40), (40, 100), (1, 3), (7, 5)])
+def test_frames_are_the_middles_of_equal_parts(frames: int, most: int, tmp_path: Path) -> None:
+    path = _counting(tmp_path / "a.mp4", frames)
+    found = list(read_frames(path, most))
+    wanted = sorted({int((k + 0.5) * frames / most) for k in range(most)})
+    assert [number for number, _ in found] == wanted
+    for number, image in found:
+        assert image.shape == (32, 32, 3) and image.dtype == np.uint8
+        assert abs(float(image.mean()) - (20 + 200 * number // frames)) < 4
+
+
+def test_jumps_by_time_give_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _counting(tmp_path / "a.mp4", 200)
+    straight = list(read_frames(path, 6))
+    monkeypatch.setattr(module, "_SEEK", 5)
+    jumped = list(read_frames(path, 6))
+    assert [number for number, _ in jumped] == [number for number, _ in straight]
+    for (_, one), (_, other) in zip(straight, jumped, strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 2
+
+
+def test_containers_that_do_not_say_how_long_they_are(tmp_path: Path) -> None:
+    assert len(list(read_frames(_counting(tmp_path / "a.mkv", 30), 5))) == 5
+
+
+def test_a_video_cut_short_gives_what_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    face_video(path, 1, frames=60, size=64)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert 0 < len(list(read_frames(path, 60))) < 60
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all", b"\x00\x00\x00\x20ftypisom" + bytes(64)])
+def test_what_is_no_video_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(Unreadable, match=r"a\.mp4 cannot be read"):
+        list(read_frames(tmp_path / "a.mp4", 3))
+    done = None
+    face_video(tmp_path / "b.mp4", 1)
+    done = prepare(
+        PrepareSettings(str(tmp_path), tmp_path / "out", size=16, crop="none", frames=2, workers=1)
+    )
+    assert done.images == 2 and done.skipped == {"unreadable": 1}
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(Unreadable, match="no picture"):
+        list(read_frames(tmp_path / "a.mp4", 3))
+
+
+def test_enormous_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PIXELS", 1000)
+    with pytest.raises(Unreadable, match="too many"):
+        list(read_frames(_counting(tmp_path / "a.mp4", 3), 3))
+
+
+def test_a_turned_phone(tmp_path: Path) -> None:
+    class Frame:
+        rotation = 90
+
+        def to_ndarray(self, format: str) -> np.ndarray:
+            return np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+
+    upright = module._upright(Frame())
+    assert upright.shape == (3, 2, 3) and np.array_equal(upright, np.rot90(Frame().to_ndarray("rgb24")))
+
+
+def test_without_pyav_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = _counting(tmp_path / "a.mp4", 3)
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    with pytest.raises(MissingDependency, match=r"crossfake\[video\]"):
+        list(read_frames(path, 3))
+
+
+def test_rows_of_a_video_say_which_frame_and_share_a_group(tmp_path: Path) -> None:
+    for number in range(3):
+        face_video(tmp_path / "clips" / f"{number}.mp4", number)
+    done = prepare(
+        PrepareSettings(
+            str(tmp_path / "clips"), tmp_path / "out", size=16, crop="center", frames=4, workers=1
+        )
+    )
+    shards = ShardSet(tmp_path / "out")
+    assert done.images == 12 and len(set(shards.columns["group"])) == 3
+    assert shards.columns["origin"][:2].tolist() == ["0.mp4#frame=000001", "0.mp4#frame=000004"]
+    for group in set(shards.columns["group"]):
+        assert len(set(shards.columns["split"][shards.columns["group"] == group])) == 1

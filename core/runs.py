@@ -128,7 +128,7 @@ def newest_synthetic(root: str | Path = DEFAULT_ROOT) -> Path | None:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that a crash leaves either the old content or the new, never a part."""
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -95,6 +95,40 @@ def fixture(name: str, out: Path) -> None:
 
 
 @data.command()
+@click.argument("folders", nargs=-1, required=True, type=_FOLDER)
+@click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
+@click.option(
+    "--check", is_flag=True, help="Change nothing: prove that the splits are disjoint, or list why not."
+)
+@click.option("--radius", type=int, default=32, help="Most differing bits, of 256, between near-duplicates.")
+@click.option("--embedding", default="", help="timm model whose features are compared too.")
+@click.option("--weights", type=_FOLDER, help="Its weights file.  [default: timm's own]")
+@click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
+@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
+@click.option("--seed", type=int, default=0)
+def split(check: bool, **options: Any) -> None:
+    """Split all FOLDERS of shards together, so that nothing alike is on two sides.
+
+    What belongs together (a person, a video, a source photo, near-duplicates in whichever folder) goes to one side.
+    A row that has been split before never moves. The shards stay as they are: decisions go to splits.csv.
+    """
+    from crossfake.datasets import leaks
+
+    settings = leaks.SplitSettings(**options)
+    if not check:
+        click.echo(leaks.split(settings).text())
+        return
+    offences = leaks.check(settings)
+    for offence in offences[:20]:
+        click.echo(str(offence))
+    if offences:
+        more = f" ({len(offences) - 20:,} more)" if len(offences) > 20 else ""
+        click.echo(f"{len(offences):,} leaks{more}: run 'crossfake data split' on these folders together")
+        sys.exit(1)
+    click.echo("disjoint: no group, no equal and no near-duplicate picture is on two sides")
+
+
+@data.command()
 @click.argument("folder", type=_FOLDER)
 def verify(folder: Path) -> None:
     """Check every shard and row of FOLDER; exit code 1 if anything is wrong."""

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
 import itertools
-import multiprocessing
-import os
 import re
-import signal
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,11 +34,12 @@ from crossfake.datasets.sources import (
     count,
     open_source,
 )
-from crossfake.datasets.splits import Fractions
+from crossfake.datasets.splits import OWN, Fractions
 from crossfake.datasets.video import is_video, read_frames
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
 from crossfake.stopping import Stopper
+from crossfake.workers import map_in_order
 
 SKIPPED = "skipped.csv"
 REJECTS = "rejects.png"
@@ -203,9 +197,6 @@ class _Outcome:
     thumbnail: Pixels | None = None
 
 
-_Waiting = deque[tuple[list[Record], Future[list[list[_Outcome]]]]]
-
-
 def prepare(settings: PrepareSettings) -> Prepared:
     """Turn a source into shards. A killed call goes on where it stopped when it is repeated.
 
@@ -227,7 +218,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         "crop": cropper.description(before.attributes.get("crop") if before else None),
         "history": history + ([f"jpeg {settings.history} 4:2:0"] if settings.history else []),
         "filters": settings.filters(),
-        "split": "the source's own" if first.split else settings.split,
+        "split": OWN if first.split else settings.split,
         "seed": settings.seed,
         "label": settings.label,
         "generator": settings.generator,
@@ -377,65 +368,10 @@ def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
 def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
 ) -> Iterator[tuple[Record, list[_Outcome]]]:
-    """Handle records in the workers, a few chunks ahead, in the order they came."""
-    workers = settings.workers or os.cpu_count() or 1
+    """Handle records in the workers, in the order they came."""
     handle = partial(_handle_chunk, cropper=cropper, settings=settings)
-    chunks = _chunks(records)
-    if workers == 1:
-        for chunk in chunks:
-            yield from zip(chunk, handle(chunk), strict=True)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has threads may hang
-    waiting: _Waiting = deque()
-    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
-        with _interrupts_ignored():
-            for _ in range(workers):  # each finds no idle worker and starts one
-                pool.submit(os.getpid)
-        try:
-            for chunk in chunks:
-                waiting.append((chunk, pool.submit(handle, chunk)))
-                if len(waiting) > 4 * workers:  # reading no further ahead keeps memory flat
-                    yield from _next(waiting)
-            while waiting:
-                yield from _next(waiting)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, perhaps for want of memory",
-                mend="run the same again with fewer --workers; it goes on from here",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _next(waiting: _Waiting) -> Iterator[tuple[Record, list[_Outcome]]]:
-    chunk, future = waiting.popleft()
-    return zip(chunk, future.result(), strict=True)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile are deaf to Ctrl-C from birth, and none is half started when it comes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)  # there is a worker per core already
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A pool's workers wait for ever for a parent that was killed: each holds the others' pipe open."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
+        yield from zip(chunk, outcomes, strict=True)
 
 
 def _handle_chunk(chunk: list[Record], cropper: Cropper, settings: PrepareSettings) -> list[list[_Outcome]]:

@@ -451,9 +451,11 @@ class ShardSet:
         self.names = [str(line["name"]) for line in manifest]
         self.counts = [int(line["count"]) for line in manifest]
         listing: list[Any] = [[line["name"], line["count"], line["sha256"]] for line in manifest]
+        self.content_hash = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        self.hash = self.content_hash
         if (self.path / SPLITS).exists():
             listing.append([SPLITS, hash_file(self.path / SPLITS)])
-        self.hash = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+            self.hash = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._files: dict[int, h5py.File] = {}
         self._pid = os.getpid()

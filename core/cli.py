@@ -6,18 +6,20 @@ Sub-commands are imported when they are called, so ``--help`` answers without lo
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from crossfake import __version__
 from crossfake.errors import UserError
 
+NEWEST = "newest"  # what an option without a value stands for
 _PARTS = {
     "synth": ("crossfake.synth.cli", "synth", "Train generators, make fakes in bulk, measure them."),
     "detect": ("crossfake.detect.cli", "detect", "Train detectors, evaluate them, judge pictures."),
-    "data": ("crossfake.datasets.cli", "data", "Prepare, verify and look at image sets."),
+    "data": ("crossfake.datasets.cli", "data", "Prepare, split, audit, verify and look at image sets."),
     "experiment": ("crossfake.experiments.cli", "experiment", "Run protocols and write their reports."),
     "demo": ("crossfake.experiments.cli", "demo", "The whole loop on drawn faces, in minutes."),
     "doctor": ("crossfake.doctor", "doctor", "What is installed, which weights are present, which device."),
@@ -69,6 +71,33 @@ def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> clic
         pass
 
     return group
+
+
+class ManyValues(click.Command):
+    """Lets ``--real A B`` stand for ``--real A --real B``; an option of :attr:`alone` may have no value at all."""
+
+    many = ("--real", "--fake", "--with-synthetic", "--data")
+    alone: ClassVar[dict[str, str]] = {"--with-synthetic": NEWEST}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        spread: list[str] = []
+        for option, group in itertools.groupby(self._owned(args), key=lambda pair: pair[0]):
+            values = [value for _, value in group]
+            if option in self.many:
+                named = values[1:] or ([self.alone[option]] if option in self.alone else [])
+                spread += [part for value in named for part in (str(option), value)] if named else values
+            else:
+                spread += values
+        return super().parse_args(ctx, spread)
+
+    @staticmethod
+    def _owned(args: list[str]) -> list[tuple[str | None, str]]:
+        """Each word with the ``--option`` it follows; words before any option belong to None."""
+        owned, option = [], None
+        for arg in args:
+            option = arg if arg.startswith("-") else option
+            owned.append((option, arg))
+        return owned
 
 
 def typed() -> set[str]:

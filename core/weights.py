@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +14,22 @@ from crossfake.errors import UserError
 
 @dataclass(frozen=True)
 class Weights:
-    """A file that users fetch once: the names it may have, where it comes from and what needs it."""
+    """A file that is fetched once: the names it may have, where it comes from and what needs it.
+
+    Where ``url`` and ``sha256`` are given, the file is small and freely licensed and is fetched when it is needed;
+    the others the user fetches.
+    """
 
     files: tuple[str, ...]
     origin: str
     purpose: str
+    url: str = ""
+    sha256: str = ""
 
 
 _TORCHVISION = "https://download.pytorch.org/models/"
+_ZOO = "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
+_MOST_BYTES = 10_000_000  # of a file that is fetched without being asked for
 KNOWN: dict[str, Weights] = {
     "inception": Weights(
         ("pt_inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-upto768.pth"),
@@ -36,6 +47,8 @@ KNOWN: dict[str, Weights] = {
         ),
         "https://github.com/opencv/opencv_zoo/tree/main/models/face_detection_yunet",
         "finding faces",
+        _ZOO + "face_detection_yunet/face_detection_yunet_2023mar.onnx",
+        "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
     ),
 }
 
@@ -67,7 +80,7 @@ def find_weights(name: str, file: str | Path | None = None) -> Path:
         if not Path(file).is_file():
             raise UserError(f"the {name} weights {file} are not there", mend="check the path")
         return Path(file)
-    found = locate(name)
+    found = locate(name) or _fetched(KNOWN[name])
     if found is None:
         weights = KNOWN[name]
         raise UserError(
@@ -75,3 +88,27 @@ def find_weights(name: str, file: str | Path | None = None) -> Path:
             mend=f"fetch it from {weights.origin} and put it into {folders()[0]}",
         )
     return found
+
+
+def _fetched(weights: Weights) -> Path | None:
+    """Fetch a small file into crossfake's cache; None when it cannot be, or is not what it was.
+
+    ``CROSSFAKE_OFFLINE=1`` keeps it from trying.
+    """
+    if not weights.url or os.environ.get("CROSSFAKE_OFFLINE"):
+        return None
+    file = folders()[-2] / weights.files[0]
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    with suppress(OSError, ValueError):
+        with urllib.request.urlopen(weights.url, timeout=20) as answer:
+            content = answer.read(_MOST_BYTES)
+        if hashlib.sha256(content).hexdigest() != weights.sha256:
+            raise UserError(
+                f"{weights.url} is not the file that it was (its SHA-256 differs)",
+                mend=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(file)
+        return file
+    return None

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from crossfake.cli import command_group
+from crossfake.cli import ManyValues, command_group
 
-data = command_group("data", "Prepare, verify and look at image sets.")
+data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -94,6 +94,66 @@ def fixture(name: str, out: Path) -> None:
     )
 
 
+def _both_classes(command: Any) -> Any:
+    """Options naming the sources of both classes."""
+    for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
+        help = f"Sources of {what}; several may follow."
+        command = click.option(name, multiple=True, required=True, help=help)(command)
+    return command
+
+
+@data.command(cls=ManyValues)
+@_both_classes
+@click.option("--out", type=_FOLDER, help="Folder for audit.json and audit.html.  [default: print only]")
+@click.option("--limit", type=int, default=1000, help="Pictures of each class that are looked at.")
+@click.option("--warn", type=float, default=0.6, help="AUC above which a probe warns.")
+@click.option("--fail", type=float, default=0.75, help="AUC above which a probe fails.")
+@click.option("--split", multiple=True, help="Only rows of this split; may be given several times.")
+@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
+@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--seed", type=int, default=0)
+def audit(**options: Any) -> None:
+    """Can real be told from fake by what has nothing to do with forgery? Exit code 1 if so.
+
+    File format, compression, size, colours, background, duplicates, …: whatever separates the classes here is what a
+    detector would learn.
+    """
+    from crossfake.datasets.audit import AuditSettings, audit
+
+    found = audit(AuditSettings(**options))
+    click.echo(found.table())
+    if options["out"]:
+        click.echo(f"\nwith pictures: {options['out'] / 'audit.html'}")
+    if found.verdict == "fail":
+        sys.exit(1)
+
+
+@data.command(cls=ManyValues)
+@_both_classes
+@click.option("--out", type=_FOLDER, required=True, help="Folder for the shards, real/ and fake/.")
+@click.option("--size", type=int, default=0, show_default="chosen", help="Height and width in pixels.")
+@click.option("--quality", type=int, default=0, show_default="chosen", help="JPEG quality for everything.")
+@click.option(
+    "--crop",
+    type=click.Choice(["face", "square", "center", "none"]),
+    default="face",
+    help="How a photo becomes square.",
+)
+@click.option("--margin", type=float, default=0.0, show_default="1.3 for faces", help="Side of the crop.")
+@click.option("--limit", type=int, help="Pictures of each source.")
+@click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
+@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
+@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--seed", type=int, default=0)
+def launder(**options: Any) -> None:
+    """Give real and fake the same crop, resampling and compression, chosen without looking at the label."""
+    from crossfake.datasets.launder import LaunderSettings, launder
+
+    click.echo(launder(LaunderSettings(**options)).table())
+    real, fake = options["out"] / "real", options["out"] / "fake"
+    click.echo(f"\nwhat remains: crossfake data audit --real {real} --fake {fake}")
+
+
 @data.command()
 @click.argument("folders", nargs=-1, required=True, type=_FOLDER)
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
@@ -143,10 +203,10 @@ def verify(folder: Path) -> None:
 
 
 @data.command()
-@click.argument("folder", type=_FOLDER)
-@click.option("--sheet", type=_FOLDER, help="Where the contact sheet goes.  [default: FOLDER/sheet.png]")
-def inspect(folder: Path, sheet: Path | None) -> None:
-    """Count what FOLDER holds, and draw a contact sheet."""
+@click.argument("source")
+@click.option("--out", type=_FOLDER, help="Folder for the sheets.  [default: the shard folder, or this one]")
+def inspect(source: str, out: Path | None) -> None:
+    """Count what SOURCE holds (shards, a data set, any folder), and draw a contact sheet per source."""
     from crossfake.datasets.inspect import inspect
 
-    click.echo(inspect(folder, sheet or folder / "sheet.png"))
+    click.echo(inspect(source, out))

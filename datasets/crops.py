@@ -295,17 +295,29 @@ class Cropper:
         """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size."""
         if face is None:
             return Crop(self._whole(image), None if mask is None else self._whole(mask))
-        square = (
-            box_square(face.box, self.margin)
-            if self.policy == "square"
-            else face_square(face.points, self.margin)
-        )
+        square = self._square(face)
         limit = enlarge or self.enlarge or _ENLARGE_AT_MOST
         return Crop(
             cut_square(image, *square, self.size, limit),
             None if mask is None else cut_square(mask, *square, self.size, limit),
             person,
         )
+
+    def side(self, image: Pixels) -> float:
+        """How many pixels of a picture the crop covers, along one side, before it is scaled.
+
+        Raises:
+            Skip: there is no face.
+        """
+        (face, *_) = self.choose(image, None, None)
+        if face is None:
+            return float(min(image.shape[:2]) * self.margin)
+        return 2 * float(np.hypot(*self._square(face)[1]))
+
+    def _square(self, face: Face) -> tuple[Any, Any]:
+        if self.policy == "square":
+            return box_square(face.box, self.margin)
+        return face_square(face.points, self.margin)
 
     def _whole(self, image: Pixels) -> Pixels:
         height, width = image.shape[:2]

@@ -1,51 +1,144 @@
-"""What a shard folder holds, in a table and in a picture."""
+"""What a shard folder, a data set or any folder of images holds, in a table and in pictures."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.decode import Unreadable, decode_image
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import Asked, Member, Record, Rejected, open_source
+from crossfake.datasets.video import is_video, read_frames
 from crossfake.images import contact_sheet, save_png
 
 _SHEET = 64
+_COLUMNS = ("source", "generator", "label", "split", "images")
 
 
-def inspect(folder: Path, sheet: Path) -> str:
-    """A table of counts by source, generator, label and split; writes a contact sheet of evenly spread images."""
-    shards = ShardSet(folder)
-    names = ("source", "generator", "label", "split")
-    counts = Counter(zip(*(shards.columns[name].tolist() for name in names), strict=True))
-    rows = [["source", "generator", "label", "split", "images"]]
-    rows += [
-        [source, generator or "-", "fake" if label else "real", split or "-", f"{count:,}"]
-        for (source, generator, label, split), count in sorted(counts.items())
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    chosen = np.unique(np.linspace(0, len(shards) - 1, min(_SHEET, len(shards))).astype(int))
-    save_png(
-        contact_sheet(np.stack([_thumbnail(shards.read(int(row)), shards.size or 128) for row in chosen])),
-        sheet,
+def inspect(word: str, out: Path | None = None) -> str:
+    """A table of counts by source, generator, label and split; a contact sheet of evenly spread images per source.
+
+    Args:
+        word: anything that :func:`~crossfake.datasets.prepare.prepare` takes.
+        out: folder for the sheets, ``sheet-SOURCE.png``; the shard folder itself, or the working folder, when None.
+
+    Raises:
+        UserError: it is not there or holds no images.
+    """
+    asked = Asked(word)
+    return (
+        _of_shards(asked.path, out or asked.path)
+        if asked.layout == "shards"
+        else _of_source(asked, out or Path())
     )
+
+
+def _of_shards(folder: Path, out: Path) -> str:
+    shards = ShardSet(folder)
+    columns = [shards.columns[name].tolist() for name in _COLUMNS[:-1]]
     size = f"{shards.size}×{shards.size}" if shards.size else "any size"
     head = [
         f"{folder}: {len(shards):,} images, {size}, codec {shards.codec}, {len(shards.names)} shards",
         f"crop: {shards.attributes.get('crop', 'not recorded')}",
+        f"history: {', '.join(shards.attributes.get('history', [])) or 'none recorded'}",
         f"groups: {len(np.unique(shards.columns['group'])):,}",
         f"hash: {shards.hash}",
     ]
-    return "\n".join([*head, "", *table, "", f"contact sheet: {sheet}"])
+    sheets = []
+    for source in np.unique(shards.columns["source"]):
+        rows = np.flatnonzero(shards.columns["source"] == source)
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SHEET, len(rows))).astype(int))]
+        sheets.append(_sheet(str(source), [shards.read(int(row)) for row in chosen], shards.size, out))
+    return "\n".join([*head, "", *_table(Counter(zip(*columns, strict=True))), "", *sheets])
+
+
+def _of_source(asked: Asked, out: Path) -> str:
+    """Counted by names alone; only the pictures of the sheet are opened."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    sampled: dict[str, _Sample] = {}
+    for record in open_source(asked):
+        counts[record.source, record.generator, record.label, record.split] += 1
+        sampled.setdefault(record.source, _Sample()).add(record)
+    head = [f"{asked.path or asked.word}: {counts.total():,} files, read as {asked.layout}"]
+    sheets = []
+    for source, sample in sampled.items():
+        pictures = [picture for record in sample.kept if (picture := _first_picture(record)) is not None]
+        sheets.append(_sheet(source, pictures[:_SHEET], None, out))
+    return "\n".join([*head, "", *_table(counts), *asked.missing.lines(), "", *sheets])
+
+
+class _Sample:
+    """Evenly spread records of a list whose end is not known: every n-th, n doubling when there are too many."""
+
+    def __init__(self) -> None:
+        self.kept: list[Record] = []
+        self._seen, self._every = 0, 1
+
+    def add(self, record: Record) -> None:
+        if self._seen % self._every == 0:
+            self.kept.append(record)
+        if len(self.kept) > 2 * _SHEET:
+            self.kept = self.kept[::2]
+            self._every *= 2
+        self._seen += 1
+
+
+def _first_picture(record: Record) -> Pixels | None:
+    try:
+        if isinstance(record.image, Rejected):
+            return None
+        if is_video(record.image):
+            return next(_pixels_of_video(record))
+        if isinstance(record.image, np.ndarray):
+            return record.image
+        content = record.image.read_bytes() if isinstance(record.image, Path | Member) else record.image
+        return decode_image(content, record.origin, at_least=128)
+    except (Unreadable, OSError):
+        return None
+
+
+def _pixels_of_video(record: Record) -> Iterator[Pixels]:
+    if isinstance(record.image, Path):
+        for _, frame in read_frames(record.image, 1):
+            yield frame
+
+
+def _table(counts: Counter[tuple[Any, ...]]) -> list[str]:
+    rows = [list(_COLUMNS)]
+    for (source, generator, label, split), count in sorted(counts.items(), key=str):
+        kind = "-" if label is None else "fake" if label else "real"
+        rows.append([source, generator or "-", kind, split or "-", f"{count:,}"])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _sheet(source: str, images: list[Pixels], size: int | None, out: Path) -> str:
+    if not images:
+        return f"contact sheet: none, no picture of {source} can be read"
+    pictures = np.stack([_thumbnail(image, min(size or 128, 128)) for image in images])
+    file = out / f"sheet-{re.sub(r'[^A-Za-z0-9._-]+', '-', source)[:60] or 'images'}.png"
+    save_png(contact_sheet(pictures), file)
+    return f"contact sheet: {file}"
 
 
 def _thumbnail(image: Pixels, size: int) -> Pixels:
+    """The whole picture, scaled onto a white square."""
     if image.shape[:2] == (size, size):
         return image
-    shrunk: Pixels = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA).astype(np.uint8)
-    return shrunk
+    scale = size / max(image.shape[:2])
+    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    square = np.full((size, size, 3), 255, np.uint8)
+    top, left = (size - extent[1]) // 2, (size - extent[0]) // 2
+    square[top : top + extent[1], left : left + extent[0]] = cv2.resize(
+        image, extent, interpolation=cv2.INTER_AREA
+    )
+    return square

@@ -10,44 +10,17 @@ from typing import Any
 
 import click
 
-from crossfake.cli import command_group, typed
+from crossfake.cli import NEWEST, ManyValues, command_group, typed
 from crossfake.errors import UserError
 
 detect = command_group("detect", "Train detectors, evaluate them, judge pictures.")
 
 _FOLDER = click.Path(path_type=Path)
-_NEWEST = "newest"
 _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 _precision = click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto")
 
 
-class _ManyValues(click.Command):
-    """Lets ``--real A B`` stand for ``--real A --real B``, and ``--with-synthetic`` stand alone."""
-
-    many = ("--real", "--fake", "--with-synthetic", "--data")
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        for option, group in itertools.groupby(self._owned(args), key=lambda pair: pair[0]):
-            values = [value for _, value in group]
-            if option in self.many:
-                named = values[1:] or ([_NEWEST] if option == "--with-synthetic" else [])
-                spread += [part for value in named for part in (str(option), value)] if named else values
-            else:
-                spread += values
-        return super().parse_args(ctx, spread)
-
-    @staticmethod
-    def _owned(args: list[str]) -> list[tuple[str | None, str]]:
-        """Each word with the ``--option`` it follows; words before any option belong to None."""
-        owned, option = [], None
-        for arg in args:
-            option = arg if arg.startswith("-") else option
-            owned.append((option, arg))
-        return owned
-
-
-@detect.command(cls=_ManyValues)
+@detect.command(cls=ManyValues)
 @click.option("--real", type=_FOLDER, multiple=True, help="Shards of reals; several may follow.")
 @click.option("--fake", type=_FOLDER, multiple=True, help="Shards of given fakes; several may follow.")
 @click.option(
@@ -88,6 +61,7 @@ def train(resume: bool, with_synthetic: tuple[Path, ...], **options: Any) -> Non
     if card.exists():
         facts = json.loads(card.read_text())
         click.echo(f"validation AP {facts['validation_ap']:.4f}, threshold {facts['threshold']:.3f}")
+        click.echo(facts["audit"]["summary"])
     click.echo(f"run: {run}\njudge a picture: detect predict PHOTO --bundle {run}")
 
 
@@ -97,7 +71,7 @@ def _defaults(
     """``--with-synthetic`` alone is the newest generated set; without ``--real``, the reals behind that generator."""
     from crossfake.runs import Run, newest_synthetic
 
-    if not any(str(folder) == _NEWEST for folder in synthetic):
+    if not any(str(folder) == NEWEST for folder in synthetic):
         return real, synthetic
     newest = newest_synthetic()
     if newest is None:
@@ -112,7 +86,7 @@ def _defaults(
             raise UserError(f"the reals behind {newest} are not known", mend="name reals with --real DIR")
         real = (Path(run.config["data"]),)
         click.echo(f"no --real given: taking the reals that its generator was trained on, {real[0]}")
-    return real, tuple(newest if str(folder) == _NEWEST else folder for folder in synthetic)
+    return real, tuple(newest if str(folder) == NEWEST else folder for folder in synthetic)
 
 
 def _free(path: Path) -> Path:
@@ -121,7 +95,7 @@ def _free(path: Path) -> Path:
     return next(p for p in itertools.chain([path], numbered) if not p.exists())
 
 
-@detect.command(cls=_ManyValues)
+@detect.command(cls=ManyValues)
 @click.option(
     "--bundle", type=_FOLDER, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
 )
@@ -144,7 +118,10 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     click.echo(
         f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
     )
-    click.echo(f"threshold {result['threshold']:.3f} from validation\nresults: {result['out']}")
+    click.echo(f"threshold {result['threshold']:.3f} from validation")
+    for note in result["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"results: {result['out']}")
 
 
 @detect.command()

@@ -6,12 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
@@ -116,6 +118,18 @@ class TrainingData:
                     labels.append(np.full(len(rows), label))
                     digest.update(pool.shards.columns["crc32"][rows].tobytes())
         return np.concatenate(images), np.concatenate(labels), digest.hexdigest()
+
+    def sources(self) -> list[str]:
+        """Data sets that the training rows come from."""
+        pools = self.real + self.fake + self.synthetic
+        return sorted(
+            {str(name) for pool in pools for name in np.unique(pool.shards.columns["source"][pool.train])}
+        )
+
+    def audit(self) -> dict[str, Any]:
+        """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit`."""
+        fakes = [pool.shards.path for pool in self.fake + self.synthetic]
+        return audit_training([pool.shards.path for pool in self.real], fakes)
 
     def hashes(self) -> dict[str, str]:
         return {str(pool.shards.path): pool.shards.hash for pool in self.real + self.fake + self.synthetic}

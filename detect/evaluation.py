@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import related
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import Detector
 from crossfake.device import Precision
@@ -96,6 +97,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "data_hashes": hashes,
         "split": settings.split,
         "threshold": detector.threshold,
+        "notes": _notes(detector, scored),
         "bootstrap": settings.bootstrap,
         "seed": settings.seed,
         "overall": _part(scored, detector.threshold, settings),
@@ -150,6 +152,18 @@ def _part(scored: Scored, threshold: float, settings: EvaluateSettings) -> dict[
         "intervals": {name: list(pair) for name, pair in intervals.items() if not np.isnan(pair[0])},
         "confusion": metrics.confusion(scored.labels, scored.scores, threshold),
     }
+
+
+def _notes(detector: Detector, scored: Scored) -> list[str]:
+    """What a reader of the figures has to know about the data behind them."""
+    notes = []
+    if "audit" in detector.card:  # bundles made before there was an audit
+        notes.append(f"the training data: {detector.card['audit']['summary']}")
+    for trained in detector.card.get("sources", []):
+        for tested in np.unique(scored.columns["source"]):
+            if trained != tested and (why := related(trained, str(tested))):
+                notes.append(f"no cross-data-set test: {why}")
+    return notes
 
 
 def _check_crops(detector: Detector, sets: Sequence[ShardSet], force: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from crossfake.detect.data import Sampler, TrainingData
 from crossfake.detect.models import create_model
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import UserError
-from crossfake.runs import Run
+from crossfake.runs import Run, write_text
 from crossfake.stopping import Stopper
 
 _CHECKPOINT = "last.pt"
@@ -201,6 +202,9 @@ def train(settings: TrainSettings) -> Path:
         kind="detect",
         resume=settings.resume,
     )
+    audit = data.audit()
+    tqdm.write(audit["summary"])
+    write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
     trainer = Trainer(settings)
     if settings.resume:
         _restore(trainer, run)
@@ -229,6 +233,8 @@ def train(settings: TrainSettings) -> Path:
                 "validation_ap": trainer.best["ap"],
                 "step": trainer.best["step"],
                 "data_hashes": data.hashes(),
+                "sources": data.sources(),
+                "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
         )
         run.finish({"val_ap": trainer.best["ap"], "step": trainer.best["step"]})

@@ -22,7 +22,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from crossfake import __version__
+from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import related
 from crossfake.detect.training import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.config import Config, Detector, load, to_dict
@@ -88,7 +90,8 @@ def run(config: str | Path | dict[str, Any] | Config, out: str | Path) -> Path:
     tests = holdouts(config, stages)
     firewall(stages.of("real") + stages.of("seen") + stages.of("synthetic"), tests)
     tasks = plan(config, stages, tests, folder.path)
-    _write(stages, tests, tasks, [])
+    audits = audit_arms(stages)
+    _write(stages, tests, tasks, audits, [])
     failures: list[dict[str, Any]] = []
     todo = [task for task in tasks if not (folder.path / "cells" / task.key / "cell.json").exists()]
     if len(todo) < len(tasks):
@@ -107,7 +110,7 @@ def run(config: str | Path | dict[str, Any] | Config, out: str | Path) -> Path:
                 about = {"detector": task.detector.name, "arm": task.arm, "seed": task.seed}
                 failures.append({"key": task.key, **about, "error": text.partition("\n")[0]})
                 tqdm.write(f"failed: {', '.join(map(str, about.values()))}: {failures[-1]['error']}")
-            _write(stages, tests, tasks, failures)
+            _write(stages, tests, tasks, audits, failures)
     if len(failures) == len(tasks):
         raise UserError(
             f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again"
@@ -244,6 +247,34 @@ def plan(config: Config, stages: Stages, tests: Sequence[Holdout], out: Path) ->
     return tasks
 
 
+def audit_arms(stages: Stages) -> dict[str, Any]:
+    """What gives the classes away besides forgery, in the training data of each arm: printed, and put in the report."""
+    seen, own = ([f for pool in stages.of(role) for f in pool.train] for role in ("seen", "synthetic"))
+    audits = {}
+    for arm in ARMS:
+        fakes = seen + (own if arm == "with" else [])
+        if fakes:
+            audits[arm] = audit_training(stages.reals, fakes)
+            tqdm.write(f"training data {arm} synthetic: {audits[arm]['summary']}")
+    return audits
+
+
+def relations(stages: Stages, tests: Sequence[Holdout]) -> list[str]:
+    """Test sets whose data set is made from one that is trained on: they are no cross-data-set tests."""
+    folders = [*stages.reals, *(f for pool in stages.of("seen") for f in pool.train)]
+    trained = {str(name) for folder in folders for name in np.unique(ShardSet(folder).columns["source"])}
+    return sorted(
+        {
+            f"{test.name} is no cross-data-set test: {why}"
+            for test in tests
+            if test.kind == "unseen"
+            for name in np.unique(test.column("source"))
+            for other in trained
+            if other != name and (why := related(other, str(name)))
+        }
+    )
+
+
 def run_cell(task: Task, tests: Sequence[Holdout], folder: Path) -> None:
     """Train one detector, score every test picture, and write ``scores.csv`` and then ``cell.json``."""
     from crossfake.detect.bundle import load as load_detector
@@ -270,7 +301,8 @@ def run_cell(task: Task, tests: Sequence[Holdout], folder: Path) -> None:
                 table.writerow([test.name, row, label, group or f"row {row}", repr(score)])
     card = {
         "key": task.key, "detector": task.detector.name, "model": task.detector.model, "arm": task.arm,
-        "seed": task.seed, "threshold": detector.threshold, "seconds": round(time.monotonic() - started, 2),
+        "seed": task.seed, "threshold": detector.threshold, "audit": detector.card["audit"],
+        "seconds": round(time.monotonic() - started, 2),
         "train_hash": task.train_hash, "model_hash": detector.hash, "settings": asdict(task.settings),
         "tests": {test.name: sum(len(rows) for _, rows in test.rows) for test in tests},
     }  # fmt: skip
@@ -286,7 +318,11 @@ def score_rows(detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64]) -> 
 
 
 def _write(
-    stages: Stages, tests: Sequence[Holdout], tasks: Sequence[Task], failures: Sequence[dict[str, Any]]
+    stages: Stages,
+    tests: Sequence[Holdout],
+    tasks: Sequence[Task],
+    audits: dict[str, Any],
+    failures: Sequence[dict[str, Any]],
 ) -> None:
     """``experiment.json``: what the report is made from, besides the cells."""
     config = stages.config
@@ -301,6 +337,8 @@ def _write(
              "n_fake": int((labels == 1).sum())}
             for test in tests for labels in [test.column("label")]
         ],
+        "audits": audits,
+        "notes": relations(stages, tests),
         "cells": [task.key for task in tasks],
         "failures": failures,
         "seconds": stages.seconds,

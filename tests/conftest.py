@@ -13,6 +13,7 @@ os.environ |= {
     "HOME": _home.name,
     "XDG_CACHE_HOME": f"{_home.name}/.cache",
     "HF_HUB_OFFLINE": "1",
+    "CROSSFAKE_OFFLINE": "1",
     "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",
 }

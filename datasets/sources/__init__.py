@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -118,7 +119,7 @@ class Asked:
     variant: str = ""
     missing: Missing = field(default_factory=Missing, compare=False)
 
-    @property
+    @cached_property
     def layout(self) -> str:
         """Name of the source that reads it: the one typed, or the one that recognises the path."""
         typed, colon, path = self.word.partition(":")

@@ -68,13 +68,20 @@ def subfolders(root: Path) -> list[str]:
     """Sorted names of the folders directly below ``root``; none when it is no folder."""
     try:
         with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+            return sorted(entry.name for entry in entries if _is_folder(entry))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise UserError(
             f"{root} cannot be listed ({error.strerror})", mend="check its permissions"
         ) from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
 
 
 def find_folders(root: Path, holding: frozenset[str], depth: int = 6) -> Iterator[Path]:

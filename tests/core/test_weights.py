@@ -1,7 +1,10 @@
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import pytest
 
+from crossfake import weights
 from crossfake.errors import UserError
 from crossfake.weights import KNOWN, find_weights, folders, locate
 
@@ -32,3 +35,28 @@ def test_the_named_file_wins_over_the_known_places(tmp_path: Path) -> None:
     mine.write_bytes(b"2")
     assert find_weights("inception", mine) == mine
     assert find_weights("inception") == known
+
+
+def test_a_small_file_is_fetched_once_and_checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CROSSFAKE_OFFLINE")
+    (tmp_path / "yunet.onnx").write_bytes(b"a network")
+    url = (tmp_path / "yunet.onnx").as_uri()
+    hashes = {"right": hashlib.sha256(b"a network").hexdigest(), "wrong": "0" * 64}
+
+    def known(which: str) -> dict[str, weights.Weights]:
+        return {"yunet": dataclasses.replace(weights.KNOWN["yunet"], url=url, sha256=hashes[which])}
+
+    right, wrong = known("right"), known("wrong")
+    monkeypatch.setattr(weights, "KNOWN", wrong)
+    with pytest.raises(UserError, match="not the file that it was"):
+        weights.find_weights("yunet")
+    monkeypatch.setattr(weights, "KNOWN", right)
+    found = weights.find_weights("yunet")
+    assert found.read_bytes() == b"a network" and found.is_relative_to(tmp_path / "cache")
+    (tmp_path / "yunet.onnx").unlink()
+    assert weights.find_weights("yunet") == found  # from now on without the network
+    found.unlink()
+    with pytest.raises(UserError, match="finding faces needs the file face_detection_yunet"):
+        weights.find_weights("yunet")
+    assert not list((tmp_path / "cache").rglob("*.tmp"))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import SOURCES
 from crossfake.datasets.toyfaces import toyface
 
 
@@ -33,7 +34,7 @@ def test_prepare_verify_and_inspect(faces: Path) -> None:
     counts = [line.split() for line in text.splitlines() if line.startswith("toyfaces")]
     splits = ShardSet(faces).columns["split"].tolist()
     assert [(line[3], int(line[4])) for line in counts] == [(s, splits.count(s)) for s in sorted(set(splits))]
-    with Image.open(faces / "sheet.png") as sheet:
+    with Image.open(faces / "sheet-toyfaces.png") as sheet:
         assert sheet.size == (6 * 18 + 2, 5 * 18 + 2)
 
 
@@ -53,8 +54,24 @@ def test_pictures_of_any_size_fit_on_a_sheet(tmp_path: Path) -> None:
         "prepare", tmp_path, "--out", out, "--codec", "original", "--crop", "none", "--workers", 1
     )
     assert code == 0
-    code, text, _ = _data("inspect", out, "--sheet", tmp_path / "sheet.png")
-    assert code == 0 and "any size" in text and (tmp_path / "sheet.png").exists()
+    code, text, _ = _data("inspect", out, "--out", tmp_path / "sheets")
+    assert code == 0 and "any size" in text and len(list((tmp_path / "sheets").glob("sheet-*.png"))) == 1
+
+
+def test_a_data_set_is_inspected_without_being_prepared(tmp_path: Path) -> None:
+    code, text, _ = _data("fixture", "hardfakevsrealfaces", "--out", tmp_path / "set")
+    assert code == 0 and str(tmp_path / "set") in text
+    (tmp_path / "set" / "real" / "real_0.jpg").write_bytes(b"no picture")
+    code, text, _ = _data("inspect", tmp_path / "set", "--out", tmp_path / "sheets")
+    assert code == 0 and "8 files, read as hardfakevsrealfaces" in text
+    lines = [line.split() for line in text.splitlines() if line.startswith("hardfake")]
+    assert [line[2:] for line in lines] == [["real", "-", "4"], ["fake", "-", "4"]]
+    assert (tmp_path / "sheets" / "sheet-hardfakevsrealfaces.png").exists()
+
+
+def test_sources_are_listed() -> None:
+    code, text, _ = _data("sources")
+    assert code == 0 and "made from openforensics" in text and len(text.splitlines()) == len(SOURCES.names())
 
 
 @pytest.mark.parametrize(
@@ -62,6 +79,12 @@ def test_pictures_of_any_size_fit_on_a_sheet(tmp_path: Path) -> None:
     [
         ("verify", "nowhere"),
         ("inspect", "nowhere"),
+        ("fixture", "nothing", "--out", "x"),
+        ("fixture", "toyfaces", "--out", "x"),
+        ("split", "nowhere"),
+        ("audit", "--real", "nowhere", "--fake", "nowhere"),
+        ("launder", "--real", "nowhere", "--fake", "nowhere", "--crop", "none", "--out", "x"),
+        ("prepare", ".", "--out", "x", "--max-yaw", "0"),
         ("prepare", "nowhere", "--out", "x"),
         ("prepare", "toyfaces", "--crop", "none", "--out", "x"),
         ("prepare", ".", "--out", "x", "--crop", "none"),

@@ -13,6 +13,7 @@ from PIL import Image
 from crossfake.datasets import prepare as module
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.sources import SOURCES
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError
@@ -207,14 +208,6 @@ def test_a_limit_can_be_raised(photos: Path, tmp_path: Path) -> None:
     assert _content(tmp_path / "out") == _content(tmp_path / "whole")
 
 
-def test_a_worker_that_dies_is_one_line(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_start_worker", os._exit)  # without its argument it ends the worker, too
-    with pytest.raises(UserError, match="fewer --workers"):
-        prepare(_settings(photos, tmp_path / "out", workers=2))
-
-
 def test_sources_are_read_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Memory stays flat: what is drawn but not yet written is bounded."""
     drawn, ahead = 0, []
@@ -274,3 +267,68 @@ def test_real_photos(real_data: Path, real_weights: Path, tmp_path: Path) -> Non
     shards = ShardSet(tmp_path / "out")
     assert done.images == len(shards) >= 34 and shards.attributes["crop"]["policy"] == "face"
     assert set(done.skipped) <= {"picture ends too close to the face", "no face"}
+
+
+def test_killed_in_the_middle_of_a_video_and_started_again_gives_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from crossfake.datasets.sources.fixtures import face_video
+
+    for number in range(12):
+        face_video(tmp_path / "clips" / f"{number:02d}.mp4", number, frames=30, size=32)
+    (tmp_path / "clips" / "05.mp4").write_bytes(b"no video")
+    options: dict[str, object] = {"frames": 20, "size": 16, "crop": "none", "workers": 1}
+    prepare(PrepareSettings(str(tmp_path / "clips"), tmp_path / "whole", **options))  # type: ignore[arg-type]
+    code = (
+        "import os, signal\n"
+        "from pathlib import Path\n"
+        "from crossfake.datasets.prepare import *\n"
+        "append = ShardWriter.append\n"
+        "def killing(self, image, row, mask=None):\n"
+        "    append(self, image, row, mask)\n"
+        "    if row.origin == '07.mp4#frame=000012': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "ShardWriter.append = killing\n"
+        f"prepare(PrepareSettings({str(tmp_path / 'clips')!r}, Path('out'), **{options!r}))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, timeout=120)
+    assert killed.returncode == -9, killed.stderr
+    done = prepare(PrepareSettings(str(tmp_path / "clips"), tmp_path / "out", **options))  # type: ignore[arg-type]
+    assert (done.images, done.skipped) == (11 * 20, {"unreadable": 1})
+    assert _content(tmp_path / "out") == _content(tmp_path / "whole")
+
+
+def test_masks_survive_a_crash(tmp_path: Path) -> None:
+    image, mask = toyface(1, 16), np.arange(256, dtype=np.uint8).reshape(16, 16)
+    with pytest.raises(ZeroDivisionError), ShardWriter(tmp_path, 16, masks=True) as writer:
+        writer.append(image, Row(1, "s", origin="0"), mask)
+        raise ZeroDivisionError
+    with ShardWriter(tmp_path, 16, masks=True) as writer:
+        assert writer.rows_done == 1
+        writer.append(image, Row(0, "s", origin="1"))
+    shards = ShardSet(tmp_path)
+    assert shards.has_masks and np.array_equal(shards.mask(0), mask) and not shards.mask(1).any()
+    assert verify(tmp_path) == []
+    with pytest.raises(UserError, match="other settings"):
+        ShardWriter(tmp_path, 16)
+
+
+def test_one_history_for_all(tmp_path: Path, photos: Path) -> None:
+    prepare(_settings(photos, tmp_path / "a", limit=5))
+    prepare(_settings(photos, tmp_path / "b", limit=5, history=50))
+    plain, jpeg = ShardSet(tmp_path / "a"), ShardSet(tmp_path / "b")
+    assert jpeg.attributes["history"] == ["jpeg 50 4:2:0"] and plain.attributes["history"] == []
+    for row in range(5):
+        assert np.array_equal(jpeg.read(row), module._with_history(plain.read(row), 50))
+        assert not np.array_equal(jpeg.read(row), plain.read(row))
+
+
+def test_nothing_is_enlarged_where_that_is_asked(tmp_path: Path, photos: Path) -> None:
+    done = prepare(_settings(photos, tmp_path / "out", size=28, enlarge=1.0))
+    assert 0 < done.images < 150 and done.skipped["picture too small"] == 150 - done.images
+    assert (tmp_path / "out" / "rejects.png").exists() and "rejects.png" in done.table()
+
+
+def test_one_class_of_a_set_with_both(tmp_path: Path) -> None:
+    made = SOURCES.get("hardfakevsrealfaces")().fixture(tmp_path / "set")
+    for only, label in (("real", 0), ("fake", 1)):
+        done = prepare(_settings(made, tmp_path / only, only=only))
+        assert done.images == 4 and set(ShardSet(tmp_path / only).columns["label"]) == {label}

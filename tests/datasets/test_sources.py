@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import Row, ShardWriter
-from crossfake.datasets.sources import Asked, open_source
+from crossfake.datasets.sources import Asked, folder, open_source
 from crossfake.errors import UserError
 
 
@@ -88,3 +90,74 @@ def test_lfw_groups_by_the_folder_of_the_person(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", lambda **_: None)
     monkeypatch.setattr("sklearn.datasets.get_data_home", lambda: str(tmp_path))
     assert [r.group for r in open_source(Asked("lfw"))] == ["lfw:Ann_A", "lfw:Ann_A", "lfw:Bob_B"]
+
+
+def test_a_million_files_are_listed_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing made up on the fly: 1,000 folders of 1,000 files."""
+    import contextlib
+    import os
+    import tracemalloc
+
+    class Entry:
+        def __init__(self, name: str, folder: bool) -> None:
+            self.name, self._folder = name, folder
+
+        def is_dir(self, follow_symlinks: bool = True) -> bool:
+            return self._folder
+
+    @contextlib.contextmanager
+    def listing(path: Path) -> Iterator[Iterator[Entry]]:
+        top = Path(path).name == "top"
+        yield (Entry(f"{k:04d}" if top else f"{k:06d}.jpg", top) for k in range(1000))
+
+    monkeypatch.setattr(os, "scandir", listing)
+    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    tracemalloc.start()
+    try:
+        seen = sum(1 for _ in folder.walk(Path("/top")))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert seen == 1_000_000 and peak < 16_000_000  # 16 bytes a file
+
+
+def test_links_in_circles_and_to_nowhere_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    _png(tmp_path / "set" / "a.png")
+    (tmp_path / "set" / "b.png").symlink_to("c.png")
+    (tmp_path / "set" / "c.png").symlink_to("b.png")
+    (tmp_path / "set" / "d.png").symlink_to("nowhere.png")
+    (tmp_path / "set" / "e.png").symlink_to(tmp_path / "set", target_is_directory=True)
+    done = prepare(PrepareSettings(str(tmp_path / "set"), tmp_path / "out", 8, "none", workers=1))
+    assert done.images == 1 and done.skipped == {"unreadable": 3}
+
+
+def test_hostile_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    place = tmp_path / "set"
+    _png(place / "good.png")
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(100_000)))
+        + chunk(b"IEND", b"")
+    )
+    (place / "bomb.png").write_bytes(bomb)
+    (place / "empty.jpg").write_bytes(b"")
+    (place / "cut.png").write_bytes((place / "good.png").read_bytes()[:40])
+    (place / "page.jpg").write_text("<html>not found</html>")
+    (place / "png in jpeg's clothes.jpg").write_bytes((place / "good.png").read_bytes())
+    (place / "unreadable.png").mkdir()
+    done = prepare(PrepareSettings(str(place), tmp_path / "out", 8, "none", workers=1))
+    assert done.images == 2 and done.skipped == {"unreadable": 4}
+    listed = (tmp_path / "out" / "skipped.csv").read_text()
+    assert (
+        "bomb.png,unreadable," in listed
+        and "2500000000 pixels" in listed
+        and "no known image format" in listed
+    )

@@ -1,0 +1,70 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossfake.datasets.launder import LaunderSettings, launder
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.toyfaces import toyface
+from crossfake.errors import UserError
+
+
+def _pictures(folder: Path, first: int, kind: str, side: int, **options: object) -> str:
+    folder.mkdir(parents=True)
+    for number in range(first, first + 12):
+        Image.fromarray(toyface(number, side)).save(folder / f"{number}.{kind}", **options)
+    return str(folder)
+
+
+def test_both_classes_get_one_history(tmp_path: Path) -> None:
+    real = _pictures(tmp_path / "r", 0, "jpg", 300, quality=92)
+    fake = _pictures(tmp_path / "f", 50, "png", 180)
+    done = launder(LaunderSettings((real,), (fake,), tmp_path / "out", crop="center", workers=1))
+    assert (
+        done.size == 112 and done.quality == 90
+    )  # 180 / 1.5 is 120; the lowest tenth of 92 and 100, at most 90
+    sets = [ShardSet(tmp_path / "out" / label) for label in ("real", "fake")]
+    for name in ("crop", "history", "filters"):
+        assert sets[0].attributes[name] == sets[1].attributes[name]
+    assert sets[0].attributes["history"] == ["jpeg 90 4:2:0"] and {s.size for s in sets} == {112}
+    assert [set(s.columns["label"]) for s in sets] == [{0}, {1}]
+    swapped = launder(LaunderSettings((fake,), (real,), tmp_path / "swapped", crop="center", workers=1))
+    assert (swapped.size, swapped.quality) == (done.size, done.quality)  # the label has no say
+    assert "112×112, then JPEG of quality 90" in done.table()
+
+
+def test_a_set_with_both_classes_and_several_sources(tmp_path: Path) -> None:
+    both = tmp_path / "set"
+    _pictures(both / "real", 0, "jpg", 100)
+    _pictures(both / "fake", 50, "jpg", 100)
+    more = _pictures(tmp_path / "more", 90, "png", 400)
+    done = launder(
+        LaunderSettings((str(both), more), (str(both),), tmp_path / "out", crop="none", quality=70, workers=1)
+    )
+    assert done.size == 64 and done.quality == 70 and len(done.sources) == 3
+    assert (
+        len(ShardSet(tmp_path / "out/real/hardfakevsrealfaces")) == len(ShardSet(tmp_path / "out/fake")) == 12
+    )
+
+
+def test_pictures_that_would_not_shrink_are_left_out(tmp_path: Path) -> None:
+    real = _pictures(tmp_path / "r", 0, "png", 90)
+    fake = _pictures(tmp_path / "f", 50, "png", 90)
+    Image.fromarray(toyface(1, 40)).save(tmp_path / "f" / "small.png")
+    done = launder(LaunderSettings((real,), (fake,), tmp_path / "out", size=64, crop="center", workers=1))
+    assert done.sources[f"fake: {fake}"].skipped == {"picture too small": 1}
+    assert np.array_equal(ShardSet(tmp_path / "out/fake").read(0).shape, (64, 64, 3))
+    assert io.StringIO(done.table()).readline().startswith("all pictures: 64×64")
+
+
+def test_wrong_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="both classes"):
+        LaunderSettings((), ("x",), tmp_path)
+    with pytest.raises(UserError, match="quality"):
+        LaunderSettings(("x",), ("y",), tmp_path, quality=200)
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "a.png").write_bytes(b"")
+    with pytest.raises(UserError, match="no picture could be cropped"):
+        launder(LaunderSettings((str(tmp_path / "r"),), (str(tmp_path / "r"),), tmp_path / "o", crop="none"))

@@ -1,4 +1,4 @@
-"""How quick the data side is on this machine: shards beside a folder of PNG files, and ``crossfake data prepare``.
+"""How quick the data side is on this machine: shards beside a folder of PNG files, and every stage from file to split.
 
     python benchmarks/data.py [--data PHOTOS --size 64 --crop face --workers 2]
 
@@ -6,6 +6,8 @@ Peers run here and now, in the same process, one after the other in three rounds
 """
 
 import argparse
+import importlib.util
+import itertools
 import os
 import statistics
 import tempfile
@@ -16,11 +18,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from crossfake.datasets.audit import AuditSettings, audit
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.decode import decode_image
+from crossfake.datasets.faces import find_faces
+from crossfake.datasets.fingerprints import distance, fingerprint, near_pairs
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.sources.fixtures import write_video
+from crossfake.datasets.sources.folder import walk
 from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.video import read_frames
 from crossfake.provenance import environment
+from crossfake.weights import locate
 
 SIZE, IMAGES, ROUNDS = 128, 2000, 3
 
@@ -81,6 +92,72 @@ def storage(scratch: Path) -> None:
         )
 
 
+def stages(photos: str) -> None:
+    """One process, one photo at a time: what each stage costs."""
+    paths = list(itertools.islice(walk(Path(photos)), 300))
+    images = [decode_image(path) for path in paths]
+    cropper = Cropper(64) if locate("yunet") else Cropper(64, "center")
+    print(f"\nstages, one process, {len(paths)} photos of {photos}")
+    works: list[tuple[str, int, Callable[[], object]]] = [
+        ("list files", sum(1 for _ in walk(Path(photos))), lambda: sum(1 for _ in walk(Path(photos)))),
+        ("decode", len(paths), lambda: [decode_image(path) for path in paths]),
+        ("fingerprint", len(paths), lambda: [fingerprint(image) for image in images]),
+    ]
+    if cropper.finds_faces:
+        works.append(
+            ("find faces", len(paths), lambda: [find_faces(image, cropper.model) for image in images])
+        )
+    for name, count, work in works:
+        work()
+        print(f"{name:<28}{statistics.median(rate(count, work) for _ in range(ROUNDS)):>12,.0f}/s")
+
+
+def indexing() -> None:
+    """Near-duplicates among 200,000 fingerprints, against comparing each with each (timed on a part)."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 2**64, (200_000, 4), dtype=np.uint64)
+    codes[100_000:] = codes[:100_000] ^ np.packbits(rng.random((100_000, 256)) < 0.03, axis=1).view(np.uint64)
+    started = time.perf_counter()
+    pairs = near_pairs(codes)
+    seconds = time.perf_counter() - started
+    part = codes[:2000]
+    brute = rate(len(part) ** 2, lambda: distance(part[:, None], part[None]))
+    print(f"\n200,000 fingerprints with 100,000 copies: {len(pairs):,} pairs found in {seconds:.0f} s")
+    print(
+        f"comparing each with each would take {len(codes) ** 2 / 2 / brute:,.0f} s: {len(codes) ** 2 / 2 / brute / seconds:.0f} × as long"
+    )
+
+
+def videos(scratch: Path) -> None:
+    if importlib.util.find_spec("av") is None:
+        return
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (90, 160, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    write_video(scratch / "clip.mp4", [np.roll(picture, 4 * step, axis=1) for step in range(300)])
+    work = lambda: list(read_frames(scratch / "clip.mp4", 32))  # noqa: E731
+    work()
+    speed = statistics.median(rate(1, work) for _ in range(ROUNDS))
+    print(
+        f"\nvideo of 300 frames, 1280×720, H.264: 32 frames evenly spread in {1e3 / speed:,.0f} ms, one process"
+    )
+
+
+def auditing(prepared: Path) -> None:
+    """Halves of one set against each other: as much work as any audit of its size."""
+    shards = ShardSet(prepared)
+    print(f"\naudit of 500 + 500 images of {shards.size}×{shards.size}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [Path(scratch) / name for name in ("one", "other")]
+        for label, folder in enumerate(folders):
+            with ShardWriter(folder, shards.size) as writer:
+                for row in range(label, min(1000, len(shards)), 2):
+                    writer.append(shards.read(row), Row(label, "half", group=str(row), origin=str(row)))
+        settings = AuditSettings((str(folders[0]),), (str(folders[1]),), workers=1)
+        started = time.perf_counter()
+        found = audit(settings)
+        print(f"{time.perf_counter() - started:.1f} s in one process; verdict {found.verdict}")
+
+
 def preparing(settings: PrepareSettings) -> None:
     """Wall time includes starting the workers; CPU time is what is left when other work takes the cores."""
     before, started = os.times(), time.perf_counter()
@@ -112,3 +189,8 @@ if __name__ == "__main__":
         source, crop, limit = (asked.data, asked.crop, None) if asked.data else ("toyfaces", "none", 5000)
         out = Path(scratch) / "prepared"
         preparing(PrepareSettings(source, out, asked.size, crop, limit=limit, workers=asked.workers))
+        if asked.data:
+            stages(asked.data)
+        indexing()
+        videos(Path(scratch))
+        auditing(out)

@@ -303,16 +303,18 @@ class Cropper:
             person,
         )
 
-    def side(self, image: Pixels) -> float:
-        """How many pixels of a picture the crop covers, along one side, before it is scaled.
+    def side(self, image: Pixels, face: Face | None) -> float:
+        """How many pixels of a picture the crop of a face covers, along one side, before it is scaled.
 
         Raises:
-            Skip: there is no face.
+            Skip: the picture ends too close to the face.
         """
-        (face, *_) = self.choose(image, None, None)
         if face is None:
             return float(min(image.shape[:2]) * self.margin)
-        return 2 * float(np.hypot(*self._square(face)[1]))
+        center, half = self._square(face)
+        if _outside(image, center, half, np.array([-half[1], half[0]])) > _OUTSIDE_AT_MOST:
+            raise Skip("picture ends too close to the face")
+        return 2 * float(np.hypot(*half))
 
     def _square(self, face: Face) -> tuple[Any, Any]:
         if self.policy == "square":

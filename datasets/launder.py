@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import itertools
 from collections.abc import Iterator
@@ -13,8 +15,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from crossfake.datasets.audit.files import jpeg_quality
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper, Skip
 from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.faces import Face
+from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.sources import Asked, Member, Record, count, open_source
 from crossfake.datasets.video import is_video, read_frames
@@ -26,6 +31,12 @@ _SHRINK = (
 )
 _SIZES = (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _QUALITIES = (50, 90)
+_MARGINS = (1.3, 1.2, 1.1, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
+_ROOM = 0.9  # share of each source's pictures that must have room for the margin
+
+_Measured = tuple[
+    Pixels, Face | None, float
+]  # blank pixels of the picture's size, the face, the JPEG quality
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,10 @@ class LaunderSettings:
         real: sources of real pictures, as :func:`~crossfake.datasets.prepare.prepare` takes them.
         fake: sources of fakes.
         out: folder for the shards of each source, below ``real/`` and ``fake/``.
-        size: height and width; 0 chooses the largest at which nearly every picture shrinks.
-        quality: JPEG quality that everything goes through; 0 chooses the lowest tenth of what the pictures had.
+        size: height and width; 0 chooses one.
+        quality: JPEG quality that everything goes through; 0 chooses one.
         crop: the crop policy.
-        margin: side of the crop; 0 is the policy's own.
+        margin: side of the crop; 0 chooses one.
         limit: pictures of each source.
         split: shares of train, val and test.
         workers: processes; one per core when 0.
@@ -69,54 +80,53 @@ class LaunderSettings:
 
 @dataclass(frozen=True)
 class Laundered:
-    """What came of it: size and quality that both classes share, and each source's outcome."""
+    """What came of it: what both classes share, each source's outcome, and the splits."""
 
     size: int
     quality: int
+    margin: float
     sources: dict[str, Prepared]
+    splits: SplitReport
 
     def table(self) -> str:
-        lines = [f"all pictures: {self.size}×{self.size}, then JPEG of quality {self.quality} (4:2:0)"]
+        history = f"{self.size}×{self.size}, then JPEG of quality {self.quality} (4:2:0)"
+        lines = [f"all pictures: margin {self.margin:g}, {history}"]
         for word, done in self.sources.items():
             lines += [f"\n{word}", done.table()]
-        return "\n".join(lines)
+            left_out = sum(done.skipped.values())
+            if left_out > done.images:
+                lines.append(f"{'':10}most were left out, {left_out:,}: the rest may not be like the whole")
+        return "\n".join([*lines, "", self.splits.text()])
 
 
 def launder(settings: LaunderSettings) -> Laundered:
-    """Give both classes the same crop, resampling and compression.
+    """Give both classes the same crop, resampling and compression, and splits that do not leak.
 
     Every picture is cropped alike, shrunk by at least half as much again to one size (one that would not shrink is
-    left out: enlarging is a mark, too), and compressed once as JPEG. Size and quality are chosen from all pictures
-    together, without looking at the label. What was done to a picture before leaves fewer traces, though not none:
-    run the audit on the result.
+    left out: enlarging is a mark, too), and compressed once as JPEG. Margin, size and quality are chosen from the
+    pictures, without looking at the label: the widest margin that nine of ten pictures of every source have room
+    for, the largest size that nineteen of twenty shrink to, the lowest tenth of the qualities. In the end all are
+    split together, near-duplicates on one side. What was done to a picture before leaves fewer traces, though not
+    none: run the audit on the result.
 
     Raises:
         UserError: a source is not there or holds nothing usable.
     """
-    cropper = Cropper(64, settings.crop, settings.margin, settings.face_model)
-    if cropper.finds_faces:
-        cropper.description()  # a missing face model is said before anything is read
     words = [*settings.real, *settings.fake]
-    size, quality = settings.size, settings.quality
-    if not size or not quality:
-        sides, qualities = _measure(words, cropper)
-        if not sides:
-            raise UserError(f"no picture could be cropped ({', '.join(words)})", mend="look at --crop")
-        fitting = float(np.quantile(sides, 0.05)) / _SHRINK
-        size = size or max((each for each in _SIZES if each <= fitting), default=_SIZES[0])
-        quality = quality or int(np.clip(np.quantile(qualities, 0.1), *_QUALITIES))
-    done = {}
+    cropper, size, quality = _chosen(settings, words)
+    done, folders = {}, []
     for label, sources in (("real", settings.real), ("fake", settings.fake)):
         for word in sources:
             asked = Asked(word)
             knows = next(open_source(asked)).label is not None
+            folders.append(settings.out / label / (asked.name if len(sources) > 1 else ""))
             done[f"{label}: {word}"] = prepare(
                 PrepareSettings(
                     source=word,
-                    out=settings.out / label / (asked.name if len(sources) > 1 else ""),
+                    out=folders[-1],
                     size=size,
                     crop=settings.crop,
-                    margin=settings.margin,
+                    margin=cropper.margin,
                     split=settings.split,
                     label=label,
                     only=label if knows else None,
@@ -128,22 +138,55 @@ def launder(settings: LaunderSettings) -> Laundered:
                     seed=settings.seed,
                 )
             )
-    return Laundered(size, quality, done)
+    splits = split(SplitSettings(tuple(folders), settings.split, settings.seed, workers=settings.workers))
+    return Laundered(size, quality, cropper.margin, done, splits)
 
 
-def _measure(words: list[str], cropper: Cropper) -> tuple[list[float], list[float]]:
-    """Sides of the crops and JPEG qualities (100 for what is no JPEG) of a sample of all sources."""
-    sides: list[float] = []
-    qualities: list[float] = []
-    for word in words:
-        for record in tqdm(_spread(Asked(word)), desc=f"measure {word}", unit="img", leave=False):
-            try:
-                for side, quality in _facts(record, cropper):
-                    sides.append(side)
-                    qualities.append(quality)
-            except (Skip, Unreadable, OSError):
-                continue
-    return sides, qualities
+def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, int]:
+    """The crop, size and quality of everything."""
+    croppers = [Cropper(64, settings.crop, settings.margin, settings.face_model)]
+    if croppers[0].finds_faces:
+        croppers[0].description()  # a missing face model is said before anything is read
+        if not settings.margin:
+            croppers = [dataclasses.replace(croppers[0], margin=margin) for margin in _MARGINS]
+    measured = {word: _measure(word, croppers[0]) for word in dict.fromkeys(words)}
+    for word, pictures in measured.items():
+        if not pictures:
+            raise UserError(f"no picture of {word} could be cropped", mend="look at --crop")
+
+    def sides(cropper: Cropper) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
+        for word, pictures in measured.items():
+            found[word] = []
+            for image, face, _ in pictures:
+                with contextlib.suppress(Skip):
+                    found[word].append(cropper.side(image, face))
+        return found
+
+    for cropper in croppers:
+        fitting = sides(cropper)
+        if all(len(fitting[word]) >= _ROOM * len(measured[word]) for word in measured):
+            break
+    every = [side for found in fitting.values() for side in found]
+    if not every:
+        raise UserError(f"no picture could be cropped ({', '.join(words)})", mend="give a smaller --margin")
+    limit = float(np.quantile(every, 0.05)) / _SHRINK
+    size = settings.size or max((each for each in _SIZES if each <= limit), default=_SIZES[0])
+    qualities = [quality for pictures in measured.values() for _, _, quality in pictures]
+    quality = settings.quality or int(np.clip(np.quantile(qualities, 0.1), *_QUALITIES))
+    return cropper, size, quality
+
+
+def _measure(word: str, cropper: Cropper) -> list[_Measured]:
+    """What the choice rests on, of a sample of one source."""
+    found = []
+    for record in tqdm(_spread(Asked(word)), desc=f"measure {word}", unit="img", leave=False):
+        with contextlib.suppress(Skip, Unreadable, OSError):
+            for image, quality in _pictures(record):
+                (face, *_) = cropper.choose(image, None, None)
+                # the face's surroundings are known from the size alone: pixels need not be kept
+                found.append((np.broadcast_to(np.uint8(0), image.shape), face, quality))
+    return found
 
 
 def _spread(asked: Asked) -> Iterator[Record]:
@@ -157,16 +200,16 @@ def _spread(asked: Asked) -> Iterator[Record]:
     )
 
 
-def _facts(record: Record, cropper: Cropper) -> Iterator[tuple[float, float]]:
+def _pictures(record: Record) -> Iterator[tuple[Pixels, float]]:
+    """A record's picture, or two frames of its video, and the JPEG quality, 100 for what is no JPEG."""
     image = record.image
     if is_video(image) and isinstance(image, Path):
-        for _, frame in itertools.islice(read_frames(image, 2), 2):
-            yield cropper.side(frame), 100.0
+        yield from ((frame, 100.0) for _, frame in read_frames(image, 2))
     elif isinstance(image, np.ndarray):
-        yield cropper.side(image), 100.0
+        yield image, 100.0
     elif isinstance(image, Path | Member | bytes):
         content = image if isinstance(image, bytes) else image.read_bytes()
-        yield cropper.side(decode_image(content, record.origin)), _quality(content)
+        yield decode_image(content, record.origin), _quality(content)
 
 
 def _quality(content: bytes) -> float:

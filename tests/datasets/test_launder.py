@@ -1,11 +1,12 @@
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from crossfake.datasets.faces import Face
 from crossfake.datasets.launder import LaunderSettings, launder
+from crossfake.datasets.leaks import SplitSettings, check
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
@@ -30,6 +31,7 @@ def test_both_classes_get_one_history(tmp_path: Path) -> None:
         assert sets[0].attributes[name] == sets[1].attributes[name]
     assert sets[0].attributes["history"] == ["jpeg 90 4:2:0"] and {s.size for s in sets} == {112}
     assert [set(s.columns["label"]) for s in sets] == [{0}, {1}]
+    assert check(SplitSettings((tmp_path / "out/real", tmp_path / "out/fake"), workers=1)) == []
     swapped = launder(LaunderSettings((fake,), (real,), tmp_path / "swapped", crop="center", workers=1))
     assert (swapped.size, swapped.quality) == (done.size, done.quality)  # the label has no say
     assert "112×112, then JPEG of quality 90" in done.table()
@@ -56,7 +58,7 @@ def test_pictures_that_would_not_shrink_are_left_out(tmp_path: Path) -> None:
     done = launder(LaunderSettings((real,), (fake,), tmp_path / "out", size=64, crop="center", workers=1))
     assert done.sources[f"fake: {fake}"].skipped == {"picture too small": 1}
     assert np.array_equal(ShardSet(tmp_path / "out/fake").read(0).shape, (64, 64, 3))
-    assert io.StringIO(done.table()).readline().startswith("all pictures: 64×64")
+    assert done.table().startswith("all pictures: margin 1, 64×64")
 
 
 def test_wrong_settings_are_refused(tmp_path: Path) -> None:
@@ -66,5 +68,27 @@ def test_wrong_settings_are_refused(tmp_path: Path) -> None:
         LaunderSettings(("x",), ("y",), tmp_path, quality=200)
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "a.png").write_bytes(b"")
-    with pytest.raises(UserError, match="no picture could be cropped"):
+    with pytest.raises(UserError, match="no picture of .* could be cropped"):
         launder(LaunderSettings((str(tmp_path / "r"),), (str(tmp_path / "r"),), tmp_path / "o", crop="none"))
+
+
+def test_the_margin_leaves_room_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faces that fill one source's pictures set the margin for both."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"")
+    points = np.array(
+        [[-20, -11], [20, -11], [0, 14], [-15, 34], [15, 34]], np.float64
+    )  # FFHQ's crop is 162 wide
+
+    def found(image: np.ndarray, model: Path) -> list[Face]:
+        middle = np.array([image.shape[1] / 2, image.shape[0] / 2])
+        return [Face(points + middle, (middle[0] - 30, middle[1] - 30, 60, 60))]
+
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", found)
+    wide = _pictures(tmp_path / "wide", 0, "png", 300)
+    tight = _pictures(tmp_path / "tight", 50, "png", 100)
+    for real, fake in ((wide, tight), (tight, wide)):
+        out = tmp_path / f"out {Path(real).name}"
+        done = launder(LaunderSettings((real,), (fake,), out, face_model=model, workers=1))
+        # at margin m the side is 162 m / 1.3, and at most a quarter of its square may lie outside 100 pixels
+        assert done.margin == 0.9 and all(not each.skipped for each in done.sources.values())

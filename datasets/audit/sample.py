@@ -1,0 +1,194 @@
+"""Which pictures the audit looks at: evenly spread over all sources of a class, read one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
+from crossfake.errors import UserError
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One record to look at, its class, and what to call it.
+
+    Attributes:
+        record: as its source gives it.
+        label: 0 real, 1 fake: the source's own, or the side that the source was named on.
+        name: the source's name and the record's.
+    """
+
+    record: Record
+    label: int
+    name: str
+
+
+@dataclass
+class Survey:
+    """What a first pass over all sources counts, without opening a picture.
+
+    Attributes:
+        rows: for each class and source the numbers of the records that are of the class and split asked for.
+        groups: of every named group, by hash, the classes (bits 0 and 1) and splits (bits 2 to 4) it was seen in.
+        names: a few of the groups that are in more than one split.
+        hashes: of the shard folders among the sources.
+        splits: that any record names.
+    """
+
+    rows: dict[tuple[int, str], int] = field(default_factory=dict)
+    groups: dict[int, int] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    splits: set[str] = field(default_factory=set)
+
+    def total(self, label: int) -> int:
+        return sum(count for (of, _), count in self.rows.items() if of == label)
+
+    def note(self, group: str, split: str, label: int) -> None:
+        """Remember by hash where a group is: a data set may have millions."""
+        if split:
+            self.splits.add(split)
+        if not group:
+            return
+        key = _hash(group)
+        bits = self.groups.get(key, 0) | 1 << label
+        if split in SPLITS:
+            bits |= 4 << SPLITS.index(split)
+        self.groups[key] = bits
+        if _straddles(bits) and len(self.names) < 5:
+            self.names.setdefault(key, group)
+
+    def straddling(self) -> tuple[int, list[str]]:
+        """How many groups are in more than one split, and the first few by name."""
+        return sum(map(_straddles, self.groups.values())), list(self.names.values())
+
+    def in_both_classes(self) -> int:
+        return sum(bits & 3 == 3 for bits in self.groups.values())
+
+
+def _straddles(bits: int) -> bool:
+    return (bits >> 2).bit_count() > 1
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def survey(settings: AuditSettings) -> Survey:
+    """Count what there is.
+
+    Raises:
+        UserError: a source is not there, or has no picture of the class it was named for.
+    """
+    found = Survey()
+    for label, name in enumerate(CLASSES):
+        for word in settings.words(name):
+            asked = _asked(word, settings)
+            if asked.layout == "shards":
+                found.hashes[str(asked.path)] = ShardSet(asked.path).hash
+            count = 0
+            for own_label, group, split in _outlines(asked, settings.limit):
+                if _wanted(own_label, split, label, settings):
+                    found.note(group, split, label)
+                    count += 1
+            if not count:
+                of_split = (
+                    f" of split {' or '.join(split or 'none' for split in settings.split)}"
+                    if settings.split
+                    else ""
+                )
+                raise UserError(
+                    f"{word} holds no {name} pictures{of_split}", mend=f"name another source with --{name}"
+                )
+            found.rows[label, word] = found.rows.get((label, word), 0) + count
+    return found
+
+
+def sample(settings: AuditSettings, found: Survey) -> Iterator[Picked]:
+    """Up to ``limit`` records of each class, evenly spread over its sources taken one after the other."""
+    for label, name in enumerate(CLASSES):
+        words = list(dict.fromkeys(settings.words(name)))
+        total = sum(found.rows[label, word] for word in words)
+        count = min(settings.limit, total)
+        wanted = iter(int((k + 0.5) * total / count) for k in range(count))
+        target, number = next(wanted), 0
+        for word in words:
+            asked = _asked(word, settings)
+            end = number + found.rows[label, word]
+            numbers = []
+            while target < end:
+                numbers.append(target - number)
+                target = next(wanted, total)
+            named = asked.name  # looked up once: a layout is recognised by listing folders
+            for record in _records(asked, numbers, label, settings):
+                yield Picked(record, label, f"{named}/{record.origin}")
+            number = end
+
+
+def _asked(word: str, settings: AuditSettings) -> Asked:
+    return Asked(word, seed=settings.seed)
+
+
+def _wanted(own: int | None, split: str, label: int, settings: AuditSettings) -> bool:
+    return (own is None or own == label) and (not settings.split or split in settings.split)
+
+
+def _outlines(asked: Asked, limit: int) -> Iterator[tuple[int | None, str, str]]:
+    """Label, group and split of every record; of shards without reading any pixels."""
+    if asked.layout == "shards":
+        columns = ShardSet(asked.path).columns
+        yield from zip(*(columns[name].tolist() for name in ("label", "group", "split")), strict=True)
+        return
+    for record in _opened(asked, limit):
+        yield record.label, record.group, record.split
+
+
+def _opened(asked: Asked, limit: int) -> Iterator[Record]:
+    """Every record; of a source that draws without end as many as are looked at."""
+    endless = not SOURCES.get(asked.layout).needs_path
+    return itertools.islice(open_source(asked), limit if endless else None)
+
+
+def _records(asked: Asked, numbers: list[int], label: int, settings: AuditSettings) -> Iterator[Record]:
+    """The records with these numbers, counted among those of the class and split asked for."""
+    if not numbers:
+        return
+    if asked.layout == "shards":
+        shards = ShardSet(asked.path)
+        rows = shards.select(split=settings.split or None, label=label)
+        for row in rows[np.array(numbers)].tolist():
+            yield _shard_record(shards, row)
+        return
+    wanted = iter(numbers)
+    target, number = next(wanted), 0
+    for record in _opened(asked, settings.limit):
+        if not _wanted(record.label, record.split, label, settings):
+            continue
+        if number == target:
+            yield record
+            target = next(wanted, -1)
+            if target < 0:
+                return
+        number += 1
+
+
+def _shard_record(shards: ShardSet, row: int) -> Record:
+    columns = shards.columns
+    return Record(
+        shards.stored(row) if shards.codec == "original" else shards.read(row),
+        origin=str(columns["origin"][row]) or f"{row:08d}",
+        source=str(columns["source"][row]),
+        group=str(columns["group"][row]),
+        split=str(columns["split"][row]),
+        label=int(columns["label"][row]),
+        generator=str(columns["generator"][row]),
+        seed=int(columns["seed"][row]),
+    )

@@ -1,0 +1,73 @@
+"""What the audit is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from crossfake.errors import UserError
+
+SPLITS = ("train", "val", "test")
+CLASSES = ("real", "fake")
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Settings of :func:`~crossfake.datasets.audit.audit`.
+
+    Attributes:
+        real: sources of real pictures: a folder, a zip archive, ``NAME:PATH`` or a shard folder. A source that knows
+            labels gives only its reals here, so one that has both classes may be named on both sides.
+        fake: sources of fakes, likewise.
+        out: folder for ``audit.json`` and ``audit.html``; None writes nothing.
+        limit: pictures of each class, evenly spread over its sources.
+        warn: a probe warns when its AUC's interval lies above this.
+        fail: a probe fails when its AUC's interval lies above this.
+        seed: for folds, models and the bootstrap.
+        workers: processes; one per core when 0.
+        face_model: YuNet's ONNX file.
+        split: only rows of these splits; an empty name stands for rows that are in none.
+
+    Raises:
+        UserError: a value makes no sense.
+
+    Example:
+        >>> AuditSettings(real=("photos",), fake=("fakes",)).limit
+        1000
+    """
+
+    real: tuple[str, ...]
+    fake: tuple[str, ...]
+    out: Path | None = None
+    limit: int = 1000
+    warn: float = 0.6
+    fail: float = 0.75
+    seed: int = 0
+    workers: int = 0
+    face_model: Path | None = None
+    split: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in CLASSES:
+            if not self.words(name):
+                raise UserError(f"there is no source of {name}s", mend=f"give --{name}")
+            if not all(self.words(name)):
+                raise UserError(f"a source of {name}s has no name", mend=f"give --{name} a folder")
+        if self.limit < 1:
+            raise UserError(f"--limit {self.limit} leaves nothing to look at", mend="give 1 or more")
+        if not 0.5 <= self.warn <= self.fail <= 1:
+            raise UserError(
+                f"thresholds {self.warn:g} and {self.fail:g} are out of order",
+                mend="choose 0.5 <= --warn <= --fail <= 1",
+            )
+        if self.workers < 0:
+            raise UserError(f"--workers {self.workers} is negative", mend="give 0 for one per core")
+        if self.seed < 0:
+            raise UserError(f"--seed {self.seed} is negative", mend="give 0 or more")
+        for split in self.split:
+            if split not in (*SPLITS, ""):  # "" has rows that no split claims, such as one's own fakes
+                raise UserError(f"there is no split {split!r}", mend=f"choose of {', '.join(SPLITS)}")
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """The sources of one class, ``real`` or ``fake``."""
+        return self.real if name == "real" else self.fake

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"core": "crossfake"} | {p: f"crossfake.{p}" for p in ("datasets", "detect", "experiments", "synth")}
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md", "docs/results/audit.md"]
 
 
 def _folders() -> dict[str, str]:

@@ -61,7 +61,7 @@ PROBES = (
         "8×8 blocks",
         "traces of a JPEG grid in the pixels",
         "the trace of a JPEG grid alone",
-        caution="smooth pictures show it more",
+        caution="smooth pictures show it more, and a generator that doubles its size step by step leaves a grid, too",
     ),
     Kind("size", "size", "width, height, aspect ratio", "the picture's size alone"),
     Kind(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -13,7 +15,14 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.errors import UserError
 
 MAX_PIXELS = 100_000_000  # checked before decoding: a small file can claim to be enormous
+MAX_BYTES = 500_000_000
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class SupportsBytes(Protocol):
+    """Something with a content, such as a member of an archive."""
+
+    def read_bytes(self) -> bytes: ...
 
 
 class Unreadable(UserError):
@@ -61,6 +70,23 @@ def decode_image(source: str | Path | bytes, name: str | None = None, at_least: 
         raise
     except Exception as error:  # PIL's decoders raise whatever they stumble over when bytes are wrong
         raise Unreadable(name, _reason(error)) from error
+
+
+def file_bytes(source: Path | bytes | SupportsBytes) -> bytes:
+    """What a file holds; of a member of an archive what it unpacks to.
+
+    Raises:
+        OSError: it cannot be read, is a pipe or a device (which might never end), or is larger than 500 MB.
+    """
+    if isinstance(source, bytes):
+        return source
+    if isinstance(source, Path):
+        found = source.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("not a file")
+        if found.st_size > MAX_BYTES:
+            raise OSError(f"it has {found.st_size:,} bytes, too many")
+    return source.read_bytes()
 
 
 def _reason(error: Exception) -> str:

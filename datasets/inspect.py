@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import Asked, Member, Record, Rejected, open_source
+from crossfake.datasets.sources import Asked, Record, Rejected, open_source
 from crossfake.datasets.video import is_video, read_frames
 from crossfake.images import contact_sheet, save_png
 
@@ -98,8 +98,7 @@ def _first_picture(record: Record) -> Pixels | None:
             return next(_pixels_of_video(record))
         if isinstance(record.image, np.ndarray):
             return record.image
-        content = record.image.read_bytes() if isinstance(record.image, Path | Member) else record.image
-        return decode_image(content, record.origin, at_least=128)
+        return decode_image(file_bytes(record.image), record.origin, at_least=128)
     except (Unreadable, OSError):
         return None
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper, Skip
-from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import Face
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
@@ -208,7 +208,7 @@ def _pictures(record: Record) -> Iterator[tuple[Pixels, float]]:
     elif isinstance(image, np.ndarray):
         yield image, 100.0
     elif isinstance(image, Path | Member | bytes):
-        content = image if isinstance(image, bytes) else image.read_bytes()
+        content = file_bytes(image)
         yield decode_image(content, record.origin), _quality(content)
 
 

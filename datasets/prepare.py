@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import GLANCE, Crop, Cropper, Skip
-from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import COLUMNS, Row, ShardSet, ShardWriter, fit
 from crossfake.datasets.sources import (
     SOURCES,
@@ -390,7 +390,7 @@ def _handle(record: Record, cropper: Cropper, settings: PrepareSettings) -> list
                 raise Skip("not a file")
             glance = record.image
             return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), settings)
-        content = record.image if isinstance(record.image, bytes) else record.image.read_bytes()
+        content = file_bytes(record.image)
         glance = decode_image(content, record.origin, at_least=GLANCE)
         group = pixel_hash(glance)
         if settings.codec == "original":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def read_frames(path: Path, most: int, name: str | None = None) -> Iterator[tupl
     name = name or str(path)
     given = 0
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end
+            raise Unreadable(name, "not a file")
         with av.open(str(path), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise Unreadable(name, "no picture in it")

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import signal
-import stat
-import threading
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -24,13 +17,13 @@ import numpy.typing as npt
 from crossfake.datasets.audit import files, pixels
 from crossfake.datasets.audit.sample import Picked
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.decode import Unreadable, decode_image
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
 from crossfake.datasets.prepare import pixel_hash
 from crossfake.datasets.sources import Rejected
 from crossfake.datasets.video import is_video, read_frames
-from crossfake.errors import UserError
+from crossfake.workers import map_in_order
 
 NAMES: dict[str, tuple[str, ...]] = {
     "format": files.FORMAT,
@@ -48,7 +41,6 @@ NAMES: dict[str, tuple[str, ...]] = {
 _CHUNK = 16  # pictures per task
 _SHOWN = 96  # pixels: side of the pictures on the page
 _LEAST_SCORE = 0.3  # faces scored lower are not looked at: their score would be noise
-_MAX_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ def look(picked: Picked, face_model: Path | None, with_pictures: bool) -> Facts:
         elif is_video(record.image):
             image = next(read_frames(record.image, 1, record.origin))[1]  # type: ignore[arg-type]
         else:
-            content = _content(record.image)
+            content = file_bytes(record.image)
             image = decode_image(content, record.origin)
     except Unreadable as error:
         return _unreadable(picked, error.reason)
@@ -117,19 +109,6 @@ def look(picked: Picked, face_model: Path | None, with_pictures: bool) -> Facts:
 
 def _unreadable(picked: Picked, reason: str) -> Facts:
     return Facts(picked.label, picked.name, problem=reason)
-
-
-def _content(image: object) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, Path):
-        found = image.stat()
-        if not stat.S_ISREG(found.st_mode):  # reading a named pipe would wait for ever
-            raise OSError("not a file")
-        if found.st_size > _MAX_BYTES:
-            raise OSError(f"it has {found.st_size:,} bytes, too many")
-    content: bytes = image.read_bytes()  # type: ignore[attr-defined]
-    return content
 
 
 def _pixel_values(image: Pixels, face_model: Path | None) -> dict[str, npt.NDArray[np.float32]]:
@@ -165,62 +144,13 @@ def look_at_all(
     picks: Iterator[Picked], count: int, workers: int, face_model: Path | None, with_pictures: bool
 ) -> Iterator[Facts]:
     """Facts of every record in the order they came, measured in worker processes a few chunks ahead."""
-    workers = min(
-        workers or os.cpu_count() or 1, -(-count // (4 * _CHUNK))
-    )  # a process takes a second to start
+    # a process takes a second to start: few pictures need few of them
+    workers = min(workers or os.cpu_count() or 1, max(1, -(-count // (4 * _CHUNK))))
     measure = partial(_look_at_chunk, face_model=face_model, with_pictures=with_pictures)
     chunks = iter(lambda: list(islice(picks, _CHUNK)), [])
-    if workers <= 1:
-        for chunk in chunks:
-            yield from measure(chunk)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a forked copy of a process that has threads may hang
-    waiting: deque[Future[list[Facts]]] = deque()
-    with ProcessPoolExecutor(workers, spawn, initializer=_start_worker) as pool:
-        with _interrupts_ignored():
-            for _ in range(workers):  # each finds no idle worker and starts one
-                pool.submit(os.getpid)
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(measure, chunk))
-                if len(waiting) > 4 * workers:  # reading no further ahead keeps memory flat
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, perhaps for want of memory",
-                mend="try again with fewer --workers",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for _, facts in map_in_order(measure, chunks, workers):
+        yield from facts
 
 
 def _look_at_chunk(chunk: list[Picked], face_model: Path | None, with_pictures: bool) -> list[Facts]:
     return [look(picked, face_model, with_pictures) for picked in chunk]
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile are deaf to Ctrl-C: the parent alone decides what happens then."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A pool's workers wait for ever for a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

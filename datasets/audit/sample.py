@@ -12,6 +12,7 @@ import numpy as np
 from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.shards import record_of
 from crossfake.errors import UserError
 
 
@@ -165,7 +166,7 @@ def _records(asked: Asked, numbers: list[int], label: int, settings: AuditSettin
         shards = ShardSet(asked.path)
         rows = shards.select(split=settings.split or None, label=label)
         for row in rows[np.array(numbers)].tolist():
-            yield _shard_record(shards, row)
+            yield record_of(shards, row)
         return
     wanted = iter(numbers)
     target, number = next(wanted), 0
@@ -178,17 +179,3 @@ def _records(asked: Asked, numbers: list[int], label: int, settings: AuditSettin
             if target < 0:
                 return
         number += 1
-
-
-def _shard_record(shards: ShardSet, row: int) -> Record:
-    columns = shards.columns
-    return Record(
-        shards.stored(row) if shards.codec == "original" else shards.read(row),
-        origin=str(columns["origin"][row]) or f"{row:08d}",
-        source=str(columns["source"][row]),
-        group=str(columns["group"][row]),
-        split=str(columns["split"][row]),
-        label=int(columns["label"][row]),
-        generator=str(columns["generator"][row]),
-        seed=int(columns["seed"][row]),
-    )

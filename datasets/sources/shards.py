@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,18 +20,20 @@ class Shards(Source):
     def records(self, asked: Asked) -> Iterator[Record]:
         """Every row; labels, groups, splits and seeds are kept. Origins are row numbers, so that they stay unique."""
         existing = ShardSet(asked.path)
-        columns = {
-            name: existing.columns[name]
-            for name in ("source", "group", "split", "label", "generator", "seed")
-        }
         for row in range(len(existing)):
-            yield Record(
-                existing.stored(row) if existing.codec == "original" else existing.read(row),
-                origin=f"{row:08d}",
-                source=str(columns["source"][row]),
-                group=str(columns["group"][row]),
-                split=str(columns["split"][row]),
-                label=int(columns["label"][row]),
-                generator=str(columns["generator"][row]),
-                seed=int(columns["seed"][row]),
-            )
+            yield dataclasses.replace(record_of(existing, row), origin=f"{row:08d}")
+
+
+def record_of(shards: ShardSet, row: int) -> Record:
+    """One row: of codec ``original`` the file's bytes, else the pixels."""
+    columns = shards.columns
+    return Record(
+        shards.stored(row) if shards.codec == "original" else shards.read(row),
+        origin=str(columns["origin"][row]) or f"{row:08d}",
+        source=str(columns["source"][row]),
+        group=str(columns["group"][row]),
+        split=str(columns["split"][row]),
+        label=int(columns["label"][row]),
+        generator=str(columns["generator"][row]),
+        seed=int(columns["seed"][row]),
+    )

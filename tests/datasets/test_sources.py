@@ -1,4 +1,5 @@
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,7 +96,6 @@ def test_lfw_groups_by_the_folder_of_the_person(tmp_path: Path, monkeypatch: pyt
 def test_a_million_files_are_listed_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing made up on the fly: 1,000 folders of 1,000 files."""
     import contextlib
-    import os
     import tracemalloc
 
     class Entry:
@@ -157,8 +157,10 @@ def test_hostile_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
     (place / "page.jpg").write_text("<html>not found</html>")
     (place / "png in jpeg's clothes.jpg").write_bytes((place / "good.png").read_bytes())
     (place / "unreadable.png").mkdir()
+    os.mkfifo(place / "pipe.png")  # reading it would wait for ever
+    os.mkfifo(place / "pipe.mp4")
     done = prepare(PrepareSettings(str(place), tmp_path / "out", 8, "none", workers=1))
-    assert done.images == 2 and done.skipped == {"unreadable": 4}
+    assert done.images == 2 and done.skipped == {"unreadable": 6}
     listed = (tmp_path / "out" / "skipped.csv").read_text()
     assert (
         "bomb.png,unreadable," in listed

@@ -252,7 +252,8 @@ class Cropper:
         """The faces to cut; one None for a policy that looks for none."""
         if not self.finds_faces:
             return [None]
-        faces: Sequence[Face] = find_faces(image, self.model)
+        one = self.which == "largest" and box is None
+        faces: Sequence[Face] = find_faces(image, self.model, largest_only=one)
         if box is None and self.which == "mask" and mask is not None:
             box = mask_box(mask)
         if box is not None:

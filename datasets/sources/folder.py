@@ -37,8 +37,9 @@ class Folder(Source):
                 )
             yield Record(root, origin=root.name, source=root.resolve().stem)
             return
+        source = root.resolve().name
         for path in walk(root):
-            yield Record(path, origin=path.relative_to(root).as_posix(), source=root.resolve().name)
+            yield Record(path, origin=path.relative_to(root).as_posix(), source=source)
 
 
 def walk(root: Path, extensions: frozenset[str] = IMAGES | VIDEOS) -> Iterator[Path]:

@@ -67,7 +67,7 @@ def test_filters_have_their_reasons(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "model.onnx").write_bytes(b"")
     image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     found = [_face(200, 200, 90)]
-    monkeypatch.setattr("crossfake.datasets.crops.find_faces", lambda image, model: found)
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", lambda image, model, **_: found)
 
     def cut(**options: object) -> str:
         try:
@@ -97,7 +97,7 @@ def test_which_face_is_cut(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     image = np.zeros((400, 800, 3), np.uint8)
     image[:, :300], image[:, 300:550], image[:, 550:] = 50, 100, 200
     faces = [_face(150, 200, 90), _face(420, 200, 80), _face(680, 200, 70)]
-    monkeypatch.setattr("crossfake.datasets.crops.find_faces", lambda image, model: faces)
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", lambda image, model, **_: faces)
 
     def levels(which: str = "largest", policy: str = "face", **marks: object) -> list[int]:
         cropper = Cropper(16, policy, face_model=tmp_path / "model.onnx", which=which)

@@ -80,7 +80,7 @@ def test_the_margin_leaves_room_in_every_source(tmp_path: Path, monkeypatch: pyt
         [[-20, -11], [20, -11], [0, 14], [-15, 34], [15, 34]], np.float64
     )  # FFHQ's crop is 162 wide
 
-    def found(image: np.ndarray, model: Path) -> list[Face]:
+    def found(image: np.ndarray, model: Path, **_: object) -> list[Face]:
         middle = np.array([image.shape[1] / 2, image.shape[0] / 2])
         return [Face(points + middle, (middle[0] - 30, middle[1] - 30, 60, 60))]
 

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.provenance import environment
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.generation import GenerateSettings, generate

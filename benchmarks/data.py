@@ -25,7 +25,8 @@ from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import distance, fingerprint, near_pairs
 from crossfake.datasets.prepare import PrepareSettings, prepare
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.fixtures import write_video
 from crossfake.datasets.sources.folder import walk
 from crossfake.datasets.toyfaces import toyface

@@ -23,7 +23,8 @@ from tqdm import tqdm
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import GLANCE, Crop, Cropper, Skip
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
-from crossfake.datasets.shards import COLUMNS, Row, ShardSet, ShardWriter, fit
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
 from crossfake.datasets.sources import (
     SOURCES,
     Asked,

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 
 Pixels = npt.NDArray[np.uint8]

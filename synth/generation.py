@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from crossfake.datasets.shards import Row, ShardFile, adopt_finished
+from crossfake.datasets.shard_writer import ShardFile, adopt_finished
+from crossfake.datasets.shards import Row
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
 from crossfake.images import Images

@@ -6,7 +6,8 @@ from PIL import Image, ImageEnhance
 
 from crossfake.datasets import fingerprints as module
 from crossfake.datasets.fingerprints import CACHE, RADIUS, distance, fingerprint, fingerprints, near_pairs
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 
 

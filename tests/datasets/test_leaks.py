@@ -10,7 +10,8 @@ from PIL import Image
 from crossfake.datasets.cli import data
 from crossfake.datasets.embeddings import similar_pairs
 from crossfake.datasets.leaks import ASIDE, SplitSettings, check, split
-from crossfake.datasets.shards import SPLITS, Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import SPLITS, Row, ShardSet
 from crossfake.datasets.splits import OWN
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError

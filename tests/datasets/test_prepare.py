@@ -12,7 +12,8 @@ from PIL import Image
 
 from crossfake.datasets import prepare as module
 from crossfake.datasets.prepare import PrepareSettings, prepare
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources import SOURCES
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.verify import verify

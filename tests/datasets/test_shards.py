@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.shards import MANIFEST, Row, ShardFile, ShardSet, ShardWriter, read_manifest
+from crossfake.datasets.shard_writer import ShardFile, ShardWriter
+from crossfake.datasets.shards import MANIFEST, Row, ShardSet, read_manifest
 from crossfake.errors import UserError
 
 
@@ -108,7 +109,7 @@ def test_a_killed_writer_goes_on_with_nothing_lost_or_doubled(moment: str, tmp_p
     rows = 100 if moment == "between flushes" else 128
     code = (
         "import os, signal, numpy as np\n"
-        "from crossfake.datasets.shards import *\n"
+        "from crossfake.datasets.shards import *\nfrom crossfake.datasets.shard_writer import *\n"
         "images = np.random.default_rng(0).integers(0, 256, (200, 8, 8, 3), dtype=np.uint8)\n"
         f"writer = ShardWriter({str(tmp_path)!r}, 8, shard_rows=128)\n"
         f"for n in range({rows}): writer.append(images[n], Row(n % 2, 'mine', group=f'g{{n}}', origin=f'{{n}}.png'))\n"

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
-from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row
 from crossfake.datasets.sources import Asked, folder, open_source
 from crossfake.errors import UserError
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row
 from crossfake.datasets.torch_data import ShardDataset
 from crossfake.errors import UserError
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.datasets.shards import MANIFEST, Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import MANIFEST, Row
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row
 from crossfake.detect.data import Pool, Sampler, TrainingData
 from crossfake.errors import UserError
 

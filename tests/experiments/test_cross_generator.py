@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.experiments import cross_generator

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.experiments.splices import make_splices, splice

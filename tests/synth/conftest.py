@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row
 from crossfake.synth.training import TrainSettings, train
 
 

@@ -8,7 +8,8 @@ import torch
 import torchvision
 from click.testing import CliRunner
 
-from crossfake.datasets.shards import Row, ShardSet, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.cli import synth
 from crossfake.synth.evaluation import METRICS, EvaluateSettings, evaluate, format_table

@@ -132,7 +132,8 @@ def test_plan_follows_the_published_heuristic(reals: Path, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_stylegan2_learns_the_mean_colour(tmp_path: Path) -> None:
     """Half a minute of training on orange pictures makes orange pictures."""
-    from crossfake.datasets.shards import Row, ShardWriter
+    from crossfake.datasets.shard_writer import ShardWriter
+    from crossfake.datasets.shards import Row
 
     rng = np.random.default_rng(0)
     with ShardWriter(tmp_path / "orange", size=16) as writer:

@@ -13,7 +13,8 @@ from PIL import Image
 
 from crossfake.datasets.audit import Audit, AuditSettings, audit
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.shards import Row, ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 

@@ -1,0 +1,286 @@
+"""Writing shards: crash-safe, row by row, and on from where a killed writer stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from crossfake.datasets.codecs import Pixels, check_codec, encode
+from crossfake.datasets.shards import (
+    COLUMNS,
+    FORMAT,
+    MANIFEST,
+    Array,
+    Row,
+    ShardSet,
+    fit,
+    read_manifest,
+    text_of,
+    valid_rows,
+)
+from crossfake.errors import UserError
+from crossfake.provenance import hash_file
+
+_FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
+_BLOB_CHUNK = 1 << 16
+
+
+class ShardFile:
+    """One shard being written. Opening it again after a crash keeps the rows whose CRC is right.
+
+    Args:
+        folder: the shard folder.
+        index: number of the shard, which is its name.
+        size: height and width in pixels; ignored by codec ``original``.
+        codec: ``raw``, ``webp`` or ``original``.
+        attributes: JSON-able facts stored with the shard (crop policy, generator hash, config).
+        masks: keep a mask with every image.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: int,
+        size: int | None,
+        codec: str,
+        attributes: dict[str, Any],
+        masks: bool = False,
+    ) -> None:
+        self.path = folder / f"{index:05d}.h5"
+        self.temporary = self.path.with_suffix(".h5.tmp")
+        self.size, self.codec, self.masks = size, codec, masks
+        self._pending: list[tuple[Pixels | bytes, Row, Pixels | None]] = []
+        rescued = self.temporary.with_suffix(".rescued")
+        if self.temporary.exists():
+            self.temporary.replace(rescued)
+        self._file = h5py.File(self.temporary, "w")
+        self._file.attrs.update(
+            {
+                "format": FORMAT,
+                "codec": codec,
+                "size": size or 0,
+                "attributes": json.dumps(attributes, sort_keys=True),
+            }
+        )
+        if codec == "raw":
+            self._create("image", (size, size, 3), np.uint8, chunk=1, fletcher32=True)
+        else:
+            self._create("blob", (), np.uint8, chunk=_BLOB_CHUNK, fletcher32=True)
+            self._create("end", (), np.uint64)
+        if masks:
+            self._create("mask", (size, size), np.uint8, chunk=1, fletcher32=True, compression="gzip")
+        for name, dtype in COLUMNS.items():
+            self._create(name, (), dtype, compression="gzip", shuffle=True)
+        self.rows = 0
+        self.last_row: Row | None = None
+        if rescued.exists():
+            self._rescue(rescued)
+            rescued.unlink()
+
+    def _create(
+        self, name: str, shape: tuple[Any, ...], dtype: Any, chunk: int = _FLUSH, **filters: Any
+    ) -> None:
+        self._file.create_dataset(
+            name, (0, *shape), dtype, maxshape=(None, *shape), chunks=(chunk, *shape), **filters
+        )
+
+    def _rescue(self, broken: Path) -> None:
+        for image, row, mask in valid_rows(broken):
+            self.append(image, row, mask)
+        self.flush()
+
+    def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
+        self._pending.append((image, row, mask))
+        self.last_row = row
+        self.rows += 1
+        if len(self._pending) == _FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand the pending rows to the file; a crash after this loses none of them."""
+        if not self._pending:
+            return
+        images = [image for image, _, _ in self._pending]
+        if self.codec == "raw":
+            blobs: Sequence[Any] = [np.ascontiguousarray(image) for image in images]
+            self._extend("image", np.stack(blobs))
+        else:
+            blobs = [encode(image, self.codec) for image in images]
+            start = len(self._file["blob"])
+            self._extend("blob", np.frombuffer(b"".join(blobs), np.uint8))
+            self._extend("end", start + np.cumsum([len(blob) for blob in blobs], dtype=np.uint64))
+        for name, dtype in COLUMNS.items():
+            if name == "crc32":
+                values: list[Any] = [zlib.crc32(blob) for blob in blobs]
+            elif isinstance(dtype, str):
+                values = [fit(getattr(row, name), int(dtype[1:])) for _, row, _ in self._pending]
+            else:
+                values = [getattr(row, name) for _, row, _ in self._pending]
+            self._extend(name, np.array(values, dtype))
+        if self.masks:
+            blank = np.zeros((self.size or 0, self.size or 0), np.uint8)
+            self._extend("mask", np.stack([blank if mask is None else mask for _, _, mask in self._pending]))
+        self._file.flush()
+        self._pending.clear()
+
+    def _extend(self, name: str, values: Array) -> None:
+        dataset = self._file[name]
+        start = len(dataset)
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = values
+
+    def close(self) -> None:
+        """Make the shard part of the set: flush, close, sync, rename, manifest line."""
+        self.flush()
+        self._file.close()
+        with open(self.temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        self.temporary.replace(self.path)
+        self.list_in_manifest(self.path, self.rows)
+
+    def abandon(self) -> None:
+        """Stop without listing the shard; its flushed rows are found again by the next writer."""
+        self.flush()
+        self._file.close()
+
+    @staticmethod
+    def list_in_manifest(path: Path, rows: int) -> None:
+        line = json.dumps({"name": path.name, "count": rows, "sha256": hash_file(path)}) + "\n"
+        manifest = path.parent / MANIFEST
+        # One write in append mode: several processes may list their shards at the same time. A crash may
+        # have left a line without its end.
+        torn = manifest.exists() and not manifest.read_bytes().endswith(b"\n")
+        with open(manifest, "a") as file:
+            file.write(("\n" if torn else "") + line)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class ShardWriter:
+    """Write a shard folder row by row, or go on where a killed writer stopped.
+
+    Args:
+        out: the folder; created when it is not there.
+        size: height and width in pixels; None for codec ``original``.
+        codec: ``raw``, ``webp`` or ``original``.
+        shard_rows: rows per shard.
+        attributes: JSON-able facts stored with every shard; a resumed folder must have the same.
+        masks: keep a mask with every image; one that is not given is blank.
+
+    Raises:
+        UserError: the folder cannot be written, or holds shards of another size, codec or origin.
+
+    Example:
+        >>> with ShardWriter(Path("faces"), size=64) as writer:  # doctest: +SKIP
+        ...     for image in images[writer.rows_done :]:
+        ...         writer.append(image, Row(label=0, source="mine"))
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        size: int | None = None,
+        codec: str = "raw",
+        shard_rows: int = 10_000,
+        attributes: dict[str, Any] | None = None,
+        masks: bool = False,
+    ) -> None:
+        check_codec(codec)
+        self.out = Path(out)
+        self.size, self.codec, self.shard_rows, self.masks = size, codec, shard_rows, masks
+        self.attributes = json.loads(json.dumps(attributes or {}))
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            done = adopt_finished(self.out)
+            self.last_origin: str | None = (
+                None  # of the last row already there: where a resumed source goes on
+            )
+            if done:
+                existing = ShardSet(self.out)
+                self._check_same(existing)
+                self.last_origin = text_of(existing.file(-1)["origin"][-1])
+            self.rows_done = sum(line["count"] for line in done)
+            self._current: ShardFile | None = self._open(_next_index(done))
+        except OSError as error:
+            raise UserError(
+                f"cannot write {out} ({error.strerror or error})", mend="name another --out"
+            ) from error
+        self.rows_done += self._current.rows
+        if self._current.last_row is not None:
+            self.last_origin = self._current.last_row.origin
+
+    def _open(self, index: int) -> ShardFile:
+        self._index = index
+        return ShardFile(self.out, index, self.size, self.codec, self.attributes, self.masks)
+
+    def _check_same(self, existing: ShardSet) -> None:
+        ours = (self.size, self.codec, self.attributes, self.masks)
+        if (existing.size, existing.codec, existing.attributes, existing.has_masks) != ours:
+            raise UserError(
+                f"{self.out} holds shards made with other settings", mend="name another --out or delete it"
+            )
+
+    def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
+        """Add one image: uint8 ``[size, size, 3]``, or a file's bytes for codec ``original``; mask ``[size, size]``."""
+        if self.codec != "original":
+            shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
+            if shape != (self.size, self.size, 3) or dtype != np.uint8:
+                raise ValueError(f"expected uint8 [{self.size}, {self.size}, 3], got {dtype} {shape}")
+        if self._current is None:
+            self._current = self._open(self._index + 1)
+        try:
+            self._current.append(image, row, mask)
+            if self._current.rows == self.shard_rows:
+                self._current.close()
+                self._current = None
+        except OSError as error:
+            raise UserError(
+                f"cannot write {self.out} ({error})", mend="free some space and run it again"
+            ) from error
+
+    def extend(self, images: Iterable[Pixels | bytes], rows: Iterable[Row]) -> None:
+        for image, row in zip(images, rows, strict=True):
+            self.append(image, row)
+
+    def close(self) -> None:
+        """Complete the last shard; one without rows is not kept."""
+        if self._current is not None and self._current.rows:
+            self._current.close()
+        elif self._current is not None:
+            self._current.abandon()
+            self._current.temporary.unlink()
+        self._current = None
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._current is not None:
+            self._current.abandon()
+
+
+def adopt_finished(folder: Path) -> list[dict[str, Any]]:
+    """The manifest, after listing shards that were renamed but not listed when a process was killed."""
+    listed = {line["name"] for line in read_manifest(folder)}
+    for path in sorted(folder.glob("[0-9]*.h5")):
+        if path.name not in listed:
+            with h5py.File(path, "r") as file:
+                rows = len(file["crc32"])
+            ShardFile.list_in_manifest(path, rows)
+    return read_manifest(folder)
+
+
+def _next_index(manifest: list[dict[str, Any]]) -> int:
+    return int(Path(manifest[-1]["name"]).stem) + 1 if manifest else 0

@@ -50,6 +50,26 @@ def contact_sheet(images: Images, columns: int | None = None, pad: int = 2) -> I
     return sheet
 
 
+def thumbnail(image: Images, side: int, background: int = 255) -> Images:
+    """The whole picture ``[H, W, 3]`` scaled to fit the middle of a square ``[side, side, 3]``.
+
+    Example:
+        >>> thumbnail(np.zeros((20, 10, 3), np.uint8), 8)[4, :, 0].tolist()
+        [255, 255, 0, 0, 0, 0, 255, 255]
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    extent = (max(1, round(width * scale)), max(1, round(height * scale)))
+    square = np.full((side, side, 3), background, np.uint8)
+    top, left = (side - extent[1]) // 2, (side - extent[0]) // 2
+    square[top : top + extent[1], left : left + extent[0]] = cv2.resize(
+        image, extent, interpolation=cv2.INTER_AREA
+    )
+    return square
+
+
 def captioned_sheet(images: Images, captions: Sequence[str], columns: int | None = None) -> Images:
     """A contact sheet of ``[N, H, W, 3]`` with a line of text under every image.
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode_image
-from crossfake.datasets.faces import Face, Points, draw_mask, find_faces, marked_face, mask_box, track
+from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, track
+from crossfake.datasets.geometry import (
+    ENLARGE_AT_MOST,
+    FFHQ_MARGIN,
+    OUTSIDE_AT_MOST,
+    Skip,
+    box_square,
+    cut_square,
+    drawn_mask,
+    face_square,
+    outside,
+    resize,
+    rounded_box,
+)
 from crossfake.datasets.sources import Box, Polygons
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
@@ -22,15 +35,6 @@ from crossfake.weights import find_weights
 POLICIES = ("face", "square", "center", "none")
 WHICH = ("largest", "all", "mask")
 GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
-FFHQ_MARGIN = 1.3  # FFHQ's framing in units of the face: what FaceForensics++ calls a factor of 1.3 around it
-_ENLARGE_AT_MOST = 2.0
-# A picture cut so tightly that a quarter of the crop would be its mirror image shows mirrors, not a face: a
-# detector would learn them as the mark of whatever set was cut tightly.
-_OUTSIDE_AT_MOST = 0.25
-
-
-class Skip(Exception):
-    """An image that the crop policy leaves out; its text is the reason, the same for all such images."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +189,9 @@ class Cropper:
         Raises:
             Skip: no face is left; the reason is the largest one's.
         """
-        drawn = _drawn(mask, image)
+        drawn = drawn_mask(mask, image)
         if box is not None and not self.finds_faces:  # then the marked face is the picture
-            left, top, right, bottom = _inside(box, image)
+            left, top, right, bottom = rounded_box(box, image)
             image, drawn = (
                 image[top:bottom, left:right],
                 None if drawn is None else drawn[top:bottom, left:right],
@@ -205,48 +209,56 @@ class Cropper:
         return found
 
     def of_video(
-        self, frames: Sequence[tuple[int, Pixels, Pixels | None]]
+        self, frames: Iterable[tuple[int, Pixels, Pixels | None]]
     ) -> Iterator[tuple[int, Crop | Skip]]:
         """Crops of a video's frames: (frame number, pixels, mask or None) to (frame number, crop or why there is none).
 
         Faces are followed through the frames. ``largest`` is the person who covers most area in all, so that the
-        crop does not jump between two people; with ``all``, ``person`` stays the same through the video.
+        crop does not jump between two people; with ``all``, ``person`` stays the same through the video. Frames are
+        let go one by one, only their crops are kept until the end.
         """
         if not self.finds_faces:
             for number, image, mask in frames:
-                yield number, self._cut_or_skip(image, None, mask, None)
+                yield number, self._cut_or_skip(image, None, mask)
             return
+        numbers: list[int] = []
         seen: list[list[Face]] = []
-        for _, image, mask in frames:
-            drawn = _drawn(mask, image) if self.which == "mask" else None
-            marked = None if drawn is None else mask_box(drawn)
+        cuts: list[list[Crop | Skip]] = []
+        for number, image, mask in frames:
+            drawn = drawn_mask(mask, image)
+            marked = mask_box(drawn) if self.which == "mask" and drawn is not None else None
             faces = find_faces(image, self.model)
             face = marked_face(faces, marked) if marked else None
-            seen.append([face] if face else faces)
+            faces = [face] if face else faces
+            numbers.append(number)
+            seen.append(faces)
+            cuts.append([self._cut_or_skip(image, face, drawn) for face in faces] or [Skip("no face", image)])
         people = track(seen)
         areas: dict[int, float] = {}
         for faces, persons in zip(seen, people, strict=True):
             for face, person in zip(faces, persons, strict=True):
                 areas[person] = areas.get(person, 0.0) + face.box[2] * face.box[3]
         main = max(areas, key=lambda person: areas[person], default=-1)
-        for (number, image, mask), faces, persons in zip(frames, seen, people, strict=True):
+        for number, crops, persons in zip(numbers, cuts, people, strict=True):
             wanted = [
-                (face, person)
-                for face, person in sorted(zip(faces, persons, strict=True), key=lambda pair: pair[1])
-                if self.which == "all" or person == main or (self.which == "mask" and len(faces) == 1)
+                (person, crop)
+                for person, crop in sorted(zip(persons, crops, strict=False), key=lambda pair: pair[0])
+                if self.which == "all" or person == main or (self.which == "mask" and len(persons) == 1)
             ]
-            if not wanted:
-                yield number, Skip("no face")
-            for face, person in wanted:
-                yield number, self._cut_or_skip(image, face, mask, person if self.which == "all" else None)
+            if not wanted:  # no face, or only the faces of others
+                yield number, crops[0] if isinstance(crops[0], Skip) else Skip("no face")
+            for person, crop in wanted:
+                if self.which == "all" and isinstance(crop, Crop):
+                    crop = dataclasses.replace(crop, person=person)
+                yield number, crop
 
-    def _cut_or_skip(self, image: Pixels, face: Face | None, mask: Any, person: int | None) -> Crop | Skip:
+    def _cut_or_skip(self, image: Pixels, face: Face | None, mask: Pixels | None) -> Crop | Skip:
         try:
             if face is not None:
                 self._check(face, image)
-            return self.cut(image, face, _drawn(mask, image), person)
+            return self.cut(image, face, drawn_mask(mask, image))
         except Skip as reason:
-            return reason
+            return Skip(str(reason), image)
 
     def choose(self, image: Pixels, box: Box | None, mask: Pixels | None) -> list[Face | None]:
         """The faces to cut; one None for a policy that looks for none."""
@@ -297,7 +309,7 @@ class Cropper:
         if face is None:
             return Crop(self._whole(image), None if mask is None else self._whole(mask))
         square = self._square(face)
-        limit = enlarge or self.enlarge or _ENLARGE_AT_MOST
+        limit = enlarge or self.enlarge or ENLARGE_AT_MOST
         return Crop(
             cut_square(image, *square, self.size, limit),
             None if mask is None else cut_square(mask, *square, self.size, limit),
@@ -313,7 +325,7 @@ class Cropper:
         if face is None:
             return float(min(image.shape[:2]) * self.margin)
         center, half = self._square(face)
-        if _outside(image, center, half, np.array([-half[1], half[0]])) > _OUTSIDE_AT_MOST:
+        if outside(image, center, half, np.array([-half[1], half[0]])) > OUTSIDE_AT_MOST:
             raise Skip("picture ends too close to the face")
         return 2 * float(np.hypot(*half))
 
@@ -330,95 +342,8 @@ class Cropper:
             image = image[top : top + side, left : left + side]
         if self.enlarge and min(image.shape[:2]) * self.enlarge < self.size:
             raise Skip("picture too small")
-        return _resize(image, self.size)
+        return resize(image, self.size)
 
     @cached_property
     def model(self) -> Path:
         return find_weights("yunet", self.face_model)
-
-
-def cut_square(image: Pixels, center: Any, half: Any, size: int, enlarge: float = _ENLARGE_AT_MOST) -> Pixels:
-    """A square at any angle out of ``[H, W, 3]``: uint8 ``[size, size, 3]``.
-
-    Args:
-        image: the picture.
-        center: its middle, (x, y) in pixels.
-        half: the vector from there to the middle of its right-hand edge.
-        size: height and width of the result.
-        enlarge: how many times it may be enlarged.
-
-    Raises:
-        Skip: it would be enlarged more than that, or a quarter of the square lies outside the picture. What little
-            lies outside is mirrored.
-    """
-    side = 2 * float(np.hypot(*half))
-    if side * enlarge < size:
-        raise Skip("face too small")
-    down = np.array([-half[1], half[0]])
-    if _outside(image, center, half, down) > _OUTSIDE_AT_MOST:
-        raise Skip("picture ends too close to the face")
-    corners = np.array([center - half - down, center + half - down, center - half + down], np.float32)
-    # shrink by warping to an integer multiple and averaging: a plain warp would alias
-    factor = max(1, int(np.ceil(side / size)))
-    target = np.array([[0, 0], [1, 0], [0, 1]], np.float32) * (size * factor) - 0.5
-    warp = cv2.getAffineTransform(corners, target.astype(np.float32))
-    canvas = (size * factor, size * factor)
-    large = cv2.warpAffine(image, warp, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return _resize(np.asarray(large, np.uint8), size)
-
-
-def _outside(image: Pixels, center: Any, half: Any, down: Any) -> float:
-    """Share of the crop's area beyond the edges of the picture, sampled on a grid."""
-    steps = (np.arange(32) + 0.5) / 16 - 1
-    grid = center + steps[None, :, None] * half + steps[:, None, None] * down
-    height, width = image.shape[:2]
-    return float(((grid < 0) | (grid > (width, height))).any(axis=2).mean())
-
-
-def face_square(points: Points, margin: float = FFHQ_MARGIN) -> tuple[Any, Any]:
-    """Centre of the aligned crop, and the vector from there to the middle of its right-hand edge.
-
-    With a margin of 1.3 the framing of FFHQ (Karras et al. 2019, app. A): the crop is turned with the eyes and the
-    axis from eyes to mouth, as wide as 4 eye distances or 3.6 eye-mouth distances, and centred a tenth below the eyes.
-    """
-    right_eye, left_eye, _, right_mouth, left_mouth = points
-    eyes, mouth = (right_eye + left_eye) / 2, (right_mouth + left_mouth) / 2
-    across, down = left_eye - right_eye, mouth - eyes
-    direction = across + np.array([down[1], -down[0]])  # both say where the face's left is
-    half = max(2.0 * np.hypot(*across), 1.8 * np.hypot(*down)) * (margin / FFHQ_MARGIN)
-    return eyes + 0.1 * down, direction / max(float(np.hypot(*direction)), 1e-9) * half
-
-
-def box_square(box: Box, margin: float = FFHQ_MARGIN) -> tuple[Any, Any]:
-    """The upright square around a box, ``margin`` times its longer side (Rössler et al. 2019 use 1.3)."""
-    x, y, width, height = box
-    return np.array([x + width / 2, y + height / 2]), np.array([max(width, height) / 2 * margin, 0.0])
-
-
-def _inside(box: Box, image: Pixels) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a box, rounded, with at least one pixel of the picture in it."""
-    x, y, width, height = box
-    left, top = (min(max(0, round(at)), side - 1) for at, side in ((x, image.shape[1]), (y, image.shape[0])))
-    right, bottom = min(round(x + width), image.shape[1]), min(round(y + height), image.shape[0])
-    return left, top, max(right, left + 1), max(bottom, top + 1)
-
-
-def _drawn(mask: Pixels | Polygons | None, image: Pixels) -> Pixels | None:
-    """A mask as pixels of the picture's own size."""
-    height, width = image.shape[:2]
-    if mask is None or (isinstance(mask, np.ndarray) and mask.shape[:2] == (height, width)):
-        return mask
-    if isinstance(mask, tuple):
-        return draw_mask(mask, height, width)
-    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-
-
-def _resize(image: Pixels, size: int) -> Pixels:
-    """Area-averaged along a side that shrinks, bicubic along one that grows."""
-    height, width = image.shape[:2]
-    if height > size or width > size:
-        reduced = (min(width, size), min(height, size))
-        image = np.asarray(cv2.resize(image, reduced, interpolation=cv2.INTER_AREA), np.uint8)
-    if image.shape[:2] != (size, size):
-        image = np.asarray(cv2.resize(image, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
-    return np.ascontiguousarray(image)

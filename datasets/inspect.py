@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
@@ -16,7 +15,7 @@ from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import Asked, Record, Rejected, open_source
 from crossfake.datasets.video import is_video, read_frames
-from crossfake.images import contact_sheet, save_png
+from crossfake.images import contact_sheet, save_png, thumbnail
 
 _SHEET = 64
 _COLUMNS = ("source", "generator", "label", "split", "images")
@@ -123,21 +122,7 @@ def _table(counts: Counter[tuple[Any, ...]]) -> list[str]:
 def _sheet(source: str, images: list[Pixels], size: int | None, out: Path) -> str:
     if not images:
         return f"contact sheet: none, no picture of {source} can be read"
-    pictures = np.stack([_thumbnail(image, min(size or 128, 128)) for image in images])
+    pictures = np.stack([thumbnail(image, min(size or 128, 128)) for image in images])
     file = out / f"sheet-{re.sub(r'[^A-Za-z0-9._-]+', '-', source)[:60] or 'images'}.png"
     save_png(contact_sheet(pictures), file)
     return f"contact sheet: {file}"
-
-
-def _thumbnail(image: Pixels, size: int) -> Pixels:
-    """The whole picture, scaled onto a white square."""
-    if image.shape[:2] == (size, size):
-        return image
-    scale = size / max(image.shape[:2])
-    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    square = np.full((size, size, 3), 255, np.uint8)
-    top, left = (size - extent[1]) // 2, (size - extent[0]) // 2
-    square[top : top + extent[1], left : left + extent[0]] = cv2.resize(
-        image, extent, interpolation=cv2.INTER_AREA
-    )
-    return square

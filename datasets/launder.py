@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Cropper, Skip
+from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import Face
+from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.sources import Asked, Member, Record, count, open_source

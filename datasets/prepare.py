@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import io
 import itertools
 import re
 import time
@@ -15,28 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
-from crossfake.datasets.crops import GLANCE, Crop, Cropper, Skip
-from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
 from crossfake.datasets.sources import (
     SOURCES,
     Asked,
     Missing,
-    Polygons,
     Record,
-    Rejected,
     count,
     open_source,
 )
 from crossfake.datasets.splits import OWN, Fractions
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.video import is_video
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
 from crossfake.stopping import Stopper
@@ -47,7 +41,6 @@ REJECTS = "rejects.png"
 _LISTED = ("number", "file", "reason", "detail")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
-_THUMBNAIL = 112
 _ORIGIN = int(COLUMNS["origin"][1:])
 _SUFFIX = re.compile(
     r"(#frame=\d+)?(#face=\d+)?$"
@@ -185,19 +178,6 @@ class Prepared:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """One row to write, or one that is left out."""
-
-    image: Pixels | bytes | None
-    group: str = ""
-    suffix: str = ""
-    mask: Pixels | None = None
-    reason: str = ""
-    detail: str = ""
-    thumbnail: Pixels | None = None
-
-
 def prepare(settings: PrepareSettings) -> Prepared:
     """Turn a source into shards. A killed call goes on where it stopped when it is repeated.
 
@@ -329,7 +309,7 @@ def _skip_handled(
     raise UserError(f"{out} holds images that the source no longer has", mend="name another --out")
 
 
-def _after(outcomes: list[_Outcome], record: Record, last_origin: str, out: Path) -> list[_Outcome]:
+def _after(outcomes: list[Outcome], record: Record, last_origin: str, out: Path) -> list[Outcome]:
     """What follows the row that was written last, and what was skipped before it: its lines were dropped."""
     origins = [_origin(record, outcome.suffix) for outcome in outcomes]
     if last_origin not in origins:
@@ -368,112 +348,12 @@ def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
-) -> Iterator[tuple[Record, list[_Outcome]]]:
+) -> Iterator[tuple[Record, list[Outcome]]]:
     """Handle records in the workers, in the order they came."""
-    handle = partial(_handle_chunk, cropper=cropper, settings=settings)
+    options = Options(settings.codec, settings.frames, settings.history)
+    handle = partial(handle_chunk, cropper=cropper, options=options)
     for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
         yield from zip(chunk, outcomes, strict=True)
-
-
-def _handle_chunk(chunk: list[Record], cropper: Cropper, settings: PrepareSettings) -> list[list[_Outcome]]:
-    return [_handle(record, cropper, settings) for record in chunk]
-
-
-def _handle(record: Record, cropper: Cropper, settings: PrepareSettings) -> list[_Outcome]:
-    glance: Pixels | None = None
-    try:
-        if isinstance(record.image, Rejected):
-            return [_Outcome(None, reason=record.image.reason, detail=record.image.detail)]
-        if is_video(record.image):
-            return list(_video(record, cropper, settings))
-        if isinstance(record.image, np.ndarray):
-            if settings.codec == "original":
-                raise Skip("not a file")
-            glance = record.image
-            return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), settings)
-        content = file_bytes(record.image)
-        glance = decode_image(content, record.origin, at_least=GLANCE)
-        group = pixel_hash(glance)
-        if settings.codec == "original":
-            return [_Outcome(content, record.group or group)]
-        crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
-        return _rows(record, crops, group, settings)
-    except Skip as reason:
-        return [_Outcome(None, reason=str(reason), thumbnail=_thumbnail(glance))]
-    except OSError as error:
-        return [_Outcome(None, reason="unreadable", detail=error.strerror or str(error))]
-    except Unreadable as error:
-        return [_Outcome(None, reason="unreadable", detail=error.reason)]
-
-
-def _rows(record: Record, crops: list[Crop], group: str, settings: PrepareSettings) -> list[_Outcome]:
-    return [
-        _Outcome(
-            _with_history(crop.image, settings.history),
-            record.group or group,
-            "" if crop.person is None else f"#face={crop.person}",
-            None if crop.mask is None else crop.mask[..., 0],
-        )
-        for crop in crops
-    ]
-
-
-def _video(record: Record, cropper: Cropper, settings: PrepareSettings) -> Iterator[_Outcome]:
-    """A row per frame, or per face of each frame."""
-    if settings.codec == "original" or not isinstance(record.image, Path):
-        raise Skip("a video, not a picture")
-    frames = list(read_frames(record.image, settings.frames, record.origin))
-    masks: dict[int, Pixels] = {}
-    if isinstance(record.mask, Path):  # of the same length, so the same frames are picked
-        masks = dict(read_frames(record.mask, settings.frames)) if is_video(record.mask) else {}
-    group = record.group or pixel_hash(frames[0][1])
-    pictures = {number: image for number, image in frames}
-    for number, crop in cropper.of_video([(number, image, masks.get(number)) for number, image in frames]):
-        suffix = f"#frame={number:06d}"
-        if isinstance(crop, Skip):
-            yield _Outcome(None, suffix=suffix, reason=str(crop), thumbnail=_thumbnail(pictures[number]))
-            continue
-        yield _Outcome(
-            _with_history(crop.image, settings.history),
-            group,
-            suffix + ("" if crop.person is None else f"#face={crop.person}"),
-            None if crop.mask is None else crop.mask[..., 0],
-        )
-
-
-def _still_mask(record: Record) -> Pixels | Polygons | None:
-    return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
-
-
-def _with_history(image: Pixels, quality: int) -> Pixels:
-    """One JPEG compression with halved colour, as most pictures on the web have had."""
-    if not quality:
-        return image
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    pixels: Pixels = np.asarray(Image.open(buffer))
-    return pixels
-
-
-def _thumbnail(image: Pixels | None) -> Pixels | None:
-    """The whole picture on a grey square."""
-    if image is None:
-        return None
-    scale = _THUMBNAIL / max(image.shape[:2])
-    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = np.asarray(cv2.resize(image, extent, interpolation=cv2.INTER_AREA), np.uint8)
-    square = np.full((_THUMBNAIL, _THUMBNAIL, 3), 200, np.uint8)
-    top, left = (_THUMBNAIL - extent[1]) // 2, (_THUMBNAIL - extent[0]) // 2
-    square[top : top + extent[1], left : left + extent[0]] = small
-    return square
-
-
-def pixel_hash(image: Pixels) -> str:
-    """The group of an image about whose origin nothing is known: equal for equal pixels in whatever file format."""
-    height, width = image.shape[:2]
-    return hashlib.sha256(b"%d %d " % (height, width) + np.ascontiguousarray(image).tobytes()).hexdigest()[
-        :32
-    ]
 
 
 def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:

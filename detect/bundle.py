@@ -95,7 +95,7 @@ class Detector:
 
         Raises:
             UserError: it cannot be read.
-            crossfake.datasets.crops.Skip: the crop policy finds no face in it.
+            crossfake.datasets.geometry.Skip: the crop policy finds no face in it.
         """
         pixels = decode_image(image) if isinstance(image, str | Path) else image
         return float(self.score(self.crop(pixels)[None])[0])

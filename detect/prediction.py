@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Skip
+from crossfake.datasets.geometry import Skip
 from crossfake.datasets.sources.folder import walk
 from crossfake.datasets.video import is_video, read_frames
 from crossfake.detect.bundle import LABELS, Detector

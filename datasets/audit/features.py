@@ -20,7 +20,7 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
-from crossfake.datasets.prepare import pixel_hash
+from crossfake.datasets.outcomes import pixel_hash
 from crossfake.datasets.sources import Rejected
 from crossfake.datasets.video import is_video, read_frames
 from crossfake.workers import map_in_order

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.crops import GLANCE, Cropper, Skip, cut_square, face_square
+from crossfake.datasets.crops import GLANCE, Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import find_faces
+from crossfake.datasets.geometry import Skip, cut_square, face_square
 from crossfake.errors import UserError
 
 # Right eye, left eye, nose, right and left mouth corner of an upright face whose eyes are 40 apart.

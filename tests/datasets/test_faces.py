@@ -4,9 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from crossfake.datasets.crops import Cropper, Skip, box_square
+from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face, draw_mask, find_faces, marked_face, mask_box, overlap, track
+from crossfake.datasets.geometry import Skip, box_square
 
 POINTS = np.array([[-20, 0], [20, 0], [0, 25], [-15, 45], [15, 45]], np.float64)
 

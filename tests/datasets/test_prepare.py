@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets import prepare as module
+from crossfake.datasets.outcomes import with_history
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
@@ -318,7 +318,7 @@ def test_one_history_for_all(tmp_path: Path, photos: Path) -> None:
     plain, jpeg = ShardSet(tmp_path / "a"), ShardSet(tmp_path / "b")
     assert jpeg.attributes["history"] == ["jpeg 50 4:2:0"] and plain.attributes["history"] == []
     for row in range(5):
-        assert np.array_equal(jpeg.read(row), module._with_history(plain.read(row), 50))
+        assert np.array_equal(jpeg.read(row), with_history(plain.read(row), 50))
         assert not np.array_equal(jpeg.read(row), plain.read(row))
 
 

@@ -1,0 +1,149 @@
+"""What becomes of one record: decoded, cropped and given its group, in a worker process."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import GLANCE, Crop, Cropper
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.geometry import Skip
+from crossfake.datasets.sources import Polygons, Record, Rejected
+from crossfake.datasets.video import is_video, read_frames
+from crossfake.images import thumbnail
+
+_THUMBNAIL = 112
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is done to every record besides cropping; see ``PrepareSettings``."""
+
+    codec: str
+    frames: int
+    history: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row to write, or one that is left out."""
+
+    image: Pixels | bytes | None
+    group: str = ""
+    suffix: str = ""
+    mask: Pixels | None = None
+    reason: str = ""
+    detail: str = ""
+    thumbnail: Pixels | None = None
+
+
+def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[Outcome]]:
+    return [_handle(record, cropper, options) for record in chunk]
+
+
+def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]:
+    glance: Pixels | None = None
+    try:
+        if isinstance(record.image, Rejected):
+            return [Outcome(None, reason=record.image.reason, detail=record.image.detail)]
+        if is_video(record.image):
+            return list(_video(record, cropper, options))
+        if isinstance(record.image, np.ndarray):
+            if options.codec == "original":
+                raise Skip("not a file")
+            glance = record.image
+            return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), options)
+        content = file_bytes(record.image)
+        glance = decode_image(content, record.origin, at_least=GLANCE)
+        group = pixel_hash(glance)
+        if options.codec == "original":
+            return [Outcome(content, record.group or group)]
+        crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
+        return _rows(record, crops, group, options)
+    except Skip as reason:
+        return [Outcome(None, reason=str(reason), thumbnail=_thumbnail(glance))]
+    except OSError as error:
+        return [Outcome(None, reason="unreadable", detail=error.strerror or str(error))]
+    except Unreadable as error:
+        return [Outcome(None, reason="unreadable", detail=error.reason)]
+
+
+def _rows(record: Record, crops: list[Crop], group: str, options: Options) -> list[Outcome]:
+    return [
+        Outcome(
+            with_history(crop.image, options.history),
+            record.group or group,
+            "" if crop.person is None else f"#face={crop.person}",
+            None if crop.mask is None else crop.mask[..., 0],
+        )
+        for crop in crops
+    ]
+
+
+def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outcome]:
+    """A row per frame, or per face of each frame."""
+    if options.codec == "original" or not isinstance(record.image, Path):
+        raise Skip("a video, not a picture")
+    frames = read_frames(record.image, options.frames, record.origin)
+    first = next(frames)
+    group = record.group or pixel_hash(first[1])
+    pictures = _with_masks(itertools.chain([first], frames), record, options.frames)
+    for number, crop in cropper.of_video(pictures):
+        suffix = f"#frame={number:06d}"
+        if isinstance(crop, Skip):
+            yield Outcome(None, suffix=suffix, reason=str(crop), thumbnail=crop.picture)
+            continue
+        yield Outcome(
+            with_history(crop.image, options.history),
+            group,
+            suffix + ("" if crop.person is None else f"#face={crop.person}"),
+            None if crop.mask is None else crop.mask[..., 0],
+        )
+
+
+def _with_masks(
+    frames: Iterator[tuple[int, Pixels]], record: Record, most: int
+) -> Iterator[tuple[int, Pixels, Pixels | None]]:
+    """Each frame with that of the mask's video: of the same length, so the same numbers are picked."""
+    masks = (
+        read_frames(record.mask, most) if isinstance(record.mask, Path) and is_video(record.mask) else None
+    )
+    at, mask = -1, None
+    for number, image in frames:
+        while masks is not None and at < number:
+            at, mask = next(masks, (1 << 62, None))
+        yield number, image, mask if at == number else None
+
+
+def _still_mask(record: Record) -> Pixels | Polygons | None:
+    return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
+
+
+def with_history(image: Pixels, quality: int) -> Pixels:
+    """One JPEG compression with halved colour, as most pictures on the web have had."""
+    if not quality:
+        return image
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    pixels: Pixels = np.asarray(Image.open(buffer))
+    return pixels
+
+
+def _thumbnail(image: Pixels | None) -> Pixels | None:
+    return None if image is None else thumbnail(image, _THUMBNAIL, background=200)
+
+
+def pixel_hash(image: Pixels) -> str:
+    """The group of an image about whose origin nothing is known: equal for equal pixels in whatever file format."""
+    height, width = image.shape[:2]
+    return hashlib.sha256(b"%d %d " % (height, width) + np.ascontiguousarray(image).tobytes()).hexdigest()[
+        :32
+    ]

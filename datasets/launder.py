@@ -22,7 +22,7 @@ from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
-from crossfake.datasets.sources import Asked, Member, Record, count, open_source
+from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.video import is_video, read_frames
 from crossfake.errors import UserError
 
@@ -192,7 +192,7 @@ def _measure(word: str, cropper: Cropper) -> list[_Measured]:
 
 def _spread(asked: Asked) -> Iterator[Record]:
     """Records at even distances over the whole source."""
-    total = count(asked) or _SAMPLE
+    total = SOURCES.get(asked.layout)().count(asked) or _SAMPLE
     wanted = {int((k + 0.5) * total / _SAMPLE) for k in range(_SAMPLE)}
     return (
         record

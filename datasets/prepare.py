@@ -26,7 +26,6 @@ from crossfake.datasets.sources import (
     Asked,
     Missing,
     Record,
-    count,
     open_source,
 )
 from crossfake.datasets.splits import OWN, Fractions
@@ -206,7 +205,9 @@ def prepare(settings: PrepareSettings) -> Prepared:
     }
     if SOURCES.get(layout).has_videos:
         attributes["frames"] = settings.frames
-    expected = None if settings.only else count(asked)
+    expected = None if settings.only else SOURCES.get(layout)().count(asked)
+    if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip"):
+        tqdm.write(f"reading {asked.path} as {layout}; folder:{asked.path} reads it as plain files")
     with (
         Stopper() as stopper,
         ShardWriter(

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.shards import MANIFEST
 from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
 
@@ -170,6 +170,11 @@ class Source:
         """Every image of it; ``UserError`` when a list that it cannot do without is not there or damaged."""
         raise NotImplementedError
 
+    def count(self, asked: Asked) -> int | None:
+        """How many records there will be, for the progress bar; None where nobody knows."""
+        again = Asked(asked.word, asked.seed, asked.size, asked.variant)  # what is missing is counted once
+        return sum(1 for _ in self.records(again)) if self.needs_path else None
+
     def fixture(self, out: Path) -> Path:
         """Write a miniature of the layout with drawn faces, for tests and tutorials; returns what to read."""
         raise UserError("there is no miniature of this source", mend="choose another")
@@ -198,16 +203,6 @@ def open_source(asked: Asked) -> Iterator[Record]:
             f"{asked.word} holds no images{gone}", mend="name a folder of JPEG, PNG, WebP, … files"
         )
     return itertools.chain([first], records)
-
-
-def count(asked: Asked) -> int | None:
-    """How many records a source on disk yields, for the progress bar; None where nobody knows."""
-    source = SOURCES.get(asked.layout)
-    if not source.needs_path:
-        return None
-    if asked.layout == "shards":
-        return len(ShardSet(asked.path))
-    return sum(1 for _ in source().records(Asked(asked.word, variant=asked.variant)))
 
 
 def related(one: str, other: str) -> str:

@@ -28,7 +28,11 @@ class Folder(Source):
     has_videos = True
 
     def records(self, asked: Asked) -> Iterator[Record]:
-        """Every image and video below a folder, in the order of sorted names; links to folders are not followed."""
+        """Every image and video below a folder, in the order of sorted names; links to folders are not followed.
+
+        Where the folders directly below say real and fake (in any of the usual words, and nothing else), they label
+        what is in them.
+        """
         root = asked.path
         if root.is_file():
             if root.suffix.lower() not in IMAGES | VIDEOS:
@@ -38,8 +42,12 @@ class Folder(Source):
             yield Record(root, origin=root.name, source=root.resolve().stem)
             return
         source = root.resolve().name
+        classes = {name: label_of(name) for name in subfolders(root)}
+        labelled = {0, 1} == set(classes.values())
         for path in walk(root):
-            yield Record(path, origin=path.relative_to(root).as_posix(), source=source)
+            origin = path.relative_to(root).as_posix()
+            label = classes.get(origin.split("/")[0]) if labelled else None
+            yield Record(path, origin=origin, source=source, label=label)
 
 
 def walk(root: Path, extensions: frozenset[str] = IMAGES | VIDEOS) -> Iterator[Path]:

@@ -11,12 +11,12 @@ from crossfake.datasets.sources.folder import subfolders, walk
 
 @SOURCES.register("hardfakevsrealfaces")
 class HardFakeVsRealFaces(Source):
-    """``{real,fake}/*.jpg``: portraits from Unsplash, and StyleGAN2's from thispersondoesnotexist, 300×300."""
+    """``{real,fake}/*.jpg`` and ``data.csv``: portraits from Unsplash, StyleGAN2's from thispersondoesnotexist."""
 
     about = "589 Unsplash portraits and 700 StyleGAN2 faces, 300×300"
 
     def recognises(self, root: Path) -> bool:
-        return {"real", "fake"} == set(subfolders(root))
+        return {"real", "fake"} == set(subfolders(root)) and (root / "data.csv").is_file()
 
     def records(self, asked: Asked) -> Iterator[Record]:
         for label, name in enumerate(("real", "fake")):

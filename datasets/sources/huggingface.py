@@ -57,6 +57,10 @@ class HuggingFace(Source):
                     generator=_generator(row) if label else "",
                 )
 
+    def count(self, asked: Asked) -> int | None:
+        files = _parquet(asked.path)  # which say it without being read
+        return sum(_opened(file).metadata.num_rows for file in files) if files else super().count(asked)
+
     def fixture(self, out: Path) -> Path:
         """An imagefolder, and beside it the same as parquet when pyarrow is there."""
         from crossfake.datasets.sources.fixtures import face_bytes, write_face
@@ -85,9 +89,8 @@ def _parquet(root: Path) -> list[Path]:
 
 
 def _parquet_records(root: Path, file: Path) -> Iterator[Record]:
-    pyarrow = _import_pyarrow()
+    parquet = _opened(file)
     try:
-        parquet = pyarrow.parquet.ParquetFile(file)
         names = _class_names(parquet.schema_arrow.metadata or {})
         columns = parquet.schema_arrow.names
         image = next((name for name in ("image", "img", "jpg", "png") if name in columns), None)
@@ -111,8 +114,20 @@ def _parquet_records(root: Path, file: Path) -> Iterator[Record]:
                     generator=_generator(row) if label else "",
                 )
                 number += 1
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file} is not a whole parquet file ({error})", mend="download it again") from error
+    except _import_pyarrow().ArrowException as error:
+        raise _damaged(file, error) from error
+
+
+def _opened(file: Path) -> Any:
+    pyarrow = _import_pyarrow()
+    try:
+        return pyarrow.parquet.ParquetFile(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    return UserError(f"{file} is not a whole parquet file ({error})", mend="download it again")
 
 
 def _class_names(metadata: dict[bytes, bytes]) -> list[str] | None:
@@ -143,7 +158,7 @@ def _metadata(asked: Asked, folder: Path) -> dict[str, dict[str, Any]]:
     file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
     if file is None:
         return {}
-    facts = {str(row.get("file_name")): row for _, row in table_rows(file)}
+    facts = {str(row["file_name"]): row for _, row in table_rows(file) if row.get("file_name")}
     for name in facts:
         if not (folder / name).exists():
             asked.missing.add(f"image named by {file.name}", name)

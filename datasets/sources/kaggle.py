@@ -24,7 +24,7 @@ class KaggleDeepfakeReal(Source):
 
     def recognises(self, root: Path) -> bool:
         top = _top(root)
-        return any({"Real", "Fake"} & set(subfolders(top / split)) for split in _SPLITS)
+        return all({"Real", "Fake"} <= set(subfolders(top / split)) for split in _SPLITS)
 
     def records(self, asked: Asked) -> Iterator[Record]:
         top = _top(asked.path)

@@ -23,6 +23,9 @@ class Shards(Source):
         for row in range(len(existing)):
             yield dataclasses.replace(record_of(existing, row), origin=f"{row:08d}")
 
+    def count(self, asked: Asked) -> int | None:
+        return len(ShardSet(asked.path))
+
 
 def record_of(shards: ShardSet, row: int) -> Record:
     """One row: of codec ``original`` the file's bytes, else the pixels."""

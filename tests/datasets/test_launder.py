@@ -47,7 +47,7 @@ def test_a_set_with_both_classes_and_several_sources(tmp_path: Path) -> None:
     )
     assert done.size == 64 and done.quality == 70 and len(done.sources) == 3
     assert (
-        len(ShardSet(tmp_path / "out/real/hardfakevsrealfaces")) == len(ShardSet(tmp_path / "out/fake")) == 12
+        len(ShardSet(tmp_path / "out/real/set")) == len(ShardSet(tmp_path / "out/fake")) == 12
     )
 
 

@@ -168,3 +168,27 @@ def test_hostile_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
         and "2500000000 pixels" in listed
         and "no known image format" in listed
     )
+
+
+def test_folders_called_real_and_fake_label_what_is_in_them(tmp_path: Path) -> None:
+    for name in ("Real/a.png", "Real/deeper/b.png", "FAKE/c.png", "loose.png"):
+        _png(tmp_path / name)
+    asked = Asked(str(tmp_path))
+    assert asked.layout == "folder"  # of whoever's making: no claim that it is a published set
+    labels = {record.origin: record.label for record in open_source(asked)}
+    assert labels == {"Real/a.png": 0, "Real/deeper/b.png": 0, "FAKE/c.png": 1, "loose.png": None}
+    _png(tmp_path / "others" / "d.png")
+    assert {record.label for record in open_source(Asked(str(tmp_path)))} == {None}
+
+
+def test_an_ordinary_folder_is_no_published_set(tmp_path: Path) -> None:
+    for name in (
+        "Train/Real/a.png",
+        "Train/Fake/b.png",
+        "Test/Real/c.png",
+        "Test/Fake/d.png",
+        "images/e.png",
+    ):
+        _png(tmp_path / name)
+    (tmp_path / "data.csv").write_text("a,b\n")
+    assert Asked(str(tmp_path)).layout == "folder"

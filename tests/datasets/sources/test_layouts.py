@@ -249,7 +249,8 @@ def test_kaggle_is_no_cross_data_set_test_of_openforensics(tmp_path: Path) -> No
     assert "made from openforensics" in related("openforensics", "kaggle-deepfake-real")
     assert related("df40", "celebdf") and related("df40", "df40") and not related("celeba", "df40")
     shutil.rmtree(tmp_path / "Dataset/Validation/Fake")
-    _, asked = _read(tmp_path)
+    asked = Asked(f"kaggle-deepfake-real:{tmp_path}")
+    assert len(list(open_source(asked))) == 15
     assert asked.missing.lines() == ["       1  missing: folder (Validation/Fake)"]
 
 

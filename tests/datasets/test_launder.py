@@ -46,9 +46,7 @@ def test_a_set_with_both_classes_and_several_sources(tmp_path: Path) -> None:
         LaunderSettings((str(both), more), (str(both),), tmp_path / "out", crop="none", quality=70, workers=1)
     )
     assert done.size == 64 and done.quality == 70 and len(done.sources) == 3
-    assert (
-        len(ShardSet(tmp_path / "out/real/set")) == len(ShardSet(tmp_path / "out/fake")) == 12
-    )
+    assert len(ShardSet(tmp_path / "out/real/set")) == len(ShardSet(tmp_path / "out/fake")) == 12
 
 
 def test_pictures_that_would_not_shrink_are_left_out(tmp_path: Path) -> None:

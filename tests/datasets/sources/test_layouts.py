@@ -266,3 +266,15 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     os.rename(made / "real/real_0.jpg", os.fsencode(made / "real") + b"/\xff\xfe.jpg")
     done = prepare(PrepareSettings(str(made), tmp_path / "out", size=16, crop="none", workers=1))
     assert done.images == 8 and any("\udcff" in name for name in ShardSet(tmp_path / "out").columns["origin"])
+
+
+def test_masks_of_videos_are_cut_like_their_frames(tmp_path: Path) -> None:
+    made = _fixture("faceforensics", tmp_path / "made")
+    prepare(PrepareSettings(str(made), tmp_path / "out", size=48, crop="none", frames=3, workers=1))
+    shards = ShardSet(tmp_path / "out")
+    for name, marked in (("Deepfakes", True), ("FaceShifter", False), ("", False)):
+        rows = shards.select(generator=name)
+        assert len(rows) and all((shards.mask(int(row)).max() > 200) == marked for row in rows)
+    row = int(shards.select(generator="Deepfakes")[0])
+    face = shards.mask(row) > 127  # the drawn face lies where the mask says: elsewhere the picture is grey
+    assert np.abs(shards.read(row)[~face].astype(int) - 90).mean() < 12 < shards.read(row)[face].std()

@@ -46,11 +46,20 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--frames", type=int, default=32, help="Of each video, evenly spread.")
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
-@click.option("--name", default="", help="What the source column says.  [default: the folder's name]")
+@click.option(
+    "--name",
+    default="",
+    show_default=False,
+    help="What the source column says.  [default: the folder's name]",
+)
 @click.option("--label", type=click.Choice(["real", "fake"]), default="real", help="What the images are.")
-@click.option("--generator", default="", help="What made the fakes.  [default: the source's name]")
+@click.option(
+    "--generator", default="", show_default=False, help="What made the fakes.  [default: the source's name]"
+)
 @click.option("--only", type=click.Choice(["real", "fake"]), help="One class of a set with both.")
-@click.option("--variant", default="", help="Of a set with several versions: c23, c40, raw.")
+@click.option(
+    "--variant", default="", show_default=False, help="Of a set with several versions: c23, c40, raw."
+)
 @click.option("--limit", type=int, help="Stop after so many images or videos.")
 @click.option(
     "--codec", type=click.Choice(["raw", "webp", "original"]), default="raw", help="How rows are stored."
@@ -72,7 +81,7 @@ def prepare(**options: Any) -> None:
 
 @data.command()
 def sources() -> None:
-    """List the sources and published layouts that can be read."""
+    """List the layouts that can be read."""
     from crossfake.datasets.sources import SOURCES
 
     for name in SOURCES.names():
@@ -85,7 +94,10 @@ def sources() -> None:
 @click.argument("name")
 @click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
 def fixture(name: str, out: Path) -> None:
-    """Write a miniature of the layout NAME, with drawn faces, to try things out without the data set."""
+    """Write a miniature of the layout NAME.
+
+    It has drawn faces, to try things out without the data set.
+    """
     from crossfake.datasets.sources import SOURCES
 
     made = SOURCES.get(name)().fixture(out)
@@ -113,10 +125,10 @@ def _both_classes(command: Any) -> Any:
 @click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def audit(**options: Any) -> None:
-    """Can real be told from fake by what has nothing to do with forgery? Exit code 1 if so.
+    """Find what gives the classes away besides forgery.
 
-    File format, compression, size, colours, background, duplicates, …: whatever separates the classes here is what a
-    detector would learn.
+    File format, compression, size, colours, background, duplicates, …: whatever separates real from fake here is what
+    a detector would learn. Exit code 1 if anything does.
     """
     from crossfake.datasets.audit import AuditSettings, audit
 
@@ -146,7 +158,10 @@ def audit(**options: Any) -> None:
 @click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def launder(**options: Any) -> None:
-    """Give real and fake the same crop, resampling and compression, chosen without looking at the label."""
+    """Give both classes one crop, size and compression.
+
+    They are chosen from all pictures together, without looking at the label.
+    """
     from crossfake.datasets.launder import LaunderSettings, launder
 
     click.echo(launder(LaunderSettings(**options)).table())
@@ -161,13 +176,15 @@ def launder(**options: Any) -> None:
     "--check", is_flag=True, help="Change nothing: prove that the splits are disjoint, or list why not."
 )
 @click.option("--radius", type=int, default=32, help="Most differing bits, of 256, between near-duplicates.")
-@click.option("--embedding", default="", help="timm model whose features are compared too.")
+@click.option(
+    "--embedding", default="", show_default=False, help="timm model whose features are compared too."
+)
 @click.option("--weights", type=_FOLDER, help="Its weights file.  [default: timm's own]")
 @click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
 @click.option("--seed", type=int, default=0)
 def split(check: bool, **options: Any) -> None:
-    """Split all FOLDERS of shards together, so that nothing alike is on two sides.
+    """Split FOLDERS together, nothing alike on two sides.
 
     What belongs together (a person, a video, a source photo, near-duplicates in whichever folder) goes to one side.
     A row that has been split before never moves. The shards stay as they are: decisions go to splits.csv.
@@ -191,7 +208,10 @@ def split(check: bool, **options: Any) -> None:
 @data.command()
 @click.argument("folder", type=_FOLDER)
 def verify(folder: Path) -> None:
-    """Check every shard and row of FOLDER; exit code 1 if anything is wrong."""
+    """Check every shard and row of FOLDER.
+
+    Exit code 1 if anything is wrong.
+    """
     from crossfake.datasets.verify import verify
 
     problems = verify(folder)
@@ -206,7 +226,10 @@ def verify(folder: Path) -> None:
 @click.argument("source")
 @click.option("--out", type=_FOLDER, help="Folder for the sheets.  [default: the shard folder, or this one]")
 def inspect(source: str, out: Path | None) -> None:
-    """Count what SOURCE holds (shards, a data set, any folder), and draw a contact sheet per source."""
+    """Count what SOURCE holds, and draw contact sheets.
+
+    SOURCE is anything that 'prepare' takes: shards, a data set, a folder.
+    """
     from crossfake.datasets.inspect import inspect
 
     click.echo(inspect(source, out))

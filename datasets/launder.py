@@ -120,11 +120,15 @@ def launder(settings: LaunderSettings) -> Laundered:
         for word in sources:
             asked = Asked(word)
             knows = next(open_source(asked)).label is not None
-            folders.append(settings.out / label / (asked.name if len(sources) > 1 else ""))
+            folder = settings.out / label / (asked.name if len(sources) > 1 else "")
+            taken = itertools.count(2)  # two folders may be called the same
+            while folder in folders:
+                folder = settings.out / label / f"{asked.name}-{next(taken)}"
+            folders.append(folder)
             done[f"{label}: {word}"] = prepare(
                 PrepareSettings(
                     source=word,
-                    out=folders[-1],
+                    out=folder,
                     size=size,
                     crop=settings.crop,
                     margin=cropper.margin,

@@ -46,6 +46,9 @@ def test_a_set_with_both_classes_and_several_sources(tmp_path: Path) -> None:
         LaunderSettings((str(both), more), (str(both),), tmp_path / "out", crop="none", quality=70, workers=1)
     )
     assert done.size == 64 and done.quality == 70 and len(done.sources) == 3
+    same = _pictures(tmp_path / "elsewhere" / "more", 120, "png", 100)
+    again = launder(LaunderSettings((more, same), (str(both),), tmp_path / "two", crop="none", workers=1))
+    assert len(again.sources) == 3 and len(ShardSet(tmp_path / "two/real/more-2")) == 12
     assert len(ShardSet(tmp_path / "out/real/set")) == len(ShardSet(tmp_path / "out/fake")) == 12
 
 

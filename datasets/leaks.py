@@ -6,6 +6,7 @@ import csv
 import io
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from crossfake.datasets.fingerprints import RADIUS, Codes, Pairs, distance, fingerprints, near_pairs
 from crossfake.datasets.shards import SPLITS, ShardSet
-from crossfake.datasets.splits import NAMES, OWN, Fractions
+from crossfake.datasets.splits import NAMES, Fractions
 from crossfake.errors import UserError
 from crossfake.runs import write_text
 
@@ -58,6 +59,10 @@ class SplitSettings:
 
     def __post_init__(self) -> None:
         Fractions.parse(self.split)
+        folders = {folder.resolve(): folder for folder in self.folders}  # one that is named twice counts once
+        object.__setattr__(self, "folders", tuple(folders.values()))
+        if self.seed < 0 or self.workers < 0:
+            raise UserError("--seed and --workers cannot be negative", mend="give 0 or more")
         if not self.folders:
             raise UserError("there is nothing to split", mend="name shard folders")
         if not 0 <= self.radius <= 64:
@@ -121,6 +126,15 @@ class _Rows:
     def column(self, name: str) -> Any:
         return np.concatenate([each.columns[name] for each in self.sets])
 
+    def groups(self) -> list[Strings]:
+        """The groups that the data sets gave, and those decided before: rows are linked by either."""
+        given = np.concatenate([each.columns.stored("group") for each in self.sets])
+        alone = np.flatnonzero(given == "")  # such rows are known by their pixels only
+        given = given.astype(f"U{max(64, given.dtype.itemsize // 4)}")
+        given[alone] = [self.codes[row].tobytes().hex() for row in alone]
+        decided = self.column("group")
+        return [given, np.where(decided == "", given, decided)]
+
     def name(self, row: int) -> str:
         each = self.sets[self.of[row]]
         return f"{each.path}:{each.columns['origin'][row - self.starts[self.of[row]]]}"
@@ -152,8 +166,8 @@ def split(settings: SplitSettings) -> SplitReport:
         UserError: a folder holds no shards, or cannot be written.
     """
     rows = _Rows(settings)
-    groups = rows.column("group")
-    component = _components(groups, rows.near(settings))
+    groups, decided = rows.groups()
+    component = _components([groups, decided], rows.near(settings))
     before = np.concatenate([_decided(each) for each in rows.sets])
     sides, aside = _settle(component, before)
     facts = [rows.column(name).astype(str) for name in ("label", "source", "generator")]
@@ -186,11 +200,12 @@ def check(settings: SplitSettings) -> list[Offence]:
     if not (sides != "").any():
         sides = np.array([str(each.path) for each in rows.sets])[rows.of]
     sides = np.where(sides == "", "train", sides)
-    groups = rows.column("group")
+    groups, decided = rows.groups()
+    belongs = _components([groups, decided], np.zeros((0, 2), np.int64))
     offences = []
-    order = np.lexsort((sides, groups))
+    order = np.lexsort((sides, belongs))
     first, second = order[:-1], order[1:]
-    straddling = (groups[first] == groups[second]) & (groups[first] != "") & (sides[first] != sides[second])
+    straddling = (belongs[first] == belongs[second]) & (sides[first] != sides[second])
     straddling &= (sides[first] != ASIDE) & (sides[second] != ASIDE)
     for one, other in zip(first[straddling], second[straddling], strict=True):
         why = f"group {str(groups[one])!r} is in {sides[one]} and {sides[other]}"
@@ -199,7 +214,7 @@ def check(settings: SplitSettings) -> list[Offence]:
         if (
             sides[one] != sides[other]
             and ASIDE not in (sides[one], sides[other])
-            and groups[one] != groups[other]
+            and belongs[one] != belongs[other]
         ):
             bits = int(distance(rows.codes[one], rows.codes[other]))
             alike = (
@@ -210,29 +225,31 @@ def check(settings: SplitSettings) -> list[Offence]:
     return offences
 
 
-def _components(groups: Strings, near: Pairs) -> npt.NDArray[np.int64]:
-    """Number of the component of each row, from 0: rows are linked through their group and through ``near``."""
-    names, of = np.unique(groups, return_inverse=True)
-    nodes = np.where(
-        groups == "", len(names) + np.arange(len(groups)), of
-    )  # rows without a group stand alone
-    size = len(names) + len(groups)
-    links = coo_matrix((np.ones(len(near), bool), (nodes[near[:, 0]], nodes[near[:, 1]])), shape=(size, size))
+def _components(groups: Sequence[Strings], near: Pairs) -> npt.NDArray[np.int64]:
+    """Number of the component of each row, from 0: rows are linked by equal groups, of any kind, and by ``near``."""
+    rows = np.arange(len(groups[0]))
+    ends = [near]
+    size = len(rows)
+    for names in groups:
+        _, of = np.unique(names, return_inverse=True)
+        ends.append(np.stack([rows, size + of], axis=1))  # a node for each group
+        size += int(of.max()) + 1
+    one, other = np.concatenate(ends).T
+    links = coo_matrix((np.ones(len(one), bool), (one, other)), shape=(size, size))
     _, labels = connected_components(links, directed=False)
-    _, numbers = np.unique(labels[nodes], return_inverse=True)
+    _, numbers = np.unique(labels[: len(rows)], return_inverse=True)
     return numbers.astype(np.int64)
 
 
 def _decided(shards: ShardSet) -> Strings:
     """Splits that must not change: of an earlier call, or the data set's own; empty for the others."""
+    own = shards.columns.stored("own_split") == 1
+    splits = np.where(own, shards.columns["split"], "").astype("U8")
     if (shards.path / SPLITS).exists():
-        covered = len((shards.path / SPLITS).read_text(errors="surrogateescape").splitlines()) - 1
-        splits = shards.columns["split"].astype("U8")
-        splits[covered:] = ""
-        return splits
-    if shards.attributes.get("split") == OWN:
-        return shards.columns["split"].astype("U8")
-    return np.zeros(len(shards), "U8")
+        with open(shards.path / SPLITS, newline="", encoding="utf-8", errors="surrogateescape") as lines:
+            covered = sum(1 for _ in csv.reader(lines)) - 1
+        splits[:covered] = shards.columns["split"][:covered]
+    return splits
 
 
 def _settle(component: npt.NDArray[np.int64], before: Strings) -> tuple[Strings, npt.NDArray[np.int64]]:

@@ -28,7 +28,7 @@ from crossfake.datasets.sources import (
     Record,
     open_source,
 )
-from crossfake.datasets.splits import OWN, Fractions
+from crossfake.datasets.splits import Fractions
 from crossfake.datasets.video import is_video
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
@@ -198,7 +198,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         "crop": cropper.description(before.attributes.get("crop") if before else None),
         "history": history + ([f"jpeg {settings.history} 4:2:0"] if settings.history else []),
         "filters": settings.filters(),
-        "split": OWN if first.split else settings.split,
+        "split": settings.split,
         "seed": settings.seed,
         "label": settings.label,
         "generator": settings.generator,
@@ -369,4 +369,5 @@ def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fra
         group=group,
         seed=record.seed,
         origin=origin,
+        own_split=bool(record.split) and not record.dealt,
     )

@@ -48,6 +48,7 @@ class Row:
         group: identity, source photo or video: what must never straddle a split.
         seed: the latent's seed for a fake made here, else -1.
         origin: name of the source file.
+        own_split: the split is the data set's own: ``crossfake data split`` leaves it.
     """
 
     label: int
@@ -57,6 +58,7 @@ class Row:
     group: str = ""
     seed: int = -1
     origin: str = ""
+    own_split: bool = False
 
 
 # Fixed-width strings: variable-length ones cost a heap look-up per row and cannot be checksummed.
@@ -69,6 +71,7 @@ COLUMNS: dict[str, Any] = {
     "split": "S8",
     "group": "S128",
     "origin": "S256",
+    "own_split": np.uint8,
 }
 
 
@@ -93,7 +96,8 @@ def read_manifest(folder: Path) -> list[dict[str, Any]]:
     for text in file.read_text().splitlines():
         try:
             line = json.loads(text)
-            lines[line["name"]] = line
+            lines[line["name"]] = {**line, "name": str(line["name"]), "count": int(line["count"])}
+            _ = line["sha256"]
         except (ValueError, KeyError, TypeError):
             continue
     return [lines[name] for name in sorted(lines)]
@@ -110,7 +114,8 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row, Pixels | None]
                 blob = stored(file, codec, index)
                 if zlib.crc32(blob) != int(file["crc32"][index]):
                     return
-                values = {field.name: file[field.name][index] for field in dataclasses.fields(Row)}
+                names = (field.name for field in dataclasses.fields(Row))
+                values = {name: file[name][index] for name in names}
                 facts: dict[str, Any] = {
                     k: text_of(v) if isinstance(v, bytes) else int(v) for k, v in values.items()
                 }
@@ -142,14 +147,19 @@ class _Columns(dict[str, Array]):
     def __missing__(self, name: str) -> Array:
         if name not in COLUMNS:
             raise KeyError(name)
-        parts = [self._shards.file(k)[name][:] for k in range(len(self._shards.counts))]
-        values = np.concatenate(parts)
-        if values.dtype.kind == "S":
-            values = np.char.decode(values, "utf-8", "surrogateescape")
+        values = self.stored(name)
         if name in ("group", "split") and (self._shards.path / SPLITS).exists():
             values = self._decided(name, values)
         self[name] = values
         return values
+
+    def stored(self, name: str) -> Array:
+        """The column as it is in the shards, whatever ``splits.csv`` says."""
+        files = [self._shards.file(k) for k in range(len(self._shards.counts))]
+        if name == "own_split" and name not in files[0]:  # shards that other programs wrote may lack it
+            return np.zeros(sum(self._shards.counts), np.uint8)
+        values = np.concatenate([file[name][:] for file in files])
+        return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def _decided(self, name: str, own: Array) -> Array:
         """What ``splits.csv`` says, row by row; rows that were added after it keep their own."""

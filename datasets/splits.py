@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from crossfake.errors import UserError
 
 NAMES = ("train", "val", "test")
-OWN = "the source's own"  # in place of shares, where a data set came with its splits
 
 
 @dataclass(frozen=True)

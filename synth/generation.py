@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from crossfake.datasets.shard_writer import ShardFile, adopt_finished
 from crossfake.datasets.shards import Row
-from crossfake.datasets.splits import OWN
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
 from crossfake.images import Images
@@ -119,7 +118,6 @@ def _default_out(source: Path, settings: GenerateSettings) -> Path:
 
 def _attributes(model: Model, settings: GenerateSettings) -> dict[str, object]:
     return {
-        "split": OWN,  # fakes were made for one side, and stay there
         "generator": model.name,
         "generator_hash": model.hash,
         "model": {key: model.card[key] for key in ("size", "channels", "kimg") if key in model.card},
@@ -196,6 +194,7 @@ def _write(shard: ShardFile, model: Model, settings: GenerateSettings, begin: in
                     source="synth",
                     generator=model.name,
                     split=settings.split,
+                    own_split=True,  # fakes were made for one side, and stay there
                     group=f"{model.hash[:8]}:{settings.seed}:{number}",
                     seed=settings.seed,
                     origin=str(number),

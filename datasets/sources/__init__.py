@@ -62,6 +62,7 @@ class Record:
         source: the data set's name.
         group: identity, source photo or video; a hash of the pixels when empty, so that exact copies stay together.
         split: the source's own split, if it has one.
+        dealt: the split was dealt by a hash when the images were prepared, so it is nobody's own.
         label: 0 real, 1 fake; None when the user says.
         generator: what made a fake.
         seed: the latent's seed for a fake made here, else -1.
@@ -79,6 +80,7 @@ class Record:
     seed: int = -1
     box: Box | None = None
     mask: Path | Polygons | None = None
+    dealt: bool = False
 
 
 @dataclass

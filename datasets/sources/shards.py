@@ -39,4 +39,5 @@ def record_of(shards: ShardSet, row: int) -> Record:
         label=int(columns["label"][row]),
         generator=str(columns["generator"][row]),
         seed=int(columns["seed"][row]),
+        dealt=not columns["own_split"][row],
     )

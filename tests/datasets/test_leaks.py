@@ -12,7 +12,6 @@ from crossfake.datasets.embeddings import similar_pairs
 from crossfake.datasets.leaks import ASIDE, SplitSettings, check, split
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import SPLITS, Row, ShardSet
-from crossfake.datasets.splits import OWN
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 
@@ -21,7 +20,7 @@ def _shards(
     folder: Path, faces: list[int], *, first: int = 0, jpeg: bool = False, own: str = "", **row: object
 ) -> Path:
     """Drawn faces, one group each; ``first`` numbers the groups from there."""
-    with ShardWriter(folder, 48, attributes={"split": own and OWN}) as writer:
+    with ShardWriter(folder, 48) as writer:
         for number, face in list(enumerate(faces))[writer.rows_done :]:
             image = toyface(face, 48)
             if jpeg:
@@ -33,6 +32,7 @@ def _shards(
                 "source": folder.name,
                 "group": f"{folder.name}:{number}",
                 "split": own,
+                "own_split": bool(own),
             }
             writer.append(image, Row(**(facts | row), origin=f"{number}.png"))  # type: ignore[arg-type]
     return folder
@@ -178,3 +178,32 @@ def test_the_command(tmp_path: Path) -> None:
     assert result.exit_code == 0 and "near-duplicates joined 5" in result.output
     result = CliRunner().invoke(data, ["split", "--check", a, b])
     assert result.exit_code == 0 and "disjoint" in result.output
+
+
+def test_who_belongs_together_is_remembered_by_the_data_sets_own_groups(tmp_path: Path) -> None:
+    one = _shards(tmp_path / "one", [1], group="anna")
+    two = _shards(tmp_path / "two", [1], jpeg=True, group="ben")
+    split(SplitSettings((one, two), workers=1))  # the pictures join anna and ben under one name
+    later = _shards(tmp_path / "later", list(range(10, 40)), group="ben")
+    settings = SplitSettings((later, one, two), workers=1)
+    split(settings)
+    sides = {side for folder in (one, two, later) for side in _sides(folder).values()}
+    assert len(sides) == 1 and check(settings) == []
+    assert check(SplitSettings((later, two), workers=1)) == []
+
+
+def test_a_folder_named_twice_counts_once(tmp_path: Path) -> None:
+    a = _shards(tmp_path / "a", [1, 2])
+    assert SplitSettings((a, tmp_path / "x" / ".." / "a")).folders == (tmp_path / "x" / ".." / "a",)
+    with pytest.raises(UserError, match="negative"):
+        SplitSettings((a,), seed=-1)
+
+
+def test_shards_of_others_without_a_column_of_own_splits_are_read(tmp_path: Path) -> None:
+    import h5py
+
+    a = _shards(tmp_path / "a", [1, 2], split="train", group="")
+    with h5py.File(a / "00000.h5", "a") as file:
+        del file["own_split"]
+    split(SplitSettings((a,), workers=1))
+    assert (ShardSet(a).columns["group"] != "").all()

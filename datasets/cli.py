@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues, command_group
+from crossfake.errors import UserError
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
@@ -52,7 +53,11 @@ _FOLDER = click.Path(path_type=Path)
     show_default=False,
     help="What the source column says.  [default: the folder's name]",
 )
-@click.option("--label", type=click.Choice(["real", "fake"]), default="real", help="What the images are.")
+@click.option(
+    "--label",
+    type=click.Choice(["real", "fake"]),
+    help="What the images are, real if this is left out, where the source does not say.",
+)
 @click.option(
     "--generator", default="", show_default=False, help="What made the fakes.  [default: the source's name]"
 )
@@ -100,7 +105,10 @@ def fixture(name: str, out: Path) -> None:
     """
     from crossfake.datasets.sources import SOURCES
 
-    made = SOURCES.get(name)().fixture(out)
+    try:
+        made = SOURCES.get(name)().fixture(out)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
     click.echo(
         f"a miniature of {name}: read it with 'crossfake data prepare {made} --crop none --out SHARDS'"
     )
@@ -164,9 +172,10 @@ def launder(**options: Any) -> None:
     """
     from crossfake.datasets.launder import LaunderSettings, launder
 
-    click.echo(launder(LaunderSettings(**options)).table())
-    real, fake = options["out"] / "real", options["out"] / "fake"
-    click.echo(f"\nwhat remains: crossfake data audit --real {real} --fake {fake}")
+    done = launder(LaunderSettings(**options))
+    click.echo(done.table())
+    named = [f"--{label} {' '.join(map(str, done.folders(label)))}" for label in ("real", "fake")]
+    click.echo(f"\nwhat remains: crossfake data audit {' '.join(named)}")
 
 
 @data.command()

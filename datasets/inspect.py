@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +15,9 @@ import numpy as np
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import Asked, Record, Rejected, open_source
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source
+from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.video import read_frames
 from crossfake.images import contact_sheet, save_png, thumbnail
 
 _SHEET = 64
@@ -26,7 +29,8 @@ def inspect(word: str, out: Path | None = None) -> str:
 
     Args:
         word: anything that :func:`~crossfake.datasets.prepare.prepare` takes.
-        out: folder for the sheets, ``sheet-SOURCE.png``; the shard folder itself, or the working folder, when None.
+        out: folder for the sheets, ``sheet-SOURCE.png``; when None, the shard folder itself, or the working
+            folder (the temporary one if that is within the source).
 
     Raises:
         UserError: it is not there or holds no images.
@@ -35,8 +39,14 @@ def inspect(word: str, out: Path | None = None) -> str:
     return (
         _of_shards(asked.path, out or asked.path)
         if asked.layout == "shards"
-        else _of_source(asked, out or Path())
+        else _of_source(asked, out or _outside(asked.path))
     )
+
+
+def _outside(source: Path) -> Path:
+    """The working folder, unless the sheets would lie among the pictures there."""
+    within = source.is_dir() and Path().resolve().is_relative_to(source.resolve())
+    return Path(tempfile.gettempdir()) if within else Path()
 
 
 def _of_shards(folder: Path, out: Path) -> str:
@@ -62,10 +72,15 @@ def _of_source(asked: Asked, out: Path) -> str:
     """Counted by names alone; only the pictures of the sheet are opened."""
     counts: Counter[tuple[Any, ...]] = Counter()
     sampled: dict[str, _Sample] = {}
-    for record in open_source(asked):
+    endless = SOURCES.get(asked.layout).endless
+    for record in itertools.islice(open_source(asked), _SHEET if endless else None):
         counts[record.source, record.generator, record.label, record.split] += 1
         sampled.setdefault(record.source, _Sample()).add(record)
-    head = [f"{asked.path or asked.word}: {counts.total():,} files, read as {asked.layout}"]
+    head = [
+        f"{asked.word}: draws any number, here {_SHEET}"
+        if endless
+        else f"{asked.word}: {counts.total():,} files, read as {asked.layout}"
+    ]
     sheets = []
     for source, sample in sampled.items():
         pictures = [picture for record in sample.kept if (picture := _first_picture(record)) is not None]

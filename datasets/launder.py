@@ -23,7 +23,8 @@ from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.video import read_frames
 from crossfake.errors import UserError
 
 _SAMPLE = 300  # pictures of each source that are measured
@@ -88,6 +89,10 @@ class Laundered:
     margin: float
     sources: dict[str, Prepared]
     splits: SplitReport
+
+    def folders(self, label: str) -> list[Path]:
+        """The shard folders of ``real`` or ``fake``."""
+        return [done.out for word, done in self.sources.items() if word.startswith(f"{label}: ")]
 
     def table(self) -> str:
         history = f"{self.size}×{self.size}, then JPEG of quality {self.quality} (4:2:0)"

@@ -17,7 +17,8 @@ from crossfake.datasets.crops import GLANCE, Crop, Cropper
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.sources import Polygons, Record, Rejected
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.video import count_frames, read_frames
 from crossfake.images import thumbnail
 
 _THUMBNAIL = 112
@@ -95,7 +96,8 @@ def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outco
     frames = read_frames(record.image, options.frames, record.origin)
     first = next(frames)
     group = record.group or pixel_hash(first[1])
-    pictures = _with_masks(itertools.chain([first], frames), record, options.frames)
+    without_mask: list[int] = []
+    pictures = _with_masks(itertools.chain([first], frames), record, options.frames, without_mask)
     for number, crop in cropper.of_video(pictures):
         suffix = f"#frame={number:06d}"
         if isinstance(crop, Skip):
@@ -107,20 +109,31 @@ def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outco
             suffix + ("" if crop.person is None else f"#face={crop.person}"),
             None if crop.mask is None else crop.mask[..., 0],
         )
+    for number in without_mask:
+        yield Outcome(
+            None, suffix=f"#frame={number:06d}", reason="no mask", detail="the mask's video is shorter"
+        )
 
 
 def _with_masks(
-    frames: Iterator[tuple[int, Pixels]], record: Record, most: int
+    frames: Iterator[tuple[int, Pixels]], record: Record, most: int, without: list[int]
 ) -> Iterator[tuple[int, Pixels, Pixels | None]]:
-    """Each frame with that of the mask's video: of the same length, so the same numbers are picked."""
-    masks = (
-        read_frames(record.mask, most) if isinstance(record.mask, Path) and is_video(record.mask) else None
-    )
+    """Each frame with that of the mask's video; frames that it lacks are left out, their numbers in ``without``."""
+    if not (isinstance(record.mask, Path) and is_video(record.mask) and isinstance(record.image, Path)):
+        yield from ((number, image, None) for number, image in frames)
+        return
+    masks = read_frames(record.mask, most, total=count_frames(record.image))
     at, mask = -1, None
     for number, image in frames:
-        while masks is not None and at < number:
-            at, mask = next(masks, (1 << 62, None))
-        yield number, image, mask if at == number else None
+        try:
+            while at < number:
+                at, mask = next(masks, (1 << 62, None))
+        except Unreadable as error:
+            raise Unreadable(record.origin, f"its mask's video: {error.reason}") from error
+        if at == number:
+            yield number, image, mask
+        else:
+            without.append(number)
 
 
 def _still_mask(record: Record) -> Pixels | Polygons | None:

@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,9 @@ from crossfake.datasets.sources import (
     Record,
     open_source,
 )
+from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.sources.naming import hints_at_fakes
 from crossfake.datasets.splits import Fractions
-from crossfake.datasets.video import is_video
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
 from crossfake.stopping import Stopper
@@ -37,13 +38,13 @@ from crossfake.workers import map_in_order
 
 SKIPPED = "skipped.csv"
 REJECTS = "rejects.png"
-_LISTED = ("number", "file", "reason", "detail")
+_LISTED = ("file", "reason", "detail")
+_ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
 _ORIGIN = int(COLUMNS["origin"][1:])
-_SUFFIX = re.compile(
-    r"(#frame=\d+)?(#face=\d+)?$"
-)  # what is added to a record's origin where it gives several rows
+# what is added to a record's origin where it gives several rows
+_FACE, _FRAME = re.compile(r"#face=\d+$"), re.compile(r"#frame=\d+$")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class PrepareSettings:
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
-        label: ``real`` or ``fake``; a source's own labels win.
+        label: ``real`` or ``fake``; a source's own labels win. When None, images are taken to be real, unless a
+            folder's name hints at fakes: then this has to be said.
         generator: what made the fakes; the source's name when empty.
         variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
         limit: stop after so many images of the source, skipped ones included; None takes all.
@@ -91,7 +93,7 @@ class PrepareSettings:
     frames: int = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
-    label: str = "real"
+    label: str | None = None
     generator: str = ""
     variant: str = ""
     limit: int | None = None
@@ -119,8 +121,13 @@ class PrepareSettings:
             raise UserError(
                 f"a size of {self.size} pixels is out of range", mend="give --size between 8 and 4096"
             )
-        if self.label not in ("real", "fake"):
+        if self.label not in (None, "real", "fake"):
             raise UserError(f"there is no label {self.label!r}", mend="give --label real or fake")
+        unused = [name for name in _ABOUT_FACES if name in self.filters()]
+        if unused and not self.cropper().finds_faces:
+            raise UserError(
+                f"--crop {self.crop} looks for no faces", mend=f"leave --{unused[0].replace('_', '-')} out"
+            )
         if self.codec == "original" and self.crop != "none":
             raise UserError("codec original keeps files as they are", mend="give --crop none with it")
         if self.source == "toyfaces" and self.limit is None:
@@ -158,16 +165,21 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of it: the folder, images in it, images left out by reason, what was missing, and seconds taken."""
+    """What came of it: the folder, its real and fake images, those left out by reason, what was missing, seconds."""
 
     out: Path
-    images: int
+    real: int
+    fake: int
     skipped: dict[str, int]
     missing: Missing
     seconds: float
 
+    @property
+    def images(self) -> int:
+        return self.real + self.fake
+
     def table(self) -> str:
-        lines = [f"{self.images:8,}  images in {self.out}"]
+        lines = [f"{self.images:8,}  images in {self.out}: {self.real:,} real, {self.fake:,} fake"]
         lines += [f"{count:8,}  skipped: {reason}" for reason, count in sorted(self.skipped.items())]
         lines += self.missing.lines()
         if self.skipped:
@@ -186,7 +198,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
     cropper = settings.cropper()
     asked = Asked(settings.source, settings.seed, settings.size, settings.variant)
     layout = asked.layout
-    records = itertools.islice(_of_label(open_source(asked), settings.only), settings.limit)
+    records = _records(asked, settings)
     first = next(records, None)
     if first is None:
         raise UserError(f"{settings.source} has no {settings.only} images", mend="leave --only out")
@@ -200,7 +212,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         "filters": settings.filters(),
         "split": settings.split,
         "seed": settings.seed,
-        "label": settings.label,
+        "label": settings.label or "real",
         "generator": settings.generator,
     }
     if SOURCES.get(layout).has_videos:
@@ -218,7 +230,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
             masks=SOURCES.get(layout).has_masks and settings.codec != "original",
         ) as writer,
     ):
-        work = _Work(settings, cropper, writer)
+        work = _Work(settings, asked, cropper, writer)
         work.run(itertools.chain([first], records), expected, f"prepare {asked.name}", stopper)
     if work.rejects:
         images, captions = zip(*work.rejects, strict=True)
@@ -228,12 +240,16 @@ def prepare(settings: PrepareSettings) -> Prepared:
         raise UserError(
             f"no image of {settings.source} could be used ({reasons})", mend="look at --crop and --size"
         )
-    images_done = writer.rows_done + work.written
-    return Prepared(settings.out, images_done, dict(work.skipped), asked.missing, work.seconds)
+    fakes = ShardSet(settings.out).columns["label"] == 1
+    counts = int((~fakes).sum()), int(fakes.sum())
+    return Prepared(settings.out, *counts, dict(work.skipped), asked.missing, work.seconds)
 
 
-def _of_label(records: Iterator[Record], only: str | None) -> Iterator[Record]:
-    return (record for record in records if record.label == int(only == "fake")) if only else records
+def _records(asked: Asked, settings: PrepareSettings) -> Iterator[Record]:
+    records = open_source(asked)
+    if settings.only:
+        records = (record for record in records if record.label == int(settings.only == "fake"))
+    return itertools.islice(records, settings.limit)
 
 
 @dataclass
@@ -241,6 +257,7 @@ class _Work:
     """One call of :func:`prepare` while it writes."""
 
     settings: PrepareSettings
+    asked: Asked
     cropper: Cropper
     writer: ShardWriter
     skipped: Counter[str] = field(default_factory=Counter)
@@ -250,22 +267,21 @@ class _Work:
 
     def run(self, records: Iterator[Record], expected: int | None, title: str, stopper: Stopper) -> None:
         started = time.monotonic()
-        last, out = self.writer.last_origin, self.settings.out
-        records, handled, begun = _skip_handled(records, last, out)
+        out = self.settings.out
+        done = _Done(self.writer)
+        if done.last is not None:
+            done.check(_records(replace(self.asked, missing=Missing()), self.settings))
         totals = [number for number in (self.settings.limit, expected) if number is not None]
-        self.skipped.update(_read_skipped(out, handled))
+        self.skipped.update(done.skipped(out / SKIPPED))
         fractions = Fractions.parse(self.settings.split, self.settings.seed)
         with (
             open(out / SKIPPED, "a", newline="", errors="surrogateescape") as file,
-            tqdm(desc=title, unit="img", initial=handled, total=min(totals, default=None)) as bar,
+            tqdm(desc=title, unit="img", total=min(totals, default=None)) as bar,
         ):
             listing = csv.writer(file)
-            for number, (record, outcomes) in enumerate(
-                _outcomes(records, self.cropper, self.settings), handled
-            ):
-                if begun and number == handled:  # a video of which the killed call had written some frames
-                    outcomes = _after(outcomes, record, str(last), out)
-                for outcome in outcomes:
+            fresh = done.without(records, bar)
+            for record, outcomes in _outcomes(fresh, self.cropper, self.settings):
+                for outcome in done.rest(record, outcomes):
                     origin = _origin(record, outcome.suffix)
                     if outcome.image is not None:
                         row = _row(record, outcome.group, origin, self.settings, fractions)
@@ -273,7 +289,7 @@ class _Work:
                         self.written += 1
                         continue
                     self.skipped[outcome.reason] += 1
-                    listing.writerow([number, origin, outcome.reason, outcome.detail])
+                    listing.writerow([origin, outcome.reason, outcome.detail])
                     file.flush()
                     if outcome.thumbnail is not None and len(self.rejects) < _REJECTS_SHOWN:
                         self.rejects.append((outcome.thumbnail, outcome.reason))
@@ -290,49 +306,79 @@ def _origin(record: Record, suffix: str) -> str:
     return name.decode("utf-8", "surrogateescape") + suffix
 
 
-def _skip_handled(
-    records: Iterator[Record], last_origin: str | None, out: Path
-) -> tuple[Iterator[Record], int, bool]:
-    """Drop the records up to the last one that is in the shards already.
+class _Done:
+    """What an earlier call did: records that it wrote or skipped need not be opened again, wherever new ones stand."""
 
-    Returns:
-        the rest, how many were dropped, and whether the first of the rest has rows in the shards already.
-    """
-    if last_origin is None:
-        return records, 0, False
-    found = _SUFFIX.search(last_origin)
-    suffix = found.group() if found else ""
-    for number, record in enumerate(records):
-        if _origin(record, "") == last_origin:
-            return records, number + 1, False
-        if suffix and _origin(record, suffix) == last_origin:
-            return itertools.chain([record], records), number, True
-    raise UserError(f"{out} holds images that the source no longer has", mend="name another --out")
+    def __init__(self, writer: ShardWriter) -> None:
+        self.out, self.last = writer.out, writer.last_origin
+        self.whole = set(writer.origins())
+        self.parts = {name for origin in self.whole for name in _bases(origin)}
+        # Of the record that the last row is from, more rows may have been lost.
+        self.begun = _bases(self.last) if self.last else set()
+
+    def has(self, record: Record) -> bool:
+        if _origin(record, "") in self.whole:
+            return True
+        return _base(record) in self.parts and not self._has_begun(record)
+
+    def _has_begun(self, record: Record) -> bool:
+        return _base(record) in self.begun
+
+    def without(self, records: Iterator[Record], bar: Any) -> Iterator[Record]:
+        for record in records:
+            if self.has(record):
+                bar.update()
+            else:
+                yield record
+
+    def check(self, records: Iterator[Record]) -> None:
+        """Refuse a source that does not have the last row's file: it cannot be the one that was prepared before."""
+        if not any(self.last == _origin(record, "") or self._has_begun(record) for record in records):
+            raise UserError(
+                f"{self.out} holds images that the source no longer has", mend="name another --out"
+            )
+
+    def rest(self, record: Record, outcomes: list[Outcome]) -> list[Outcome]:
+        """What of a record is not there yet: after the row that was written last, and what was skipped before it."""
+        if not self._has_begun(record):
+            return outcomes
+        origins = [_origin(record, outcome.suffix) for outcome in outcomes]
+        if self.last not in origins:
+            raise UserError(
+                f"{record.origin} is not what {self.out} was made from", mend="name another --out"
+            )
+        place = origins.index(self.last)
+        return [outcome for outcome in outcomes[:place] if outcome.image is None] + outcomes[place + 1 :]
+
+    def skipped(self, path: Path) -> Iterable[str]:
+        """Reasons of the records already skipped. Lines of frames whose video is done again are dropped."""
+        kept: list[list[str]] = []
+        if path.exists():
+            with open(path, newline="", errors="surrogateescape") as file:
+                kept = [
+                    line
+                    for line in csv.reader(file)
+                    if len(line) == len(_LISTED) and tuple(line) != _LISTED and self._stands(line[0])
+                ]
+        with open(path, "w", newline="", errors="surrogateescape") as file:
+            csv.writer(file).writerows([_LISTED, *kept])
+        self.whole.update(line[0] for line in kept)
+        return [line[1] for line in kept]
+
+    def _stands(self, origin: str) -> bool:
+        bases = _bases(origin)
+        return not bases or bool(bases & self.parts - self.begun)
 
 
-def _after(outcomes: list[Outcome], record: Record, last_origin: str, out: Path) -> list[Outcome]:
-    """What follows the row that was written last, and what was skipped before it: its lines were dropped."""
-    origins = [_origin(record, outcome.suffix) for outcome in outcomes]
-    if last_origin not in origins:
-        raise UserError(f"{record.origin} is not what {out} was made from", mend="name another --out")
-    place = origins.index(last_origin)
-    return [outcome for outcome in outcomes[:place] if outcome.image is None] + outcomes[place + 1 :]
+def _base(record: Record) -> str:
+    """What the origins of a record's frames and faces begin with."""
+    return _origin(record, "#").removesuffix("#")
 
 
-def _read_skipped(out: Path, handled: int) -> Iterable[str]:
-    """Reasons of the records already handled; lines for later ones are dropped, they will be written again."""
-    path = out / SKIPPED
-    kept: list[list[str]] = []
-    if path.exists():
-        with open(path, newline="", errors="surrogateescape") as file:
-            kept = [
-                line
-                for line in csv.reader(file)
-                if len(line) == len(_LISTED) and line[0].isdigit() and int(line[0]) < handled
-            ]
-    with open(path, "w", newline="", errors="surrogateescape") as file:
-        csv.writer(file).writerows([_LISTED, *kept])
-    return [line[2] for line in kept]
+def _bases(origin: str) -> set[str]:
+    """What the record of a row may be called, when the row is one frame or one face of it."""
+    without_face = _FACE.sub("", origin)
+    return {without_face, _FRAME.sub("", without_face)} - {origin}
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
@@ -359,6 +405,15 @@ def _outcomes(
 
 def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:
     label = record.label if record.label is not None else int(settings.label == "fake")
+    if (
+        record.label is None
+        and not settings.label
+        and hints_at_fakes(f"{record.source}/{record.origin.rpartition('/')[0]}")
+    ):
+        raise UserError(
+            f"{record.origin} of {record.source} would be called real, its folder hints at a fake",
+            mend="give --label real or fake",
+        )
     source = settings.name or record.source
     generator = record.generator or settings.generator or source
     return Row(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import weakref
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -137,6 +139,10 @@ class ShardFile:
         dataset.resize(start + len(values), axis=0)
         dataset[start:] = values
 
+    def origins(self) -> list[str]:
+        self.flush()
+        return [text_of(origin) for origin in self._file["origin"][:]]
+
     def close(self) -> None:
         """Make the shard part of the set: flush, close, sync, rename, manifest line."""
         self.flush()
@@ -199,6 +205,7 @@ class ShardWriter:
         self.attributes = json.loads(json.dumps(attributes or {}))
         try:
             self.out.mkdir(parents=True, exist_ok=True)
+            self._unlock = weakref.finalize(self, os.close, _locked(self.out))
             done = adopt_finished(self.out)
             self.last_origin: str | None = (
                 None  # of the last row already there: where a resumed source goes on
@@ -216,6 +223,13 @@ class ShardWriter:
         self.rows_done += self._current.rows
         if self._current.last_row is not None:
             self.last_origin = self._current.last_row.origin
+
+    def origins(self) -> Iterator[str]:
+        """Of all rows already there."""
+        if self.rows_done > (self._current.rows if self._current else 0):
+            yield from ShardSet(self.out).columns["origin"].tolist()
+        if self._current is not None:
+            yield from self._current.origins()
 
     def _open(self, index: int) -> ShardFile:
         self._index = index
@@ -258,6 +272,7 @@ class ShardWriter:
             self._current.abandon()
             self._current.temporary.unlink()
         self._current = None
+        self._unlock()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -269,6 +284,22 @@ class ShardWriter:
             self.close()
         elif self._current is not None:
             self._current.abandon()
+            self._unlock()
+
+
+def _locked(folder: Path) -> int:
+    """A file descriptor that keeps other writers out for as long as it is open."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UserError(
+            f"another process writes to {folder}", mend="wait for it, or name another --out"
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def adopt_finished(folder: Path) -> list[dict[str, Any]]:

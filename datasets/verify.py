@@ -8,7 +8,8 @@ from pathlib import Path
 
 import h5py
 
-from crossfake.datasets.shards import COLUMNS, MANIFEST, read_manifest, stored
+from crossfake.datasets.shards import COLUMNS, MANIFEST, SPLITS, ShardSet, read_manifest, stored
+from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 
@@ -50,6 +51,20 @@ def _problems(folder: Path) -> Iterator[str]:
             yield from _damaged_rows(path, int(line["count"]))
         elif (rows := _count(path)) != int(line["count"]):
             yield f"{path}: holds {rows} rows, the manifest says {line['count']}"
+    yield from _wrong_splits(folder)
+
+
+def _wrong_splits(folder: Path) -> Iterator[str]:
+    """Whether ``splits.csv`` names the rows that are there, in their order."""
+    if (folder / SPLITS).exists():
+        try:
+            unknown = set(ShardSet(folder).columns["split"].tolist()) - {*NAMES, "", "aside"}
+            if unknown:
+                yield f"{folder / SPLITS}: {sorted(unknown)[0]!r} is no split"
+        except UserError as error:
+            yield f"{error.message}: {error.mend}"
+        except (OSError, KeyError, ValueError, RuntimeError):
+            pass  # a damaged shard, which is on the list already
 
 
 def _count(path: Path) -> int:

@@ -11,14 +11,9 @@ import numpy as np
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import MAX_PIXELS, Unreadable
-from crossfake.datasets.sources.folder import VIDEOS
 from crossfake.errors import MissingDependency
 
 _SEEK = 300  # frames: a jump shorter than the usual distance of key frames costs more than decoding on
-
-
-def is_video(path: object) -> bool:
-    return isinstance(path, Path) and path.suffix.lower() in VIDEOS
 
 
 def import_av() -> Any:
@@ -31,13 +26,16 @@ def import_av() -> Any:
     return av
 
 
-def read_frames(path: Path, most: int, name: str | None = None) -> Iterator[tuple[int, Pixels]]:
+def read_frames(
+    path: Path, most: int, name: str | None = None, total: int | None = None
+) -> Iterator[tuple[int, Pixels]]:
     """Up to ``most`` frames in the middles of as many equal parts of the video, upright.
 
     Args:
         path: any file that FFmpeg reads.
         most: how many; a video with fewer frames gives each once.
         name: what to call it in an error.
+        total: of how many frames; its own number when None, that of another video to get the frames beside that one's.
 
     Yields:
         the frame's number, from 0, and its pixels uint8 ``[H, W, 3]``. The same file gives the same numbers.
@@ -60,7 +58,7 @@ def read_frames(path: Path, most: int, name: str | None = None) -> Iterator[tupl
             if context.width * context.height > MAX_PIXELS:
                 raise Unreadable(name, f"its frames have {context.width}×{context.height} pixels, too many")
             context.thread_count = 1  # workers are processes already
-            total = _count(av, container, stream, path)
+            total = total or _count(av, container, stream, path)
             wanted = sorted({int((k + 0.5) * total / most) for k in range(most)})
             for number, frame in _at(container, stream, wanted):
                 yield number, _upright(frame)
@@ -70,6 +68,16 @@ def read_frames(path: Path, most: int, name: str | None = None) -> Iterator[tupl
             raise Unreadable(name, str(getattr(error, "strerror", None) or error)) from error
     if not given:
         raise Unreadable(name, "no frame can be decoded")
+
+
+def count_frames(path: Path) -> int:
+    """How many frames a video says that it has; 0 when it cannot be opened."""
+    av = import_av()
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            return _count(av, container, container.streams.video[0], path) if container.streams.video else 0
+    except (av.FFmpegError, OSError, ValueError, EOFError):
+        return 0
 
 
 def _count(av: Any, container: Any, stream: Any, path: Path) -> int:

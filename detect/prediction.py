@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.geometry import Skip
-from crossfake.datasets.sources.folder import walk
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.sources.folder import is_video, walk
+from crossfake.datasets.video import read_frames
 from crossfake.detect.bundle import LABELS, Detector
 from crossfake.errors import UserError
 
@@ -86,9 +86,7 @@ def predict(paths: Sequence[str | Path], detector: Detector, frames: int = 32) -
 def _crops(file: Path, detector: Detector, most: int) -> Iterator[tuple[int, Pixels | Skip]]:
     """The squares that the detector looks at: one of a picture, one per frame of a video."""
     if is_video(file):
-        for number, crop in detector.crop.of_video(
-            [(n, image, None) for n, image in read_frames(file, most)]
-        ):
+        for number, crop in detector.crop.of_video((n, image, None) for n, image in read_frames(file, most)):
             yield number, crop if isinstance(crop, Skip) else crop.image
         return
     try:

@@ -22,7 +22,8 @@ from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
 from crossfake.datasets.outcomes import pixel_hash
 from crossfake.datasets.sources import Rejected
-from crossfake.datasets.video import is_video, read_frames
+from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.video import read_frames
 from crossfake.workers import map_in_order
 
 NAMES: dict[str, tuple[str, ...]] = {

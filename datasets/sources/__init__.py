@@ -6,6 +6,7 @@ is complete; what its own lists name and the disk lacks goes into :class:`Missin
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections import Counter
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.shards import MANIFEST
+from crossfake.datasets.shards import read_manifest
 from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
 
@@ -124,17 +125,32 @@ class Asked:
     @cached_property
     def layout(self) -> str:
         """Name of the source that reads it: the one typed, or the one that recognises the path."""
+        if not self.word.strip():
+            raise UserError("no source is named", mend="name a folder, a data set or an archive")
         typed, colon, path = self.word.partition(":")
         if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
             return typed
-        if not self.path.exists():
+        if not is_there(self.path):
             names = [name for name in SOURCES.names() if name not in ("folder", "shards")]
             raise unknown("source or folder", self.word, names)
         fitting = [name for name in SOURCES.names() if SOURCES.get(name)().recognises(self.path)]
         if len(fitting) > 1:
             named = " or ".join(f"{name}:{self.path}" for name in fitting)
             raise UserError(f"{self.path} looks like several data sets", mend=f"write {named}")
+        if not fitting:
+            self._look_below()
         return fitting[0] if fitting else "folder"
+
+    def _look_below(self) -> None:
+        """Published data sets say too much by their folders' names for one to be read as plain files by mistake."""
+        with contextlib.suppress(OSError):
+            for below in sorted(self.path.iterdir())[:100] if self.path.is_dir() else []:
+                for name in _PUBLISHED:
+                    if below.is_dir() and SOURCES.get(name)().recognises(below):
+                        raise UserError(
+                            f"{below} looks like {name}",
+                            mend=f"name that, or folder:{self.path} for plain files",
+                        )
 
     @property
     def path(self) -> Path:
@@ -156,6 +172,8 @@ class Source:
         derived_from: data sets whose pictures it contains in another form.
         has_masks: whether it marks what was manipulated.
         has_videos: whether its records may be videos.
+        endless: whether it draws as many images as anyone wants.
+        variants: the versions in which it holds its files, the preferred one first.
     """
 
     about: ClassVar[str] = ""
@@ -163,6 +181,8 @@ class Source:
     derived_from: ClassVar[tuple[str, ...]] = ()
     has_masks: ClassVar[bool] = False
     has_videos: ClassVar[bool] = False
+    endless: ClassVar[bool] = False
+    variants: ClassVar[tuple[str, ...]] = ()
 
     def recognises(self, root: Path) -> bool:
         """Whether the folder, by its names alone, is laid out as this data set is published."""
@@ -183,6 +203,16 @@ class Source:
 
 
 SOURCES: Registry[type[Source]] = Registry("source")
+_PUBLISHED = (
+    "celeba",
+    "celebdf",
+    "df40",
+    "faceforensics",
+    "genimage",
+    "hardfakevsrealfaces",
+    "kaggle-deepfake-real",
+    "openforensics",
+)
 _NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface")
 
 
@@ -193,8 +223,10 @@ def open_source(asked: Asked) -> Iterator[Record]:
         UserError: the word is none of them, or there is no image.
     """
     source = SOURCES.get(asked.layout)()
-    if source.needs_path and not asked.path.exists():
+    if source.needs_path and not is_there(asked.path):
         raise UserError(f"{asked.path} is not there", mend="check the path")
+    if asked.variant and not source.variants:
+        raise UserError(f"{asked.layout} has one version only", mend="leave --variant out")
     records = source.records(asked)
     first = next(records, None)
     if first is None:
@@ -230,8 +262,16 @@ def _ancestors(name: str) -> set[str]:
     return set(direct).union(*(_ancestors(parent) for parent in direct))
 
 
+def is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
 def is_shards(path: Path) -> bool:
-    return (path / MANIFEST).exists()
+    """Whether a folder's manifest lists shards; a user's own file may have the same name."""
+    return bool(read_manifest(path))
 
 
 from crossfake.datasets.sources import (  # noqa: E402  (they register themselves)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, Rejected, Source
-from crossfake.datasets.sources.folder import IMAGES
+from crossfake.datasets.sources.folder import IMAGES, VIDEOS, is_hidden, labelled
+from crossfake.datasets.sources.naming import ByFolders
 from crossfake.errors import UserError
 
 MAX_BYTES = 200_000_000  # of one unpacked file: a few kilobytes can claim to hold petabytes
@@ -23,7 +25,10 @@ class Archive(Source):
         return root.suffix.lower() == ".zip" and root.is_file()
 
     def records(self, asked: Asked) -> Iterator[Record]:
-        """Images in the order of sorted names. Names that climb out of the archive are listed as skipped."""
+        """Images in the order of sorted names, labelled by their folders as those of any folder.
+
+        Names that climb out of the archive are listed as skipped.
+        """
         source = asked.path.resolve().stem
         try:
             with zipfile.ZipFile(asked.path) as archive:
@@ -34,13 +39,17 @@ class Archive(Source):
             raise UserError(
                 f"{asked.path} is not a whole zip archive ({error})", mend="download it again"
             ) from error
+        by = ByFolders({os.path.dirname(name) for name, _, _ in entries if os.path.dirname(name)})
         seen = ""
         for name, size, flags in entries:
-            if name.endswith("/") or os.path.splitext(name)[1].lower() not in IMAGES:
+            kind = os.path.splitext(name)[1].lower()
+            if name.endswith("/") or kind not in IMAGES | VIDEOS or is_hidden(name):
                 continue
             image: Member | Rejected = Member(asked.path, name)
             if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
                 image = Rejected("unsafe name", "it leads out of the archive")
+            elif kind in VIDEOS:
+                image = Rejected("video in an archive", "unpack it")
             elif flags & 1:
                 image = Rejected("unreadable", "it is encrypted")
             elif size > MAX_BYTES:
@@ -48,7 +57,8 @@ class Archive(Source):
             elif name == seen:
                 image = Rejected("unreadable", "a second file of the same name")
             seen = name
-            yield Record(image, origin=name, source=source)
+            record = labelled(Record(image, origin=name, source=source), by)
+            yield replace(record, image=image) if isinstance(image, Rejected) else record
 
     def fixture(self, out: Path) -> Path:
         """``faces.zip`` with three faces."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import VIDEOS, walk
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source, faceforensics
+from crossfake.datasets.sources.folder import walk
 from crossfake.errors import UserError
 
 _FOLDERS = {"Celeb-real": 0, "YouTube-real": 0, "Celeb-synthesis": 1}
@@ -17,6 +17,7 @@ _TESTING = "List_of_testing_videos.txt"
 class CelebDF(Source):
     """``Celeb-real/id0_0000.mp4``, ``YouTube-real/00000.mp4``, ``Celeb-synthesis/id0_id1_0000.mp4``.
 
+    In place of ``id0_0000.mp4`` there may be frames that somebody took out already, ``[frames/]id0_0000/000.png``.
     In ``List_of_testing_videos.txt`` **1 means real**; nothing here depends on it, labels come from the folders, and
     lines that say otherwise are reported. The group is the video that a swap was made from: identities are no use,
     every person is swapped with others until all are connected.
@@ -35,18 +36,22 @@ class CelebDF(Source):
             if not (asked.path / folder).is_dir():
                 asked.missing.add("folder", folder)
                 continue
-            for path in walk(asked.path / folder, VIDEOS):
+            for path in walk(asked.path / folder):
                 origin = path.relative_to(asked.path).as_posix()
-                if origin in testing:
-                    seen.add(origin)
-                    if testing[origin] == label:  # the list's 1 is real, a label's 1 is fake
+                video = faceforensics.video_of(path)
+                listed = f"{folder}/{video}.mp4"
+                if listed in testing:
+                    if (
+                        testing[listed] == label and listed not in seen
+                    ):  # the list's 1 is real, a label's 1 is fake
                         asked.missing.add(f"agreement of {_TESTING} with the folder", origin)
+                    seen.add(listed)
                 yield Record(
                     path,
                     origin=origin,
                     source="celebdf",
-                    group=group_of(path.stem) if folder != "YouTube-real" else f"celebdf:youtube {path.stem}",
-                    split=("test" if origin in testing else "train") if testing else "",
+                    group=group_of(video) if folder != "YouTube-real" else f"celebdf:youtube {video}",
+                    split=("test" if listed in testing else "train") if testing else "",
                     label=label,
                     generator="celebdf" if label else "",
                 )

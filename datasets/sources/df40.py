@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source, celebdf, faceforensics
-from crossfake.datasets.sources.folder import label_of, subfolders, walk
+from crossfake.datasets.sources.folder import subfolders, walk
+from crossfake.datasets.sources.naming import label_of
 
+_FF_VIDEO = re.compile(r"\d{3}(_\d{3})?")
 _SUBSETS = frozenset(["ff", "cdf", "fake", "real"])
 
 
@@ -41,6 +43,7 @@ class DF40(Source):
             for method, subset in found
             if subset == "ff"
             for name in _videos(top / method / subset)
+            if _FF_VIDEO.fullmatch(name)
         }
         component = faceforensics.components(sorted(pairs))
         for method, subset in found:
@@ -79,17 +82,18 @@ def _videos(folder: Path) -> list[str]:
     return [
         name
         for each in names
-        for name in ([each] if re.match(r"\d{3}(_|$)", each) else subfolders(folder / each))
+        for name in ([each] if _FF_VIDEO.fullmatch(each) else subfolders(folder / each))
     ]
 
 
 def _group(method: str, subset: str, path: Path, component: dict[str, str]) -> str:
-    video = path.parent.name
-    if subset == "ff":
+    video = faceforensics.video_of(path)
+    # where frames lie loose in the class's own folder, each file is its own photo
+    if video in _SUBSETS or video == "frames" or label_of(video) is not None:
+        return ""
+    if subset == "ff" and _FF_VIDEO.fullmatch(video):
         first = faceforensics.ids_of(video)[0]
         return f"faceforensics:{component.get(first, first)}"
     if subset == "cdf" and re.fullmatch(r"(id\d+_)+\d+", video):
         return celebdf.group_of(video)
-    # where frames lie loose in the class's own folder, each file is its own photo
-    loose = video in _SUBSETS or video == "frames" or label_of(video) is not None
-    return "" if loose else f"df40:{method}/{video}"
+    return f"df40:{method}/{video}"

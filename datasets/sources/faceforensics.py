@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import VIDEOS, subfolders, walk
+from crossfake.datasets.sources.folder import is_video, subfolders, walk
 from crossfake.errors import UserError
 
 METHODS = ("DeepFakeDetection", "Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")
-VARIANTS = ("c23", "c40", "raw", "c0")  # in the order of preference when none is named
 _SPLITS = ("train", "val", "test")
 
 
@@ -20,7 +19,8 @@ _SPLITS = ("train", "val", "test")
 class FaceForensics(Source):
     """``original_sequences/{youtube,actors}/C/videos/000.mp4``, ``manipulated_sequences/METHOD/C/videos/000_003.mp4``.
 
-    C is the compression: ``raw``, ``c0``, ``c23`` or ``c40``. A manipulated video is named after its target and its
+    C is the compression: ``raw``, ``c0``, ``c23`` or ``c40``. In place of ``videos/000.mp4`` there may be frames that
+    somebody took out already, ``frames/000/0001.png``. A manipulated video is named after its target and its
     source, so both ids, and all that they are connected with, are one group. The official splits, when
     ``train.json``, ``val.json`` and ``test.json`` are there, are lists of pairs: each stands for both orders and for
     both originals.
@@ -29,23 +29,24 @@ class FaceForensics(Source):
     about = "1,000 videos and six ways to manipulate them"
     has_masks = True
     has_videos = True
+    variants = ("c23", "c40", "raw", "c0")
 
     def recognises(self, root: Path) -> bool:
         return (root / "manipulated_sequences").is_dir() or (root / "original_sequences").is_dir()
 
     def records(self, asked: Asked) -> Iterator[Record]:
         root = asked.path
-        if asked.variant and asked.variant not in VARIANTS:
+        if asked.variant and asked.variant not in self.variants:
             raise UserError(
                 f"FaceForensics++ has no version {asked.variant!r}",
-                mend=f"choose one of {', '.join(VARIANTS)}",
+                mend=f"choose one of {', '.join(self.variants)}",
             )
         listed = _listed_pairs(root)
         if not listed:
             asked.missing.add("official split", "train.json, val.json, test.json")
         sequences = [("original_sequences", name, 0) for name in ("youtube", "actors")]
         sequences += [("manipulated_sequences", name, 1) for name in METHODS]
-        videos: list[tuple[str, int, Path]] = []
+        files: list[tuple[str, int, Path, str]] = []  # sequence, label, video or frame, the video's name
         for kind, name, label in sequences:
             folder = _version(root / kind / name, asked.variant)
             if folder is None:
@@ -53,25 +54,29 @@ class FaceForensics(Source):
                     f"sequence{f' in {asked.variant}' if asked.variant else ''}", f"{kind}/{name}"
                 )
                 continue
-            videos += [(name, label, path) for path in walk(folder, VIDEOS)]
-        component = components([*(pair for pair, _ in listed), *(ids_of(path.stem) for _, _, path in videos)])
-        split_of_id = {name: split for pair, split in listed for name in pair}
-        for name, label, path in videos:
-            ids = ids_of(path.stem)
-            splits = {split_of_id[each] for each in ids if each in split_of_id}
-            mask = root / "manipulated_sequences" / name / "masks" / "videos" / path.name
+            files += [(name, label, path, video_of(path)) for path in walk(folder)]
+        component = components([*(pair for pair, _ in listed), *(ids_of(video) for *_, video in files)])
+        splits: dict[
+            str, set[str]
+        ] = {}  # of a component: a list that knows one of its videos decides for all
+        for pair, split in listed:
+            splits.setdefault(component[pair[0]], set()).add(split)
+        for name, label, path, video in files:
+            group = component[ids_of(video)[0]]
+            masks = root / "manipulated_sequences" / name / "masks"
+            mask = next((m for m in _masks(masks, path, video) if label and m.is_file()), None)
             yield Record(
                 path,
                 origin=path.relative_to(root).as_posix(),
                 source="faceforensics",
-                group=f"faceforensics:{component[ids[0]]}",
-                split=splits.pop() if len(splits) == 1 else "",
+                group=f"faceforensics:{group}",
+                split="".join(splits[group]) if len(splits.get(group, ())) == 1 else "",
                 label=label,
                 generator=name if label else "",
-                mask=mask if label and mask.is_file() else None,
+                mask=mask,
             )
-        there = {each for name, label, path in videos if not label for each in ids_of(path.stem)}
-        for each in sorted(split_of_id.keys() - there):
+        there = {each for _, label, _, video in files if not label for each in ids_of(video)}
+        for each in sorted({name for pair, _ in listed for name in pair} - there):
             asked.missing.add("original video of the official split", each)
 
     def fixture(self, out: Path) -> Path:
@@ -97,6 +102,18 @@ class FaceForensics(Source):
             face_video(actors / f"{actor}__exit_phone_room.mp4", 900 + int(actor))
         face_video(swaps / "01_02__exit_phone_room__YVGY8LOK.mp4", 910)
         return out
+
+
+def video_of(path: Path) -> str:
+    """Name of the video: of its file, or of the folder that its frames are in."""
+    return path.stem if is_video(path) else path.parent.name
+
+
+def _masks(folder: Path, path: Path, video: str) -> list[Path]:
+    """Where the mask of a video or of a frame may be."""
+    if is_video(path):
+        return [folder / "videos" / path.name]
+    return [folder / kind / video / f"{path.stem}.png" for kind in ("frames", "images")]
 
 
 def ids_of(stem: str) -> tuple[str, ...]:
@@ -151,6 +168,9 @@ def _listed_pairs(root: Path) -> list[tuple[tuple[str, ...], str]]:
 
 
 def _version(sequence: Path, wanted: str) -> Path | None:
+    """The folder of the videos, or of their frames, in the version that is wanted or preferred."""
     there = subfolders(sequence)
-    chosen = [name for name in ([wanted] if wanted else VARIANTS) if name in there]
-    return sequence / chosen[0] / "videos" if chosen else None
+    chosen = next((name for name in ([wanted] if wanted else FaceForensics.variants) if name in there), "")
+    kinds = subfolders(sequence / chosen) if chosen else []
+    kind = next((kind for kind in ("videos", "frames", "images") if kind in kinds), None)
+    return sequence / chosen / kind if kind else None

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import find_folders, split_of, subfolders, walk
+from crossfake.datasets.sources.folder import find_folders, subfolders, walk
+from crossfake.datasets.sources.naming import split_of
 
 _CLASSES = {"0_real": 0, "1_fake": 1}
 _HOLDING = frozenset(_CLASSES)
@@ -24,11 +25,11 @@ class ForenSynths(Source):
     def records(self, asked: Asked) -> Iterator[Record]:
         for folder in find_folders(asked.path, _HOLDING):
             parts = list(folder.relative_to(asked.path).parts)
-            split = split_of(parts[0]) if parts else ""
-            rest = parts[1:] if split else parts
-            generator = (
-                "progan" if split in ("train", "val") and len(rest) < 2 else (rest or [folder.name])[0]
-            )
+            at = next((place for place, part in enumerate(parts) if split_of(part)), None)
+            split = split_of(parts[at]) if at is not None else ""
+            rest = parts[at + 1 :] if at is not None else parts
+            only_progan = split in ("train", "val") and len(rest) < 2
+            generator = "progan" if only_progan else (rest or [asked.path.resolve().name])[0]
             for name, label in _CLASSES.items():
                 if name not in subfolders(folder):
                     asked.missing.add("folder", (folder / name).relative_to(asked.path).as_posix())

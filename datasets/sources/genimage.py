@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import find_folders, split_of, subfolders, walk
+from crossfake.datasets.sources.folder import find_folders, subfolders, walk
+from crossfake.datasets.sources.naming import split_of
 
 _CLASSES = {"nature": 0, "ai": 1}
 _HOLDING = frozenset(_CLASSES)

@@ -16,7 +16,10 @@ class HardFakeVsRealFaces(Source):
     about = "589 Unsplash portraits and 700 StyleGAN2 faces, 300×300"
 
     def recognises(self, root: Path) -> bool:
-        return {"real", "fake"} == set(subfolders(root)) and (root / "data.csv").is_file()
+        if {"real", "fake"} != set(subfolders(root)) or not (root / "data.csv").is_file():
+            return False
+        with open(root / "data.csv", encoding="utf-8", errors="replace") as file:
+            return "images_id" in file.readline(1000)
 
     def records(self, asked: Asked) -> Iterator[Record]:
         for label, name in enumerate(("real", "fake")):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import IMAGES, label_of, split_of, subfolders, walk
+from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.folder import IMAGES, is_hidden, subfolders, walk
 from crossfake.datasets.sources.listing import rows as table_rows
+from crossfake.datasets.sources.naming import label_of, split_of
 from crossfake.errors import MissingDependency, UserError
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
+_LABELS = ("label", "labels", "is_fake", "fake", "target", "is_real", "real")
+_UNKNOWN = -1  # there is a column for the label, and nothing in it
 _GENERATORS = ("generator", "model", "source_model")
 
 
@@ -20,14 +24,15 @@ _GENERATORS = ("generator", "model", "source_model")
 class HuggingFace(Source):
     """``[train|validation|test/][real|fake/]*.png``, ``metadata.csv`` or not, ``[data/]train-00000-of-00001.parquet``.
 
-    A label is a class whose name says real or fake. The column ``generator`` or ``model`` names what made a fake.
+    A label is a class whose name says real or fake, or a number, 1 being fake; -1 and nothing are no label. The column
+    ``generator`` or ``model`` names what made a fake.
     """
 
     about = "a downloaded Hugging Face data set, imagefolder or parquet"
 
     def recognises(self, root: Path) -> bool:
         folders = [root, *(root / name for name in subfolders(root) if split_of(name))]
-        return bool(_parquet(root)) or any((f / name).is_file() for f in folders for name in _METADATA)
+        return _is_parquet(root) or any((f / name).is_file() for f in folders for name in _METADATA)
 
     def records(self, asked: Asked) -> Iterator[Record]:
         root = asked.path
@@ -37,24 +42,26 @@ class HuggingFace(Source):
                 yield from _parquet_records(root, file)
             return
         parts = [name for name in subfolders(root) if split_of(name)]
-        for folder in [root / name for name in parts] or [root]:
-            facts = _metadata(asked, folder)
+        folders = [root / name for name in parts] or [root]
+        facts: dict[str, dict[str, Any]] = {}
+        for folder in dict.fromkeys([root, *folders]):
+            facts |= _metadata(asked, root, folder)
+        for folder in folders:
             for path in walk(folder, IMAGES):
-                name = path.relative_to(folder).as_posix()
-                row = facts.get(name, {})
-                classes = [label_of(part) for part in Path(name).parts[:-1]]
-                label = (
-                    _label(row.get("label"), None, path)
-                    if "label" in row
-                    else next((each for each in classes if each is not None), None)
-                )
+                origin = path.relative_to(root).as_posix()
+                row = facts.get(origin, {})
+                classes = [label_of(part) for part in reversed(origin.split("/")[:-1])]
+                found = _of_row(row, None, path)
+                if found is None:
+                    found = next((each for each in classes if each is not None), None), ""
+                label, generator = found
                 yield Record(
-                    path,
-                    origin=path.relative_to(root).as_posix(),
+                    path if label is not _UNKNOWN else Rejected("not labelled"),
+                    origin=origin,
                     source=root.resolve().name,
                     split=split_of(folder.name) if parts else "",
-                    label=label,
-                    generator=_generator(row) if label else "",
+                    label=label if label is not _UNKNOWN else None,
+                    generator=generator,
                 )
 
     def count(self, asked: Asked) -> int | None:
@@ -85,11 +92,23 @@ class HuggingFace(Source):
 
 
 def _parquet(root: Path) -> list[Path]:
-    return sorted(root.glob("*.parquet")) + sorted(root.glob("data/*.parquet")) if root.is_dir() else []
+    """Parquet files up to three folders down: ``data/train-00000-of-00001.parquet``, ``default/train/0000.parquet``."""
+    if not root.is_dir():
+        return []
+    found = [path for depth in range(4) for path in root.glob("*/" * depth + "*.parquet")]
+    return sorted(path for path in found if not is_hidden(path.relative_to(root).as_posix()))
+
+
+def _is_parquet(root: Path) -> bool:
+    """Whether the parquet files are the data set, and no table beside pictures."""
+    return bool(_parquet(root)) and next(walk(root, IMAGES), None) is None
 
 
 def _parquet_records(root: Path, file: Path) -> Iterator[Record]:
     parquet = _opened(file)
+    origin = file.relative_to(root).as_posix()
+    ways = [file.name.split("-")[0].split(".")[0], *reversed(origin.split("/")[:-1])]
+    split = next(filter(None, map(split_of, ways)), "")
     try:
         names = _class_names(parquet.schema_arrow.metadata or {})
         columns = parquet.schema_arrow.names
@@ -98,24 +117,29 @@ def _parquet_records(root: Path, file: Path) -> Iterator[Record]:
             raise UserError(
                 f"{file} has no column image (but {', '.join(columns)})", mend="rename the one that it is"
             )
-        kept = [image, *(name for name in ("label", "labels", *_GENERATORS) if name in columns)]
+        kept = [image, *(name for name in (*_LABELS, *_GENERATORS) if name in columns)]
         number = 0
         for batch in parquet.iter_batches(batch_size=64, columns=kept):
             for row in batch.to_pylist():
-                content = row[image]["bytes"] if isinstance(row[image], dict) else row[image]
-                value = row.get("label", row.get("labels"))
-                label = None if value is None else _label(value, names, file)
+                label, generator = _of_row(row, names, file) or (None, "")
                 yield Record(
-                    content or b"",
-                    origin=f"{file.relative_to(root).as_posix()}:{number}",
+                    _content(row[image]) if label is not _UNKNOWN else Rejected("not labelled"),
+                    origin=f"{origin}:{number}",
                     source=root.resolve().name,
-                    split=split_of(file.name.split("-")[0].split(".")[0]),
-                    label=label,
-                    generator=_generator(row) if label else "",
+                    split=split,
+                    label=label if label is not _UNKNOWN else None,
+                    generator=generator,
                 )
                 number += 1
     except _import_pyarrow().ArrowException as error:
         raise _damaged(file, error) from error
+
+
+def _content(cell: Any) -> bytes | Rejected:
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if isinstance(content, bytes) and content:
+        return content
+    return Rejected("unreadable", "no image's bytes in its cell of the table")
 
 
 def _opened(file: Path) -> Any:
@@ -139,29 +163,46 @@ def _class_names(metadata: dict[bytes, bytes]) -> list[str] | None:
         return None
 
 
-def _label(value: Any, names: list[str] | None, where: Path) -> int:
-    word = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value)
-    label = int(word) if word in ("0", "1") and not names else label_of(word)
+def _of_row(row: dict[str, Any], names: list[str] | None, where: Path) -> tuple[int | None, str] | None:
+    """Label and generator that a row gives: None when it has no column for a label, ``_UNKNOWN`` when it is empty.
+
+    Where one class is called real and the others neither real nor fake, these are generators.
+    """
+    column = next((name for name in _LABELS if name in row), None)
+    if column is None:
+        return None
+    value, generator = row[column], next((str(row[name]) for name in _GENERATORS if row.get(name)), "")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    word = str(int(value)) if isinstance(value, bool) else str("" if value is None else value).strip()
+    if word in ("", "-1", "None", "nan"):
+        return _UNKNOWN, ""
+    if names and word.isdecimal() and int(word) < len(names):
+        word = names[int(word)]
+        known = [label_of(name) for name in names]
+        if known.count(0) == 1 and 1 not in known and label_of(word) is None:
+            return 1, generator or word
+    label = {"0": 0, "1": 1, "false": 0, "true": 1}.get(word.lower(), label_of(word))
     if label is None:
         raise UserError(
             f"{where}: the label {word!r} says neither real nor fake",
             mend="write a manifest with your own labels",
         )
-    return label
+    if column in ("is_real", "real"):
+        label = 1 - label
+    return label, generator if label else ""
 
 
-def _generator(row: dict[str, Any]) -> str:
-    return next((str(row[name]) for name in _GENERATORS if row.get(name)), "")
-
-
-def _metadata(asked: Asked, folder: Path) -> dict[str, dict[str, Any]]:
+def _metadata(asked: Asked, root: Path, folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows of a folder's table, by the image's path below the root."""
     file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
-    if file is None:
-        return {}
-    facts = {str(row["file_name"]): row for _, row in table_rows(file) if row.get("file_name")}
-    for name in facts:
-        if not (folder / name).exists():
-            asked.missing.add(f"image named by {file.name}", name)
+    facts = {}
+    for _, row in table_rows(file) if file else ():
+        name = str(row.get("file_name") or "")
+        if name and is_there(folder / name):
+            facts[Path(os.path.relpath(folder / name, root)).as_posix()] = row
+        elif name:
+            asked.missing.add("image named by its metadata", name)
     return facts
 
 

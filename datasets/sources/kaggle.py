@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,9 @@ class KaggleDeepfakeReal(Source):
 
     def recognises(self, root: Path) -> bool:
         top = _top(root)
-        return all({"Real", "Fake"} <= set(subfolders(top / split)) for split in _SPLITS)
+        return all({"Real", "Fake"} <= set(subfolders(top / split)) for split in _SPLITS) and all(
+            re.fullmatch(r"(real|fake)_\d+", path.stem) for path in itertools.islice(walk(top / "Train"), 1)
+        )
 
     def records(self, asked: Asked) -> Iterator[Record]:
         top = _top(asked.path)

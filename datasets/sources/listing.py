@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import label_of, split_of
+from crossfake.datasets.sources import SOURCES, Asked, Record, Source, is_there
+from crossfake.datasets.sources.naming import label_of, split_of
 from crossfake.errors import UserError
 
 _KNOWN = ("file", "label", "generator", "group", "split", "source", "seed")
@@ -20,9 +20,11 @@ class Manifest(Source):
     """A ``.csv`` with a header or a ``.jsonl``, streamed line by line.
 
     ``file`` is relative to the table's folder. ``label`` is real or fake (or 0 or 1); ``generator``, ``group``,
-    ``split``, ``source`` and ``seed`` may follow; other columns are left alone.
+    ``split``, ``source`` and ``seed`` may follow; other columns are left alone. Equal groups of one source belong
+    together; a group with a colon in it, such as ``imagenet:n01440764_1``, is the same in every data set.
     """
 
+    has_videos = True
     about = "a CSV or JSONL table of files with what is known about each"
 
     def recognises(self, root: Path) -> bool:
@@ -30,6 +32,7 @@ class Manifest(Source):
 
     def records(self, asked: Asked) -> Iterator[Record]:
         table = asked.path
+        seen: set[str] = set()
         for number, row in rows(table):
             name = str(row.get("file") or "")
             if not name:
@@ -37,7 +40,7 @@ class Manifest(Source):
                     f"{table} line {number} names no file", mend=f"give it the columns {', '.join(_KNOWN)}"
                 )
             path = table.parent / name
-            if not path.exists():
+            if not is_there(path):
                 asked.missing.add("file", name)
                 continue
             word = str(row.get("label", "") if row.get("label") is not None else "").strip()
@@ -49,16 +52,19 @@ class Manifest(Source):
                 raise UserError(
                     f"{table} line {number}: {split!r} is no split", mend="write train, val or test"
                 )
+            source = str(row.get("source") or table.resolve().parent.name)
+            group = str(row.get("group") or "")
             yield Record(
                 path,
-                origin=name,
-                source=str(row.get("source") or table.resolve().parent.name),
-                group=str(row.get("group") or ""),
+                origin=f"{name}:{number}" if name in seen else name,
+                source=source,
+                group=f"{source}:{group}" if group and ":" not in group else group,
                 split=split_of(split),
                 label=label,
                 generator=str(row.get("generator") or ""),
-                seed=int(row["seed"]) if str(row.get("seed") or "").lstrip("-").isdecimal() else -1,
+                seed=_seed(row.get("seed")),
             )
+            seen.add(name)
 
     def fixture(self, out: Path) -> Path:
         from crossfake.datasets.sources.fixtures import write_face
@@ -71,6 +77,14 @@ class Manifest(Source):
             )
         (out / "list.csv").write_text("\n".join(lines) + "\n")
         return out / "list.csv"
+
+
+def _seed(value: object) -> int:
+    try:
+        seed = int(str(value))
+    except ValueError:
+        return -1
+    return seed if -1 <= seed < 1 << 63 else -1
 
 
 def rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:

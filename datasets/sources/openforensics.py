@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from crossfake.datasets.sources import SOURCES, Asked, Polygons, Record, Source
-from crossfake.datasets.sources.folder import IMAGES, label_of, split_of, walk
+from crossfake.datasets.sources.folder import IMAGES, walk
+from crossfake.datasets.sources.naming import label_of, split_of
 from crossfake.errors import UserError
 
 _PARTS = ("Train", "Val", "Test-Dev", "Test-Challenge")

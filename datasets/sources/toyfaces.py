@@ -13,9 +13,10 @@ from crossfake.datasets.toyfaces import toyface
 class ToyFaces(Source):
     about = "drawn faces, any number of them"
     needs_path = False
+    endless = True
 
     def records(self, asked: Asked) -> Iterator[Record]:
-        """Endless; ``prepare`` stops at its limit. Face number i depends on (seed, i) only."""
+        """Face number i depends on (seed, i) only."""
         for number in itertools.count():
             yield Record(
                 toyface((asked.seed, number), asked.size),

@@ -96,3 +96,24 @@ def test_a_users_error_is_one_line(words: tuple[str, ...]) -> None:
     code, text, errors = _data(*words)
     assert code == 2 and text == ""
     assert errors.count("\n") == 1 and errors.startswith("error: ")
+
+
+def test_drawn_faces_are_inspected_though_they_never_end(tmp_path: Path) -> None:
+    from crossfake.datasets.inspect import inspect
+
+    text = inspect("toyfaces", tmp_path)
+    assert "draws any number, here 64" in text and (tmp_path / "sheet-toyfaces.png").exists()
+
+
+def test_sheets_do_not_lie_among_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tempfile
+
+    from crossfake.datasets.inspect import inspect
+
+    pictures, elsewhere = tmp_path / "pictures", tmp_path / "elsewhere"
+    pictures.mkdir()
+    elsewhere.mkdir()
+    Image.fromarray(toyface(1, 24)).save(pictures / "a.png")
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+    monkeypatch.chdir(pictures)
+    assert str(elsewhere) in inspect(".") and [p.name for p in pictures.iterdir()] == ["a.png"]

@@ -333,3 +333,32 @@ def test_one_class_of_a_set_with_both(tmp_path: Path) -> None:
     for only, label in (("real", 0), ("fake", 1)):
         done = prepare(_settings(made, tmp_path / only, only=only))
         assert done.images == 4 and set(ShardSet(tmp_path / only).columns["label"]) == {label}
+
+
+def test_files_added_later_are_found_wherever_they_stand(photos: Path, tmp_path: Path) -> None:
+    first = prepare(_settings(photos, tmp_path / "out"))
+    before = ShardSet(tmp_path / "out").columns["origin"].tolist()
+    Image.fromarray(toyface(999, 24)).save(photos / "0" / "0000 new.png")
+    (photos / "1" / "000 new.png").write_text("no picture")
+    again = prepare(_settings(photos, tmp_path / "out"))
+    assert again.images == first.images + 1 and again.skipped == {"unreadable": 3}
+    assert ShardSet(tmp_path / "out").columns["origin"].tolist() == [*before, "0/0000 new.png"]
+    assert prepare(_settings(photos, tmp_path / "out")).images == again.images
+    assert (tmp_path / "out" / "skipped.csv").read_text().count("\n") == 4
+
+
+def test_a_table_that_names_a_file_twice_gives_two_rows_however_often_it_runs(tmp_path: Path) -> None:
+    Image.fromarray(toyface(1, 24)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("file,label\na.png,real\na.png,real\n")
+    for _ in range(2):
+        assert prepare(_settings(tmp_path / "list.csv", tmp_path / "out")).images == 2
+    assert ShardSet(tmp_path / "out").columns["origin"].tolist() == ["a.png", "a.png:3"]
+
+
+def test_two_writers_of_one_folder_keep_out_of_each_others_way(photos: Path, tmp_path: Path) -> None:
+    with (
+        ShardWriter(tmp_path / "out", 16),
+        pytest.raises(UserError, match="another process writes"),
+    ):
+        prepare(_settings(photos, tmp_path / "out"))
+    assert prepare(_settings(photos, tmp_path / "out")).images == 150

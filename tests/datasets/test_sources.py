@@ -12,7 +12,7 @@ from PIL import Image
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.datasets.sources import Asked, folder, open_source
+from crossfake.datasets.sources import SOURCES, Asked, Rejected, folder, open_source
 from crossfake.errors import UserError
 
 
@@ -112,7 +112,8 @@ def test_a_million_files_are_listed_in_flat_memory(monkeypatch: pytest.MonkeyPat
         yield (Entry(f"{k:04d}" if top else f"{k:06d}.jpg", top) for k in range(1000))
 
     monkeypatch.setattr(os, "scandir", listing)
-    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    monkeypatch.setattr(Path, "stat", lambda self, **_: os.stat_result((0o40755, hash(self.name), *[0] * 8)))
+    monkeypatch.setattr(folder, "is_shards", lambda path: False)
     paths = folder.walk(Path("/top"))
     seen = sum(1 for _ in itertools.islice(paths, 850_000))
     tracemalloc.start()
@@ -175,10 +176,88 @@ def test_folders_called_real_and_fake_label_what_is_in_them(tmp_path: Path) -> N
         _png(tmp_path / name)
     asked = Asked(str(tmp_path))
     assert asked.layout == "folder"  # of whoever's making: no claim that it is a published set
-    labels = {record.origin: record.label for record in open_source(asked)}
+    records = {record.origin: record for record in open_source(asked)}
+    labels = {origin: record.label for origin, record in records.items()}
     assert labels == {"Real/a.png": 0, "Real/deeper/b.png": 0, "FAKE/c.png": 1, "loose.png": None}
-    _png(tmp_path / "others" / "d.png")
-    assert {record.label for record in open_source(Asked(str(tmp_path)))} == {None}
+    assert isinstance(records["loose.png"].image, Rejected)
+    done = prepare(PrepareSettings(str(tmp_path), tmp_path / "out", 8, "none", workers=1))
+    assert (done.real, done.fake, done.skipped) == (2, 1, {"not labelled": 1})
+    assert "2 real, 1 fake" in done.table()
+
+
+def test_folders_that_name_splits_and_generators_are_taken_at_their_word(tmp_path: Path) -> None:
+    for name in (
+        "data/Train/real/1.png",
+        "data/Train/fake/sd/2.png",
+        "data/valid/training_real/3.png",
+        "data/test/fake/real_esrgan/images/4.png",
+        "__MACOSX/Train/fake/5.png",
+        ".cache/6.png",
+    ):
+        _png(tmp_path / name)
+    facts = [(r.origin[-5], r.label, r.split, r.generator) for r in open_source(Asked(str(tmp_path)))]
+    assert sorted(facts) == [
+        ("1", 0, "train", ""),
+        ("2", 1, "train", "sd"),
+        ("3", 0, "val", ""),
+        ("4", 1, "test", "real_esrgan"),
+    ]
+
+
+def test_a_lone_word_decides_nothing(tmp_path: Path) -> None:
+    for name in ("test/a.png", "cats/b.png"):
+        _png(tmp_path / "plain" / name)
+    assert {(r.label, r.split) for r in open_source(Asked(str(tmp_path / "plain")))} == {(None, "")}
+    _png(tmp_path / "more" / "fake_sd" / "a.png")
+    settings = {"size": 8, "crop": "none", "workers": 1}
+    with pytest.raises(UserError, match="fake_sd/a.png of more would be called real"):
+        prepare(PrepareSettings(str(tmp_path / "more"), tmp_path / "o", **settings))  # type: ignore[arg-type]
+    done = prepare(PrepareSettings(str(tmp_path / "more"), tmp_path / "o", label="fake", **settings))  # type: ignore[arg-type]
+    assert done.fake == 1
+
+
+def test_one_folder_too_high_names_the_right_one(tmp_path: Path) -> None:
+    SOURCES.get("kaggle-deepfake-real")().fixture(tmp_path / "downloads" / "archive")
+    with pytest.raises(UserError, match="archive looks like kaggle-deepfake-real"):
+        open_source(Asked(str(tmp_path / "downloads")))
+    assert len(list(open_source(Asked(f"folder:{tmp_path / 'downloads'}")))) == 18
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    _png(tmp_path / "elsewhere" / "a.png")
+    place = tmp_path / "place"
+    _png(place / "fake" / "b.png")
+    (place / "real").symlink_to(tmp_path / "elsewhere")
+    (place / "fake" / "round").symlink_to(place)
+    facts = [(r.origin, r.label) for r in open_source(Asked(str(place)))]
+    assert facts == [("fake/b.png", 1), ("real/a.png", 0)]
+
+
+@pytest.mark.parametrize("word", ["", " ", "x" * 300, "folder:" + "y" * 300])
+def test_words_that_are_no_source_are_one_line(word: str) -> None:
+    with pytest.raises(UserError):
+        open_source(Asked(word))
+
+
+def test_shards_are_no_pictures_and_a_users_manifest_no_shards(tmp_path: Path) -> None:
+    _png(tmp_path / "photos" / "a.png")
+    (tmp_path / "photos" / "manifest.jsonl").write_text('{"file": "a.png", "label": "real"}\n')
+    assert Asked(str(tmp_path / "photos")).layout == "folder"
+    shards = tmp_path / "photos" / "shards"
+    prepare(PrepareSettings(str(tmp_path / "photos"), shards, 8, "none", workers=1))
+    _png(shards / "rejects.png")
+    assert [r.origin for r in open_source(Asked(str(tmp_path / "photos")))] == ["a.png"]
+    assert Asked(str(shards)).layout == "shards"
+    with pytest.raises(UserError, match="is a shard folder"):
+        open_source(Asked(f"folder:{shards}"))
+
+
+def test_versions_and_filters_that_do_nothing_are_refused(tmp_path: Path) -> None:
+    _png(tmp_path / "a.png")
+    with pytest.raises(UserError, match="one version only"):
+        open_source(Asked(str(tmp_path), variant="c23"))
+    with pytest.raises(UserError, match="leave --min-face out"):
+        PrepareSettings(str(tmp_path), tmp_path / "o", crop="none", min_face=20)
 
 
 def test_an_ordinary_folder_is_no_published_set(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
-from crossfake.datasets.shards import MANIFEST, Row
+from crossfake.datasets.shards import MANIFEST, SPLITS, Row
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError
 
@@ -77,3 +77,14 @@ def test_leftovers_and_strangers_are_found(folder: Path) -> None:
 def test_a_folder_without_a_manifest_is_a_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a shard folder"):
         verify(tmp_path)
+
+
+def test_splits_of_other_rows_are_found(folder: Path) -> None:
+    lines = ["origin,group,split", *(f"{number},g,train" for number in range(30))]
+    (folder / SPLITS).write_text("\n".join(lines) + "\n")
+    assert verify(folder) == []
+    (folder / SPLITS).write_text("\n".join(lines).replace("\n3,g,train", "\n3,g,later") + "\n")
+    assert verify(folder) == [f"{folder / SPLITS}: 'later' is no split"]
+    (folder / SPLITS).write_text("\n".join(lines).replace("\n3,", "\n99,") + "\n")
+    (problem,) = verify(folder)
+    assert "belongs to other shards" in problem

@@ -147,7 +147,7 @@ def test_labelled_source_gives_only_its_class(tmp_path):
     found = survey(settings)
     labels = [(picked.label, picked.record.label) for picked in sample(settings, found)]
     assert labels == [(0, 0)] * 5 + [(1, 1)] * 5
-    assert found.in_both_classes() == 3 and found.straddling() == (1, ["g1"])
+    assert found.in_both_classes() == 3 and found.straddling() == (1, [f"{tmp_path.name}:g1"])
     trained = AuditSettings(real=(str(table),), fake=(str(table),), split=("train",))
     assert [picked.record.origin for picked in sample(trained, survey(trained))][:3] == [
         "0.png",

@@ -11,8 +11,9 @@ import pytest
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, open_source, related
+from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source, related
 from crossfake.datasets.sources.faceforensics import components
+from crossfake.datasets.sources.fixtures import mask_video, write_face, write_json
 from crossfake.errors import UserError
 
 LAYOUTS = [
@@ -207,10 +208,15 @@ def test_a_manifest_is_checked_line_by_line(tmp_path: Path) -> None:
     table = _fixture("manifest", tmp_path)
     records, asked = _read(table)
     assert [r.label for r in records] == [0, 1, 0, 1, 0, 1] and records[1].generator == "mygan"
-    assert records[0].group == records[1].group == "p0" and records[0].split == "train"
+    assert records[0].group == records[1].group == f"{records[0].source}:p0" and records[0].split == "train"
     lines = [{"file": "pictures/0.png", "label": 1, "seed": 7}, {"file": "gone.png"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    lines += [{"file": "pictures/0.png", "seed": 1 << 70, "group": "imagenet:n1"}, {"file": "x" * 300}]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     records, asked = _read(tmp_path / "list.jsonl")
+    assert [r.origin for r in records] == ["pictures/0.png", "pictures/0.png:3"]
+    assert (records[1].seed, records[1].group) == (-1, "imagenet:n1")
+    asked.missing.counts["file"] -= 1
     assert (records[0].label, records[0].seed) == (1, 7) and asked.missing.counts == {"file": 1}
     for bad, message in (
         ("file,label\npictures/0.png,maybe\n", "line 2: 'maybe' is no label"),
@@ -239,6 +245,114 @@ def test_hugging_face_exports(tmp_path: Path) -> None:
     next((made.parent / "parquet" / "data").glob("*")).write_bytes(b"PAR1 not really")
     with pytest.raises(UserError, match="not a whole parquet file"):
         _read(made.parent / "parquet")
+
+
+def test_hugging_face_labels_of_all_sorts(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    def read(column: str, values: list[object], names: list[str] | None = None) -> list[tuple[object, ...]]:
+        file = tmp_path / "default" / "train" / "0000.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table = pyarrow.table({"image": [{"bytes": b"x", "path": ""}] * len(values), column: values})
+        if names:
+            features = {column: {"names": names, "_type": "ClassLabel"}}
+            table = table.replace_schema_metadata(
+                {"huggingface": json.dumps({"info": {"features": features}})}
+            )
+        parquet.write_table(table, file)
+        records, _ = _read(tmp_path)
+        assert {r.split for r in records} == {"train"}
+        return [(r.label, r.generator, isinstance(r.image, Rejected)) for r in records]
+
+    real, fake, none = (0, "", False), (1, "", False), (None, "", True)
+    assert read("label", [0, 1, -1, None]) == [real, fake, none, none]
+    assert read("label", [1, 0, -1], ["fake", "real"]) == [real, fake, none]
+    assert read("label", [0.0, 1.0, None]) == [real, fake, none]
+    assert read("is_fake", [False, True]) == [real, fake]
+    assert read("is_real", [False, True]) == [fake, real]
+    assert read("label", [2, 0, 1], ["sd", "mj", "real"]) == [real, (1, "sd", False), (1, "mj", False)]
+    with pytest.raises(UserError, match="'2' says neither"):
+        read("label", [2])
+    with pytest.raises(UserError, match="'cat' says neither"):
+        read("label", [0], ["cat", "dog"])
+    parquet.write_table(pyarrow.table({"image": [["a"], ["b"]]}), tmp_path / "default/train/0000.parquet")
+    assert all(isinstance(record.image, Rejected) for record in _read(tmp_path)[0])
+
+
+def test_hugging_face_metadata_in_the_root_and_tables_beside_pictures(tmp_path: Path) -> None:
+    for number in range(2):
+        write_face(tmp_path / "train" / f"{number}.png", number)
+    (tmp_path / "metadata.csv").write_text(
+        "file_name,label\ntrain/0.png,real\ntrain/1.png,fake\nx.png,real\n"
+    )
+    records, asked = _read(tmp_path)
+    assert [(r.label, r.split) for r in records] == [(0, "train"), (1, "train")]
+    assert asked.missing.counts.total() == 1
+    (tmp_path / "metadata.csv").unlink()
+    (tmp_path / "features.parquet").write_bytes(b"a table of somebody's own")
+    assert Asked(str(tmp_path)).layout == "folder"
+
+
+def test_frames_that_somebody_took_out_of_the_videos(tmp_path: Path) -> None:
+    write_json(tmp_path / "ff" / "train.json", [["000", "003"]])
+    for folder in (
+        "original_sequences/youtube/c23/frames/000",
+        "manipulated_sequences/Deepfakes/c23/frames/000_003",
+        "manipulated_sequences/Deepfakes/c23/frames/003_005",
+        "manipulated_sequences/Deepfakes/masks/frames/000_003",
+    ):
+        write_face(tmp_path / "ff" / folder / "0001.png", 1)
+    records, _ = _read(tmp_path / "ff")
+    assert [(r.label, r.group, r.split) for r in records] == [
+        (0, "faceforensics:000", "train"),
+        (1, "faceforensics:000", "train"),
+        (1, "faceforensics:000", "train"),  # 005 is on no list, but its other face is
+    ]
+    assert records[1].mask and not records[2].mask
+    (tmp_path / "cdf").mkdir()
+    (tmp_path / "cdf" / "List_of_testing_videos.txt").write_text("1 Celeb-real/id0_0000.mp4\n")
+    for folder in ("Celeb-real/frames/id0_0000", "Celeb-synthesis/id0_id1_0000"):
+        for frame in range(2):
+            write_face(tmp_path / "cdf" / folder / f"{frame:03d}.png", frame)
+    records, asked = _read(tmp_path / "cdf")
+    assert [(r.label, r.split) for r in records] == [(0, "test")] * 2 + [(1, "train")] * 2
+    assert {r.group for r in records} == {"celebdf:id0_0000"} and "Celeb-synthesis" not in str(asked.missing)
+
+
+def test_df40_frames_loose_and_names_that_are_no_ids(tmp_path: Path) -> None:
+    for name in ("m/ff/1234.png", "m/ff/frames/clip_0001/0.png", "m/ff/frames/000_003/0.png", "m/cdf/9.png"):
+        write_face(tmp_path / "DF40" / name, 1)
+    groups = {r.origin.removeprefix("DF40/m/"): r.group for r in _read(tmp_path)[0]}
+    assert groups == {
+        "ff/1234.png": "",
+        "cdf/9.png": "",
+        "ff/frames/clip_0001/0.png": "df40:m/clip_0001",
+        "ff/frames/000_003/0.png": "faceforensics:000",
+    }
+
+
+def test_forensynths_below_another_folder(tmp_path: Path) -> None:
+    for name in ("CNN_synth/progan_train/cat", "CNN_synth/test/stargan", "CNN_synth/test/progan/cat"):
+        for kind in ("0_real", "1_fake"):
+            write_face(tmp_path / name / kind / "0.png", 1)
+    facts = {(r.split, r.generator) for r in _read(Path(tmp_path))[0] if r.label}
+    assert facts == {("train", "progan"), ("test", "stargan"), ("test", "progan")}
+
+
+def test_names_like_a_published_set_are_not_enough(tmp_path: Path) -> None:
+    for split in ("Train", "Validation", "Test"):
+        for kind in ("Real", "Fake"):
+            write_face(tmp_path / "mine" / split / kind / "holiday.jpg", 1)
+    assert Asked(str(tmp_path / "mine")).layout == "folder"
+    records, _ = _read(tmp_path / "mine")  # its own folders say it all the same
+    assert Counter((r.split, r.label) for r in records) == {
+        (s, k): 1 for s in ("train", "val", "test") for k in (0, 1)
+    }
+    for kind in ("real", "fake"):
+        write_face(tmp_path / "other" / kind / "a.jpg", 1)
+    (tmp_path / "other" / "data.csv").write_text("day,steps\n")
+    assert Asked(str(tmp_path / "other")).layout == "folder"
 
 
 def test_kaggle_is_no_cross_data_set_test_of_openforensics(tmp_path: Path) -> None:
@@ -278,3 +392,17 @@ def test_masks_of_videos_are_cut_like_their_frames(tmp_path: Path) -> None:
     row = int(shards.select(generator="Deepfakes")[0])
     face = shards.mask(row) > 127  # the drawn face lies where the mask says: elsewhere the picture is grey
     assert np.abs(shards.read(row)[~face].astype(int) - 90).mean() < 12 < shards.read(row)[face].std()
+
+
+def test_frames_beyond_a_masks_end_are_left_out(tmp_path: Path) -> None:
+    made = _fixture("faceforensics", tmp_path / "made")
+    masks = made / "manipulated_sequences/Deepfakes/masks/videos"
+    mask_video(masks / "071_054.mp4", frames=6)
+    (masks / "054_071.mp4").write_bytes(b"no video")
+    prepare(PrepareSettings(str(made), tmp_path / "out", size=48, crop="none", frames=4, workers=1))
+    shards = ShardSet(tmp_path / "out")
+    rows = [row for row in shards.select(generator="Deepfakes") if "071_054" in shards.columns["origin"][row]]
+    assert [shards.columns["origin"][row][-3:] for row in rows] == ["001", "004"]
+    assert all(shards.mask(int(row)).max() > 200 for row in rows)
+    listed = (tmp_path / "out" / "skipped.csv").read_text()
+    assert listed.count("071_054.mp4#frame") == 2 and "no mask" in listed and "its mask's video: " in listed

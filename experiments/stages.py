@@ -154,7 +154,7 @@ class Stages:
             name = f"{generator.name}-{model.hash[:8]}-psi{generator.trunc:g}-{split}-n{n}"
             out = folders[split] = self.out / "generators" / name
             settings = GenerateSettings(
-                n, run, out, generator.trunc, SEED_OF[split], split, self.config.device
+                n, run, out, generator.trunc, SEED_OF[split], split, device=self.config.device
             )
             title = f"generate {generator.name}: {n:,} to {'train on' if split == 'train' else split}"
             self._stage(title, out, (out / "generated.json").exists, partial(generate, settings))

@@ -24,23 +24,38 @@ _precision = click.option(
     "--data", type=click.Path(path_type=Path), help="Shards of real images, from 'crossfake data prepare'."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/FAMILY]")
-@click.option("--family", default="stylegan2", help="stylegan2 or dcgan.")
+@click.option("--family", default="stylegan2", help="Kind of generator: 'synth families' lists them.")
 @click.option("--kimg", type=float, default=200.0, help="Length in thousands of images.")
 @click.option("--minutes", type=float, help="Stop after so many minutes if that comes first.")
 @click.option("--split", default="train", help="Rows of the shards to train on.")
+@click.option(
+    "--condition", default="", show_default=False, help="Column whose values are classes, such as source."
+)
 @click.option("--batch", type=int, default=0, help="Images per step; 0 chooses.")
 @click.option("--channels", type=int, default=0, help="Width of the networks; 0 chooses.")
 @click.option("--gamma", type=float, help="Weight of R1.  [default: 0.0002·size²/batch]")
 @click.option("--lr", type=float, help="Adam's step size.  [default: the family's]")
+@click.option("--path-weight", type=float, help="Of path-length regularisation.  [default: the family's]")
+@click.option(
+    "--augment",
+    type=click.Choice(["none", "ada", "ada-all", "diffaugment"]),
+    default="none",
+    help="What is done to images before the discriminator sees them.",
+)
+@click.option("--init", type=click.Path(path_type=Path), help="Run or model to start from.")
+@click.option("--freeze", type=int, default=0, help="Parts of the discriminator that keep its weights.")
+@click.option("--watch", type=int, default=0, help="Images whose quality is measured at every snapshot.")
 @click.option(
     "--snapshot-kimg", type=float, default=10.0, help="Distance between checkpoints and sample sheets."
 )
 @click.option("--seed", type=int, default=0)
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint in --out, with its settings.")
+@click.option("--dry-run", is_flag=True, help="Measure a few steps, print the plan, and stop.")
 @_device
 @_precision
-def train(resume: bool, **options: Any) -> None:
+def train(resume: bool, dry_run: bool, **options: Any) -> None:
     """Train a generator on real images."""
+    from crossfake.synth import training
     from crossfake.synth.training import TrainSettings, train
 
     out = options.pop("out") or Path("runs") / options["family"]
@@ -50,8 +65,20 @@ def train(resume: bool, **options: Any) -> None:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     else:
         settings = TrainSettings(out=out, **options)
+    if dry_run:
+        click.echo(training.dry_run(settings))
+        return
     run = train(settings)
     click.echo(f"run: {run}\nsamples: {run / 'samples'}\nmore fakes: synth generate --n 50000 --model {run}")
+
+
+@synth.command()
+def families() -> None:
+    """List the kinds of generators."""
+    from crossfake.synth.families import FAMILIES
+
+    for name in FAMILIES.names():
+        click.echo(f"{name:<14}{FAMILIES.get(name).summary}")
 
 
 @synth.command()
@@ -70,6 +97,10 @@ def train(resume: bool, **options: Any) -> None:
 )
 @click.option("--seed", type=int, default=0)
 @click.option("--split", default="train", help="What the rows' split column says.")
+@click.option(
+    "--photos", type=click.Path(path_type=Path), help="Shards of reals, for a model that edits them."
+)
+@click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
 @_device
 @_precision
 def generate(**options: Any) -> None:

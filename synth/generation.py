@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from crossfake.datasets.shard_writer import ShardFile, adopt_finished
-from crossfake.datasets.shards import Row
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
 from crossfake.images import Images
@@ -35,7 +37,9 @@ class GenerateSettings:
         out: shard folder; named after n, psi and seed inside the run when None.
         trunc: truncation psi (Karras et al. 2019, sec. 2.1): 1 is all variety, less is fewer odd images.
         seed: image i depends on the model, this and i alone.
-        split: what the rows' ``split`` column says.
+        split: what the rows' ``split`` column says; fakes made of photos keep the photos'.
+        photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
+        label: class of all images, for a model that has classes; all in turn when None.
     """
 
     n: int
@@ -44,6 +48,8 @@ class GenerateSettings:
     trunc: float = 1.0
     seed: int = 0
     split: str = "train"
+    photos: Path | None = None
+    label: int | None = None
     device: str = "auto"
     precision: Precision = "auto"
 
@@ -76,9 +82,10 @@ def generate(settings: GenerateSettings) -> Path:
     if settings.model is None:
         tqdm.write(f"no --model given: taking the newest finished run, {source}")
     model = load_model(source, settings.device, settings.precision)
+    photos = _photos(model, settings)
     out = settings.out or _default_out(Path(source), settings)
     rank, world = rank_world()
-    attributes = _attributes(model, settings)
+    attributes = _attributes(model, settings, photos)
     done = _prepare_folder(out, attributes, settings.n)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
     started, made = time.monotonic(), 0
@@ -95,10 +102,11 @@ def generate(settings: GenerateSettings) -> Path:
             last = min((k + 1) * SHARD_ROWS, settings.n)
             first = k * SHARD_ROWS + shard.rows
             written: Future[None] | None = None
-            for begin, images in _tiles(model, settings, first, last, drawer):
+            for begin, images in _tiles(model, settings, photos, first, last, drawer):
                 if written is not None:
                     written.result()  # at most one tile waits, so memory stays flat
-                written = writer.submit(_write, shard, model, settings, begin, images)
+                rows = [_row(model, settings, photos, number) for number in range(begin, begin + len(images))]
+                written = writer.submit(_write, shard, images, rows)
                 bar.update(len(images))
                 made += len(images)
             if written is not None:
@@ -116,22 +124,70 @@ def _default_out(source: Path, settings: GenerateSettings) -> Path:
     return run / f"generated-n{settings.n}-psi{settings.trunc:g}-seed{settings.seed}"
 
 
-def _attributes(model: Model, settings: GenerateSettings) -> dict[str, object]:
-    return {
+def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None) -> dict[str, object]:
+    made_of = {"photos": photos.shards.hash} if photos else {}
+    return made_of | {
         "generator": model.name,
         "generator_hash": model.hash,
         "model": {key: model.card[key] for key in ("size", "channels", "kimg") if key in model.card},
         "psi": settings.trunc,
         "seed": settings.seed,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "crop": model.card.get("crop"),
+        "crop": photos.shards.attributes.get("crop") if photos else model.card.get("crop"),
+        "label": settings.label,
     }
+
+
+class Photos:
+    """Real images that a model works on: image i is made of photo i, and so on round, and a partner that is drawn."""
+
+    def __init__(self, folder: Path, split: str, size: int) -> None:
+        self.shards = ShardSet(folder)
+        if self.shards.size != size:
+            raise UserError(
+                f"{folder} holds images of {self.shards.size} pixels, the model makes {size}",
+                mend=f"prepare them with --size {size}",
+            )
+        self.rows = self.shards.select(split=split, label=0)
+        if len(self.rows) < 2:
+            raise UserError(
+                f"{folder} has fewer than two reals of split {split}", mend="name another --photos"
+            )
+
+    def row(self, number: int) -> int:
+        return int(self.rows[number % len(self.rows)])
+
+    def partner(self, number: int, seed: int) -> int:
+        """A photo of another group, if there is one."""
+        groups, own = self.shards.columns["group"], self.row(number)
+        stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 1, number]))
+        start = int(stream.integers(len(self.rows)))
+        for step in range(len(self.rows)):
+            row = int(self.rows[(start + step) % len(self.rows)])
+            if groups[row] != groups[own]:
+                return row
+        return int(self.rows[start])
+
+    def pairs(self, numbers: Iterable[int], seed: int) -> tuple[Images, Images]:
+        """Photos and partners of these images, uint8 ``[B, size, size, 3]`` each."""
+        rows = [(self.row(number), self.partner(number, seed)) for number in numbers]
+        return self.shards.read_many(row for row, _ in rows), self.shards.read_many(row for _, row in rows)
+
+
+def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
+    if settings.photos is None:
+        if model.needs_photos:
+            raise UserError(
+                f"{model.family} makes fakes of photos", mend="name shards of real ones with --photos"
+            )
+        return None
+    if not model.edits:
+        raise UserError(f"{model.family} cannot work on photos", mend="leave --photos out")
+    return Photos(settings.photos, settings.split, model.size)
 
 
 def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[int, int]:
     """Finished shards and their counts; an ``out`` that holds other images is refused."""
-    from crossfake.datasets.shards import ShardSet
-
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,16 +215,27 @@ def _open_shard(out: Path, index: int, model: Model, attributes: dict[str, objec
 
 
 def _tiles(
-    model: Model, settings: GenerateSettings, first: int, last: int, drawer: ThreadPoolExecutor
+    model: Model,
+    settings: GenerateSettings,
+    photos: Photos | None,
+    first: int,
+    last: int,
+    drawer: ThreadPoolExecutor,
 ) -> Iterator[tuple[int, Images]]:
-    """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn
-    while this one is computed."""
-    numbers = range(first // model.tile, -(-last // model.tile))
-    for tile, vectors in zip(
-        numbers, _ahead(drawer, lambda t: model.draw(t, settings.seed), numbers), strict=True
-    ):
+    """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and its
+    photos read, while this one is computed."""
+    tiles = range(first // model.tile, -(-last // model.tile))
+
+    def draw(tile: int) -> tuple[Tensor, tuple[Images, Images] | None]:
+        numbers = range(tile * model.tile, (tile + 1) * model.tile)
+        return model.draw(tile, settings.seed), photos.pairs(numbers, settings.seed) if photos else None
+
+    for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
         begin = max(first, tile * model.tile)
-        images = model.render(vectors, settings.trunc)
+        if pairs:
+            images = model.edit(*pairs, vectors)
+        else:
+            images = model.render(vectors, settings.trunc, model.labels(tile, settings.label))
         yield begin, images[begin - tile * model.tile : last - tile * model.tile]
 
 
@@ -184,22 +251,28 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[i
         yield waiting.result()
 
 
-def _write(shard: ShardFile, model: Model, settings: GenerateSettings, begin: int, images: Images) -> None:
+def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number: int) -> Row:
+    """What is known of an image; it was made for one side, and stays there."""
+    group, origin, split = f"{model.hash[:8]}:{settings.seed}:{number}", str(number), settings.split
+    if photos:  # the photo's person is in it
+        row, columns = photos.row(number), photos.shards.columns
+        group, origin = str(columns["group"][row]), f"{number} of {columns['origin'][row]}"
+    return Row(
+        label=1,
+        source="synth",
+        generator=model.name,
+        split=split,
+        group=group,
+        seed=settings.seed,
+        origin=origin,
+        own_split=True,
+    )
+
+
+def _write(shard: ShardFile, images: Images, rows: list[Row]) -> None:
     try:
-        for number, image in enumerate(images, begin):
-            shard.append(
-                image,
-                Row(
-                    label=1,
-                    source="synth",
-                    generator=model.name,
-                    split=settings.split,
-                    own_split=True,  # fakes were made for one side, and stay there
-                    group=f"{model.hash[:8]}:{settings.seed}:{number}",
-                    seed=settings.seed,
-                    origin=str(number),
-                ),
-            )
+        for image, row in zip(images, rows, strict=True):
+            shard.append(image, row)
     except OSError as error:
         raise UserError(
             f"cannot write {shard.path} ({error})", mend="free some space and run it again"

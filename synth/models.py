@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from crossfake.runs import write_text
 from crossfake.synth.families import FAMILIES
 
 WEIGHTS, CARD = "generator.safetensors", "model.json"
+DISCRIMINATOR = "discriminator.safetensors"  # beside imported models: to start a training from
 
 
 def random_vectors(count: int, seed: int, first: int, length: int) -> Tensor:
@@ -73,17 +75,46 @@ class Model:
         """The Gaussian vectors of tile number ``tile``."""
         return random_vectors(self.tile, seed, tile * self.tile, int(self.network.randoms))  # type: ignore[arg-type]
 
-    @torch.inference_mode()
-    def render(self, vectors: Tensor, psi: float = 1.0) -> Images:
-        """Images of Gaussian vectors ``[B, randoms]``: uint8 ``[B, size, size, 3]``."""
-        return to_uint8(self.network(vectors.to(self.device), psi=psi, dtype=self.dtype))
+    def labels(self, tile: int, chosen: int | None = None) -> Tensor | None:
+        """Classes of a tile's images, one-hot: the one chosen, else all in turn by the image's number."""
+        classes = len(self.card.get("classes", ()))
+        if not classes:
+            return None
+        numbers = torch.arange(tile * self.tile, (tile + 1) * self.tile) % classes
+        return F.one_hot(torch.full_like(numbers, chosen) if chosen is not None else numbers, classes).float()
 
-    def images(self, first: int, count: int, seed: int = 0, psi: float = 1.0) -> Images:
+    @torch.inference_mode()
+    def render(self, vectors: Tensor, psi: float = 1.0, labels: Tensor | None = None) -> Images:
+        """Images of Gaussian vectors ``[B, randoms]`` and one-hot labels: uint8 ``[B, size, size, 3]``."""
+        labels = None if labels is None else labels.to(self.device)
+        return to_uint8(self.network(vectors.to(self.device), psi=psi, dtype=self.dtype, labels=labels))
+
+    def images(
+        self, first: int, count: int, seed: int = 0, psi: float = 1.0, label: int | None = None
+    ) -> Images:
         """Images number ``first`` to ``first + count - 1`` of ``seed``: uint8 ``[count, size, size, 3]``."""
         tiles = range(first // self.tile, -(-(first + count) // self.tile))
-        images = np.concatenate([self.render(self.draw(tile, seed), psi) for tile in tiles])
+        images = np.concatenate(
+            [self.render(self.draw(tile, seed), psi, self.labels(tile, label)) for tile in tiles]
+        )
         offset = first - tiles.start * self.tile
         return images[offset : offset + count]
+
+    @property
+    def edits(self) -> bool:
+        """Whether it can work on photos."""
+        return hasattr(self.network, "edit")
+
+    @property
+    def needs_photos(self) -> bool:
+        """Whether it can do nothing without."""
+        return bool(getattr(self.network, "needs_photos", False))
+
+    @torch.inference_mode()
+    def edit(self, photos: Images, partners: Images, vectors: Tensor) -> Images:
+        """Fakes made of photos and partners, uint8 ``[B, size, size, 3]`` each."""
+        edited: Images = self.network.edit(photos, partners, vectors.to(self.device))  # type: ignore[operator]
+        return edited
 
 
 def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, Any]) -> None:
@@ -106,17 +137,17 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
         raise UserError(f"{path} holds no generator", mend="name a run of 'synth train' or a model folder")
     try:
         card = json.loads((folder / CARD).read_text())
-        family, size, channels = card["family"], card["size"], card["channels"]
-    except (ValueError, KeyError) as error:
+        family, arguments = card["family"], dict(card["network"])
+        network = FAMILIES.get(family).generator(**arguments)
+    except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{folder / CARD} is damaged ({error})", mend="copy the model folder again"
         ) from error
-    network = FAMILIES.get(family).generator(size, channels)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(
-            f"{folder / WEIGHTS} does not hold a {family} of {size} pixels", mend="copy it again"
+            f"{folder / WEIGHTS} does not hold a {family} of {card['size']} pixels", mend="copy it again"
         ) from error
     target = pick_device(device)
     network = network.eval().requires_grad_(False).to(target)

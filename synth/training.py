@@ -1,32 +1,38 @@
-"""Adversarial training: one loop for all families, stopped and resumed without a trace."""
+"""Training: one loop for all families, stopped and resumed without a trace, in one process or several."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import resource
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from crossfake.datasets.torch_data import ShardDataset
-from crossfake.device import Precision, compute_dtype, pick_device
+from crossfake.device import Precision, compute_dtype, pick_device, rank_world
 from crossfake.errors import UserError
 from crossfake.images import contact_sheet, save_png
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
-from crossfake.synth.families import FAMILIES, Family, log2_size
-from crossfake.synth.models import Model, random_vectors, save_model
+from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
+from crossfake.synth.families import FAMILIES, log2_size
+from crossfake.synth.learner import Plan, Ranks, count_parameters
+from crossfake.synth.models import Model, save_model
+from crossfake.synth.watch import Guard, Watch, write_film
 
+AUGMENTS = ("none", "ada", "ada-all", "diffaugment")
 _GRID = 64  # images of the fixed-latent sample sheet
 
 
@@ -41,11 +47,18 @@ class TrainSettings:
         kimg: length in thousands of real images shown.
         minutes: stop after so many minutes if that comes first.
         split: rows to train on; a detector's test reals must never get in here.
-        batch: images per step.
+        condition: column of the shards (``source``, ``generator``, ``label``) whose values are classes.
+        batch: images per step, over all processes.
         channels: width of the networks.
-        gamma: weight of R1.
+        gamma: weight of the gradient penalty.
         lr: Adam's step size; the family's own by default.
+        path_weight: of path-length regularisation; the family's own by default.
+        augment: what is done to all that the discriminator sees: ``none``, ``ada`` (Karras et al. 2020b),
+            ``ada-all`` (its filters, noise and cutout, too) or ``diffaugment`` (Zhao et al. 2020).
+        freeze: parts of the discriminator, from the image on, that keep their weights.
+        init: a run or model to start from.
         snapshot_kimg: distance between checkpoints and sample sheets.
+        watch: images whose quality is measured at every snapshot; 0 is none.
         resume: go on from the newest checkpoint in ``out``.
     """
 
@@ -55,22 +68,40 @@ class TrainSettings:
     kimg: float = 200.0
     minutes: float | None = None
     split: str = "train"
+    condition: str = ""
     batch: int = 0
     channels: int = 0
     gamma: float | None = None
     lr: float | None = None
+    path_weight: float | None = None
+    augment: str = "none"
+    freeze: int = 0
+    init: Path | None = None
     snapshot_kimg: float = 10.0
+    watch: int = 0
     seed: int = 0
     resume: bool = False
     device: str = "auto"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        FAMILIES.get(self.family)
+        family = FAMILIES.get(self.family)
+        if family.learner is None:
+            raise UserError(
+                f"{self.family} has nothing to learn", mend="use it with 'synth generate --family'"
+            )
         if not self.kimg > 0 or not self.snapshot_kimg > 0:
             raise UserError("kimg and snapshot distance must be positive", mend="give --kimg 200, say")
         if self.batch < 0 or self.batch == 1:
             raise UserError(f"a batch of {self.batch} cannot be trained on", mend="give --batch 2 or more")
+        if self.augment not in AUGMENTS:
+            raise UserError(f"there is no augmentation {self.augment!r}", mend=f"use {', '.join(AUGMENTS)}")
+        if self.condition and not family.conditional:
+            raise UserError(f"{self.family} knows no classes", mend="leave --condition out")
+        if self.freeze and self.init is None and not self.resume:
+            raise UserError("frozen parts would stay random", mend="give --freeze together with --init")
+        if self.watch < 0 or 0 < self.watch < 100:
+            raise UserError("fewer than 100 images say nothing", mend="give --watch 1000, say")
 
     @classmethod
     def resumed(cls, out: Path, **changed: Any) -> TrainSettings:
@@ -81,47 +112,48 @@ class TrainSettings:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
         # what was chosen for the resolution and device then is kept, so that the run goes on as it began
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
-        return cls(**{**kept, "data": Path(kept["data"]), **changed, "out": Path(out), "resume": True})
+        paths = {"data": Path(kept["data"]), "init": None, "out": Path(out)}
+        return cls(**{**kept, **paths, **changed, "freeze": kept.get("freeze", 0), "resume": True})
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What :class:`TrainSettings` comes to on this data and device."""
-
-    size: int
-    batch: int
-    channels: int
-    gamma: float
-    lr: float
-    family: Family
-    device: torch.device
-    dtype: torch.dtype
-
-    @classmethod
-    def make(cls, settings: TrainSettings, size: int) -> Plan:
-        """Batch and R1 weight follow the heuristic of Karras et al. 2020b (their ``auto`` configuration:
-        gamma = 0.0002 · size² / batch), with a smaller batch on a CPU: early on, steps count for more."""
-        log2_size(size)
-        family, device = FAMILIES.get(settings.family), pick_device(settings.device)
-        on_gpu = device.type == "cuda"
-        batch = settings.batch or (max(4, min(64, 4096 * 32 // size**2)) if on_gpu else 16)
-        return cls(
-            size=size,
-            batch=batch,
-            channels=settings.channels or (family.channels_gpu if on_gpu else family.channels_cpu),
-            gamma=settings.gamma if settings.gamma is not None else 0.0002 * size**2 / batch,
-            lr=settings.lr or family.recipe.lr,
-            family=family,
-            device=device,
-            dtype=compute_dtype(device, settings.precision),
-        )
+def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
+    """Batch and gradient penalty follow the heuristic of Karras et al. 2020b (their ``auto`` configuration:
+    gamma = 0.0002 · size² / batch), with a smaller batch on a CPU: early on, steps count for more."""
+    log2_size(size)
+    family, device = FAMILIES.get(settings.family), pick_device(settings.device)
+    on_gpu, recipe = device.type == "cuda", family.recipe
+    batch = settings.batch or (max(4, min(64, 4096 * 32 // size**2)) if on_gpu else family.batch_cpu)
+    return Plan(
+        size=size,
+        batch=batch,
+        channels=settings.channels or (family.channels_gpu if on_gpu else family.channels_cpu),
+        classes=classes,
+        gamma=settings.gamma if settings.gamma is not None else 0.0002 * size**2 / batch,
+        lr=settings.lr or recipe.lr,
+        path_weight=settings.path_weight if settings.path_weight is not None else recipe.path_weight,
+        augment=settings.augment,
+        freeze=settings.freeze,
+        family=family,
+        device=device,
+        dtype=compute_dtype(device, settings.precision),
+    )
 
 
 class Batches:
-    """Order of the data: epoch e is the permutation seeded by (seed, e), so step k needs no memory of k - 1."""
+    """Order of the data: epoch e is the permutation seeded by (seed, e), so step k needs no memory of k - 1.
 
-    def __init__(self, count: int, batch: int, seed: int, start: int) -> None:
-        self.count, self.batch, self.seed, self.start = count, batch, seed, start
+    ``share`` takes a process's part of each batch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        start: int,
+        share: Callable[[list[int]], list[int]] = lambda batch: batch,
+    ) -> None:
+        self.count, self.batch, self.seed, self.start, self.share = count, batch, seed, start, share
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, order = -1, np.empty(0, int)
@@ -132,288 +164,255 @@ class Batches:
                     epoch = position // self.count
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
                 batch.append(int(order[position % self.count]))
-            yield batch
+            yield self.share(batch)
 
 
-class Trainer:
-    """Networks, optimisers and random state of one run: all that a checkpoint holds, and one step of training."""
+@dataclass(frozen=True)
+class Classes:
+    """What the images are told apart by: the values of a column of the shards."""
 
-    def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan, self.recipe = plan, plan.family.recipe
-        torch.manual_seed(seed)
-        build = (plan.size, plan.channels)
-        self.generator = plan.family.generator(*build).to(plan.device)
-        self.discriminator = plan.family.discriminator(*build).to(plan.device)
-        self.average = plan.family.generator(*build).to(plan.device).requires_grad_(False)
-        self.average.load_state_dict(self.generator.state_dict())
-        self.optimizer_g = self._adam(self.generator, share=1.0)
-        # Lazy regularisation (Karras et al. 2020a, app. B): fewer, larger steps need gentler Adam constants
-        every = self.recipe.r1_every
-        self.optimizer_d = self._adam(self.discriminator, share=every / (every + 1) if every else 1.0)
-        self.rng = torch.Generator().manual_seed(seed)
-        self.step = 0
+    names: tuple[str, ...]
+    of: Tensor  # [N] int64: the class of each image
 
-    def _adam(self, network: nn.Module, share: float) -> torch.optim.Adam:
-        betas = (self.recipe.betas[0] ** share, self.recipe.betas[1] ** share)
-        return torch.optim.Adam(
-            network.parameters(), lr=self.plan.lr * share, betas=betas, eps=1e-8, fused=True
-        )
+    @classmethod
+    def make(cls, data: ShardDataset, column: str) -> Classes:
+        if not column:
+            return cls((), torch.zeros(0, dtype=torch.int64))
+        if column not in ("source", "generator", "label"):
+            raise UserError(f"{column!r} is no column of classes", mend="use source, generator or label")
+        names, of = np.unique(data.column(column).astype(str), return_inverse=True)
+        if len(names) < 2:
+            raise UserError(f"all images have the {column} {names[0]!r}", mend="leave --condition out")
+        return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
+
+
+class Training:
+    """One run while it goes on.
+
+    Raises:
+        UserError: bad settings or data.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+        self.data = ShardDataset(settings.data, split=settings.split, label=0)
+        self.classes = Classes.make(self.data, settings.condition)
+        self.plan = plan = make_plan(settings, self.data.size, len(self.classes.names))
+        if len(self.data) < plan.batch:
+            raise UserError(
+                f"{settings.data} has {len(self.data)} training images, fewer than a batch",
+                mend="give a smaller --batch",
+            )
+        if plan.dtype is torch.float32 and plan.device.type == "cpu":
+            torch.set_flush_denormal(True)
+        assert plan.family.learner is not None  # the settings refuse such a family
+        self.learner = plan.family.learner(plan, settings.seed)
+        self.leads = rank_world()[0] == 0
 
     @property
-    def images_seen(self) -> int:
-        return self.step * self.plan.batch
-
-    def state(self) -> dict[str, Any]:
-        parts = ("generator", "discriminator", "average", "optimizer_g", "optimizer_d")
-        return {
-            **{p: getattr(self, p).state_dict() for p in parts},
-            "rng": self.rng.get_state(),
-            "step": self.step,
+    def config(self) -> dict[str, Any]:
+        """The settings with all that was chosen, as ``config.yaml`` keeps them."""
+        plan = self.plan
+        chosen = {
+            name: getattr(plan, name) for name in ("size", "batch", "channels", "gamma", "lr", "path_weight")
         }
+        return asdict(self.settings) | chosen | {
+            "dtype": str(plan.dtype).removeprefix("torch."), "device": str(plan.device), "images": len(self.data),
+            "data_hashes": {str(shards.path): shards.hash for shards in self.data.sets},
+            "classes": list(self.classes.names), "processes": self.learner.ranks.world,
+        }  # fmt: skip
 
-    def restore(self, state: dict[str, Any]) -> None:
-        for part in ("generator", "discriminator", "average", "optimizer_g", "optimizer_d"):
-            getattr(self, part).load_state_dict(state[part])
-        self.rng.set_state(state["rng"])
-        self.step = state["step"]
+    def describe(self) -> str:
+        plan, learner = self.plan, self.learner
+        parts = [
+            f"{name} {count_parameters([getattr(learner, part)]) / 1e6:.2f} M"
+            for name, part in (("G", "generator"), ("D", "discriminator"))
+            if hasattr(learner, part)
+        ]
+        return (
+            f"{self.settings.family} {plan.size}×{plan.size} on {len(self.data):,} images: batch {plan.batch}, "
+            f"channels {plan.channels}, gamma {plan.gamma:.4g}, {self.config['dtype']}, {', '.join(parts)} parameters"
+        )
 
-    def train_step(self, real: Tensor) -> dict[str, Tensor]:
-        """One step of both networks on real images, uint8 ``[B, 3, H, W]``. Returns scalar tensors to log.
+    def batches(self) -> DataLoader[Any]:
+        on_gpu = self.plan.device.type == "cuda"
+        order = Batches(
+            len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share
+        )
+        return DataLoader(
+            self.data,
+            batch_sampler=order,
+            num_workers=2 if on_gpu else 0,
+            collate_fn=partial(_collate, classes=self.classes),
+            pin_memory=on_gpu,
+        )
 
-        Non-saturating logistic loss (Goodfellow et al. 2014). One pass of the generator serves both networks:
-        the discriminator learns from a detached copy, then judges the same images anew for the generator.
-        """
-        plan, batch = self.plan, len(real)
-        flip = torch.rand(batch, 1, 1, 1, generator=self.rng) < 0.5
-        real = torch.where(flip.to(plan.device), real.flip(3), real).float().div_(127.5).sub_(1)
-        randoms = torch.randn(batch, int(self.generator.randoms), generator=self.rng).to(plan.device)  # type: ignore[arg-type]
-        fake = self.generator.train_forward(randoms, self.recipe.mixing, plan.dtype, self.rng)  # type: ignore[operator]
-
-        self.optimizer_d.zero_grad(set_to_none=True)
-        real_logits = self.discriminator(real, plan.dtype)
-        fake_logits = self.discriminator(fake.detach(), plan.dtype)
-        loss_d = F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
-        loss_d.backward()
-        logged = {
-            "loss_d": loss_d.detach(),
-            "real": real_logits.mean().detach(),
-            "fake": fake_logits.mean().detach(),
-        }
-        if self.recipe.r1_every and self.step % self.recipe.r1_every == 0 and plan.gamma > 0:
-            penalty = r1_penalty(self.discriminator, real, plan.dtype)
-            (penalty * (plan.gamma / 2 * self.recipe.r1_every)).backward()
-            logged["r1"] = penalty.detach()
-        self.optimizer_d.step()
-
-        self.optimizer_g.zero_grad(set_to_none=True)
-        self.discriminator.requires_grad_(False)
-        loss_g = F.softplus(-self.discriminator(fake, plan.dtype)).mean()
-        loss_g.backward()
-        self.discriminator.requires_grad_(True)
-        self.optimizer_g.step()
-
-        self.step += 1
-        self._update_average()
-        return {**logged, "loss_g": loss_g.detach()}
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        """Exponential moving average whose half-life grows with training, to at most ``ema_kimg``."""
-        half_life = min(self.recipe.ema_kimg * 1000, self.images_seen * 0.05)
-        keep = 0.5 ** (self.plan.batch / half_life) if half_life else 0.0
-        averaged: list[Tensor] = list(self.average.parameters())
-        trained: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averaged, trained, 1 - keep)
-        for mean, buffer in zip(self.average.buffers(), self.generator.buffers(), strict=True):
-            mean.copy_(buffer)
-
-
-def r1_penalty(discriminator: nn.Module, real: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Mean squared gradient norm of the logits by real images (Mescheder et al. 2018, eq. 9, without gamma/2)."""
-    real = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(discriminator(real, dtype).sum(), real, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+    def model(self) -> Model:
+        """The averaged generator as it is now."""
+        plan, learner = self.plan, self.learner
+        card = {
+            "size": plan.size, "channels": plan.channels, "kimg": learner.images_seen / 1000,
+            "network": plan.arguments, "classes": list(self.classes.names), "seed": self.settings.seed,
+            "data": str(self.settings.data), "split": self.settings.split,
+            "crop": self.data.sets[0].attributes.get("crop"),
+        }  # fmt: skip
+        return Model(Path(), self.settings.family, learner.average.eval(), card, "", plan.device, plan.dtype)
 
 
 def train(settings: TrainSettings) -> Path:
     """Train a generator; returns the run folder, with the model in ``model/``.
 
     Stopping with Ctrl-C (or SIGTERM) finishes the step and writes a checkpoint. A run that was stopped and
-    resumed gives, on the CPU, the same bits as one that was not.
+    resumed gives, on the CPU, the same bits as one that was not. Under torchrun the processes share each batch.
 
     Raises:
         UserError: bad settings or data, or the loss stopped being finite; the last good checkpoint is named.
     """
-    data = ShardDataset(settings.data, split=settings.split, label=0)
-    plan = Plan.make(settings, data.size)
-    if len(data) < plan.batch:
-        raise UserError(
-            f"{settings.data} has {len(data)} training images, fewer than a batch",
-            mend="give a smaller --batch",
-        )
-    if plan.dtype is torch.float32 and plan.device.type == "cpu":
-        torch.set_flush_denormal(True)
-    resolved = asdict(settings) | {
-        "size": plan.size, "batch": plan.batch, "channels": plan.channels, "gamma": plan.gamma, "lr": plan.lr,
-        "dtype": str(plan.dtype).removeprefix("torch."), "device": str(plan.device), "images": len(data),
-        "data_hashes": {str(shards.path): shards.hash for shards in data.sets},
-    }  # fmt: skip
-    found = _newest_checkpoint(settings.out) if settings.resume else None
+    training = Training(settings)
+    learner = training.learner
+    found = newest_checkpoint(settings.out) if settings.resume else None
     if settings.resume and found is None:
         raise UserError(f"{settings.out} has no checkpoint", mend="start it without --resume")
-    run = Run.create(settings.out, resolved, kind="synth", resume=settings.resume)
-    trainer = Trainer(plan, settings.seed)
+    run = Run(settings.out)
+    if training.leads:
+        run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
+        tqdm.write(training.describe())
     if found:
-        _restore(trainer, found, run)
-    parameters = [
-        sum(p.numel() for p in net.parameters()) for net in (trainer.generator, trainer.discriminator)
-    ]
-    tqdm.write(
-        f"{settings.family} {plan.size}×{plan.size} on {len(data):,} images: batch {plan.batch}, "
-        f"channels {plan.channels}, gamma {plan.gamma:.4g}, {resolved['dtype']}, "
-        f"G {parameters[0] / 1e6:.2f} M, D {parameters[1] / 1e6:.2f} M parameters"
-    )
+        restore_checkpoint(learner, found)
+        if training.leads:
+            run.trim_log(learner.step)  # so that no line stands twice
+            tqdm.write(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")
+    elif settings.init:
+        tqdm.write(f"starting from {settings.init}: {transfer(learner, settings.init)}")
     with Stopper() as stopper:
-        finished = _loop(settings, plan, trainer, run, data, stopper)
-    if not finished:
+        finished = _loop(training, run, stopper)
+    if training.leads and not finished:
         run.close()
         tqdm.write(
-            f"stopped at {trainer.images_seen / 1000:.1f} kimg: continue with 'synth train … --out {run.path} --resume'"
+            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train … --out {run.path} --resume'"
         )
     return run.path
 
 
-def _loop(
-    settings: TrainSettings, plan: Plan, trainer: Trainer, run: Run, data: ShardDataset, stopper: Stopper
-) -> bool:
+def dry_run(settings: TrainSettings, steps: int = 5) -> str:
+    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
+    training = Training(settings)
+    batches = iter(training.batches())
+    for step in range(steps + 2):
+        if step == 2:  # the first ones allocate
+            started = time.monotonic()
+        training.learner.train_step(*next(batches))
+    seconds = (time.monotonic() - started) / steps
+    plan = training.plan
+    if plan.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(plan.device) / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    per_kimg = seconds * 1000 / plan.batch
+    return (
+        f"{training.describe()}\n"
+        f"memory {memory:.1f} GB, {per_kimg:.1f} s/kimg, {settings.kimg:g} kimg take "
+        f"{per_kimg * settings.kimg / 3600:.1f} h (measured over {steps} steps)"
+    )
+
+
+def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
+    settings, plan, learner = training.settings, training.plan, training.learner
     total = math.ceil(settings.kimg * 1000 / plan.batch)
     tick = max(1, round(1000 / plan.batch))  # log every kimg
     snapshot = max(1, round(settings.snapshot_kimg * 1000 / plan.batch))
-    started, began_at = time.monotonic(), trainer.images_seen
-    loader = DataLoader(
-        data,
-        batch_sampler=Batches(len(data), plan.batch, settings.seed, trainer.step),
-        num_workers=2 if plan.device.type == "cuda" else 0,
-        collate_fn=_images_only,
-        pin_memory=plan.device.type == "cuda",
+    started, began_at = time.monotonic(), learner.images_seen
+    reals = np.stack([training.data.image(i) for i in range(min(_GRID, len(training.data)))])
+    guard = Guard(reals)
+    watch = (
+        Watch(run, settings.data, settings.split, settings.watch, settings.device) if settings.watch else None
     )
-    if trainer.step == 0:
-        save_png(
-            contact_sheet(np.stack([data.image(i) for i in range(min(_GRID, len(data)))])),
-            run.samples / "reals.png",
-        )
-    bar = tqdm(
+    if learner.step == 0 and training.leads:
+        save_png(contact_sheet(reals), run.samples / "reals.png")
+    sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+    tick_started, ticked_at = time.monotonic(), learner.images_seen
+    with tqdm(
         total=total * plan.batch,
-        initial=trainer.images_seen,
+        initial=learner.images_seen,
         unit="img",
         unit_scale=True,
         desc=settings.family,
-    )
-    sums: defaultdict[str, list[float]] = defaultdict(list)
-    tick_started = time.monotonic()
-    with bar:
-        for real in loader:
-            if trainer.step >= total:
+        disable=not training.leads,
+    ) as bar:
+        for real, labels in training.batches():
+            if learner.step >= total:
                 break
-            for name, value in trainer.train_step(real.to(plan.device, non_blocking=True)).items():
-                sums[name].append(value)  # type: ignore[arg-type]
+            for name, value in learner.train_step(real, labels).items():
+                sums[name].append(value)
             bar.update(plan.batch)
             minutes = (time.monotonic() - started) / 60
-            over = (
-                trainer.step >= total
-                or stopper.asked
-                or (settings.minutes is not None and minutes >= settings.minutes)
-            )
-            at_snapshot = over or trainer.step % snapshot == 0
-            if at_snapshot or trainer.step % tick == 0:
-                means = {name: float(torch.stack(values).mean()) for name, values in sums.items()}  # type: ignore[arg-type]
-                _check_finite(means, trainer, run)
-                now = time.monotonic()
-                kimg = trainer.images_seen / 1000
-                means["sec_per_kimg"] = (now - tick_started) / max(
-                    len(sums["loss_d"]) * plan.batch / 1000, 1e-9
-                )
-                rate = (now - started) / max(trainer.images_seen - began_at, 1)
-                means["eta_min"] = rate * (total * plan.batch - trainer.images_seen) / 60
-                run.log(
-                    {"kimg": round(kimg, 3), **{name: round(value, 5) for name, value in means.items()}},
-                    trainer.step,
-                )
-                bar.set_postfix_str(f"G {means['loss_g']:.2f}, D {means['loss_d']:.2f}")
-                sums.clear()
-                tick_started = now
-            if at_snapshot:
-                _save(settings, plan, trainer, run, data)
-                tqdm.write(_log_line(trainer, means))
-                tick_started = time.monotonic()
+            late = settings.minutes is not None and minutes >= settings.minutes
+            over = _agreed(learner.ranks, learner.step >= total or stopper.asked or late)
+            at_snapshot = over or learner.step % snapshot == 0
+            if not at_snapshot and learner.step % tick:
+                continue
+            means = {name: float(torch.stack(values).float().mean()) for name, values in sums.items()}
+            sums.clear()
+            kimg = learner.images_seen / 1000
+            guard.check(means, kimg, newest_checkpoint(run.path))
+            now = time.monotonic()
+            means["sec_per_kimg"] = (now - tick_started) / max((learner.images_seen - ticked_at) / 1000, 1e-9)
+            rate = (now - started) / max(learner.images_seen - began_at, 1)
+            means["eta_min"] = rate * (total * plan.batch - learner.images_seen) / 60
+            if training.leads:
+                if at_snapshot:
+                    means |= _snapshot(training, run, guard, watch)
+                run.log({"kimg": round(kimg, 3), **{k: round(v, 5) for k, v in means.items()}}, learner.step)
+                bar.set_postfix_str(f"loss {means['loss']:.2f}")
+                if at_snapshot:
+                    tqdm.write(_log_line(kimg, means))
+            tick_started, ticked_at = time.monotonic(), learner.images_seen
             if over:
                 break
     if stopper.asked:
         return False
-    run.finish({"kimg": trainer.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
+    if training.leads:
+        write_film(run)
+        run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
     return True
 
 
-def _images_only(items: list[tuple[Tensor, int, int]]) -> Tensor:
-    return torch.stack([image for image, _, _ in items])
+def _agreed(ranks: Ranks, wish: bool) -> bool:
+    """Whether any process wishes to stop: all have to in the same step."""
+    if ranks.world == 1:
+        return wish
+    vote = torch.tensor([float(wish)])
+    ranks.average([vote])
+    return bool(vote > 0)
 
 
-def _log_line(trainer: Trainer, means: dict[str, float]) -> str:
-    r1 = f", R1 {means['r1']:.3f}" if "r1" in means else ""
-    return (
-        f"kimg {trainer.images_seen / 1000:7.1f}   {means['sec_per_kimg']:.1f} s/kimg   G {means['loss_g']:.3f}, "
-        f"D {means['loss_d']:.3f}, logits real {means['real']:+.2f} fake {means['fake']:+.2f}{r1}   "
-        f"ETA {int(means['eta_min'] // 60)}:{int(means['eta_min'] % 60):02d} h"
-    )
+def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -> dict[str, float]:
+    """Checkpoint, exported model, sample sheet of the fixed latents, and what can be measured of them."""
+    learner = training.learner
+    save_checkpoint(learner, run)
+    model = training.model()
+    save_model(run.model, model.family, model.network, model.card)
+    images = model.images(0, _GRID, training.settings.seed)
+    save_png(contact_sheet(images), run.samples / f"{round(learner.images_seen / 1000):06d}.png")
+    figures = {"diversity": guard.look(images)}
+    return figures | (watch.measure() if watch else {})
 
 
-def _check_finite(means: dict[str, float], trainer: Trainer, run: Run) -> None:
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
-        good = _newest_checkpoint(run.path)
-        raise UserError(
-            f"{broken[0]} is not finite at {trainer.images_seen / 1000:.1f} kimg; "
-            f"the last good state is {good or 'none'}",
-            mend="resume with --resume and a smaller --lr or a larger --gamma",
-        )
+def _collate(items: list[tuple[Tensor, int, int]], classes: Classes) -> tuple[Tensor, Tensor | None]:
+    images = torch.stack([image for image, _, _ in items])
+    if not classes.names:
+        return images, None
+    positions = torch.tensor([position for _, _, position in items])
+    return images, F.one_hot(classes.of[positions], len(classes.names)).float()
 
 
-def _save(settings: TrainSettings, plan: Plan, trainer: Trainer, run: Run, data: ShardDataset) -> None:
-    """Checkpoint (the two newest are kept), exported model, and the sample sheet of the fixed latents."""
-    kimg = trainer.images_seen / 1000
-    path = run.checkpoints / f"{trainer.step:08d}.pt"
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save(trainer.state(), temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
-        ) from error
-    for old in sorted(run.checkpoints.glob("*.pt"))[:-2]:
-        old.unlink()
-    card = {
-        "size": plan.size, "channels": plan.channels, "kimg": kimg, "seed": settings.seed,
-        "data": str(settings.data), "split": settings.split, "crop": data.sets[0].attributes.get("crop"),
+def _log_line(kimg: float, means: dict[str, float]) -> str:
+    shown = {
+        "loss_g": "G", "loss_d": "D", "real": "real", "fake": "fake", "r1": "R1", "r2": "R2", "augment_p": "p",
+        "diversity": "diversity", "fid": "FID", "swd": "SWD",
     }  # fmt: skip
-    save_model(run.model, settings.family, trainer.average, card)
-    model = Model(run.model, settings.family, trainer.average.eval(), card, "", plan.device, plan.dtype)
-    vectors = random_vectors(_GRID, settings.seed, 0, int(trainer.average.randoms))  # type: ignore[arg-type]
-    save_png(contact_sheet(model.render(vectors)), run.samples / f"{round(kimg):06d}.png")
-
-
-def _newest_checkpoint(run: Path) -> Path | None:
-    return max((run / "checkpoints").glob("*.pt"), default=None)
-
-
-def _restore(trainer: Trainer, checkpoint: Path, run: Run) -> None:
-    """Load a checkpoint, and drop what was logged after it so that no line stands twice."""
-    try:
-        trainer.restore(torch.load(checkpoint, map_location=trainer.plan.device, weights_only=True))
-    except Exception as error:
-        raise UserError(
-            f"{checkpoint} does not fit this run ({error})", mend="resume with the settings it had"
-        ) from error
-    run.trim_log(trainer.step)
-    tqdm.write(f"going on from {checkpoint} at {trainer.images_seen / 1000:.1f} kimg")
+    figures = ", ".join(f"{word} {means[name]:.3f}" for name, word in shown.items() if name in means)
+    if "loss_g" not in means:
+        figures = f"loss {means['loss']:.4f}, {figures}"
+    eta = int(means["eta_min"])
+    return f"kimg {kimg:7.1f}   {means['sec_per_kimg']:.1f} s/kimg   {figures}   ETA {eta // 60}:{eta % 60:02d} h"

@@ -1,18 +1,28 @@
-"""Generator families. Adding one is one module: two networks, a recipe, a registration.
+"""Generator families. Adding one is one module: a generator, how it learns, a registration.
 
-The contract of a generator: ``Generator(size, channels)`` has ``size`` and ``randoms``; called with Gaussian
-vectors ``[B, randoms]``, a truncation ``psi`` and a ``dtype`` for its convolutions it returns float32
-``[B, 3, size, size]`` with black at -1 and white at 1. The vector holds *everything* random about an image.
+The contract of a generator, ``Generator(**arguments)``:
+
+- ``size``, and ``randoms``: how many Gaussian numbers an image takes. They are *everything* random about it.
+- Called with vectors ``[B, randoms]``, a truncation ``psi``, a ``dtype`` for its convolutions and one-hot ``labels``
+  ``[B, classes]`` or None, it returns float32 ``[B, 3, size, size]`` with black at -1 and white at 1.
+- Where it can work on photos, it has ``edit(photos, partners, vectors)``: uint8 ``[B, size, size, 3]`` twice (the
+  photos and as many others, of other people) to the same. Where it can do nothing else, it is no ``nn.Module`` that is
+  called, and ``needs_photos`` is true.
+
+The contract of learning is :class:`crossfake.synth.learner.Learner`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from crossfake.errors import UserError
 from crossfake.registry import Registry
+from crossfake.synth.learner import Learner, Plan
 
 
 @dataclass(frozen=True)
@@ -20,30 +30,53 @@ class Recipe:
     """How a family is trained.
 
     Attributes:
-        lr: Adam's step size, for both networks.
+        lr: Adam's step size, for all networks.
         betas: Adam's decay rates.
-        r1_every: R1 is applied every so many steps, times this number; 0 is never.
         ema_kimg: half-life in thousand images of the averaged generator; 0 keeps no average.
+        r1_every: R1 is applied every so many steps, times this number; 0 is never.
         mixing: share of images made of two styles.
+        path_weight: of path-length regularisation.
     """
 
     lr: float
-    betas: tuple[float, float]
-    r1_every: int
-    ema_kimg: float
-    mixing: float
+    betas: tuple[float, float] = (0.0, 0.99)
+    ema_kimg: float = 10.0
+    r1_every: int = 0
+    mixing: float = 0.0
+    path_weight: float = 0.0
+
+
+def plain_arguments(plan: Plan) -> dict[str, Any]:
+    return {"size": plan.size, "channels": plan.channels, "classes": plan.classes}
 
 
 @dataclass(frozen=True)
 class Family:
-    """One kind of generator; ``channels_*`` are the default widths on a CPU and on a GPU."""
+    """One kind of generator.
 
-    generator: type[nn.Module]
-    discriminator: type[nn.Module]
+    Attributes:
+        generator: its network, called with what ``arguments`` gives.
+        summary: one line.
+        learner: how it learns; None when there is nothing to learn.
+        recipe: numbers of that.
+        discriminator: called with the same arguments; None for a family without one.
+        channels_cpu: default width on a CPU.
+        channels_gpu: on a GPU.
+        batch_cpu: default batch on a CPU.
+        conditional: whether it can be trained with classes.
+        arguments: what the networks are built with; kept in the model's card.
+    """
+
+    generator: Callable[..., nn.Module]
     summary: str
+    learner: type[Learner] | None
     recipe: Recipe
-    channels_cpu: int
-    channels_gpu: int
+    discriminator: Callable[..., nn.Module] | None = None
+    channels_cpu: int = 0
+    channels_gpu: int = 0
+    batch_cpu: int = 16
+    conditional: bool = False
+    arguments: Callable[[Plan], dict[str, Any]] = plain_arguments
 
 
 def log2_size(size: int) -> int:

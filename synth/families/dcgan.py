@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from crossfake.synth.adversarial import Adversarial
 from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
 
 
@@ -31,7 +32,7 @@ class Generator(nn.Module):
     Truncation scales z towards 0, the mean image.
     """
 
-    def __init__(self, size: int, channels: int, z_dim: int = 100) -> None:
+    def __init__(self, size: int, channels: int, classes: int = 0, z_dim: int = 100) -> None:
         super().__init__()
         self.size, self.z_dim, self.randoms = size, z_dim, z_dim
         widths = _widths(size, channels)
@@ -50,22 +51,23 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
 
-    def forward(self, randoms: Tensor, psi: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
+    def forward(
+        self,
+        randoms: Tensor,
+        psi: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        labels: Tensor | None = None,
+    ) -> Tensor:
         z = (randoms * psi).to(memory_format=torch.contiguous_format)[:, :, None, None]
         with torch.autocast(randoms.device.type, dtype, enabled=dtype != torch.float32):
             images: Tensor = self.layers(z.contiguous(memory_format=torch.channels_last))
         return images.float()
 
-    def train_forward(
-        self, randoms: Tensor, mixing: float, dtype: torch.dtype, rng: torch.Generator
-    ) -> Tensor:
-        return self(randoms, dtype=dtype)
-
 
 class Discriminator(nn.Module):
     """Images ``[B, 3, size, size]`` to float32 logits ``[B]``."""
 
-    def __init__(self, size: int, channels: int) -> None:
+    def __init__(self, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
         widths = _widths(size, channels)[::-1]
         layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -79,7 +81,9 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.apply(_initialise)
 
-    def forward(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    def forward(
+        self, images: Tensor, dtype: torch.dtype = torch.float32, labels: Tensor | None = None
+    ) -> Tensor:
         with torch.autocast(images.device.type, dtype, enabled=dtype != torch.float32):
             logits: Tensor = self.layers(images.contiguous(memory_format=torch.channels_last))
         return logits.float().flatten()
@@ -90,7 +94,8 @@ FAMILIES.register("dcgan")(
         generator=Generator,
         discriminator=Discriminator,
         summary="DCGAN: small and classic, batch norm and transposed convolutions.",
-        recipe=Recipe(lr=0.0002, betas=(0.5, 0.999), r1_every=0, ema_kimg=0.0, mixing=0.0),
+        learner=Adversarial,
+        recipe=Recipe(lr=0.0002, betas=(0.5, 0.999), ema_kimg=0.0),
         channels_cpu=32,
         channels_gpu=64,
     )

@@ -20,6 +20,16 @@ def leaky(x: Tensor) -> Tensor:
     return F.leaky_relu_(x, 0.2)
 
 
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """x within ±``limit``: keeps 16-bit activations finite (Karras et al. 2020b, app. D.1)."""
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """Each row divided by the root of its mean square."""
+    return x * (x.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
+
+
 class Dense(nn.Module):
     """Linear layer with an equalised learning rate (Karras et al. 2018, sec. 4.1): weights are stored with
     unit variance and scaled at run time, so that Adam moves every layer equally fast.
@@ -46,9 +56,44 @@ class Dense(nn.Module):
         return leaky(x) if self.activate else x
 
 
+class Mapping(nn.Module):
+    """z, or a class, or both, to w: dense layers after normalisation, with a running mean of w for truncation.
+
+    Args:
+        z_dim: length of z; 0 where only the class is mapped, as in a projection discriminator.
+        w_dim: length of w, and of the class's embedding.
+        layers: how many.
+        classes: how many; 0 is none.
+
+    Shapes: z ``[B, z_dim]`` or None, labels one-hot ``[B, classes]`` or None → ``[B, w_dim]``, float32.
+    """
+
+    def __init__(self, z_dim: int, w_dim: int, layers: int = 8, classes: int = 0) -> None:
+        super().__init__()
+        self.embed = Dense(classes, w_dim) if classes else None
+        widths = [z_dim + (w_dim if classes else 0)] + [w_dim] * layers
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.layers = nn.Sequential(*(Dense(i, o, lr=0.01, activate=True) for i, o in pairs))
+        if z_dim:
+            self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.w_avg: Tensor
+
+    def forward(self, z: Tensor | None, labels: Tensor | None = None) -> Tensor:
+        parts = [] if z is None else [normalised(z)]
+        if self.embed is not None:
+            parts.append(normalised(self.embed(labels)))
+        w: Tensor = self.layers(torch.cat(parts, dim=1))
+        return w
+
+    @torch.no_grad()
+    def track(self, mean: Tensor, momentum: float = 0.998) -> None:
+        """Move the running mean of w towards that of a batch, ``[w_dim]``."""
+        self.w_avg.lerp_(mean, 1 - momentum)
+
+
 class Conv(nn.Module):
     """Convolution of the discriminator: equalised learning rate, optional FIR-filtered down-sampling by 2,
-    optional leaky ReLU times √2, and an output ``gain`` folded into the weights.
+    optional leaky ReLU times √2 with its result within ±``clamp``, and an output ``gain`` folded into the weights.
 
     Shapes: ``[B, inputs, H, W] -> [B, outputs, H or H/2, W or W/2]``.
     """
@@ -62,6 +107,7 @@ class Conv(nn.Module):
         down: bool = False,
         activate: bool = True,
         gain: float = 1.0,
+        clamp: float | None = None,
     ):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, kernel, kernel))
@@ -69,6 +115,7 @@ class Conv(nn.Module):
         self.gain = gain * (_SQRT2 if activate else 1.0)
         self.weight_gain = self.gain / math.sqrt(inputs * kernel**2)
         self.down, self.activate, self.kernel = down, activate, kernel
+        self.clamp = clamp * gain if clamp is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         weight = (self.weight * self.weight_gain).to(x.dtype)
@@ -79,7 +126,7 @@ class Conv(nn.Module):
             x = F.conv2d(downsample(x), weight, bias)
         else:
             x = F.conv2d(fir(x, padding=2), weight, bias, stride=2)
-        return leaky(x) if self.activate else x
+        return clamped(leaky(x), self.clamp) if self.activate else x
 
 
 def _kernel(x: Tensor, taps: list[float], gain: float = 1.0) -> Tensor:

@@ -8,15 +8,37 @@ convolution that this needs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crossfake.synth.adversarial import StyleLearner
 from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
-from crossfake.synth.families.layers import Conv, Dense, fir, leaky, minibatch_stddev, upsample
+from crossfake.synth.families.layers import (
+    Conv,
+    Dense,
+    Mapping,
+    clamped,
+    fir,
+    leaky,
+    minibatch_stddev,
+    upsample,
+)
+from crossfake.synth.learner import Plan
 
 _SQRT2 = math.sqrt(2)
+
+
+def resolutions_to(size: int) -> list[int]:
+    """
+    Example:
+        >>> resolutions_to(32)
+        [4, 8, 16, 32]
+    """
+    return [2**k for k in range(2, log2_size(size) + 1)]
 
 
 def channels_at(resolution: int, base: int) -> int:
@@ -24,45 +46,31 @@ def channels_at(resolution: int, base: int) -> int:
     return max(4, min(base // resolution, base // 16, 512))
 
 
-class Mapping(nn.Module):
-    """z to w: eight dense layers after normalising z, with a running mean of w for truncation.
-
-    Shapes: ``[B, z_dim] -> [B, w_dim]``, float32.
-    """
-
-    def __init__(self, z_dim: int, w_dim: int, layers: int = 8) -> None:
-        super().__init__()
-        widths = [z_dim] + [w_dim] * layers
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.layers = nn.Sequential(*(Dense(i, o, lr=0.01, activate=True) for i, o in pairs))
-        self.register_buffer("w_avg", torch.zeros(w_dim))
-        self.w_avg: Tensor
-
-    def forward(self, z: Tensor) -> Tensor:
-        z = z * (z.square().mean(dim=1, keepdim=True) + 1e-8).rsqrt()
-        w: Tensor = self.layers(z)
-        return w
-
-    @torch.no_grad()
-    def track(self, w: Tensor, momentum: float = 0.998) -> None:
-        self.w_avg.lerp_(w.mean(dim=0), 1 - momentum)
-
-
 class StyledConv(nn.Module):
     """Modulated 3×3 convolution, noise, bias, leaky ReLU; ``up`` doubles the resolution first.
 
-    Shapes: x ``[B, I, H, W]``, w ``[B, w_dim]``, noise ``[B, 1, H', W']`` → ``[B, O, H', W']``.
+    Shapes: x ``[B, I, H, W]``, w ``[B, w_dim]``, noise ``[B or 1, 1, H', W']`` or None → ``[B, O, H', W']``.
     """
 
-    def __init__(self, inputs: int, outputs: int, w_dim: int, *, up: bool = False) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        w_dim: int,
+        resolution: int,
+        *,
+        up: bool = False,
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
         self.affine = Dense(w_dim, inputs, bias_start=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.up = up
+        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        self.up, self.clamp = up, clamp
 
-    def forward(self, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+    def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
         style = self.affine(w)
         power = self.weight.square().sum(dim=(2, 3))  # [O, I]
         demodulation = (style.square() @ power.T + 1e-8).rsqrt()  # [B, O], float32
@@ -73,25 +81,26 @@ class StyledConv(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=1)
         x = x * (demodulation * _SQRT2).to(x.dtype)[:, :, None, None]
-        x = x.add_((noise * (self.noise_strength * _SQRT2)).to(x.dtype))
+        if noise is not None:
+            x = x.add_((noise * (self.noise_strength * _SQRT2)).to(x.dtype))
         x = x.add_((self.bias * _SQRT2).to(x.dtype)[:, None, None])
-        return leaky(x)
+        return clamped(leaky(x), self.clamp)
 
 
 class ToRGB(nn.Module):
     """1×1 modulated convolution to colour, without demodulation. ``[B, I, H, W] -> float32 [B, 3, H, W]``."""
 
-    def __init__(self, inputs: int, w_dim: int) -> None:
+    def __init__(self, inputs: int, w_dim: int, clamp: float | None = None) -> None:
         super().__init__()
         self.affine = Dense(w_dim, inputs, bias_start=1.0)
         self.weight = nn.Parameter(torch.randn(3, inputs, 1, 1))
         self.bias = nn.Parameter(torch.zeros(3))
-        self.gain = 1 / math.sqrt(inputs)
+        self.gain, self.clamp = 1 / math.sqrt(inputs), clamp
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         style = (self.affine(w) * self.gain).to(x.dtype)
         rgb = F.conv2d(x * style[:, :, None, None], self.weight.to(x.dtype))
-        return rgb.float() + self.bias[:, None, None]
+        return clamped(rgb.float() + self.bias[:, None, None], self.clamp)
 
 
 class Generator(nn.Module):
@@ -100,7 +109,12 @@ class Generator(nn.Module):
     Args:
         size: output height and width, a power of two from 16 to 1024.
         channels: width of the network, see :func:`channels_at`.
-        z_dim: length of z and of w.
+        classes: how many the images belong to; 0 is none.
+        z_dim: length of z.
+        w_dim: length of w; that of z when 0.
+        mapping_layers: depth of the mapping network.
+        widths: feature maps at 4×4, 8×8, …, in place of ``channels``.
+        clamp: limit of every activation, None for none.
 
     Everything random about an image is one Gaussian vector: z first, then the noise of every layer.
     ``forward`` takes such vectors ``[B, randoms]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
@@ -111,42 +125,66 @@ class Generator(nn.Module):
         torch.Size([2, 3, 16, 16])
     """
 
-    def __init__(self, size: int, channels: int, z_dim: int = 256) -> None:
+    def __init__(
+        self,
+        size: int,
+        channels: int = 0,
+        classes: int = 0,
+        z_dim: int = 256,
+        w_dim: int = 0,
+        mapping_layers: int = 8,
+        widths: Sequence[int] = (),
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
-        self.size, self.z_dim = size, z_dim
-        self.resolutions = [2**k for k in range(2, log2_size(size) + 1)]
-        widths = [channels_at(resolution, channels) for resolution in self.resolutions]
-        self.mapping = Mapping(z_dim, z_dim)
+        self.size, self.classes, self.z_dim, self.w_dim = size, classes, z_dim, w_dim or z_dim
+        self.resolutions = resolutions_to(size)
+        widths = widths or [channels_at(resolution, channels) for resolution in self.resolutions]
+        sizes = list(zip(widths, self.resolutions, strict=True))
+        self.mapping = Mapping(z_dim, self.w_dim, mapping_layers, classes)
         self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.ups = nn.ModuleList(
-            StyledConv(i, o, z_dim, up=True) for i, o in zip(widths[:-1], widths[1:], strict=True)
+            StyledConv(inputs, width, self.w_dim, resolution, up=True, clamp=clamp)
+            for inputs, (width, resolution) in zip(widths, sizes[1:], strict=False)
         )
-        self.convs = nn.ModuleList(StyledConv(width, width, z_dim) for width in widths)
-        self.to_rgb = nn.ModuleList(ToRGB(width, z_dim) for width in widths)
+        self.convs = nn.ModuleList(StyledConv(w, w, self.w_dim, r, clamp=clamp) for w, r in sizes)
+        self.to_rgb = nn.ModuleList(ToRGB(width, self.w_dim, clamp) for width in widths)
         self.noise_resolutions = [4] + [resolution for resolution in self.resolutions[1:] for _ in range(2)]
         self.num_ws = 2 * len(self.resolutions)
         self.randoms = z_dim + sum(resolution**2 for resolution in self.noise_resolutions)
 
-    def forward(self, randoms: Tensor, psi: float = 1.0, dtype: torch.dtype = torch.float32) -> Tensor:
-        z, noise = randoms[:, : self.z_dim], self.split_noise(randoms)
-        w = self.mapping(z)
-        if psi != 1:
-            w = self.mapping.w_avg.lerp(w, psi)
-        return self.synthesis(w.unsqueeze(1).expand(-1, self.num_ws, -1), noise, dtype)
-
-    def train_forward(
-        self, randoms: Tensor, mixing: float, dtype: torch.dtype, rng: torch.Generator
+    def forward(
+        self,
+        randoms: Tensor,
+        psi: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        labels: Tensor | None = None,
     ) -> Tensor:
-        """``forward`` with style mixing (Karras et al. 2019, sec. 3.1) in a share ``mixing`` of the images, and
-        tracking of the mean w. A second z for the mixed images is drawn from ``rng``."""
         z, noise = randoms[:, : self.z_dim], self.split_noise(randoms)
-        batch, device = len(z), z.device
-        w, other = self.mapping(torch.cat([z, torch.randn(z.shape, generator=rng).to(device)])).chunk(2)
-        self.mapping.track(w.detach())
-        cut = torch.randint(1, self.num_ws, (batch, 1), generator=rng)
-        cut = torch.where(torch.rand(batch, 1, generator=rng) < mixing, cut, self.num_ws)
-        first = (torch.arange(self.num_ws) < cut).to(device).unsqueeze(2)  # [B, num_ws, 1]
-        return self.synthesis(torch.where(first, w.unsqueeze(1), other.unsqueeze(1)), noise, dtype)
+        return self.synthesis(self.styles(z, labels, psi), noise, dtype)
+
+    def styles(self, z: Tensor, labels: Tensor | None = None, psi: float = 1.0, cutoff: int = 0) -> Tensor:
+        """w of every layer, ``[B, num_ws, w_dim]``, truncated towards the mean in the first ``cutoff`` layers, or all.
+
+        Truncation: w_avg + psi (w - w_avg) (Karras et al. 2019, app. B).
+        """
+        ws = self.mapping(z, labels).unsqueeze(1).expand(-1, self.num_ws, -1)
+        if psi == 1:
+            return ws
+        truncated = self.mapping.w_avg.lerp(ws, psi)
+        return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1) if cutoff else truncated
+
+    def mixed_styles(
+        self, z: Tensor, other: Tensor, labels: Tensor | None, cut: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Styles for training: from layer ``cut`` ``[B, 1]`` on they are those of another z.
+
+        Karras et al. 2019, sec. 3.1. Returns ``[B, num_ws, w_dim]`` and the first z's w ``[B, w_dim]``.
+        """
+        both = None if labels is None else torch.cat([labels, labels])
+        w, second = self.mapping(torch.cat([z, other]), both).chunk(2)
+        first = (torch.arange(self.num_ws, device=cut.device) < cut).unsqueeze(2)  # [B, num_ws, 1]
+        return torch.where(first, w.unsqueeze(1), second.unsqueeze(1)), w
 
     def split_noise(self, randoms: Tensor) -> list[Tensor]:
         """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors."""
@@ -155,7 +193,16 @@ class Generator(nn.Module):
         )
         return [p.reshape(-1, 1, r, r) for p, r in zip(parts, self.noise_resolutions, strict=True)]
 
-    def synthesis(self, ws: Tensor, noise: list[Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+    def constant_noise(self) -> list[Tensor]:
+        """The noise that belongs to the model, the same for every image, ``[1, 1, r, r]`` each."""
+        layers: list[Any] = [self.convs[0]]
+        for up, conv in zip(self.ups, list(self.convs)[1:], strict=True):
+            layers += [up, conv]
+        return [layer.noise_const[None, None] for layer in layers]
+
+    def synthesis(
+        self, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype = torch.float32
+    ) -> Tensor:
         """w per layer ``[B, num_ws, w_dim]`` to images. Colour of a block reads the w of the next one's first layer."""
         x = self.const.to(dtype, memory_format=torch.channels_last).expand(len(ws), -1, -1, -1)
         x = self.convs[0](x, ws[:, 0], noise[0])
@@ -170,11 +217,11 @@ class Generator(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions, the second down-sampling, beside a filtered 1×1 shortcut; the sum keeps its variance."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, clamp: float | None = None) -> None:
         super().__init__()
         half = math.sqrt(0.5)
-        self.conv0 = Conv(inputs, inputs, 3)
-        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=half)
+        self.conv0 = Conv(inputs, inputs, 3, clamp=clamp)
+        self.conv1 = Conv(inputs, outputs, 3, down=True, gain=half, clamp=clamp)
         self.skip = Conv(inputs, outputs, 1, down=True, activate=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,27 +230,58 @@ class ResidualBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Residual discriminator with minibatch standard deviation. ``[B, 3, size, size]`` → float32 logits ``[B]``."""
+    """Residual discriminator with minibatch standard deviation. ``[B, 3, size, size]`` → float32 logits ``[B]``.
 
-    def __init__(self, size: int, channels: int) -> None:
+    With classes it is a projection discriminator (Miyato & Koyama 2018): the last features' product with a mapping of
+    the class, over the root of their number. Arguments are those of the generator.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: int = 0,
+        classes: int = 0,
+        widths: Sequence[int] = (),
+        clamp: float | None = None,
+    ) -> None:
         super().__init__()
-        resolutions = [2**k for k in range(log2_size(size), 1, -1)]
-        widths = [channels_at(resolution, channels) for resolution in resolutions]
-        self.from_rgb = Conv(3, widths[0], 1)
-        self.blocks = nn.Sequential(
-            *(ResidualBlock(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True))
+        resolutions = resolutions_to(size)[::-1]
+        widths = list(widths)[::-1] or [channels_at(resolution, channels) for resolution in resolutions]
+        self.from_rgb = Conv(3, widths[0], 1, clamp=clamp)
+        # named by resolution: those of a network for smaller images fit into one for larger ones
+        self.blocks = nn.ModuleDict(
+            {
+                str(resolution): ResidualBlock(inputs, outputs, clamp)
+                for resolution, inputs, outputs in zip(resolutions[:-1], widths, widths[1:], strict=False)
+            }
         )
-        self.conv = Conv(widths[-1] + 1, widths[-1], 3)
+        self.conv = Conv(widths[-1] + 1, widths[-1], 3, clamp=clamp)
         self.dense = Dense(widths[-1] * 16, widths[-1], activate=True)
-        self.out = Dense(widths[-1], 1)
+        self.mapping = Mapping(0, widths[-1], classes=classes) if classes else None
+        self.out = Dense(widths[-1], widths[-1] if classes else 1)
 
-    def forward(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-        x = images.to(dtype, memory_format=torch.channels_last)
-        x = self.blocks(self.from_rgb(x))
+    def forward(
+        self, images: Tensor, dtype: torch.dtype = torch.float32, labels: Tensor | None = None
+    ) -> Tensor:
+        x = self.from_rgb(images.to(dtype, memory_format=torch.channels_last))
+        for block in self.blocks.values():
+            x = block(x)
         x = self.conv(minibatch_stddev(x))
-        x = self.dense(x.flatten(1).float())
-        logits: Tensor = self.out(x)
-        return logits.squeeze(1)
+        x = self.out(self.dense(x.flatten(1).float()))
+        if self.mapping is None:
+            return x.squeeze(1)
+        return (x * self.mapping(None, labels)).sum(dim=1) / math.sqrt(x.shape[1])
+
+    def freeze(self, layers: int) -> None:
+        """Keep the first ``layers`` parts, from the image on, as they are (freeze-D: Mo et al. 2020)."""
+        for part in [self.from_rgb, *self.blocks.values()][:layers]:
+            part.requires_grad_(False)
+
+
+def _arguments(plan: Plan) -> dict[str, Any]:
+    """Activations are kept within ±256 where convolutions run in 16 bits (Karras et al. 2020b, app. D.1)."""
+    clamp = None if plan.dtype is torch.float32 else 256.0
+    return {"size": plan.size, "channels": plan.channels, "classes": plan.classes, "clamp": clamp}
 
 
 FAMILIES.register("stylegan2")(
@@ -211,8 +289,11 @@ FAMILIES.register("stylegan2")(
         generator=Generator,
         discriminator=Discriminator,
         summary="StyleGAN2: style-modulated skip generator, residual discriminator, lazy R1.",
-        recipe=Recipe(lr=0.0025, betas=(0.0, 0.99), r1_every=16, ema_kimg=10.0, mixing=0.9),
+        learner=StyleLearner,
+        recipe=Recipe(lr=0.0025, betas=(0.0, 0.99), ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0),
         channels_cpu=2048,
         channels_gpu=16384,
+        conditional=True,
+        arguments=_arguments,
     )
 )

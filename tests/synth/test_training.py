@@ -15,9 +15,10 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import Run
+from crossfake.synth.adversarial import Adversarial
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import load_model
-from crossfake.synth.training import Batches, Plan, Trainer, TrainSettings, train
+from crossfake.synth.training import Batches, TrainSettings, make_plan, train
 
 
 @pytest.mark.parametrize("family", FAMILIES.names())
@@ -82,14 +83,14 @@ def test_interrupt_writes_a_checkpoint(reals: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_state(
     reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = Trainer.train_step
+    step = Adversarial.train_step
 
-    def poisoned(self: Trainer, real: torch.Tensor) -> dict[str, torch.Tensor]:
+    def poisoned(self: Adversarial, real: torch.Tensor, labels: None = None) -> dict[str, torch.Tensor]:
         if self.step == 3:
             next(self.generator.parameters()).data.fill_(float("nan"))
         return step(self, real)
 
-    monkeypatch.setattr(Trainer, "train_step", poisoned)
+    monkeypatch.setattr(Adversarial, "train_step", poisoned)
     with pytest.raises(UserError, match=r"not finite.*last good state is .*00000002\.pt.*--resume"):
         train(TrainSettings(reals, tmp_path / "run", batch=8, channels=64, kimg=1, snapshot_kimg=0.016))
     assert Run(tmp_path / "run").finished is False
@@ -122,11 +123,11 @@ def test_a_damaged_checkpoint_is_refused(trained: Callable[[str], Path], tmp_pat
 
 
 def test_plan_follows_the_published_heuristic(reals: Path, tmp_path: Path) -> None:
-    plan = Plan.make(TrainSettings(reals, tmp_path, device="cpu", batch=32), size=64)
+    plan = make_plan(TrainSettings(reals, tmp_path, device="cpu", batch=32), size=64)
     assert plan.gamma == pytest.approx(0.0002 * 64**2 / 32)
     assert (plan.lr, plan.channels) == (0.0025, 2048)
     with pytest.raises(UserError, match="not 48"):
-        Plan.make(TrainSettings(reals, tmp_path), size=48)
+        make_plan(TrainSettings(reals, tmp_path), size=48)
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Published generators, read without running anything that a file brings along."""

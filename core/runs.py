@@ -86,8 +86,10 @@ class Run:
                 self._tensorboard.add_scalar(name, value, step)
 
     def log_lines(self) -> list[dict[str, Any]]:
+        """What was logged; a line that a killed process left unfinished is no line."""
         file = self.path / "log.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("}\n")]
 
     def trim_log(self, step: int) -> None:
         """Drop log lines after ``step``: a resumed run writes them again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -127,7 +128,7 @@ class Adversarial(Learner):
         every, gamma = self.recipe.r1_every, self.plan.gamma
         if not every or self.step % every or gamma <= 0:
             return {}
-        penalty = r1_penalty(lambda images: self.judge(images, labels), real)
+        penalty = gradient_penalty(lambda images: self.judge(images, labels), real).mean()
         (penalty * (gamma / 2 * every)).backward()
         return {"r1": penalty.detach()}
 
@@ -189,16 +190,16 @@ class StyleLearner(Adversarial):
         return {"path_length": self.mean_length, "path_penalty": penalty.detach()}
 
 
-def r1_penalty(judge: Any, real: Tensor) -> Tensor:
-    """Mean squared gradient norm of the logits by real images (Mescheder et al. 2018, eq. 9, without gamma/2).
+def gradient_penalty(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Squared norm of the gradient of each logit by its image (Mescheder et al. 2018, eq. 9, without gamma/2), ``[B]``.
 
     Args:
         judge: images ``[B, 3, H, W]`` to logits ``[B]``.
-        real: where the gradient is taken.
+        images: where the gradient is taken.
     """
-    real = real.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(judge(real).sum(), real, create_graph=True)
-    return gradient.float().square().sum(dim=(1, 2, 3)).mean()
+    images = images.detach().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
+    return gradient.float().square().sum(dim=(1, 2, 3))
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:

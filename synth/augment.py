@@ -154,13 +154,15 @@ def warp(images: Tensor, matrix: Tensor) -> Tensor:
     margin = taps // 2
     fine = F.pad(images[rows], (margin,) * 4, mode="reflect" if size > margin else "replicate")
     fine = _separable(_spread(fine), _SYM6, gain=math.sqrt(2))
-    cut = 2 * margin - (taps // 2 - 1)
+    cut = 2 * margin + taps // 2 - 1  # the margin, and half of what the taps added
     fine = fine[..., cut : cut + 2 * size, cut : cut + 2 * size]
-    # both grids are centred; a step of the fine one is half a pixel
+    # Both grids are centred, and a step of the fine one is half a pixel. The filter, not quite symmetric, delays what
+    # passes it; down-sampling by its mirror image undoes that: the map in between is about the delayed centre.
+    delay = sum(k * tap for k, tap in enumerate(_SYM6)) / sum(_SYM6) - (taps - 1) / 2
     out = 2 * size + taps - 2
-    theta = matrix[rows][:, :2].clone()
-    theta[:, :, :2] *= (out - 1) / (2 * size - 1)
-    theta[:, :, 2] *= 4 / (2 * size - 1)
+    linear, shift = matrix[rows][:, :2, :2], matrix[rows][:, :2, 2:]
+    shift = 2 * shift + delay * (1 - linear.sum(dim=2, keepdim=True))
+    theta = torch.cat([linear * (out - 1), shift * 2], dim=2) / (2 * size - 1)
     grid = F.affine_grid(theta, [len(rows), images.shape[1], out, out], align_corners=True)
     moved = _separable(
         _Sampled.apply(fine, grid.to(fine.dtype)), _SYM6[::-1], gain=1 / math.sqrt(2), stride=2

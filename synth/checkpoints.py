@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ def save_checkpoint(learner: Learner, run: Run) -> Path:
     path = run.checkpoints / f"{learner.step:08d}.pt"
     temporary = path.with_suffix(".tmp")
     try:
-        torch.save(learner.state(), temporary)
+        with open(temporary, "wb") as file:
+            torch.save(learner.state(), file)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         temporary.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ _precision = click.option(
 )
 @click.option("--batch", type=int, default=0, help="Images per step; 0 chooses.")
 @click.option("--channels", type=int, default=0, help="Width of the networks; 0 chooses.")
-@click.option("--gamma", type=float, help="Weight of R1.  [default: 0.0002·size²/batch]")
+@click.option("--gamma", type=float, help="Weight of the gradient penalty.  [default: the family's]")
 @click.option("--lr", type=float, help="Adam's step size.  [default: the family's]")
 @click.option("--path-weight", type=float, help="Of path-length regularisation.  [default: the family's]")
 @click.option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -82,15 +81,12 @@ class Ranks:
         self._accelerator = Accelerator(cpu=device.type == "cpu")
 
     def share(self, batch: T) -> T:
-        """This process's part of what stands for the whole batch.
+        """This process's part of what stands for the whole batch: every world-size-th of it.
 
-        A discriminator compares images that are a fixed distance apart: such a group is in one part as a whole.
+        So the first half of a part is from the first half of the batch, and a group of images that a discriminator
+        compares, which are a quarter of the batch apart, is in one part as a whole.
         """
-        if self.world == 1:
-            return batch
-        group = math.gcd(len(batch), _GROUP)
-        rows = torch.arange(len(batch)).reshape(group, self.world, -1)[:, self.rank].flatten()
-        return batch[rows] if isinstance(batch, Tensor) else [batch[int(row)] for row in rows]
+        return batch[self.rank :: self.world]
 
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Replace each tensor by its mean over the processes."""

@@ -112,23 +112,25 @@ class TrainSettings:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
         # what was chosen for the resolution and device then is kept, so that the run goes on as it began
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
-        paths = {"data": Path(kept["data"]), "init": None, "out": Path(out)}
+        init = Path(kept["init"]) if kept.get("init") else None
+        paths = {"data": Path(kept["data"]), "init": init, "out": Path(out)}
         return cls(**{**kept, **paths, **changed, "freeze": kept.get("freeze", 0), "resume": True})
 
 
 def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
-    """Batch and gradient penalty follow the heuristic of Karras et al. 2020b (their ``auto`` configuration:
-    gamma = 0.0002 · size² / batch), with a smaller batch on a CPU: early on, steps count for more."""
+    """What was not said is the family's own, or follows Karras et al. 2020b's ``auto`` configuration, with a smaller
+    batch on a CPU: early on, steps count for more."""
     log2_size(size)
     family, device = FAMILIES.get(settings.family), pick_device(settings.device)
     on_gpu, recipe = device.type == "cuda", family.recipe
     batch = settings.batch or (max(4, min(64, 4096 * 32 // size**2)) if on_gpu else family.batch_cpu)
+    gamma = next((g for g in (settings.gamma, recipe.gamma) if g is not None), 0.0002 * size**2 / batch)
     return Plan(
         size=size,
         batch=batch,
         channels=settings.channels or (family.channels_gpu if on_gpu else family.channels_cpu),
         classes=classes,
-        gamma=settings.gamma if settings.gamma is not None else 0.0002 * size**2 / batch,
+        gamma=gamma,
         lr=settings.lr or recipe.lr,
         path_weight=settings.path_weight if settings.path_weight is not None else recipe.path_weight,
         augment=settings.augment,
@@ -182,7 +184,7 @@ class Classes:
             raise UserError(f"{column!r} is no column of classes", mend="use source, generator or label")
         names, of = np.unique(data.column(column).astype(str), return_inverse=True)
         if len(names) < 2:
-            raise UserError(f"all images have the {column} {names[0]!r}", mend="leave --condition out")
+            raise UserError(f"all images have the {column} {str(names[0])!r}", mend="leave --condition out")
         return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
 
 
@@ -271,8 +273,6 @@ def train(settings: TrainSettings) -> Path:
     training = Training(settings)
     learner = training.learner
     found = newest_checkpoint(settings.out) if settings.resume else None
-    if settings.resume and found is None:
-        raise UserError(f"{settings.out} has no checkpoint", mend="start it without --resume")
     run = Run(settings.out)
     if training.leads:
         run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
@@ -282,8 +282,13 @@ def train(settings: TrainSettings) -> Path:
         if training.leads:
             run.trim_log(learner.step)  # so that no line stands twice
             tqdm.write(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")
-    elif settings.init:
-        tqdm.write(f"starting from {settings.init}: {transfer(learner, settings.init)}")
+    else:
+        taken = transfer(learner, settings.init) if settings.init else ""
+        if training.leads and settings.resume:
+            run.trim_log(0)
+            tqdm.write(f"{settings.out} has no checkpoint yet: starting from the beginning")
+        if training.leads and taken:
+            tqdm.write(f"starting from {settings.init}: {taken}")
     with Stopper() as stopper:
         finished = _loop(training, run, stopper)
     if training.leads and not finished:
@@ -294,7 +299,7 @@ def train(settings: TrainSettings) -> Path:
     return run.path
 
 
-def dry_run(settings: TrainSettings, steps: int = 5) -> str:
+def dry_run(settings: TrainSettings, steps: int = 16) -> str:
     """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
     training = Training(settings)
     batches = iter(training.batches())
@@ -393,7 +398,7 @@ def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -
     model = training.model()
     save_model(run.model, model.family, model.network, model.card)
     images = model.images(0, _GRID, training.settings.seed)
-    save_png(contact_sheet(images), run.samples / f"{round(learner.images_seen / 1000):06d}.png")
+    save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
     figures = {"diversity": guard.look(images)}
     return figures | (watch.measure() if watch else {})
 

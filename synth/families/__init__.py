@@ -36,6 +36,7 @@ class Recipe:
         r1_every: R1 is applied every so many steps, times this number; 0 is never.
         mixing: share of images made of two styles.
         path_weight: of path-length regularisation.
+        gamma: of the gradient penalty; None is 0.0002 · size² / batch (Karras et al. 2020b).
     """
 
     lr: float
@@ -44,6 +45,7 @@ class Recipe:
     r1_every: int = 0
     mixing: float = 0.0
     path_weight: float = 0.0
+    gamma: float | None = None
 
 
 def plain_arguments(plan: Plan) -> dict[str, Any]:
@@ -90,4 +92,4 @@ def log2_size(size: int) -> int:
 
 FAMILIES: Registry[Family] = Registry("family")
 
-from crossfake.synth.families import dcgan, stylegan2  # noqa: E402, F401  (they register themselves)
+from crossfake.synth.families import dcgan, r3gan, stylegan2  # noqa: E402, F401  (they register themselves)

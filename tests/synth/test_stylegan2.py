@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossfake.synth.adversarial import path_lengths, r1_penalty
+from crossfake.synth.adversarial import gradient_penalty, path_lengths
 from crossfake.synth.families.layers import fir
 from crossfake.synth.families.stylegan2 import Discriminator, Generator, StyledConv, channels_at
 from crossfake.synth.importing.official import discriminator_state, generator_state
@@ -98,12 +98,12 @@ def test_r1_equals_the_gradient_norm_image_by_image() -> None:
         (gradient,) = torch.autograd.grad(discriminator(leaf).sum(), leaf)
         norms.append(gradient.square().sum())
     judge = lambda batch: Net()(batch, torch.float32)  # noqa: E731
-    torch.testing.assert_close(r1_penalty(judge, images), torch.stack(norms).mean())
+    torch.testing.assert_close(gradient_penalty(judge, images), torch.stack(norms))
 
 
 def test_r1_can_be_differentiated_through_the_discriminator() -> None:
     discriminator = Discriminator(16, 64)
-    r1_penalty(discriminator, torch.randn(4, 3, 16, 16)).backward()
+    gradient_penalty(discriminator, torch.randn(4, 3, 16, 16)).mean().backward()
     assert all(p.grad.isfinite().all() for p in discriminator.parameters() if p.grad is not None)
     assert discriminator.from_rgb.weight.grad.abs().sum() > 0
 

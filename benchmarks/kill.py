@@ -29,7 +29,8 @@ import sys
 from pathlib import Path
 from crossfake.synth.training import TrainSettings, train
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.04, augment="ada", device="cpu")
+options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu")
+print("ready", flush=True)
 begun = (out / "config.yaml").exists()
 train(TrainSettings.resumed(out, kimg=kimg) if begun else TrainSettings(data, out, **options))
 """
@@ -52,7 +53,9 @@ def main() -> None:
         step, started, worst = 0, 0, 0
         for trial in range(asked.trials):
             process = _start(data, killed, 1000.0)
-            time.sleep(2 + 6 * float(rng.random()))  # half of it is spent on imports
+            assert process.stdout is not None
+            process.stdout.readline()  # imports are behind it
+            time.sleep(4 * float(rng.random()))
             process.send_signal(signal.SIGKILL)
             process.wait()
             checkpoint = newest_checkpoint(killed)
@@ -63,7 +66,7 @@ def main() -> None:
             print(f"\rtrial {trial + 1}: step {step:,}, {started} trials got on", end="", flush=True)
         target = (step + 10) * 8 / 1000
         for out in (killed, whole):
-            _start(data, out, target).wait()
+            _start(data, out, target).communicate()
         ends = [torch.load(_newest(out), weights_only=True) for out in (killed, whole)]
         for name, tensor in ends[0]["average"].items():
             if not torch.equal(tensor, ends[1]["average"][name]):
@@ -74,7 +77,7 @@ def main() -> None:
 def _start(data: Path, out: Path, kimg: float) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-c", _TRAIN, str(data), str(out), str(kimg)],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
 

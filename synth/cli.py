@@ -55,6 +55,7 @@ _precision = click.option(
 @_precision
 def train(resume: bool, dry_run: bool, **options: Any) -> None:
     """Train a generator on real images."""
+    from crossfake.device import rank_world
     from crossfake.synth import training
     from crossfake.synth.training import TrainSettings, train
 
@@ -69,6 +70,8 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         click.echo(training.dry_run(settings))
         return
     run = train(settings)
+    if rank_world()[0] > 0:
+        return
     click.echo(f"run: {run}\nsamples: {run / 'samples'}\nmore fakes: synth generate --n 50000 --model {run}")
 
 

@@ -22,7 +22,7 @@ def leaky(x: Tensor) -> Tensor:
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:
     """x within ±``limit``: keeps 16-bit activations finite (Karras et al. 2020b, app. D.1)."""
-    return x if limit is None else x.clamp(-limit, limit)
+    return x if limit is None else F.hardtanh(x, -limit, limit)  # its gradient is a third of clamp's work
 
 
 def normalised(x: Tensor) -> Tensor:

@@ -1,0 +1,243 @@
+"""How quickly StyleGAN2 is trained and sampled here, beside the way in which the published code does it on a CPU.
+
+    python benchmarks/training.py --size 64 --channels 16384 --batch 16
+
+The peer is written after Karras et al. 2020b's description of their reference ops: float32, NCHW, a weight of its own
+for every image in one grouped convolution, resampling as zeros between pixels followed by a filter, and a fresh pass of
+the generator in each phase. Both have the same weights; that their images agree is checked first. Every figure is of a
+process of its own, so that peak memory is, too. Regularisation is left out on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import math
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from crossfake.device import compute_dtype
+from crossfake.provenance import environment
+from crossfake.synth.adversarial import StyleLearner
+from crossfake.synth.families import FAMILIES
+from crossfake.synth.families.layers import normalised
+from crossfake.synth.families.stylegan2 import Discriminator, Generator
+from crossfake.synth.generation import GenerateSettings, generate
+from crossfake.synth.learner import Plan
+from crossfake.synth.models import save_model
+
+_ROOT2 = math.sqrt(2)
+
+
+def resample(
+    x: Tensor, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0), gain: float = 1.0
+) -> Tensor:
+    """Zeros between pixels, padding, the 4×4 filter, every second pixel: one after the other."""
+    batch, channels, height, width = x.shape
+    if up > 1:
+        x = x.reshape(batch, channels, height, 1, width, 1)
+        x = F.pad(x, [0, up - 1, 0, 0, 0, up - 1]).reshape(batch, channels, height * up, width * up)
+    x = F.pad(x, [pad[0], pad[1], pad[0], pad[1]])
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    kernel = (torch.outer(row, row) / 64 * gain).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, groups=channels)[:, :, ::down, ::down]
+
+
+def styled(layer: Any, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
+    weight = layer.weight[None] * layer.affine(w)[:, None, :, None, None]
+    weight = weight * (weight.square().sum(dim=(2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    batch, outputs, inputs, *kernel = weight.shape
+    x = x.reshape(1, batch * inputs, *x.shape[2:])
+    if layer.up:
+        weight = weight.transpose(1, 2).reshape(batch * inputs, outputs, *kernel)
+        x = F.conv_transpose2d(x, weight, stride=2, groups=batch)
+        x = resample(x.reshape(batch, outputs, *x.shape[2:]), pad=(1, 1), gain=4)
+    else:
+        x = F.conv2d(x, weight.reshape(batch * outputs, inputs, *kernel), padding=1, groups=batch)
+        x = x.reshape(batch, outputs, *x.shape[2:])
+    x = x + noise * layer.noise_strength
+    return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * _ROOT2
+
+
+def peer_images(network: Generator, randoms: Tensor) -> Tensor:
+    z, noise = randoms[:, : network.z_dim], network.split_noise(randoms)
+    w = normalised(z)
+    for layer in network.mapping.layers:
+        w = (
+            F.leaky_relu(F.linear(w, layer.weight * layer.weight_gain / _ROOT2, layer.bias * 0.01), 0.2)
+            * _ROOT2
+        )
+    x = styled(network.convs[0], network.const.repeat(len(z), 1, 1, 1), w, noise[0])
+    image = torch.zeros(())
+    for k, to_rgb in enumerate(network.to_rgb):
+        if k:
+            x = styled(network.ups[k - 1], x, w, noise[2 * k - 1])
+            x = styled(network.convs[k], x, w, noise[2 * k])
+            image = resample(image, up=2, pad=(2, 1), gain=4)
+        style = to_rgb.affine(w) * to_rgb.gain  # type: ignore[operator]
+        weight = (to_rgb.weight[None] * style[:, None, :, None, None]).flatten(0, 1)  # type: ignore[index]
+        rgb = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight, groups=len(z)).reshape(len(z), 3, *x.shape[2:])
+        image = image + rgb + to_rgb.bias[:, None, None]  # type: ignore[index]
+    return image
+
+
+def peer_logits(network: Discriminator, images: Tensor) -> Tensor:
+    def conv(layer: Any, x: Tensor) -> Tensor:
+        weight = layer.weight * (layer.weight_gain / (_ROOT2 if layer.activate else 1))
+        if layer.down and layer.kernel == 1:
+            return F.conv2d(resample(x, down=2, pad=(1, 1)), weight)
+        x = (
+            F.conv2d(resample(x, pad=(2, 2)), weight, stride=2)
+            if layer.down
+            else F.conv2d(x, weight, padding=layer.kernel // 2)
+        )
+        gain = layer.gain / _ROOT2
+        return F.leaky_relu(x + (layer.bias * gain)[:, None, None], 0.2) * _ROOT2
+
+    x = conv(network.from_rgb, images)
+    for block in network.blocks.values():
+        x = conv(block.conv1, conv(block.conv0, x)) + conv(block.skip, x)
+    batch = len(x)
+    group = math.gcd(batch, 4)
+    deviation = x.reshape(group, batch // group, -1).var(dim=0, correction=0).add(1e-8).sqrt().mean(dim=1)
+    x = torch.cat([x, deviation.repeat(group).reshape(-1, 1, 1, 1).expand(-1, -1, 4, 4)], dim=1)
+    logits: Tensor = network.out(network.dense(conv(network.conv, x).flatten(1)))
+    return logits.squeeze(1)
+
+
+def make_plan(asked: argparse.Namespace) -> Plan:
+    family, device = FAMILIES.get("stylegan2"), torch.device("cpu")
+    return Plan(
+        asked.size, asked.batch, asked.channels, 0, 0.0, 0.0025, 0.0, "none", 0, family, device,
+        compute_dtype(device, "auto"),
+    )  # fmt: skip
+
+
+def steps(asked: argparse.Namespace, step: Callable[[], object]) -> float:
+    """Images per second, after one step that allocates."""
+    step()
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < asked.seconds:
+        step()
+        done += 1
+    return done * asked.batch / (time.perf_counter() - started)
+
+
+def train_ours(asked: argparse.Namespace) -> float:
+    learner = StyleLearner(make_plan(asked), 0)
+    real = torch.randint(0, 256, (asked.batch, 3, asked.size, asked.size), dtype=torch.uint8)
+    return steps(asked, lambda: learner.train_step(real))
+
+
+def train_peer(asked: argparse.Namespace) -> float:
+    generator, discriminator = (
+        Generator(asked.size, asked.channels),
+        Discriminator(asked.size, asked.channels),
+    )
+    optimizers = [torch.optim.Adam(n.parameters(), 0.0025, (0.0, 0.99)) for n in (generator, discriminator)]
+    real = torch.randn(asked.batch, 3, asked.size, asked.size)
+
+    def step() -> None:
+        optimizers[0].zero_grad(set_to_none=True)
+        fake = peer_images(generator, torch.randn(asked.batch, generator.randoms))
+        F.softplus(-peer_logits(discriminator.requires_grad_(False), fake)).mean().backward()
+        optimizers[0].step()
+        optimizers[1].zero_grad(set_to_none=True)
+        discriminator.requires_grad_(True)
+        with torch.no_grad():
+            fake = peer_images(generator, torch.randn(asked.batch, generator.randoms))
+        F.softplus(peer_logits(discriminator, fake)).mean().backward()
+        F.softplus(-peer_logits(discriminator, real)).mean().backward()
+        optimizers[1].step()
+
+    return steps(asked, step)
+
+
+def sample_ours(asked: argparse.Namespace) -> float:
+    plan = make_plan(asked)
+    with tempfile.TemporaryDirectory() as folder:
+        network = Generator(**plan.arguments)
+        card = {"size": asked.size, "channels": asked.channels, "network": plan.arguments, "classes": []}
+        save_model(Path(folder) / "model", "stylegan2", network, card)
+        count = 64 * max(1, round(asked.seconds))
+        out = Path(folder) / "out"
+        started = time.perf_counter()
+        generate(GenerateSettings(count, Path(folder) / "model", out, device="cpu"))
+        return count / (time.perf_counter() - started)
+
+
+def sample_peer(asked: argparse.Namespace) -> float:
+    network = Generator(asked.size, asked.channels).eval().requires_grad_(False)
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < asked.seconds:
+        image = peer_images(network, torch.randn(1, network.randoms))[0]
+        pixels = (image.permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
+        Image.fromarray(pixels).save(io.BytesIO(), "PNG")
+        done += 1
+    return done / (time.perf_counter() - started)
+
+
+MEASURES = {f.__name__: f for f in (train_ours, train_peer, sample_ours, sample_peer)}
+
+
+def check(asked: argparse.Namespace) -> None:
+    """Both ways give the same images and logits."""
+    torch.manual_seed(0)
+    generator, discriminator = Generator(asked.size, 1024), Discriminator(asked.size, 1024)
+    randoms = torch.randn(4, generator.randoms)
+    with torch.no_grad():
+        images = generator(randoms)
+        torch.testing.assert_close(peer_images(generator, randoms), images, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(
+            peer_logits(discriminator, images), discriminator(images), atol=1e-4, rtol=1e-3
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--channels", type=int, default=16384)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.measure:
+        rate = MEASURES[asked.measure](asked)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"rate": rate, "memory": memory}))
+        return
+    check(asked)
+    hardware = environment()["hardware"]
+    print(f"{hardware}\n{asked.size}×{asked.size}, channels {asked.channels}, batch {asked.batch}")
+    print(f"{'':<12}{'crossfake':>12}{'peer':>12}{'ratio':>8}   peak memory, GB")
+    for what in ("train", "sample"):
+        found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
+        for _ in range(asked.rounds):
+            for who, measured in found.items():
+                command = [sys.executable, __file__, *sys.argv[1:], "--measure", f"{what}_{who}"]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                measured.append(json.loads(done.stdout.splitlines()[-1]))
+        ours, peer = (sorted(m, key=lambda each: each["rate"])[len(m) // 2] for m in found.values())
+        print(
+            f"{what:<12}{ours['rate']:>9.2f}/s{peer['rate']:>10.2f}/s{ours['rate'] / peer['rate']:>8.1f}"
+            f"   {ours['memory']:.1f} beside {peer['memory']:.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

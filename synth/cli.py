@@ -148,3 +148,24 @@ def evaluate(dims: str, metrics: str, **options: Any) -> None:
 
     names = tuple(name.strip() for name in metrics.split(",") if name.strip())
     click.echo(format_table(evaluate(EvaluateSettings(dims=int(dims), metrics=names, **options))))
+
+
+@synth.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder to write.")
+@click.option("--name", default="", show_default=False, help="What rows call the generator.")
+@click.option("--license", default="", show_default=False, help="For the card.")
+@click.option("--url", default="", show_default=False, help="For the card: where it is from.")
+def import_model(source: Path, out: Path, **facts: str) -> None:
+    """Read a published generator, or images made elsewhere.
+
+    SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, or a shard
+    folder of fakes. Nothing in a file is run.
+    """
+    from crossfake.synth.importing import import_model
+    from crossfake.synth.models import load_model
+
+    model = load_model(import_model(source, out, facts), device="cpu")
+    click.echo(
+        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n 1000 --model {out}"
+    )

@@ -230,6 +230,10 @@ def _tiles(
         numbers = range(tile * model.tile, (tile + 1) * model.tile)
         return model.draw(tile, settings.seed), photos.pairs(numbers, settings.seed) if photos else None
 
+    if model.takes:
+        for begin in range(first, last, model.tile):
+            yield begin, model.take(begin, min(model.tile, last - begin))
+        return
     for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
         begin = max(first, tile * model.tile)
         if pairs:

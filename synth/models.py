@@ -62,8 +62,8 @@ class Model:
 
     @property
     def name(self) -> str:
-        """How rows of its images name it: family and the start of the weights' hash."""
-        return f"{self.family}:{self.hash[:8]}"
+        """How rows of its images name it: as its card says, else family and the start of the weights' hash."""
+        return str(self.card.get("name") or f"{self.family}:{self.hash[:8]}")
 
     @property
     def tile(self) -> int:
@@ -93,12 +93,24 @@ class Model:
         self, first: int, count: int, seed: int = 0, psi: float = 1.0, label: int | None = None
     ) -> Images:
         """Images number ``first`` to ``first + count - 1`` of ``seed``: uint8 ``[count, size, size, 3]``."""
+        if self.takes:
+            return self.take(first, count)
         tiles = range(first // self.tile, -(-(first + count) // self.tile))
         images = np.concatenate(
             [self.render(self.draw(tile, seed), psi, self.labels(tile, label)) for tile in tiles]
         )
         offset = first - tiles.start * self.tile
         return images[offset : offset + count]
+
+    @property
+    def takes(self) -> bool:
+        """Whether its images were made elsewhere."""
+        return hasattr(self.network, "take")
+
+    def take(self, first: int, count: int) -> Images:
+        """Images number ``first`` to ``first + count - 1`` of those made elsewhere."""
+        taken: Images = self.network.take(first, count)  # type: ignore[operator]
+        return taken
 
     @property
     def edits(self) -> bool:
@@ -151,6 +163,5 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
         ) from error
     target = pick_device(device)
     network = network.eval().requires_grad_(False).to(target)
-    return Model(
-        folder, family, network, card, hash_file(folder / WEIGHTS), target, compute_dtype(target, precision)
-    )
+    digest = card.get("shards_hash") or hash_file(folder / WEIGHTS)
+    return Model(folder, family, network, card, digest, target, compute_dtype(target, precision))

@@ -92,4 +92,9 @@ def log2_size(size: int) -> int:
 
 FAMILIES: Registry[Family] = Registry("family")
 
-from crossfake.synth.families import dcgan, r3gan, stylegan2  # noqa: E402, F401  (they register themselves)
+from crossfake.synth.families import (  # noqa: E402  (they register themselves)
+    dcgan,  # noqa: F401
+    external,  # noqa: F401
+    r3gan,  # noqa: F401
+    stylegan2,  # noqa: F401
+)

@@ -21,32 +21,45 @@ from crossfake.synth.models import load_model
 from crossfake.synth.training import Batches, TrainSettings, make_plan, train
 
 
-@pytest.mark.parametrize("family", FAMILIES.names())
+def _equal(one: object, other: object, at: str = "") -> None:
+    """Nested dictionaries and lists of tensors, to the bit."""
+    if isinstance(one, dict):
+        assert isinstance(other, dict) and one.keys() == other.keys(), at
+        for key in one:
+            _equal(one[key], other[key], f"{at}.{key}")
+    elif isinstance(one, torch.Tensor):
+        assert isinstance(other, torch.Tensor) and torch.equal(one, other), at
+    else:
+        assert one == other, at
+
+
+LEARNING = [name for name in FAMILIES.names() if FAMILIES.get(name).learner]
+
+
+@pytest.mark.parametrize("family", LEARNING)
 def test_a_run_leaves_all_it_promises(family: str, trained: Callable[[str], Path], reals: Path) -> None:
     run = Run(trained(family))
     assert run.finished
     assert run.config["data_hashes"] == {str(reals): ShardSet(reals).hash}
     assert run.config["images"] == 32  # the training split only
     logged = run.log_lines()[-1]
-    assert logged["kimg"] == 0.016 and np.isfinite(logged["loss_g"])
+    assert logged["kimg"] == 0.016 and np.isfinite(logged["loss"])
     assert (run.samples / "reals.png").exists() and list(run.samples.glob("0*.png"))
     model = load_model(run.path)
     assert model.images(0, 3).shape == (3, 16, 16, 3)
     assert model.card["crop"] == {"policy": "none"}
 
 
-@pytest.mark.parametrize("family", FAMILIES.names())
+@pytest.mark.parametrize("family", LEARNING)
 def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_path: Path) -> None:
     settings = dict(data=reals, family=family, batch=8, channels=64, snapshot_kimg=0.016, device="cpu")
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
     train(TrainSettings.resumed(part, kimg=0.048))
     newest = [max((run / "checkpoints").glob("*.pt")) for run in (whole, part)]
-    states = [torch.load(path, weights_only=True) for path in newest]
-    for section in ("generator", "discriminator", "average"):
-        for name, tensor in states[0][section].items():
-            assert torch.equal(tensor, states[1][section][name]), name
-    assert torch.equal(states[0]["rng"], states[1]["rng"]) and states[0]["step"] == states[1]["step"] == 6
+    one, other = (torch.load(path, weights_only=True) for path in newest)
+    _equal(one, other)
+    assert one["step"] == 6
     assert hash_file(whole / "model" / "generator.safetensors") == hash_file(
         part / "model" / "generator.safetensors"
     )

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
+from crossfake.errors import UserError
+from crossfake.synth.generation import GenerateSettings, generate
+from crossfake.synth.importing import import_model
+from crossfake.synth.models import load_model
+
+
+def _fakes(folder: Path, label: int = 1) -> Path:
+    rng = np.random.default_rng(0)
+    with ShardWriter(folder, 16, attributes={"crop": {"policy": "center"}}) as writer:
+        for number in range(20):
+            image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            writer.append(image, Row(label, "web", generator="mj" if label else "", origin=f"{number}.png"))
+    return folder
+
+
+def test_images_made_elsewhere_are_a_generator_like_any_other(tmp_path: Path) -> None:
+    shards = ShardSet(_fakes(tmp_path / "fakes"))
+    facts = {"name": "midjourney-v6", "license": "CC0", "url": ""}
+    model = load_model(import_model(tmp_path / "fakes", tmp_path / "model", facts))
+    assert model.name == "midjourney-v6" and model.card["license"] == "CC0" and "url" not in model.card
+    assert np.array_equal(model.images(3, 4), shards.read_many(range(3, 7)))
+    made = ShardSet(generate(GenerateSettings(12, tmp_path / "model", tmp_path / "out")))
+    assert set(made.columns["generator"]) == {"midjourney-v6"} and made.attributes["crop"] == {
+        "policy": "center"
+    }
+    assert np.array_equal(made.read_many(range(12)), shards.read_many(range(12)))
+    with pytest.raises(UserError, match="20 fakes only"):
+        generate(GenerateSettings(21, tmp_path / "model", tmp_path / "more"))
+
+
+def test_what_is_no_set_of_fakes_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(UserError, match="crossfake data prepare .*plain --label fake"):
+        import_model(tmp_path / "plain", tmp_path / "m")
+    with pytest.raises(UserError, match="holds no fakes"):
+        import_model(_fakes(tmp_path / "reals", label=0), tmp_path / "m")
+    import_model(_fakes(tmp_path / "gone"), tmp_path / "m")
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="not a shard folder"):
+        load_model(tmp_path / "m")

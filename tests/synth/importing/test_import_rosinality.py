@@ -135,7 +135,8 @@ def test_the_discriminator_is_taken_along(tmp_path: Path) -> None:
         theirs |= {
             f"convs.{block}.conv1.0.weight": draw(inputs, inputs, 3, 3), f"convs.{block}.conv1.1.bias": draw(inputs),
             f"convs.{block}.conv2.0.kernel": torch.ones(4, 4), f"convs.{block}.conv2.2.bias": draw(outputs),
-            f"convs.{block}.conv2.1.weight": draw(outputs, inputs, 3, 3), f"convs.{block}.skip.0.kernel": torch.ones(4, 4),
+            f"convs.{block}.conv2.1.weight": draw(outputs, inputs, 3, 3),
+            f"convs.{block}.skip.0.kernel": torch.ones(4, 4),
             f"convs.{block}.skip.1.weight": draw(outputs, inputs, 1, 1),
         }  # fmt: skip
     theirs |= {"final_conv.0.weight": draw(8, 9, 3, 3), "final_conv.1.bias": draw(8)}

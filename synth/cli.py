@@ -156,16 +156,21 @@ def evaluate(dims: str, metrics: str, **options: Any) -> None:
 @click.option("--name", default="", show_default=False, help="What rows call the generator.")
 @click.option("--license", default="", show_default=False, help="For the card.")
 @click.option("--url", default="", show_default=False, help="For the card: where it is from.")
-def import_model(source: Path, out: Path, **facts: str) -> None:
+@click.option("--prompt", default="", show_default=False, help="Of a pipeline that takes one.")
+@click.option("--size", type=int, default=64, help="Of a pipeline's images.")
+def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     """Read a published generator, or images made elsewhere.
 
-    SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, or a shard
-    folder of fakes. Nothing in a file is run.
+    SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, a diffusers
+    pipeline (a folder, or a name on the Hugging Face hub), or a shard folder of fakes. Nothing in a file is run.
     """
     from crossfake.synth.importing import import_model
     from crossfake.synth.models import load_model
 
-    model = load_model(import_model(source, out, facts), device="cpu")
+    model = load_model(import_model(source, out, facts, size), device="cpu")
     click.echo(
         f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n 1000 --model {out}"
     )
+
+
+from crossfake.synth import latent_cli  # noqa: E402, F401  (it registers its commands)

@@ -65,8 +65,10 @@ def frames(
         vectors = vectors_of(model, seeds).numpy()
         if isinstance(model.network, StyleGenerator):
             vectors = vectors[:, : model.network.z_dim]  # the rest is noise
-        at = np.arange(steps, dtype=np.float32) / steps
-        path = np.concatenate([slerp(a, b, at) for a, b in zip(vectors, np.roll(vectors, -1, 0), strict=True)])
+        at = np.linspace(0, 1, steps, endpoint=False, dtype=np.float32)
+        path = np.concatenate(
+            [slerp(a, b, at) for a, b in zip(vectors, np.roll(vectors, -1, 0), strict=True)]
+        )
     for part in torch.from_numpy(path).split(model.tile):
         yield _images(model, part, space, psi, label)
 

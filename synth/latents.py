@@ -82,6 +82,10 @@ def open_model(path: Path | None, device: str = "auto", precision: Precision = "
     return load_model(source, device, precision)
 
 
+def has_styles(model: Model) -> bool:
+    return isinstance(model.network, StyleGenerator)
+
+
 def styled(model: Model) -> StyleGenerator:
     """The network of a model that has styles; ``UserError`` for one without."""
     if not isinstance(model.network, StyleGenerator):
@@ -92,7 +96,9 @@ def styled(model: Model) -> StyleGenerator:
 def vectors_of(model: Model, seeds: Sequence[int]) -> Tensor:
     """Image 0's Gaussian vector of every seed, ``[S, randoms]``."""
     if model.needs_photos:
-        raise UserError(f"{model.path} only works on photos", mend="name a model that makes images of its own")
+        raise UserError(
+            f"{model.path} only works on photos", mend="name a model that makes images of its own"
+        )
     return torch.cat([random_vectors(1, seed, 0, int(model.network.randoms)) for seed in seeds])  # type: ignore[arg-type]
 
 

@@ -163,5 +163,5 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
         ) from error
     target = pick_device(device)
     network = network.eval().requires_grad_(False).to(target)
-    digest = card.get("shards_hash") or hash_file(folder / WEIGHTS)
+    digest = card.get("hash") or hash_file(folder / WEIGHTS)
     return Model(folder, family, network, card, digest, target, compute_dtype(target, precision))

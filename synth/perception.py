@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from crossfake.synth.quality.lpips_diversity import SMALLEST, Lpips
 from crossfake.weights import find_weights, locate
 
 _LARGEST = 256  # pixels: what networks of ImageNet see of larger images (Karras et al. 2020a, app. D)
-_INCEPTION_SIDE = 128  # pixels: a 16×16 image would not survive its strides
+_INCEPTION_SIDE = 96  # pixels: a 16×16 image would not survive its strides
 _INCEPTION_DIMS = 192  # features deeper in know what it is, not where
 
 
@@ -141,8 +142,11 @@ def _inception(file: Path, model: Model) -> Callable[[Tensor], Tensor]:
     network = InceptionFeatures(
         file, _INCEPTION_DIMS, model.device, "fp32" if model.dtype is torch.float32 else "bf16"
     )
-    kept = [k for k, name in enumerate(n for dim in STAGES if dim <= _INCEPTION_DIMS for n in STAGES[dim])
-            if not name.startswith("maxpool")]
+    kept = [
+        k
+        for k, name in enumerate(n for dim in STAGES if dim <= _INCEPTION_DIMS for n in STAGES[dim])
+        if not name.startswith("maxpool")
+    ]
 
     def features(images: Tensor) -> Tensor:
         x = _at_least(_at_most(images), _INCEPTION_SIDE).to(network.dtype, memory_format=torch.channels_last)
@@ -161,7 +165,7 @@ def _discriminator(model: Model) -> Discriminator | None:
     build = FAMILIES.get(model.family).discriminator
     if build is not Discriminator:
         return None
-    arguments: dict[str, object] = model.card["network"]
+    arguments: dict[str, Any] = model.card["network"]
     shared = ("size", "channels", "classes", "widths", "clamp")
     discriminator: nn.Module = build(**{k: v for k, v in arguments.items() if k in shared})
     try:
@@ -171,7 +175,9 @@ def _discriminator(model: Model) -> Discriminator | None:
             checkpoint = newest_checkpoint(model.path.parent)
             if model.path.name != "model" or checkpoint is None:
                 return None
-            weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["discriminator"]
+            weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[
+                "discriminator"
+            ]
         discriminator.load_state_dict(weights)
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError):
         return None  # of another run, or cut short: the next network will do

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ def project(
     model: Model,
     photos: Images,
     space: str = "w+",
-    steps: int = 400,
+    steps: int = 200,
     perception: Perception | None = None,
 ) -> Projection:
     """Find photos in a generator, all at once; no photo's result depends on the others.
@@ -82,9 +83,9 @@ def project(
     if space not in SPACES:
         raise UserError(f"there is no space {space!r}", mend=f"choose one of {', '.join(SPACES)}")
     if steps < 1:
-        raise UserError(f"{steps} steps find nothing", mend="give --steps 400, say")
+        raise UserError(f"{steps} steps find nothing", mend="give --steps 200, say")
     perception = perception or choose_perception(model)
-    wanted = torch.from_numpy(photos).to(model.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    wanted = torch.tensor(photos).to(model.device).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         target = perception.features(wanted)
     search = _Search(model, perception, target, steps, _spread(model))
@@ -118,7 +119,7 @@ class _Search:
     spread: float
 
     def descend(
-        self, ws: Tensor, noise: Sequence[Tensor], bar: tqdm[None], anchor: Tensor | None = None
+        self, ws: Tensor, noise: Sequence[Tensor], bar: tqdm[Any], anchor: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """From ws ``[B, 1 or num_ws, w_dim]`` and noise to better ones; with an ``anchor``, not far from it."""
         ws = ws.detach().clone().requires_grad_()

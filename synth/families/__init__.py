@@ -93,8 +93,11 @@ def log2_size(size: int) -> int:
 FAMILIES: Registry[Family] = Registry("family")
 
 from crossfake.synth.families import (  # noqa: E402  (they register themselves)
+    autoencoder,  # noqa: F401
     dcgan,  # noqa: F401
+    diffusion,  # noqa: F401
     external,  # noqa: F401
+    pipeline,  # noqa: F401
     r3gan,  # noqa: F401
     stylegan2,  # noqa: F401
 )

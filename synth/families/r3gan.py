@@ -22,7 +22,7 @@ _PENALISED = 0.25  # share of the batch on which gradients are penalised
 _EMBEDDING = 128  # length of a class's vector
 
 
-def _widths(size: int, channels: int) -> list[int]:
+def widths_to(size: int, channels: int) -> list[int]:
     """Feature maps at 4×4, 8×8, … ``size``: ``channels / resolution``, at most a sixteenth of ``channels``."""
     resolutions = [2**k for k in range(2, log2_size(size) + 1)]
     return [max(_GROUP, min(channels // r, channels // 16, 768) // _GROUP * _GROUP) for r in resolutions]
@@ -86,7 +86,7 @@ class Generator(nn.Module):
     def __init__(self, size: int, channels: int, classes: int = 0, z_dim: int = 64) -> None:
         super().__init__()
         self.size, self.classes, self.randoms = size, classes, z_dim
-        widths = _widths(size, channels)
+        widths = widths_to(size, channels)
         self.embed = nn.Linear(classes, _EMBEDDING, bias=False) if classes else None
         self.start = nn.Linear(z_dim + (_EMBEDDING if classes else 0), widths[0], bias=False)
         nn.init.normal_(self.start.weight, 0, 1 / math.sqrt(self.start.in_features))
@@ -124,7 +124,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
-        widths = _widths(size, channels)[::-1]
+        widths = widths_to(size, channels)[::-1]
         depth = _BLOCKS * len(widths)
         self.from_rgb = Conv(3, widths[0], 1)
         self.stages = nn.ModuleList(

@@ -7,6 +7,7 @@ What can be read: pickles of the official StyleGAN2-ADA and StyleGAN3 repositori
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -21,21 +22,23 @@ from crossfake.datasets.sources import is_shards
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import write_text
+from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
 from crossfake.synth.importing import official, rosinality
 from crossfake.synth.importing.pickles import Module, Refused, number, read_pickle
-from crossfake.synth.models import CARD, DISCRIMINATOR, save_model
+from crossfake.synth.models import CARD, DISCRIMINATOR, WEIGHTS, save_model
 
 _MAX_BYTES = 4_000_000_000  # the largest published file has 400 MB
 
 
-def import_model(source: Path, out: Path, facts: dict[str, str] | None = None) -> Path:
-    """Write a model folder for a published file, or for shards of images made elsewhere.
+def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, size: int = 64) -> Path:
+    """Write a model folder for a published file or pipeline, or for shards of images made elsewhere.
 
     Args:
-        source: a ``.pkl`` or ``.pt`` file, or a shard folder of fakes.
+        source: a ``.pkl`` or ``.pt`` file, a diffusers pipeline (a folder, or a name on the hub), or a shard folder.
         out: the model folder to write.
-        facts: what else the card should say: ``name``, ``license``, ``url``.
+        facts: what else the card should say: ``name``, ``license``, ``url``; and of a pipeline its ``prompt``.
+        size: of a pipeline's images.
 
     Raises:
         UserError: it is none of them, holds another kind of network, or asks to run code.
@@ -43,6 +46,10 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None) -
     if (out / CARD).exists():
         raise UserError(f"{out} holds a model already", mend="name another --out")
     facts = {key: value for key, value in (facts or {}).items() if value}
+    on_hub = not source.exists() and len(source.parts) == 2 and source.suffix not in (".pkl", ".pt")
+    if on_hub or (source / "model_index.json").is_file():
+        _import_pipeline(source, out, facts, size)
+        return out
     if source.is_dir():
         _import_shards(source, out, facts)
         return out
@@ -169,6 +176,26 @@ def _floats(weights: dict[Any, Any]) -> dict[str, Tensor]:
     return {name: value.float() for name, value in weights.items()}
 
 
+def _import_pipeline(source: Path, out: Path, facts: dict[str, str], size: int) -> None:
+    name = str(source.resolve()) if source.exists() else source.as_posix()
+    arguments: dict[str, Any] = {"name": name, "size": size, "prompt": facts.pop("prompt", "")}
+    FAMILIES.get("pipeline").generator(**arguments)  # says now what it would say later
+    files = sorted(source.rglob("*.safetensors")) if source.exists() else []
+    digest = hashlib.sha256("".join([json.dumps(arguments), *map(hash_file, files)]).encode()).hexdigest()
+    card: dict[str, Any] = {
+        "family": "pipeline", "name": facts.pop("name", "") or source.name, "size": size, "kimg": None, "classes": [],
+        "network": arguments, "crop": None, "hash": digest, **facts,
+    }  # fmt: skip
+    _write_card(out, card)
+
+
+def _write_card(out: Path, card: dict[str, Any]) -> None:
+    """A model without weights of its own."""
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({}, out / WEIGHTS)
+    write_text(out / CARD, json.dumps(card, indent=2) + "\n")
+
+
 def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:
     """A card that stands for images made elsewhere; they stay where they are."""
     if not is_shards(source):
@@ -186,8 +213,6 @@ def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:
     card: dict[str, Any] = {
         "family": "external", "name": name, "size": shards.size, "kimg": None, "classes": [],
         "network": {"shards": str(source.resolve()), "size": shards.size},
-        "crop": shards.attributes.get("crop"), "images": count, "shards_hash": shards.hash, **facts,
+        "crop": shards.attributes.get("crop"), "images": count, "hash": shards.hash, **facts,
     }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    save_file({}, out / "generator.safetensors")
-    write_text(out / CARD, json.dumps(card, indent=2) + "\n")
+    _write_card(out, card)

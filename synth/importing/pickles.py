@@ -1,8 +1,8 @@
 """Reading pickles without running them: a small machine that knows the opcodes and builds inert values only.
 
 Python's own unpickler calls whatever a file names. This one has no way to call anything but the functions of this
-module: a name that is not on the list is an error that says which. Lengths are checked against the bytes that are there,
-so a small file cannot claim memory that it does not fill.
+module: a name that is not on the list is an error that says which. Lengths are checked against the bytes that are
+there, so a small file cannot claim memory that it does not fill.
 """
 
 from __future__ import annotations

@@ -1,0 +1,86 @@
+"""A pretrained diffusion pipeline, from a folder or from the Hugging Face hub, as a generator like any other."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from crossfake.errors import UserError
+from crossfake.synth.families import FAMILIES, Family, Recipe
+from crossfake.synth.families.diffusion import import_diffusers
+
+
+class Pipeline(nn.Module):
+    """Any pipeline of diffusers that gives images.
+
+    Weights are safetensors only, and no code that comes with them is run. A stochastic sampler gives way to
+    DPM-Solver++; what remains random is seeded by the image's vector.
+
+    Args:
+        name: a folder, or a name on the hub.
+        size: to which its images are shrunk.
+        steps: of the sampler, 50 at most.
+        prompt: for a pipeline that takes one.
+
+    Shapes: vectors ``[B, 2]`` → float32 ``[B, 3, size, size]`` in [-1, 1].
+
+    Raises:
+        UserError: it is not there or cannot be loaded.
+        MissingDependency: diffusers is not installed.
+    """
+
+    randoms = 2
+
+    def __init__(self, name: str, size: int, steps: int = 25, prompt: str = "") -> None:
+        super().__init__()
+        diffusers = import_diffusers()
+        self.size, self.steps, self.prompt = size, min(steps, 50), prompt
+        try:
+            self._pipe = diffusers.DiffusionPipeline.from_pretrained(name, use_safetensors=True)
+        except (OSError, ValueError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(
+                f"{name} cannot be loaded ({reason})", mend="name a folder with model_index.json"
+            ) from error
+        if "DDPM" in type(self._pipe.scheduler).__name__:
+            self._pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
+                self._pipe.scheduler.config
+            )
+        self._pipe.set_progress_bar_config(disable=True)
+        self._takes = inspect.signature(self._pipe.__call__).parameters
+
+    def forward(
+        self,
+        randoms: Tensor,
+        psi: float = 1.0,
+        dtype: torch.dtype = torch.float32,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        self._pipe.to(randoms.device)
+        seeds = randoms.cpu().numpy().astype(np.float32).view(np.uint32).astype(np.int64)
+        sources = [torch.Generator().manual_seed(int(a) << 31 ^ int(b)) for a, b in seeds]
+        asked: dict[str, Any] = {"generator": sources, "num_inference_steps": self.steps, "output_type": "np"}
+        if "prompt" in self._takes:
+            asked["prompt"] = [self.prompt] * len(randoms)
+        else:
+            asked["batch_size"] = len(randoms)
+        images = torch.from_numpy(np.asarray(self._pipe(**asked).images)).permute(0, 3, 1, 2).float()
+        if images.shape[2:] != (self.size, self.size):
+            images = nn.functional.interpolate(
+                images, (self.size, self.size), mode="bilinear", antialias=True, align_corners=False
+            )
+        return images * 2 - 1
+
+
+FAMILIES.register("pipeline")(
+    Family(
+        generator=Pipeline,
+        summary="A pretrained diffusers pipeline: 'synth import FOLDER_OR_NAME' writes the card.",
+        learner=None,
+        recipe=Recipe(lr=0.0),
+    )
+)

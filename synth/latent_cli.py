@@ -1,0 +1,127 @@
+"""``synth grid``, ``synth interpolate`` and ``synth project``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.errors import UserError
+from crossfake.synth.cli import _device, _precision, synth
+
+_model = click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Run or model folder.  [default: the newest finished run]",
+)
+_label = click.option("--label", type=int, help="Number of the class.  [default: the first]")
+
+
+@synth.command()
+@_model
+@click.option(
+    "--seeds", default="1-100", help="Such as 1-100 or 1-5,7; each is image 0 of 'generate --seed'."
+)
+@click.option("--trunc", default="1", help="Truncation psi; several, as 0,0.5,1, make a column each.")
+@click.option(
+    "--mix", type=click.Choice(["coarse", "middle", "fine"]), help="Take these styles of --columns."
+)
+@click.option("--columns", help="Seeds whose styles are taken.  [default: those of --seeds]")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), help="The sheet, a PNG.")
+@_label
+@_device
+@_precision
+def grid(
+    model: Path | None,
+    seeds: str,
+    trunc: str,
+    mix: str | None,
+    columns: str | None,
+    out: Path,
+    label: int | None,
+    **where: Any,
+) -> None:
+    """Draw a sheet of images by seed, a truncation sweep, or a table of mixed styles."""
+    from crossfake.images import save_png
+    from crossfake.synth import latents
+
+    rows, psis = latents.parse_seeds(seeds), latents.parse_psis(trunc)
+    if mix and len(psis) > 1:
+        raise UserError("a table of mixed styles has one truncation", mend="give --trunc 0.7, say")
+    if columns and not mix:
+        raise UserError("--columns are for a table of mixed styles", mend="give --mix coarse with it")
+    network = latents.open_model(model, **where)
+    if mix:
+        others = latents.parse_seeds(columns) if columns else rows
+        sheet = latents.mixing_table(network, rows, others, mix, psis[0], label)
+    else:
+        sheet = latents.grid(network, rows, psis, label)
+    save_png(sheet, out)
+    click.echo(f"sheet: {out}")
+
+
+@synth.command()
+@_model
+@click.option("--seeds", default="1-8", help="Seeds to pass, such as 1-8 or 3,14,15.")
+@click.option("--space", type=click.Choice(["w", "z"]), help="  [default: w where the model has styles]")
+@click.option("--frames", type=int, default=60, help="From a seed to the next.")
+@click.option("--fps", type=int, default=30, help="Frames per second.")
+@click.option("--trunc", type=float, default=1.0, help="Truncation psi.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("walk.mp4"), help="The film, *.mp4 or *.gif."
+)
+@_label
+@_device
+@_precision
+def interpolate(
+    model: Path | None,
+    seeds: str,
+    space: str | None,
+    frames: int,
+    fps: int,
+    trunc: float,
+    out: Path,
+    label: int | None,
+    **where: Any,
+) -> None:
+    """Film a walk from seed to seed and back to the first."""
+    from crossfake.synth import interpolation, latents
+
+    numbers, (psi,) = latents.parse_seeds(seeds), latents.parse_psis(str(trunc))
+    network = latents.open_model(model, **where)
+    space = space or ("w" if latents.has_styles(network) else "z")
+    film = interpolation.interpolate(network, numbers, out, space, frames, fps, psi, label)
+    click.echo(f"film: {film}, {frames * len(numbers) / fps:.1f} s")
+
+
+@synth.command()
+@click.argument("image", required=False, type=click.Path(path_type=Path))
+@click.option("--batch", type=click.Path(path_type=Path), help="Shards of reals, or a folder of photos.")
+@_model
+@click.option("--out", type=click.Path(path_type=Path), default=Path("projected"), help="Folder.")
+@click.option("--space", type=click.Choice(["w", "w+"]), default="w+", help="One w, or one per layer.")
+@click.option("--steps", type=int, default=200, help="For each of w and w+.")
+@click.option(
+    "--lpips-net", type=click.Choice(["vgg", "alex", "squeeze"]), default="vgg", help="LPIPS network."
+)
+@click.option(
+    "--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network."
+)
+@_device
+@_precision
+def project(image: Path | None, batch: Path | None, **options: Any) -> None:
+    """Find the styles that make a photo: IMAGE, or all of --batch as shards of hard fakes."""
+    from crossfake.synth.projected import ProjectSettings, project_photo, project_set
+
+    photos = image or batch
+    if photos is None or (image and batch):
+        raise UserError("there is not one thing to project", mend="name an IMAGE, or photos with --batch DIR")
+    if not photos.exists():
+        raise UserError(f"{photos} is not there", mend="check the path")
+    if image and not image.is_file():
+        raise UserError(f"{image} is a folder", mend="give it with --batch")
+    settings = ProjectSettings(photos=photos, **options)
+    figures = project_photo(settings) if image else project_set(settings)
+    facts = f"distance {figures['distance']:.3f} (the mean image's: {figures['distance_of_mean']:.3f})"
+    click.echo(f"{facts}, {figures['psnr']:.1f} dB\nresults: {settings.out}")

@@ -160,7 +160,8 @@ class Stages:
             self._stage(title, out, (out / "generated.json").exists, partial(generate, settings))
         train = (folders["train"],) if "train" in folders else ()
         pool = Pool(generator.name, generator.role, train=train, test=(folders["test"],), note=generator.note)
-        pool.made = f"{model.family} after {1000 * model.card['kimg']:,.0f} pictures of training."
+        kimg = model.card.get("kimg")
+        pool.made = f"{model.family}{f' after {1000 * kimg:,.0f} pictures of training' if kimg else ', imported'}."
         pool.quality = self._quality(pool)
         pool.grid = self._grid(generator.name, Path(run))
         return pool

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -83,6 +83,8 @@ def generate(settings: GenerateSettings) -> Path:
         tqdm.write(f"no --model given: taking the newest finished run, {source}")
     model = load_model(source, settings.device, settings.precision)
     photos = _photos(model, settings)
+    if model.takes:
+        model.take(settings.n - 1, 1, settings.split)  # too many are refused before any is written
     out = settings.out or _default_out(Path(source), settings)
     rank, world = rank_world()
     attributes = _attributes(model, settings, photos)
@@ -232,7 +234,7 @@ def _tiles(
 
     if model.takes:
         for begin in range(first, last, model.tile):
-            yield begin, model.take(begin, min(model.tile, last - begin))
+            yield begin, model.take(begin, min(model.tile, last - begin), settings.split)
         return
     for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
         begin = max(first, tile * model.tile)
@@ -261,6 +263,11 @@ def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number
     if photos:  # the photo's person is in it
         row, columns = photos.row(number), photos.shards.columns
         group, origin = str(columns["group"][row]), f"{number} of {columns['origin'][row]}"
+    if model.takes:  # so are those of its own pool: one video's frames stay together
+        network: Any = model.network
+        row, columns = int(network.rows(split)[number]), network.pool.columns
+        group = str(columns["group"][row]) or group
+        origin = f"{number} of {columns['origin'][row]}"
     return Row(
         label=1,
         source="synth",

@@ -107,9 +107,9 @@ class Model:
         """Whether its images were made elsewhere."""
         return hasattr(self.network, "take")
 
-    def take(self, first: int, count: int) -> Images:
-        """Images number ``first`` to ``first + count - 1`` of those made elsewhere."""
-        taken: Images = self.network.take(first, count)  # type: ignore[operator]
+    def take(self, first: int, count: int, split: str = "") -> Images:
+        """Images number ``first`` to ``first + count - 1`` of those made elsewhere, of that split if they have any."""
+        taken: Images = self.network.take(first, count, split)  # type: ignore[operator]
         return taken
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from crossfake.datasets.shards import ShardSet
@@ -18,25 +20,36 @@ class External(nn.Module):
     Args:
         shards: the folder; ``synth import`` writes down where it was.
         size: of the images.
+        content: hash of the shards when they were imported.
 
     Raises:
-        UserError: they are not there any more, or have another size.
+        UserError: they are not there any more, or are others.
     """
 
     randoms = 0
 
-    def __init__(self, shards: str, size: int) -> None:
+    def __init__(self, shards: str, size: int, content: str) -> None:
         super().__init__()
-        self.size, self._pool = size, ShardSet(Path(shards))
-        self._rows = self._pool.select(label=1)
-        if self._pool.size != size:
+        self.size, self.pool = size, ShardSet(Path(shards))
+        self._chosen: dict[str, npt.NDArray[np.int64]] = {}
+        if self.pool.size != size or self.pool.content_hash != content:
             raise UserError(f"{shards} holds other images than when it was imported", mend="import it again")
 
-    def take(self, first: int, count: int) -> Images:
+    def rows(self, split: str = "") -> npt.NDArray[np.int64]:
+        """Rows of the fakes of a split, in order; of all of them where the pool is not split, or none is named."""
+        if split not in self._chosen:
+            fakes = self.pool.select(label=1)
+            splits = self.pool.columns["split"][fakes]
+            self._chosen[split] = fakes[splits == split] if split and (splits != "").any() else fakes
+        return self._chosen[split]
+
+    def take(self, first: int, count: int, split: str = "") -> Images:
         """Fakes number ``first`` to ``first + count - 1``; ``UserError`` when there are not so many."""
-        if first + count > len(self._rows):
-            raise UserError(f"{self._pool.path} has {len(self._rows):,} fakes only", mend="ask for fewer")
-        return self._pool.read_many(self._rows[first : first + count])
+        rows = self.rows(split)
+        if first + count > len(rows):
+            there = f"{len(rows):,} fakes only" + (f", of split {split}" if split else "")
+            raise UserError(f"{self.pool.path} has {there}", mend="ask for fewer")
+        return self.pool.read_many(rows[first : first + count])
 
 
 FAMILIES.register("external")(

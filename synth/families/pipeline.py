@@ -41,7 +41,7 @@ class Pipeline(nn.Module):
         self.size, self.steps, self.prompt = size, min(steps, 50), prompt
         try:
             self._pipe = diffusers.DiffusionPipeline.from_pretrained(name, use_safetensors=True)
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise UserError(
                 f"{name} cannot be loaded ({reason})", mend="name a folder with model_index.json"

@@ -6,16 +6,17 @@ What can be read: pickles of the official StyleGAN2-ADA and StyleGAN3 repositori
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import pickle
+import math
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
@@ -25,9 +26,13 @@ from crossfake.runs import write_text
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
 from crossfake.synth.importing import official, rosinality
-from crossfake.synth.importing.pickles import Module, Refused, number, read_pickle
+from crossfake.synth.importing.inert import Module, Refused, number, shown
+from crossfake.synth.importing.pickles import read_pickle
+from crossfake.synth.importing.torch_files import is_torch_file, read_torch_file
 from crossfake.synth.models import CARD, DISCRIMINATOR, WEIGHTS, save_model
 
+Network = TypeVar("Network", bound=nn.Module)
+_LINEAR = ("affine", "embed", "out", "skip")  # layers that have no activation
 _MAX_BYTES = 4_000_000_000  # the largest published file has 400 MB
 
 
@@ -59,13 +64,12 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
         raise UserError(f"{source} is larger than any generator", mend="name another file")
     try:
         found = _read(source)
-        network = Generator(**found["arguments"])
-        network.load_state_dict(found["generator"])
+        network = _built(Generator, found["arguments"], found["generator"])
     except UserError as error:
         raise UserError(f"{source}: {error.message}", mend=error.mend) from error
-    except RuntimeError as error:
+    except (RuntimeError, IndexError) as error:
         raise UserError(
-            f"{source} is no StyleGAN2 of colour images ({str(error).splitlines()[-1].strip()})",
+            f"{source} is no StyleGAN2 of colour images ({shown(str(error).splitlines()[-1].strip())})",
             mend="import another file",
         ) from error
     classes = [str(k) for k in range(found["arguments"].get("classes", 0))]
@@ -84,11 +88,33 @@ def _read(source: Path) -> dict[str, Any]:
     """``format``, ``arguments``, ``generator`` and, if it is there, ``discriminator``."""
     with open(source, "rb") as file:
         head = file.read(16)
-    if head[:4] == b"PK\x03\x04" or head[2:13] == b"\x8a\nl\xfc\x9cF\xf9 j\xa8P":  # torch.save's, new and old
+    if is_torch_file(head):
         return _rosinality(source)
     if head[:1] != b"\x80":
         raise UserError("it is neither a pickle nor a file of torch.save", mend="name a .pkl or .pt file")
     return _official(source.read_bytes())
+
+
+def _built(kind: type[Network], arguments: dict[str, Any], state: dict[str, Tensor]) -> Network:
+    """A network of these weights; ``RuntimeError`` when they do not fit. Nothing is allocated before they do: arrays of
+    a few numbers may imply layers of any width."""
+    with torch.device("meta"):
+        network = kind(**arguments)
+    network.load_state_dict(state, assign=True)
+    return network
+
+
+def _judge(arguments: dict[str, Any], clamp: float | None, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The discriminator's weights as ``{"discriminator": …}``, or nothing where training could not start from them."""
+    same = {"size": arguments["size"], "classes": arguments.get("classes", 0), "widths": arguments["widths"]}
+    try:
+        if clamp != arguments.get("clamp"):
+            raise RuntimeError("its activations are limited in another way")
+        _built(Discriminator, {**same, "clamp": clamp}, weights)
+    except RuntimeError:
+        tqdm.write("the discriminator is built in another way than the generator: it is left out")
+        return {}
+    return {"discriminator": weights}
 
 
 def _official(content: bytes) -> dict[str, Any]:
@@ -103,77 +129,87 @@ def _official(content: bytes) -> dict[str, Any]:
     network = held.get("G_ema") if isinstance(held, dict) else None
     if not isinstance(network, Module):
         raise UserError("it holds no G_ema", mend="import a network-snapshot file of StyleGAN2-ADA")
-    clamp = _checked(network, {"architecture": "skip", "activation": "lrelu"})
-    arguments, generator = official.generator_state(_floats(network.tensors()))
-    found: dict[str, Any] = {"format": "stylegan2-ada-pytorch", "arguments": {**arguments, "clamp": clamp}}
-    found["generator"] = generator
-    other = held.get("D")
-    if isinstance(other, Module):
-        _checked(other, {"architecture": "resnet", "activation": "lrelu"})
-        weights = official.discriminator_state(_floats(other.tensors()))
-        judge = Discriminator(
-            arguments["size"], classes=arguments["classes"], widths=arguments["widths"], clamp=clamp
-        )
-        if {name: value.shape for name, value in weights.items()} == {
-            name: value.shape for name, value in judge.state_dict().items()
-        }:
-            found["discriminator"] = weights
+    clamp, limit = _checked(network, "skip"), len(content)
+    arguments, generator = official.generator_state(_floats(network.tensors(), limit))
+    arguments["clamp"] = clamp
+    found: dict[str, Any] = {
+        "format": "stylegan2-ada-pytorch",
+        "arguments": arguments,
+        "generator": generator,
+    }
+    judge = held.get("D")
+    if isinstance(judge, Module):
+        weights = official.discriminator_state(_floats(judge.tensors(), limit))
+        found |= _judge(arguments, _checked(judge, "resnet"), weights)
     return found
 
 
-def _checked(network: Module, wanted: dict[str, str]) -> float | None:
+def _checked(network: Module, architecture: str) -> float | None:
     """Refuse what would be computed in another way here; returns the limit of the activations."""
-    clamps: set[float | None] = set()
+    limits: set[float | None] = set()
     for name, part in network.modules().items():
-        for what, value in wanted.items():
-            there = part.state.get(what, value)
-            if there not in (value, "linear"):
-                raise UserError(
-                    f"{name or 'the network'} has the {what} {there!r}", mend="only StyleGAN2 is known"
-                )
-        if "conv_clamp" in part.state and "weight" in (
-            part.state.get("_parameters") or part.state["_buffers"]
-        ):
-            clamps.add(number(part.state["conv_clamp"]))
-        taps = (part.state.get("_buffers") or {}).get("resample_filter")
+        place = name.rpartition(".")[2]
+        _same(name, part, "architecture", (architecture,))
+        _same(name, part, "activation", ("lrelu", "linear") if place in _LINEAR else ("lrelu",))
+        if re.fullmatch(r"mapping\.fc\d+", name):
+            rate = number(part.state.get("bias_gain", 0.01))
+            if rate is None or abs(rate - 0.01) > 1e-6:
+                raise UserError(f"{name} learnt at another rate", mend="only StyleGAN2 is known")
+        weights = {**part.held("_parameters"), **part.held("_buffers")}
+        if (
+            "conv_clamp" in part.state and "weight" in weights and place != "skip"
+        ):  # that one never has a limit
+            limit = number(part.state["conv_clamp"])
+            if part.state["conv_clamp"] is not None and not (limit and 0 < limit < math.inf):
+                raise UserError(f"{name} has an odd limit", mend="only StyleGAN2 is known")
+            limits.add(limit)
+        taps = weights.get("resample_filter")
         row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         if isinstance(taps, Tensor) and not (
             taps.shape == (4, 4) and torch.allclose(taps.float(), torch.outer(row, row), atol=1e-4)
         ):
             raise UserError(f"{name} resamples in another way", mend="only StyleGAN2 is known")
-    if network.class_name == "Generator" and len(clamps - {None}) > 1:
+    if len(limits) > 1:
         raise UserError("its layers have different limits", mend="only one for all is known")
-    return next(iter(clamps - {None}), None)
+    return next(iter(limits), None)
+
+
+def _same(name: str, part: Module, what: str, known: tuple[str, ...]) -> None:
+    there = part.state.get(what, known[0])
+    if there not in known:
+        about = repr(shown(there)) if isinstance(there, str) else f"of kind {type(there).__name__}"
+        raise UserError(f"{name or 'the network'} has the {what} {about}", mend="only StyleGAN2 is known")
 
 
 def _rosinality(source: Path) -> dict[str, Any]:
-    # torch's restricted unpickler; a trained file also holds the command line, a plain bag of values
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            held = torch.load(source, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise UserError(
-            f"it cannot be read without running it ({str(error).splitlines()[0][:200]})",
-            mend="import a published file",
-        ) from error
+    held, limit = read_torch_file(source), source.stat().st_size
     weights = held.get("g_ema") if isinstance(held, dict) else None
     if not isinstance(weights, dict):
         raise UserError("it holds no g_ema", mend="import a file of rosinality's StyleGAN2")
     mean = held.get("latent_avg")
-    arguments, generator = rosinality.generator_state(_floats(weights), mean)
+    means = {} if mean is None else _floats({"latent_avg": mean}, limit)
+    arguments, generator = rosinality.generator_state(_floats(weights, limit), means.get("latent_avg"))
     found: dict[str, Any] = {"format": "rosinality", "arguments": arguments, "generator": generator}
     if isinstance(held.get("d"), dict):
-        found["discriminator"] = rosinality.discriminator_state(_floats(held["d"]))
+        found |= _judge(arguments, None, rosinality.discriminator_state(_floats(held["d"], limit)))
     return found
 
 
-def _floats(weights: dict[Any, Any]) -> dict[str, Tensor]:
+def _floats(weights: dict[Any, Any], limit: int) -> dict[str, Tensor]:
+    """Copies in float32 of a file's arrays, which may be views of the same few of its ``limit`` bytes."""
     for name, value in weights.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(f"{str(name)[:100]} is no array", mend="import a published file")
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise Refused(f"{name} with more numbers than are there")
-    return {name: value.float() for name, value in weights.items()}
+            raise UserError(
+                f"{shown(name) if isinstance(name, str) else 'a key'} is no array",
+                mend="import a published file",
+            )
+    if sum(value.numel() * value.element_size() for value in weights.values()) > limit:
+        raise Refused("more numbers than are there")
+    found = {name: value.to(torch.float32, copy=True).contiguous() for name, value in weights.items()}
+    for name, value in found.items():
+        if not value.isfinite().all():
+            raise UserError(f"{shown(name)} is not finite", mend="import an earlier snapshot")
+    return found
 
 
 def _import_pipeline(source: Path, out: Path, facts: dict[str, str], size: int) -> None:
@@ -212,7 +248,7 @@ def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:
     name = facts.pop("name", "") or str(shards.columns["generator"][shards.select(label=1)[0]])
     card: dict[str, Any] = {
         "family": "external", "name": name, "size": shards.size, "kimg": None, "classes": [],
-        "network": {"shards": str(source.resolve()), "size": shards.size},
+        "network": {"shards": str(source.resolve()), "size": shards.size, "content": shards.content_hash},
         "crop": shards.attributes.get("crop"), "images": count, "hash": shards.hash, **facts,
     }  # fmt: skip
     _write_card(out, card)

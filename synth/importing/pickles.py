@@ -1,104 +1,64 @@
 """Reading pickles without running them: a small machine that knows the opcodes and builds inert values only.
 
 Python's own unpickler calls whatever a file names. This one has no way to call anything but the functions of this
-module: a name that is not on the list is an error that says which. Lengths are checked against the bytes that are
-there, so a small file cannot claim memory that it does not fill.
+folder: a name that is not on the list is an error that says which. Lengths are checked against the bytes that are
+there, and values that are used many times are never copied, so a small file cannot claim memory that it does not fill.
 """
 
 from __future__ import annotations
 
-import math
+import io
 import pickletools
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from crossfake.errors import UserError
+from crossfake.synth.importing.inert import (
+    DTYPES,
+    Opaque,
+    Refused,
+    Storage,
+    Symbol,
+    build_mapping,
+    build_module,
+    build_opaque,
+    build_parameter,
+    build_tensor,
+    shown,
+)
 
-_MAX_DEPTH, _MAX_MODULES = 20, 20_000  # modules within modules: real networks have a few hundred, five deep
-_DTYPES = {
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "DoubleStorage": torch.float64,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
-_MAGIC = (
+_MAX_OPCODES, _MAX_CALLS = 2_000_000, 100_000  # real files have some ten thousand and a few thousand
+_MAX_KEY = 2**31
+MAGIC = (
     0x1950A86A20F9469CFC6C  # of torch.save's format before 2020, in which storages are stored within pickles
 )
 
 
-class Refused(UserError):
-    """The pickle asks for something that an import has no need of."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"the file asks for {what}, which is refused", mend="import files from a source that you trust"
-        )
-
-
 @dataclass
-class Symbol:
-    """A global that a pickle names; nothing is looked up."""
+class Budget:
+    """What all pickles of one file may ask for together.
 
-    name: str
+    Attributes:
+        nested_bytes: bytes of pickles within the pickle; each is there once.
+        opcodes: instructions; one of a byte may make a value of a hundred.
+        calls: of the functions on the list, which may cost more than other opcodes.
+    """
 
+    nested_bytes: int
+    opcodes: int = _MAX_OPCODES
+    calls: int = _MAX_CALLS
 
-@dataclass
-class Opaque:
-    """Something that is carried along but not built: numpy's types and arrays."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
-
-
-@dataclass
-class Storage:
-    """The numbers that tensors are views of."""
-
-    values: Tensor  # [N]
-
-
-@dataclass
-class Module:
-    """A network or a part of one, as the official repositories store it: a class's name and its attributes."""
-
-    class_name: str
-    state: dict[str, Any] = field(default_factory=dict)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers by their dotted names: frozen weights are stored among the buffers."""
-        found: dict[str, Tensor] = {}
-        for name, module in self.modules().items():
-            for kind in ("_parameters", "_buffers"):
-                held = module.state.get(kind)
-                for key, value in held.items() if isinstance(held, dict) else ():
-                    if isinstance(value, Tensor):
-                        found[f"{name}.{key}" if name else str(key)] = value
-        return found
-
-    def modules(self) -> dict[str, Module]:
-        """Itself under the empty name, and all parts by their dotted names."""
-        found: dict[str, Module] = {}
-        waiting: list[tuple[str, Module, int]] = [("", self, 0)]
-        while waiting:
-            name, module, depth = waiting.pop()
-            found[name] = module
-            if depth > _MAX_DEPTH or len(found) + len(waiting) > _MAX_MODULES:
-                raise Refused("more parts than any network has")
-            parts = module.state.get("_modules")
-            for key, part in parts.items() if isinstance(parts, dict) else ():
-                if isinstance(part, Module):
-                    waiting.append((f"{name}.{key}" if name else str(key), part, depth + 1))
-        return found
+    def take(self, what: str, amount: int = 1) -> None:
+        left = getattr(self, what) - amount
+        if left < 0:
+            raise Refused(f"more {what.replace('_', ' ')} than any such file has")
+        setattr(self, what, left)
 
 
 def read_pickle(content: bytes) -> Any:
@@ -108,25 +68,41 @@ def read_pickle(content: bytes) -> Any:
         Refused: it names a global that is not on the list, or uses an opcode that no such file has.
         UserError: it is damaged.
     """
-    return _Machine(_CALLS).run(content)[0]
+    budget = Budget(len(content))
+    calls: dict[str, Callable[..., Any]] = {
+        **_CALLS,
+        "torch.storage._load_from_bytes": partial(_storage, budget),
+    }
+    return Machine(calls, budget).run(io.BytesIO(content))
 
 
-class _Machine:
-    """A stack, a memo and the marks of protocol 2 to 5."""
+class Machine:
+    """A stack, a memo and the marks of protocol 2 to 5.
 
-    def __init__(self, calls: dict[str, Callable[..., Any]], persistent: bool = False) -> None:
-        self.calls, self.persistent = calls, persistent
+    Args:
+        calls: what each name on the list stands for.
+        budget: of the file.
+        persistent: what gives the objects that are stored beside the pickle; None where there are none.
+    """
+
+    def __init__(
+        self,
+        calls: dict[str, Callable[..., Any]],
+        budget: Budget,
+        persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.calls, self.budget, self.persistent = calls, budget, persistent
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, content: bytes, start: int = 0) -> tuple[Any, int]:
-        """The value that is pickled at ``start``, and where what follows it begins."""
-        view = content[start:] if start else content
+    def run(self, stream: io.BytesIO) -> Any:
+        """The value that is pickled from here on; the stream then stands behind it."""
         try:
-            for opcode, argument, position in pickletools.genops(view):
+            for opcode, argument, _ in pickletools.genops(stream):
+                self.budget.take("opcodes")
                 if opcode.name == "STOP":
-                    return self.stack.pop(), start + int(position or 0) + 1
+                    return self.stack.pop()
                 handle = getattr(self, f"_{opcode.name.lower()}", None)
                 if handle is not None:
                     handle(argument) if opcode.arg is not None else handle()
@@ -146,8 +122,9 @@ class _Machine:
             AttributeError,
             struct.error,
             RuntimeError,
+            OverflowError,
         ) as error:
-            raise UserError(f"the file is damaged ({error})", mend="download it again") from error
+            raise UserError(f"the file is damaged ({shown(error)})", mend="download it again") from error
         raise UserError("the file ends too early", mend="download it again")
 
     # The rest is one method for each opcode that moves things about; pickletools documents them.
@@ -191,7 +168,7 @@ class _Machine:
 
     def _dict(self) -> None:
         items = self._since_mark()
-        self.stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+        self.stack.append(dict(zip(map(_key, items[::2]), items[1::2], strict=True)))
 
     def _tuple1(self) -> None:
         self.stack[-1:] = [(self.stack[-1],)]
@@ -212,15 +189,15 @@ class _Machine:
 
     def _additems(self) -> None:
         items = self._since_mark()
-        self._top(set).update(items)
+        self._top(set).update(map(_key, items))
 
     def _setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self._top(dict)[key] = value
+        self._top(dict)[_key(key)] = value
 
     def _setitems(self) -> None:
         items = self._since_mark()
-        self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+        self._top(dict).update(zip(map(_key, items[::2]), items[1::2], strict=True))
 
     def _top(self, kind: type) -> Any:
         if not isinstance(self.stack[-1], kind):
@@ -228,7 +205,7 @@ class _Machine:
         return self.stack[-1]
 
     def _put(self, index: int) -> None:
-        self.memo[int(index)] = self.stack[-1]
+        self.memo[_key(int(index))] = self.stack[-1]
 
     _binput = _long_binput = _put
 
@@ -236,7 +213,7 @@ class _Machine:
         self.memo[len(self.memo)] = self.stack[-1]
 
     def _get(self, index: int) -> None:
-        self.stack.append(self.memo[int(index)])
+        self.stack.append(self.memo[_key(int(index))])
 
     _binget = _long_binget = _get
 
@@ -248,15 +225,18 @@ class _Machine:
         self.stack.append(self._symbol(module, name))
 
     def _symbol(self, module: Any, name: Any) -> Symbol:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("a name that is not text")
         asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if asked not in self.calls:
-            raise Refused(asked[:200])
+            raise Refused(shown(asked))
         return Symbol(asked)
 
     def _reduce(self) -> None:
         arguments, symbol = self.stack.pop(), self.stack.pop()
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
             raise Refused(f"a call of {type(symbol).__name__}")
+        self.budget.take("calls")
         self.stack.append(self.calls[symbol.name](*arguments))
 
     _newobj = _reduce
@@ -265,13 +245,21 @@ class _Machine:
         state = self.stack.pop()
         if isinstance(self.stack[-1], Opaque):
             self.stack[-1].state = state
-        elif not isinstance(self.stack[-1], dict) or state:
+        elif not isinstance(self.stack[-1], dict):  # what an OrderedDict has besides its items is left out
             raise Refused(f"the setting up of {type(self.stack[-1]).__name__}")
 
     def _binpersid(self) -> None:
-        if not self.persistent:
+        if self.persistent is None:
             raise Refused("an object outside the file")
-        self.stack.append(Opaque("persistent", self.stack.pop()))
+        self.stack.append(self.persistent(self.stack.pop()))
+
+
+def _key(key: Any) -> Any:
+    """A key as such files have them. Hashing others may take for ever (shared tuples), or end the process (deep ones);
+    chosen large numbers all collide."""
+    if type(key) is str or (type(key) is int and -_MAX_KEY <= key < 2 * _MAX_KEY):
+        return key
+    raise ValueError(f"a key of kind {type(key).__name__}")
 
 
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -292,80 +280,95 @@ _LITERALS = frozenset(
 )
 
 
-def _module(meta: Any) -> Module:
-    """``torch_utils.persistence``: the source code that is stored along is not even kept."""
-    if not isinstance(meta, dict) or not isinstance(meta.get("state"), dict):
-        raise ValueError("a network without a state")
-    return Module(str(meta.get("class_name", "")), meta["state"])
+def storage_key(described: Any) -> str:
+    """The name of the storage that ``("storage", kind, key, location, count)`` describes."""
+    if not isinstance(described, tuple) or len(described) < 5 or described[0] != "storage":
+        raise ValueError("an object that is no storage")
+    if not isinstance(described[2], str):
+        raise ValueError("a storage in an unknown format")
+    return described[2]
 
 
-def _storage(content: Any) -> Storage:
+def empty_storage(described: Any, limit: int) -> Storage:
+    """That storage, to be filled; at most ``limit`` bytes."""
+    storage_key(described)
+    kind, count = described[1], described[4]
+    if not isinstance(kind, Symbol) or type(count) is not int:
+        raise ValueError("a storage in an unknown format")
+    dtype = DTYPES[kind.name.rpartition(".")[2]]
+    if not 0 <= count * dtype.itemsize <= limit:
+        raise ValueError(f"a storage of {count} numbers in {limit} bytes")
+    return Storage(torch.empty(count, dtype=dtype))
+
+
+def read_old_format(content: bytes, calls: dict[str, Callable[..., Any]], budget: Budget) -> Any:
+    """What ``torch.save`` wrote before 2020: five pickles, then the numbers of the storages that the fourth names.
+
+    ``ValueError`` or ``UserError`` when it is something else.
+    """
+    stream, limit = io.BytesIO(content), len(content)
+    storages: dict[str, Storage] = {}
+
+    def storage(described: Any) -> Storage:
+        nonlocal limit
+        key = storage_key(described)
+        if key not in storages:
+            storages[key] = empty_storage(described, limit)
+            limit -= storages[key].values.nbytes
+        return storages[key]
+
+    if Machine({}, budget).run(stream) != MAGIC:
+        raise ValueError("a storage in an unknown format")
+    for _ in range(2):  # version and system: neither matters to plain numbers
+        Machine({}, budget).run(stream)
+    value = Machine(calls, budget, storage).run(stream)
+    keys = Machine({}, budget).run(stream)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or {*keys} != {*storages}:
+        raise ValueError("storages that are not those named")
+    for key in keys:
+        values = storages[key].values
+        if struct.unpack("<q", stream.read(8)) != (len(values),):
+            raise ValueError("a storage of another length than it says")
+        fill(values, stream.read(values.nbytes))
+    if stream.read(1):
+        raise ValueError("more bytes than numbers")
+    return value
+
+
+def fill(values: Tensor, raw: bytes) -> None:
+    """Write a storage's bytes into it."""
+    if len(raw) != values.nbytes:
+        raise ValueError("a storage of another length than it says")
+    if raw:
+        values.copy_(torch.frombuffer(bytearray(raw), dtype=values.dtype))
+
+
+def _storage(budget: Budget, content: Any) -> Storage:
     """``torch.storage._load_from_bytes``: what ``torch.save`` wrote of a storage, in its old format."""
     if not isinstance(content, bytes):
         raise ValueError("a storage that is not bytes")
-    values: list[Any] = []
-    place = 0
-    for _ in range(5):  # magic number, version, system, the storage's description, its keys
-        value, place = _Machine(_STORAGES, persistent=True).run(content, place)
-        values.append(value)
-    described = values[3].arguments if isinstance(values[3], Opaque) else ()
-    if values[0] != _MAGIC or len(described) < 5 or described[0] != "storage" or len(values[4]) != 1:
-        raise ValueError("a storage in an unknown format")
-    kind, count = described[1], described[4]
-    dtype = _DTYPES[kind.name.rpartition(".")[2]]
-    raw = content[place + 8 :]
-    (stored,) = struct.unpack("<q", content[place : place + 8])
-    if stored != count or len(raw) != count * dtype.itemsize:
-        raise ValueError("a storage of another length than it says")
-    return Storage(torch.frombuffer(bytearray(raw), dtype=dtype) if count else torch.empty(0, dtype=dtype))
-
-
-def _tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-    """``torch._utils._rebuild_tensor_v2``, within the storage: strides of zero could stand for any amount of memory."""
-    numbers = [offset, *size, *stride]
-    if not isinstance(storage, Storage) or len(size) != len(stride) or len(size) > 8:
-        raise ValueError("a tensor without a storage")
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError("a tensor of impossible shape")
-    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if math.prod(size) > len(storage.values) or (0 not in size and last >= len(storage.values)):
-        raise Refused(f"a tensor of {'×'.join(map(str, size))} numbers in a storage of {len(storage.values)}")
-    return storage.values.as_strided(size, stride, offset).clone()
-
-
-def _parameter(data: Any, *_: Any) -> Tensor:
-    if not isinstance(data, Tensor):
-        raise ValueError("a parameter without a tensor")
-    return data
-
-
-def _opaque(name: str) -> Callable[..., Opaque]:
-    return lambda *arguments: Opaque(name, arguments)
+    budget.take("nested_bytes", len(content))
+    held = read_old_format(content, STORAGES, budget)
+    if not isinstance(held, Storage):
+        raise ValueError("a storage that is none")
+    return held
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
-    "torch_utils.persistence._reconstruct_persistent_obj": _module,
-    "dnnlib.util.EasyDict": dict,
-    "collections.OrderedDict": dict,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch.storage._load_from_bytes": _storage,
-    "numpy.dtype": _opaque("numpy.dtype"),
-    "numpy.ndarray": _opaque("numpy.ndarray"),
-    "numpy.core.multiarray.scalar": _opaque("numpy.scalar"),
-    "numpy.core.multiarray._reconstruct": _opaque("numpy.ndarray"),
+    "torch_utils.persistence._reconstruct_persistent_obj": build_module,
+    "dnnlib.util.EasyDict": build_mapping,
+    "collections.OrderedDict": build_mapping,
+    "torch._utils._rebuild_parameter": build_parameter,
+    "torch._utils._rebuild_tensor_v2": build_tensor,
+    "numpy.dtype": build_opaque("numpy.dtype"),
+    "numpy.ndarray": build_opaque("numpy.ndarray"),
+    "numpy.core.multiarray.scalar": build_opaque("numpy.scalar"),
+    "numpy.core.multiarray._reconstruct": build_opaque("numpy.ndarray"),
 }
-_STORAGES: dict[str, Callable[..., Any]] = {f"torch.{name}": _opaque(name) for name in _DTYPES}
-
-
-def number(value: Any) -> float | None:
-    """A plain or numpy number; None for anything else."""
-    if isinstance(value, int | float):
-        return float(value)
-    if isinstance(value, Opaque) and value.name == "numpy.scalar" and len(value.arguments) == 2:
-        dtype, raw = value.arguments
-        code = dtype.arguments[0] if isinstance(dtype, Opaque) and dtype.arguments else ""
-        layout = {"f4": "<f", "f8": "<d", "i4": "<i", "i8": "<q"}.get(code)
-        if layout and isinstance(raw, bytes) and len(raw) == struct.calcsize(layout):
-            return float(struct.unpack(layout, raw)[0])
-    return None
+STORAGES: dict[str, Callable[..., Any]] = {f"torch.{name}": build_opaque(name) for name in DTYPES}
+TORCH_FILE: dict[str, Callable[..., Any]] = STORAGES | {
+    "collections.OrderedDict": build_mapping,
+    "torch._utils._rebuild_parameter": build_parameter,
+    "torch._utils._rebuild_tensor_v2": build_tensor,
+    "argparse.Namespace": build_opaque("argparse.Namespace"),  # the command line of a training
+}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from crossfake.errors import UserError
+from crossfake.synth.families.layers import Mapping as MappingNetwork
 from crossfake.synth.families.stylegan2 import Generator
 
 _IGNORED = re.compile(r"\.kernel$")  # of the resampling filters, [1, 3, 3, 1] throughout
@@ -44,16 +45,25 @@ def generator_state(
         }
     except KeyError as error:
         raise UserError(f"the generator lacks {error}", mend="import a StyleGAN2 model") from error
-    for name, noise in Generator(**arguments).state_dict().items():
-        if name.endswith("noise_const"):
-            state.setdefault(name, noise)  # files of older versions have none: any will do
+    with torch.device("meta"):  # arrays of a few numbers may imply layers of any width
+        shapes = {name: value.shape for name, value in Generator(**arguments).state_dict().items()}
+    stream = torch.Generator().manual_seed(0)
+    for name, shape in shapes.items():
+        if name.endswith("noise_const") and name not in state:
+            state[name] = torch.randn(
+                shape, generator=stream
+            )  # files of older versions have none: any will do
     state["mapping.w_avg"] = torch.zeros(arguments["w_dim"]) if mean is None else mean.flatten()
     if mean is None:
-        network = Generator(**arguments)
-        network.load_state_dict(state)
+        with torch.device("meta"):
+            mapping = MappingNetwork(arguments["z_dim"], arguments["w_dim"], arguments["mapping_layers"])
+        parts = {key.removeprefix("mapping."): value for key, value in state.items()}
+        mapping.load_state_dict(
+            {key: parts[key] for key in mapping.state_dict() if key in parts}, assign=True
+        )
         z = torch.randn(10_000, arguments["z_dim"], generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            state["mapping.w_avg"] = network.mapping(z).mean(dim=0).clone()
+            state["mapping.w_avg"] = mapping(z).mean(dim=0).clone()
     return arguments, state
 
 

@@ -45,3 +45,30 @@ def test_what_is_no_set_of_fakes_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "gone").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="not a shard folder"):
         load_model(tmp_path / "m")
+
+
+def test_copies_stay_on_the_side_and_in_the_group_of_their_pool(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "fakes", 16) as writer:
+        for number in range(20):
+            row = Row(
+                1, "web", "mj", "test" if number % 2 else "train", f"video {number // 4}", origin=str(number)
+            )
+            writer.append(np.full((16, 16, 3), number, np.uint8), row)
+    import_model(tmp_path / "fakes", tmp_path / "model", {"name": "mj"})
+    sides = {
+        split: ShardSet(generate(GenerateSettings(10, tmp_path / "model", tmp_path / split, split=split)))
+        for split in ("train", "test")
+    }
+    assert sides["test"].read_many(range(10))[:, 0, 0, 0].tolist() == list(range(1, 20, 2))
+    assert sides["train"].columns["group"].tolist() == [f"video {k // 2}" for k in range(10)]
+    with pytest.raises(UserError, match="10 fakes only, of split test"):
+        generate(GenerateSettings(11, tmp_path / "model", tmp_path / "more", split="test"))
+    assert not (tmp_path / "more").exists()  # said before anything is written
+
+
+def test_other_shards_than_those_imported_are_refused(tmp_path: Path) -> None:
+    import_model(_fakes(tmp_path / "fakes"), tmp_path / "model")
+    with ShardWriter(tmp_path / "fakes", 16, attributes={"crop": {"policy": "center"}}) as writer:
+        writer.append(np.zeros((16, 16, 3), np.uint8), Row(1, "web", "mj", origin="one more"))
+    with pytest.raises(UserError, match="other images than when it was imported"):
+        load_model(tmp_path / "model")

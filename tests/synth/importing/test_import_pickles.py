@@ -20,7 +20,8 @@ from crossfake.errors import UserError
 from crossfake.synth.cli import synth
 from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.importing import import_model
-from crossfake.synth.importing.pickles import number, read_pickle
+from crossfake.synth.importing.inert import number
+from crossfake.synth.importing.pickles import read_pickle
 from crossfake.synth.models import load_model
 
 WIDTHS = {4: 8, 8: 8, 16: 6}
@@ -336,3 +337,17 @@ def test_numbers_of_numpy_are_read_without_numpy() -> None:
     for value in (np.float64(0.5), np.float32(0.5), np.int64(3), 2, 0.25):
         assert number(read_pickle(pickle.dumps(value))) == float(value)
     assert number(read_pickle(pickle.dumps(np.zeros(3)))) is None and number(None) is None
+
+
+def test_limits_that_are_not_the_same_everywhere(official: Any, tmp_path: Path) -> None:
+    """In the generator they are refused; a discriminator with another than the generator's is left out."""
+    arrays = _arrays()
+    generator = _nested(official, "Generator", arrays[0], False, conv_clamp=256)
+    judge = _nested(official, "Discriminator", arrays[1], False, conv_clamp=None)
+    (tmp_path / "n.pkl").write_bytes(pickle.dumps({"G_ema": generator, "D": judge}))
+    assert not (import_model(tmp_path / "n.pkl", tmp_path / "m") / "discriminator.safetensors").exists()
+    block = generator.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["b8"]
+    block.meta["state"]["_modules"]["torgb"].meta["state"]["conv_clamp"] = None
+    (tmp_path / "o.pkl").write_bytes(pickle.dumps({"G_ema": generator}))
+    with pytest.raises(UserError, match="different limits"):
+        import_model(tmp_path / "o.pkl", tmp_path / "o")

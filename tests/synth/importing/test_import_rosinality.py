@@ -155,12 +155,12 @@ class _Evil:
 
 def test_files_that_are_none_are_refused_in_one_line(tmp_path: Path) -> None:
     cases: list[tuple[Any, str]] = [
-        ({"g_ema": _Evil()}, "cannot be read without running"),
+        ({"g_ema": _Evil()}, "asks for __builtin__.getattr"),
         ({"generator": {}}, "holds no g_ema"),
         ({"g_ema": {"a": torch.zeros(1)}}, "a is not part of a StyleGAN2 generator"),
         (
             {"g_ema": {"input.input": torch.zeros(1).expand(1 << 40)}},
-            "more numbers than are there|damaged|cannot",
+            "in a storage of 1",
         ),
         ({"g_ema": {"style.1.weight": 3}}, "is no array"),
         ({"g_ema": {key: v for key, v in _generator().items() if not key.startswith("style")}}, "lacks"),

@@ -100,6 +100,7 @@ def families() -> None:
 )
 @click.option("--seed", type=int, default=0)
 @click.option("--split", default="train", help="What the rows' split column says.")
+@click.option("--family", default="", show_default=False, help="One without a network: blend or swap.")
 @click.option(
     "--photos", type=click.Path(path_type=Path), help="Shards of reals, for a model that edits them."
 )

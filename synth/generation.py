@@ -20,7 +20,7 @@ from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
 from crossfake.images import Images
 from crossfake.runs import newest_run, write_text
-from crossfake.synth.models import Model, load_model
+from crossfake.synth.models import Model, load_model, untrained_model
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
@@ -38,6 +38,7 @@ class GenerateSettings:
         trunc: truncation psi (Karras et al. 2019, sec. 2.1): 1 is all variety, less is fewer odd images.
         seed: image i depends on the model, this and i alone.
         split: what the rows' ``split`` column says; fakes made of photos keep the photos'.
+        family: one that has nothing to learn, in place of a model: ``blend`` or ``swap``.
         photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
         label: class of all images, for a model that has classes; all in turn when None.
     """
@@ -48,6 +49,7 @@ class GenerateSettings:
     trunc: float = 1.0
     seed: int = 0
     split: str = "train"
+    family: str = ""
     photos: Path | None = None
     label: int | None = None
     device: str = "auto"
@@ -60,6 +62,8 @@ class GenerateSettings:
             raise UserError(
                 f"truncation psi {self.trunc} is out of range", mend="give --trunc between 0 and 1"
             )
+        if self.family and self.model:
+            raise UserError("a family and a model are too much", mend="give --model or --family")
         if self.seed < 0:
             raise UserError("a seed cannot be negative", mend="give --seed 0 or more")
 
@@ -73,15 +77,7 @@ def generate(settings: GenerateSettings) -> Path:
     Raises:
         UserError: there is no model, or ``out`` holds something else.
     """
-    source = settings.model or newest_run("synth")
-    if source is None:
-        raise UserError(
-            "there is no finished run under runs/",
-            mend="train one with 'synth train --data DIR', name one with --model, or let 'crossfake demo' make one",
-        )
-    if settings.model is None:
-        tqdm.write(f"no --model given: taking the newest finished run, {source}")
-    model = load_model(source, settings.device, settings.precision)
+    source, model = _model(settings)
     photos = _photos(model, settings)
     if model.takes:
         model.take(settings.n - 1, 1, settings.split)  # too many are refused before any is written
@@ -119,6 +115,28 @@ def generate(settings: GenerateSettings) -> Path:
         facts = {**attributes, "n": settings.n, "made": made, "seconds": round(seconds, 2)}
         write_text(out / DONE, json.dumps(facts, indent=2) + "\n")
     return out
+
+
+def _model(settings: GenerateSettings) -> tuple[Path, Model]:
+    """What makes the images, and where it is."""
+    if settings.family:
+        if settings.photos is None or settings.out is None:
+            raise UserError(f"{settings.family} makes fakes of photos", mend="name --photos and --out")
+        size = ShardSet(settings.photos).size
+        if not size:
+            raise UserError(
+                f"{settings.photos} holds images of any size", mend="prepare them with one --size"
+            )
+        return settings.out, untrained_model(settings.family, size)
+    source = settings.model or newest_run("synth")
+    if source is None:
+        raise UserError(
+            "there is no finished run under runs/",
+            mend="train one with 'synth train --data DIR', name one with --model, or let 'crossfake demo' make one",
+        )
+    if settings.model is None:
+        tqdm.write(f"no --model given: taking the newest finished run, {source}")
+    return source, load_model(source, settings.device, settings.precision)
 
 
 def _default_out(source: Path, settings: GenerateSettings) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from crossfake import __version__
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.images import Images, to_uint8
@@ -21,6 +23,7 @@ from crossfake.provenance import hash_file
 from crossfake.runs import write_text
 from crossfake.synth.families import FAMILIES
 
+_IMPORTED = ("external", "pipeline")
 WEIGHTS, CARD = "generator.safetensors", "model.json"
 DISCRIMINATOR = "discriminator.safetensors"  # beside imported models: to start a training from
 
@@ -136,6 +139,21 @@ def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, An
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     temporary.replace(folder / WEIGHTS)
     write_text(folder / CARD, json.dumps({"family": family, **card}, indent=2) + "\n")
+
+
+def untrained_model(family: str, size: int) -> Model:
+    """A generator of a family that has nothing to learn.
+
+    Raises:
+        UserError: the family has to be trained, or imported.
+    """
+    kind = FAMILIES.get(family)
+    network = kind.generator(size=size) if kind.learner is None and family not in _IMPORTED else None
+    if not getattr(network, "needs_photos", False) or network is None:
+        raise UserError(f"{family} has to be trained or imported first", mend="name its run with --model")
+    card = {"family": family, "name": family, "size": size, "network": {"size": size}, "classes": []}
+    digest = hashlib.sha256(f"{family} {size} {__version__}".encode()).hexdigest()
+    return Model(Path(), family, network.eval(), card, digest, torch.device("cpu"), torch.float32)
 
 
 def load_model(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Model:

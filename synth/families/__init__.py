@@ -94,6 +94,7 @@ FAMILIES: Registry[Family] = Registry("family")
 
 from crossfake.synth.families import (  # noqa: E402  (they register themselves)
     autoencoder,  # noqa: F401
+    blend,  # noqa: F401
     dcgan,  # noqa: F401
     diffusion,  # noqa: F401
     external,  # noqa: F401

@@ -67,14 +67,16 @@ def storage(folder: Path) -> None:
 def generation(folder: Path, family: str, size: int) -> None:
     entry = FAMILIES.get(family)
     torch.manual_seed(0)
-    card = {"size": size, "channels": entry.channels_cpu, "kimg": 0.0}
-    save_model(folder / f"{family}{size}", family, entry.generator(size, entry.channels_cpu), card)
+    arguments = {"size": size, "channels": entry.channels_cpu}
+    card = {"size": size, "kimg": 0.0, "network": arguments, "classes": []}
+    save_model(folder / f"{family}{size}", family, entry.generator(**arguments), card)
     model = load_model(folder / f"{family}{size}")
     vectors = model.draw(0, seed=0)
     model.render(vectors)  # the first call is slower
-    alone = rate(FAKES, lambda: [model.render(vectors) for _ in range(FAKES // model.tile)])
-    settings = GenerateSettings(FAKES, model.path, folder / f"{family}{size}-fakes")
-    whole = rate(FAKES, lambda: generate(settings))
+    count = FAKES if family != "diffusion" else 2 * model.tile  # each is twenty passes
+    alone = rate(count, lambda: [model.render(vectors) for _ in range(count // model.tile)])
+    settings = GenerateSettings(count, model.path, folder / f"{family}{size}-fakes")
+    whole = rate(count, lambda: generate(settings))
     print(f"{f'{family} {size}²':<22}{alone:>14,.0f}{whole:>16,.0f}{whole / alone:>8.0%}")
 
 

@@ -104,7 +104,7 @@ def test_weights_carry_over_to_another_resolution(reals: Path, tmp_path: Path) -
         TrainSettings(reals, tmp_path / "x", freeze=2)
 
 
-@pytest.mark.parametrize("family", ["stylegan2", "r3gan"])
+@pytest.mark.parametrize("family", ["stylegan2", pytest.param("r3gan", marks=pytest.mark.slow)])
 def test_two_processes_learn_the_same_as_one(family: str, two_sources: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     settings = (

@@ -161,7 +161,9 @@ class Stages:
         train = (folders["train"],) if "train" in folders else ()
         pool = Pool(generator.name, generator.role, train=train, test=(folders["test"],), note=generator.note)
         kimg = model.card.get("kimg")
-        pool.made = f"{model.family}{f' after {1000 * kimg:,.0f} pictures of training' if kimg else ', imported'}."
+        pool.made = (
+            f"{model.family}{f' after {1000 * kimg:,.0f} pictures of training' if kimg else ', imported'}."
+        )
         pool.quality = self._quality(pool)
         pool.grid = self._grid(generator.name, Path(run))
         return pool

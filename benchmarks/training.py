@@ -29,6 +29,7 @@ from PIL import Image
 from torch import Tensor
 
 from crossfake.device import compute_dtype
+from crossfake.memory import keep_freed_memory
 from crossfake.provenance import environment
 from crossfake.synth.adversarial import StyleLearner
 from crossfake.synth.families import FAMILIES
@@ -136,6 +137,7 @@ def steps(asked: argparse.Namespace, step: Callable[[], object]) -> float:
 
 
 def train_ours(asked: argparse.Namespace) -> float:
+    keep_freed_memory()  # as every command does
     learner = StyleLearner(make_plan(asked), 0)
     real = torch.randint(0, 256, (asked.batch, 3, asked.size, asked.size), dtype=torch.uint8)
     return steps(asked, lambda: learner.train_step(real))
@@ -166,6 +168,7 @@ def train_peer(asked: argparse.Namespace) -> float:
 
 
 def sample_ours(asked: argparse.Namespace) -> float:
+    keep_freed_memory()
     plan = make_plan(asked)
     with tempfile.TemporaryDirectory() as folder:
         network = Generator(**plan.arguments)

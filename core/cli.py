@@ -14,6 +14,7 @@ import click
 
 from crossfake import __version__
 from crossfake.errors import UserError
+from crossfake.memory import keep_freed_memory
 
 NEWEST = "newest"  # what an option without a value stands for
 _PARTS = {
@@ -31,6 +32,7 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         debug = "--debug" in sys.argv
+        keep_freed_memory()
         try:
             return super().main(*args, **kwargs)
         except UserError as error:

@@ -62,10 +62,11 @@ def run(protocol: str, config: str, out: Path | None, dry_run: bool) -> None:
     "--resamples", type=int, help="Of each test set, for the intervals.  [default: the configuration's]"
 )
 def report_(folder: Path, resamples: int | None) -> None:
-    """Write the report of an experiment, finished or not, anew."""
+    """Write the report of an experiment or of a training run, finished or not, anew."""
     from crossfake.experiments.reporting import report
+    from crossfake.experiments.run_reporting import run_report
 
-    _name(report(folder, resamples))
+    _name(run_report(folder) if (folder / "config.yaml").is_file() else report(folder, resamples))
 
 
 @experiment.command("list")
@@ -91,4 +92,9 @@ def demo(out: Path | None, smoke: bool) -> None:
 
 
 def _name(page: Path) -> None:
-    click.echo(f"numbers: {page.parent / 'results.csv'}, {page.parent / 'results.tex'}\nreport:  {page}")
+    tables = [
+        str(page.with_name(name)) for name in ("results.csv", "results.tex") if page.with_name(name).exists()
+    ]
+    if tables:
+        click.echo(f"numbers: {', '.join(tables)}")
+    click.echo(f"report:  {page}")

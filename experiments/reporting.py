@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from crossfake.experiments.results import (
 from crossfake.experiments.statistics import Estimate
 from crossfake.runs import write_text
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 240  # of the unit square of an ROC chart, in SVG units
 
@@ -47,18 +50,23 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     Raises:
         UserError: the folder holds no experiment, or nothing that can be compared yet.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     results = Results(Path(folder), resamples)
-    loader = FileSystemLoader(TEMPLATES)
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    pages.filters |= {"number": number, "signed": signed, "duration": duration}
-    html = pages.get_template("report.html").render(**page(results))
+    html = pages().get_template("report.html").render(**page(results))
     write_text(results.folder / "results.csv", csv_table(results))
     write_text(results.folder / "results.tex", latex_table(results))
     file = results.folder / "report.html"
     write_text(file, html)
     return file
+
+
+def pages() -> Environment:
+    """The templates, with the filters that they use."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATES)
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {"number": number, "signed": signed, "duration": duration}
+    return found
 
 
 def page(results: Results) -> dict[str, Any]:

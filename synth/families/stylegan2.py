@@ -80,10 +80,10 @@ class StyledConv(nn.Module):
             x = fir(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2), padding=1, gain=4.0)
         else:
             x = F.conv2d(x, weight, padding=1)
-        x = x * (demodulation * _SQRT2).to(x.dtype)[:, :, None, None]
+        gain = (demodulation * _SQRT2).to(x.dtype)[:, :, None, None]
+        x = torch.addcmul((self.bias * _SQRT2).to(x.dtype)[:, None, None], x, gain)
         if noise is not None:
             x = x.add_((noise * (self.noise_strength * _SQRT2)).to(x.dtype))
-        x = x.add_((self.bias * _SQRT2).to(x.dtype)[:, None, None])
         return clamped(leaky(x), self.clamp)
 
 

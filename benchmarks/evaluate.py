@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.device import Precision, pick_device
-from crossfake.synth.quality.fid import InceptionFeatures, frechet_distance
+from crossfake.synth.quality.features import InceptionFeatures
+from crossfake.synth.quality.fid import frechet_distance
 from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.moments import Moments
 from crossfake.synth.quality.sliced_wasserstein import sliced_wasserstein

@@ -18,7 +18,7 @@ from crossfake.synth.checkpoints import newest_checkpoint
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator
 from crossfake.synth.models import DISCRIMINATOR, Model
-from crossfake.synth.quality.fid import STAGES, InceptionFeatures
+from crossfake.synth.quality.features import STAGES, InceptionFeatures
 from crossfake.synth.quality.lpips_diversity import SMALLEST, Lpips
 from crossfake.weights import find_weights, locate
 

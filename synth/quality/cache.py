@@ -1,4 +1,4 @@
-"""Statistics of reals kept between evaluations, so that only the fakes cost time."""
+"""Features and statistics of reals kept between evaluations, so that only the fakes cost time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from crossfake.provenance import hash_json
 from crossfake.synth.quality.moments import Moments
 
-_FORMAT = 1
+T = TypeVar("T")
+Features = npt.NDArray[np.float32]
+_FORMAT = 2
 
 
 def folder() -> Path:
@@ -21,44 +24,61 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossfake" / "statistics"
 
 
-def cached(key: Any, measure: Callable[[], list[Moments]]) -> list[Moments]:
+def cached_moments(key: Any, measure: Callable[[], list[Moments]]) -> list[Moments]:
     """What ``measure`` returned for this JSON-able key before, or now, in which case it is kept."""
-    file = folder() / f"{hash_json([_FORMAT, key])}.npz"
-    blocks = _read(file)
-    if blocks is None:
-        blocks = measure()
-        _write(file, blocks)
-    return blocks
+    return _cached(key, ".npz", measure, _read_moments, _write_moments)
 
 
-def _read(file: Path) -> list[Moments] | None:
-    try:
-        with np.load(file, allow_pickle=False) as kept:
-            return [
-                Moments(int(n), mean, _unpacked(packed, len(mean)))
-                for n, mean, packed in zip(kept["n"], kept["mean"], kept["scatter"], strict=True)
-            ]
-    except Exception:  # not there, cut short or something else: measuring again mends it
-        return None
+def cached_features(key: Any, measure: Callable[[], Features]) -> Features:
+    """The same for an array, float32 ``[n, d]``."""
+    return _cached(key, ".npy", measure, _read_features, np.save)
 
 
-def _write(file: Path, blocks: list[Moments]) -> None:
-    """Scatter matrices are symmetric, so half of each is kept."""
-    upper = np.triu_indices(len(blocks[0].mean))
+def _cached(
+    key: Any,
+    suffix: str,
+    measure: Callable[[], T],
+    read: Callable[[Path], T],
+    write: Callable[[BinaryIO, T], None],
+) -> T:
+    file = folder() / (hash_json([_FORMAT, key]) + suffix)
+    with suppress(Exception):  # not there, cut short or something else: measuring again mends it
+        return read(file)
+    found = measure()
     temporary = file.with_suffix(f".{os.getpid()}.tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as out:
-            np.savez(
-                out,
-                n=np.array([block.n for block in blocks]),
-                mean=np.stack([block.mean for block in blocks]),
-                scatter=np.stack([block.scatter[upper] for block in blocks]),
-            )
+            write(out, found)
         temporary.replace(file)
     except OSError:  # no room or no right to write: the next evaluation takes longer, that is all
         with suppress(OSError):
             temporary.unlink()
+    return found
+
+
+def _read_features(file: Path) -> Features:
+    found: Features = np.load(file, allow_pickle=False)
+    return found
+
+
+def _read_moments(file: Path) -> list[Moments]:
+    with np.load(file, allow_pickle=False) as kept:
+        return [
+            Moments(int(n), mean, _unpacked(packed, len(mean)))
+            for n, mean, packed in zip(kept["n"], kept["mean"], kept["scatter"], strict=True)
+        ]
+
+
+def _write_moments(out: BinaryIO, blocks: list[Moments]) -> None:
+    """Scatter matrices are symmetric, so half of each is kept."""
+    upper = np.triu_indices(len(blocks[0].mean))
+    np.savez(
+        out,
+        n=np.array([block.n for block in blocks]),
+        mean=np.stack([block.mean for block in blocks]),
+        scatter=np.stack([block.scatter[upper] for block in blocks]),
+    )
 
 
 def _unpacked(packed: np.ndarray[Any, np.dtype[np.float64]], d: int) -> np.ndarray[Any, np.dtype[np.float64]]:

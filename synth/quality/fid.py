@@ -1,30 +1,15 @@
-"""Fréchet Inception Distance (Heusel et al. 2017), with the network of pytorch-fid read from a local file."""
+"""Fréchet distances between features (Heusel et al. 2017), and what is made of them: FID∞ and MiFID."""
 
 from __future__ import annotations
 
-from itertools import takewhile
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from pytorch_fid import inception as fid
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.inception import BasicConv2d, inception_v3
 
-from crossfake.device import Precision, compute_dtype
-from crossfake.errors import UserError
-from crossfake.synth.quality.moments import Moments
+from crossfake.synth.quality.moments import Estimate, Moments, merge
 
-# Feature dimension -> the stages behind the previous one's, in torchvision's names.
-STAGES: dict[int, tuple[str, ...]] = {
-    64: ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1"),
-    192: ("Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2"),
-    768: (*(f"Mixed_5{x}" for x in "bcd"), *(f"Mixed_6{x}" for x in "abcde")),
-    2048: ("Mixed_7a", "Mixed_7b", "Mixed_7c"),
-}
+_LEAST_SHARE = 0.5  # of the fakes, in the smallest sample that FID∞'s line goes through
+_MEMORISED = 0.1  # cosine distance below which Kaggle's contest called an image a copy
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
@@ -45,93 +30,54 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, float(((a.mean - b.mean) ** 2).sum() + traces - 2 * cross))
 
 
-class InceptionFeatures:
-    """Spatial means of one stage of the FID network, as pytorch-fid computes them.
+def fid_infinity(real: Moments, blocks: Sequence[Moments]) -> Estimate | None:
+    """FID as it would be with endlessly many fakes (Chong & Forsyth 2020, "Effectively unbiased FID", sec. 3).
 
-    Images are resized to 299×299 (bilinear, no antialiasing) and scaled to [-1, 1]. Only the stages that
-    are needed are kept; batch norms are folded into the convolutions.
+    FID falls in a line with 1/N. It is measured on growing parts of the fakes, each going round the blocks from
+    another start, and the line is followed to 1/N = 0. The reals stay as many as they are.
 
     Args:
-        file: weights in pytorch-fid's layout.
-        dims: 64, 192, 768 or 2048.
-        device: where it runs.
-        precision: ``auto`` is bfloat16 where that is quick, ``fp32`` gives pytorch-fid's own figures.
+        real: all reals.
+        blocks: random parts of the fakes, of about equal size.
 
-    Raises:
-        UserError: the file is no such network, or its layers for ``dims`` are missing (all zero).
+    Returns:
+        The line's start, with the standard error of the fit; None for fewer than six blocks.
 
     Example:
-        >>> features = InceptionFeatures(file, 2048, torch.device("cpu"))  # doctest: +SKIP
-        >>> features(torch.zeros(4, 3, 64, 64, dtype=torch.uint8)).shape  # doctest: +SKIP
-        (4, 2048)
+        >>> rng = np.random.default_rng(0)
+        >>> real = Moments.of(rng.normal(size=(20_000, 8)))
+        >>> blocks = [Moments.of(rng.normal(size=(50, 8))) for _ in range(10)]
+        >>> plain, endless = frechet_distance(real, merge(blocks)), fid_infinity(real, blocks)
+        >>> plain > 0.03 and abs(endless.value) < 0.02
+        True
     """
-
-    def __init__(
-        self,
-        file: Path,
-        dims: int,
-        device: torch.device,
-        precision: Precision = "auto",
-    ) -> None:
-        self.dims, self.device = dims, device
-        self.dtype = compute_dtype(device, precision)
-        network = _load(file)
-        whole = list(takewhile(lambda dim: all(_is_whole(getattr(network, n)) for n in STAGES[dim]), STAGES))
-        if dims not in whole:
-            mend = (
-                f"give --dims {whole[-1]}, or the full file with --inception" if whole else "fetch it again"
-            )
-            raise UserError(f"{file} lacks the layers for dims {dims}", mend=mend)
-        kept = [getattr(network, name) for dim in STAGES if dim <= dims for name in STAGES[dim]]
-        self.stages = nn.Sequential(*kept).eval().requires_grad_(False)
-        _fold_batch_norms(self.stages)
-        self.stages.to(device, self.dtype).to(memory_format=torch.channels_last)
-
-    @torch.inference_mode()
-    def __call__(self, images: Tensor) -> npt.NDArray[np.float32]:
-        """uint8 ``[B, 3, H, W]`` -> float32 ``[B, dims]``."""
-        x = images.to(self.device).float() / 255
-        x = F.interpolate(x, size=(299, 299), mode="bilinear", align_corners=False)
-        x = (2 * x - 1).to(self.dtype, memory_format=torch.channels_last)
-        features: npt.NDArray[np.float32] = self.stages(x).float().mean((2, 3)).cpu().numpy()
-        return features
+    count = len(blocks)
+    if count < 6:
+        return None
+    inverse, distance = [], []
+    for used in range(int(count * _LEAST_SHARE), count + 1):
+        part = merge([blocks[(used * 3 + k) % count] for k in range(used)])
+        inverse.append(1 / part.n)
+        distance.append(frechet_distance(real, part))
+    x, y = np.array(inverse), np.array(distance)
+    design = np.stack([np.ones_like(x), x], axis=1)
+    solution, *_ = np.linalg.lstsq(design, y, rcond=None)
+    residual = float(((y - design @ solution) ** 2).sum()) / (len(x) - 2)
+    error = float(np.sqrt(residual * np.linalg.inv(design.T @ design)[0, 0]))
+    return Estimate(float(solution[0]), error, None)
 
 
-def empty_network() -> nn.Module:
-    """The whole network as pytorch-fid builds it, but without weights and without memory for them."""
-    with torch.device("meta"):
-        network = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-        for name, block, *arguments in (
-            ("Mixed_5b", fid.FIDInceptionA, 192, 32),
-            ("Mixed_5c", fid.FIDInceptionA, 256, 64),
-            ("Mixed_5d", fid.FIDInceptionA, 288, 64),
-            ("Mixed_6b", fid.FIDInceptionC, 768, 128),
-            ("Mixed_6c", fid.FIDInceptionC, 768, 160),
-            ("Mixed_6d", fid.FIDInceptionC, 768, 160),
-            ("Mixed_6e", fid.FIDInceptionC, 768, 192),
-            ("Mixed_7b", fid.FIDInceptionE_1, 1280),
-            ("Mixed_7c", fid.FIDInceptionE_2, 2048),
-        ):
-            setattr(network, name, block(*arguments))
-    return network
+def mifid(fid: float, nearest: float) -> float:
+    """FID over the mean distance of a fake to the nearest real, where that is small enough to mean copying.
 
+    The measure of Kaggle's contest "Generative Dog Images" (Bai et al. 2021, "On training sample memorization").
 
-def _load(file: Path) -> nn.Module:
-    network = empty_network()
-    try:
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), assign=True)
-    except Exception as error:  # a wrong or cut file fails in many ways, and no other code runs here
-        raise UserError(f"{file} is not the FID network of pytorch-fid", mend="fetch it again") from error
-    return network
+    Args:
+        fid: the Fréchet distance.
+        nearest: mean over fakes of the least cosine distance, 1 - |cos|, to a real.
 
-
-def _is_whole(stage: nn.Module) -> bool:
-    """No convolution of all zeros, which stand for layers that a cut-down file left out."""
-    return all(bool(m.weight.any()) for m in stage.modules() if isinstance(m, nn.Conv2d))
-
-
-def _fold_batch_norms(stages: nn.Module) -> None:
-    for module in stages.modules():
-        if isinstance(module, BasicConv2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()
+    Example:
+        >>> mifid(20.0, 0.3), mifid(20.0, 0.05)
+        (20.0, 400.0)
+    """
+    return fid / (nearest + 1e-15) if nearest < _MEMORISED else fid

@@ -6,9 +6,17 @@ from typing import Any
 
 _HEADS = {
     "fid": "FID",
+    "mifid": "MiFID",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
     "lpips": "LPIPS diversity",
+    "memory": "LPIPS to nearest real",
     "swd": "sliced Wasserstein ×10³",
     "spectrum": "power spectrum, dB",
+    "detectability": "detectability, AP",
 }
 
 
@@ -16,13 +24,22 @@ def format_table(result: dict[str, Any]) -> str:
     """What :func:`crossfake.synth.evaluation.evaluate` returned, with n, standard errors, gaps and warnings."""
     rows: list[tuple[str, str, str]] = []
     for name, detail in result["details"].items():
-        kind = {"fid": f", dims {detail.get('dims')}", "lpips": f", {detail.get('net')}"}.get(name, "")
+        kind = (
+            f", dims {detail['dims']}" if name == "fid" else f", {detail['net']}" if "net" in detail else ""
+        )
         reals = detail.get("baseline") or detail.get("real") or {}
-        rows.append((_HEADS[name] + kind, _with_error(detail), _with_error(reals)))
+        head = _HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
+        rows.append((head + kind, _with_error(detail), _with_error(reals)))
         if "debiased" in detail:
             rows.append(
                 ("  less small-sample bias", _rounded(detail["debiased"]), _rounded(reals.get("debiased")))
             )
+        if "infinity" in detail:
+            rows.append(("  endless fakes (FID∞)", _with_error(detail["infinity"]), ""))
+        if "subsets" in detail:
+            subsets = detail["subsets"]
+            spread = f"{_rounded(subsets['mean'])} ± {_rounded(subsets['deviation'])}"
+            rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", spread, ""))
         for level, value in detail.get("levels", {}).items():
             rows.append((f"  {level}×{level}", _rounded(value), _rounded(reals.get("levels", {}).get(level))))
     rows.insert(0, ("", "fakes", "reals alone" if any(right for _, _, right in rows) else ""))
@@ -41,4 +58,6 @@ def _with_error(figure: dict[str, Any]) -> str:
 
 
 def _rounded(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    if value is None:
+        return ""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.5f}"

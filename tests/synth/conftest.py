@@ -53,7 +53,7 @@ def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 @pytest.fixture(scope="session")
 def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the FID network's shapes that keep the activations' scale: the published file is 95 MB."""
-    from crossfake.synth.quality.fid import empty_network
+    from crossfake.synth.quality.features import empty_network
 
     random = torch.Generator().manual_seed(0)
     weights = {}

@@ -5,10 +5,13 @@ import pytest
 import torch
 from pytorch_fid import fid_score, inception
 from scipy import linalg
+from torchmetrics.image.mifid import _mifid_compute
 
 from crossfake.errors import UserError
-from crossfake.synth.quality.fid import InceptionFeatures, frechet_distance
-from crossfake.synth.quality.moments import Moments
+from crossfake.synth.quality.features import InceptionFeatures
+from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
+from crossfake.synth.quality.moments import Moments, merge
+from crossfake.synth.quality.neighbours import nearest
 
 CPU = torch.device("cpu")
 
@@ -115,3 +118,28 @@ def test_the_real_file_up_to_768(real_weights: Path) -> None:
     assert np.isfinite(features).all() and features.min() >= 0 and features.max() > 0.1
     with pytest.raises(UserError, match="--dims 768"):
         InceptionFeatures(file, 2048, CPU)
+
+
+def test_endless_fakes_undo_the_bias_of_few() -> None:
+    """Reals and fakes are of one distribution, so the distance is zero."""
+    draw = np.random.default_rng(0).normal
+    real = Moments.of(draw(size=(40_000, 12)))
+    trials = [[Moments.of(draw(size=(40, 12))) for _ in range(10)] for _ in range(20)]
+    plain = np.mean([frechet_distance(real, merge(blocks)) for blocks in trials])
+    endless = np.mean([estimate.value for blocks in trials if (estimate := fid_infinity(real, blocks))])
+    assert plain > 0.1 and abs(endless) < plain / 4
+
+
+def test_few_blocks_have_no_line() -> None:
+    assert fid_infinity(Moments.of(_sample(1, 50)), [Moments.of(_sample(k, 9)) for k in range(5)]) is None
+
+
+@pytest.mark.parametrize("noise", [0.01, 5.0])
+def test_mifid_is_that_of_torchmetrics(noise: float) -> None:
+    real = torch.from_numpy(_sample(1, 60))
+    fake = real[:50] + noise * torch.from_numpy(_sample(2, 50))
+    means, covariances = [x.mean(0) for x in (fake, real)], [x.T.cov() for x in (fake, real)]
+    theirs = _mifid_compute(means[0], covariances[0], fake, means[1], covariances[1], real)
+    distance = nearest(fake.numpy(), real.numpy())[1].mean()
+    ours = mifid(frechet_distance(*(Moments.of(x.numpy()) for x in (real, fake))), float(distance))
+    assert ours == pytest.approx(float(theirs), rel=1e-3)

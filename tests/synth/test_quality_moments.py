@@ -86,17 +86,17 @@ def test_cache_measures_once_and_mends_itself(
         calls.append(number)
         return blocks
 
-    cache.cached(["a", 1], partial(measure, 1))
-    again = cache.cached(["a", 1], partial(measure, 2))
+    cache.cached_moments(["a", 1], partial(measure, 1))
+    again = cache.cached_moments(["a", 1], partial(measure, 2))
     assert calls == [1]
     for block, kept in zip(blocks, again, strict=True):
         assert block.n == kept.n
         assert (block.mean == kept.mean).all() and (block.scatter == kept.scatter).all()
-    cache.cached(["a", 2], partial(measure, 3))
+    cache.cached_moments(["a", 2], partial(measure, 3))
     assert calls == [1, 3]
     for file in cache.folder().iterdir():
         file.write_bytes(file.read_bytes()[:1000])
-    cache.cached(["a", 1], partial(measure, 4))
+    cache.cached_moments(["a", 1], partial(measure, 4))
     assert calls == [1, 3, 4]
 
 
@@ -105,4 +105,4 @@ def test_cache_that_cannot_be_written_is_no_error(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert cache.cached("key", lambda: [Moments.of(vectors)])[0].n == 500
+    assert cache.cached_moments("key", lambda: [Moments.of(vectors)])[0].n == 500

@@ -1,0 +1,363 @@
+"""The figures of ``synth evaluate``, each a function of a job, and what they share: networks, features, intervals."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.errors import UserError
+from crossfake.provenance import hash_file
+from crossfake.synth.quality.cache import cached_features, cached_moments
+from crossfake.synth.quality.detectability import detectability
+from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures
+from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
+from crossfake.synth.quality.images import Images
+from crossfake.synth.quality.kid import kid
+from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
+from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknife, merge
+from crossfake.synth.quality.neighbours import manifolds, nearest
+from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
+from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
+from crossfake.weights import KNOWN, find_weights
+
+if TYPE_CHECKING:
+    from crossfake.synth.evaluation import EvaluateSettings
+
+T = TypeVar("T")
+Rows = npt.NDArray[np.int64]
+Features = npt.NDArray[np.float32]
+Details = dict[str, dict[str, Any]]
+_BLOCKS = 10  # that the jackknife leaves out one by one
+_PAIRS = 5000  # for LPIPS: a standard error of about 0.001
+_MOST = 10_000  # images per side whose distances are taken to all others: the work grows with the square
+_MEMORY = 2000  # fakes whose nearest real is looked at
+_FEWEST = 100  # images per side that a detector can be trained on
+
+
+class Skip(Exception):
+    """Why a figure cannot be had here although nothing that the user named is wrong."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is compared. Rows are in random order, so that any slice of them is a random sample."""
+
+    settings: EvaluateSettings
+    real: ShardSet
+    fake: ShardSet
+    real_rows: Rows
+    fake_rows: Rows
+    device: torch.device
+    warnings: list[str]
+    _measured: dict[str, tuple[Features, Features, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def batch(self) -> int:
+        # Activations of 16 images fit the cache of a CPU core: 64 at a time are a third slower.
+        return self.settings.batch or (128 if self.device.type == "cuda" else 16)
+
+    @property
+    def size(self) -> int:
+        return int(self.real.size or 0)
+
+    @property
+    def least(self) -> int:
+        return min(len(self.real_rows), len(self.fake_rows))
+
+    def features(self, kind: str = "inception") -> tuple[Features, Features, dict[str, Any]]:
+        """Features of the reals and of the fakes ``[n, d]``, and which network gave them. Each image is seen once."""
+        if kind not in self._measured:
+            self._measured[kind] = self._measure(kind)
+        return self._measured[kind]
+
+    def _measure(self, kind: str) -> tuple[Features, Features, dict[str, Any]]:
+        settings = self.settings
+        network: InceptionFeatures | TimmFeatures
+        if kind == "inception":
+            way = settings.resize or "torch"
+            network, facts = _network(
+                "inception",
+                settings.inception,
+                lambda file: InceptionFeatures(file, settings.dims, self.device, settings.precision, way),
+            )
+        else:
+            way = settings.resize or "clean"
+            name, file = kind.removeprefix("timm:"), settings.weights[settings.features.index(kind)]
+            network = TimmFeatures(name, file, self.device, settings.precision, way)
+            facts = {"file": file.name, "sha256": hash_file(file)}
+        dtype = str(network.dtype).removeprefix("torch.")
+        key = [kind, facts["sha256"], network.dims, dtype, way]
+
+        def measure(shards: ShardSet, rows: Rows, side: str) -> Features:
+            with _bar(f"{kind.removeprefix('timm:')} {side}", len(rows)) as counted:
+                return np.concatenate([network(part) for part in Images(shards, rows, self.batch, counted)])
+
+        real = cached_features(
+            [self.real.hash, _digest(self.real_rows), key], lambda: measure(self.real, self.real_rows, "real")
+        )
+        fake = measure(self.fake, self.fake_rows, "fake")
+        for side, found in (("real", real), ("fake", fake)):
+            if not np.isfinite(found).all():
+                raise UserError(
+                    f"the features of a {side} image are not numbers",
+                    mend="the weights file is damaged: fetch it again",
+                )
+        return real, fake, {"network": facts, "dims": network.dims, "dtype": dtype, "resize": way}
+
+
+def _fid(job: Job) -> Details:
+    found = _frechet(job, "FID", "inception")
+    real, fake, facts = job.features()
+    each = nearest(fake, real)[1][:, 0].astype(np.float64)
+    copied = {"value": mifid(found["value"], float(each.mean())), "standard_error": None}
+    error = float(each.std() / math.sqrt(len(each)))
+    return {
+        "fid": found,
+        "mifid": copied | {"nearest": _interval(Estimate(float(each.mean()), error, None))} | facts,
+    }
+
+
+def _fd(job: Job) -> Details:
+    return {f"fd-{kind.removeprefix('timm:')}": _frechet(job, "FD", kind) for kind in job.settings.features}
+
+
+def _frechet(job: Job, title: str, kind: str) -> dict[str, Any]:
+    real, fake, facts = job.features(kind)
+    if job.least <= facts["dims"]:
+        job.warnings.append(
+            f"{title}: {job.least:,} images cannot fill a covariance of dims {facts['dims']}; it is singular"
+        )
+    sides = [[Moments.of(part) for part in np.array_split(side, _parts(side))] for side in (real, fake)]
+    figures = _figures(job, frechet_distance, *sides)
+    endless = fid_infinity(merge(sides[0]), sides[1])
+    return {**figures, **({"infinity": _interval(endless)} if endless else {}), **facts}
+
+
+def _kid(job: Job) -> Details:
+    real, fake, facts = job.features()
+    real, fake = real[:_MOST], fake[:_MOST]
+    found = kid(real, fake, job.settings.seed)
+    detail = _interval(found.whole) | {
+        "subsets": {"n": found.subsets, "size": found.size, "mean": found.mean, "deviation": found.deviation}
+    }
+    if job.settings.baseline and len(real) > 3:
+        detail["baseline"] = _interval(kid(real[::2], real[1::2], job.settings.seed, subsets=1).whole)
+    return {"kid": detail | facts}
+
+
+def _prdc(job: Job) -> Details:
+    real, fake, facts = job.features()
+    k = (3, 5)
+    if job.least <= max(k):
+        raise Skip(f"{job.least} images have too few neighbours")
+    found = manifolds(real[:_MOST], fake[:_MOST], *k)
+    detail = {name: _interval(estimate) | facts for name, estimate in found._asdict().items()}
+    if job.settings.baseline and len(real) > 2 * max(k) + 1:
+        halves = manifolds(real[:_MOST:2], real[1:_MOST:2], *k)
+        for name, estimate in halves._asdict().items():
+            detail[name]["baseline"] = _interval(estimate)
+    return {name: each | {"k": k[name in ("density", "coverage")]} for name, each in detail.items()}
+
+
+def _spectrum(job: Job) -> Details:
+    real, fake = _both(job, "spectrum", lambda images: radial_spectrum(images.to(job.device)), "spectrum")
+    curves = {}
+    for side, blocks in (("real", real), ("fake", fake)):
+        whole = merge(blocks)
+        curves[side] = {"mean": whole.mean.tolist(), "deviation": np.sqrt(np.diag(whole.covariance)).tolist()}
+    figures = _figures(job, log_spectral_distance, real, fake)
+    for each in (figures, figures.get("baseline", {})):
+        each.pop("debiased", None)  # not of order 1/n for a root that is near zero
+    return {
+        "spectrum": {
+            **figures,
+            "unit": "dB, root mean square over frequency of the difference of mean log power",
+            "cycles_per_pixel": frequencies(job.size).tolist(),
+            "decibels": curves,
+        }
+    }
+
+
+def _swd(job: Job) -> Details:
+    if not levels(job.size):
+        raise Skip(f"the pyramid needs a power of two from 16, not {job.size}")
+    n = min(len(job.real_rows), len(job.fake_rows), IMAGES)
+    half = min(len(job.real_rows) // 2, IMAGES)
+
+    def compare(title: str, *sides: tuple[ShardSet, npt.NDArray[np.int64]]) -> dict[str, Any]:
+        with _bar(title, 2 * sum(len(rows) for _, rows in sides)) as counted:
+            a, b = (Images(shards, rows, max(job.batch, 64), counted) for shards, rows in sides)
+            found = sliced_wasserstein(a, b, job.size, job.device, job.settings.seed)
+        return {
+            "value": float(np.mean([value for value, _ in found.values()])),
+            "levels": {str(level): value for level, (value, _) in found.items()},
+            "direction_error": {str(level): error for level, (_, error) in found.items()},
+            "n": len(sides[0][1]),
+        }
+
+    detail = compare("SWD", (job.real, job.real_rows[:n]), (job.fake, job.fake_rows[:n]))
+    if job.settings.baseline:
+        halves = job.real_rows[:half], job.real_rows[half : 2 * half]
+        detail["baseline"] = compare("SWD of reals", *((job.real, rows) for rows in halves))
+    return {"swd": {**detail, "unit": "Wasserstein-1 distance times 1000, mean over levels"}}
+
+
+def _lpips(job: Job) -> Details:
+    net = job.settings.lpips_net
+    distance, trunk = _network(
+        f"lpips-{net}", job.settings.lpips_weights, lambda file: Lpips(net, file, job.device)
+    )
+    if not trunk["published"]:
+        job.warnings.append(
+            f"LPIPS: {trunk['file']} is not the {net} network that its weights were fitted to"
+        )
+    found = {}
+    for side, shards, rows in (("fake", job.fake, job.fake_rows), ("real", job.real, job.real_rows)):
+        used = rows[: 2 * _PAIRS]
+        with _bar(f"LPIPS {side}", len(used)) as counted:
+            estimate, pairs = lpips_diversity(distance, Images(shards, used, 2 * max(job.batch, 16), counted))
+        found[side] = _interval(estimate) | {"pairs": pairs}
+    return {"lpips": {**found["fake"], "real": found["real"], "net": net, "trunk": trunk}}
+
+
+def _memory(job: Job) -> Details:
+    """LPIPS to the nearest real, which Inception's features choose: much smaller than that of reals is copying."""
+    net = job.settings.lpips_net
+    distance, trunk = _network(
+        f"lpips-{net}", job.settings.lpips_weights, lambda file: Lpips(net, file, job.device)
+    )
+    real, fake, _ = job.features()
+    shown = fake[:_MEMORY]
+    found = {}
+    closest = job.real_rows[nearest(shown, real)[0][:, 0]]
+    found["fake"] = _lpips_pairs(job, distance, (job.fake, job.fake_rows[: len(shown)]), (job.real, closest))
+    if len(real) > 3:  # a real's nearest among the other reals: what a new photo would have
+        half = len(real) // 2
+        own = real[half:][:_MEMORY]
+        rows = job.real_rows[half : half + len(own)]
+        other = job.real_rows[nearest(own, real[:half])[0][:, 0]]
+        found["real"] = _lpips_pairs(job, distance, (job.real, rows), (job.real, other))
+    return {"memory": {**found["fake"], "real": found.get("real"), "net": net, "trunk": trunk}}
+
+
+def _lpips_pairs(
+    job: Job, distance: Lpips, one: tuple[ShardSet, Rows], other: tuple[ShardSet, Rows]
+) -> dict[str, Any]:
+    with _bar("LPIPS to the nearest real", 2 * len(one[1])) as counted:
+        batches = (Images(*side, max(job.batch, 16), counted) for side in (one, other))
+        each = torch.cat([distance(a, b) for a, b in zip(*batches, strict=True)]).double()
+    error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
+    least = each.quantile(0.01)
+    return _interval(Estimate(float(each.mean()), error, None)) | {"first_percentile": float(least)}
+
+
+def _detectability(job: Job) -> Details:
+    n = min(job.least, _MOST)
+    groups = job.real.columns["group"][job.real_rows[:n]].astype(str)
+    if n < _FEWEST or len(np.unique(groups)) < _FEWEST // 2:
+        raise Skip(f"{n} images of {len(np.unique(groups))} people are too few to train a detector on")
+    real, fake = (s.read_many(rows[:n]) for s, rows in ((job.real, job.real_rows), (job.fake, job.fake_rows)))
+    detail = _interval(detectability(real, fake, groups, job.device, job.settings.seed))
+    if job.settings.baseline:
+        half = n // 2
+        again = detectability(
+            real[:half], real[half : 2 * half], groups[:half], job.device, job.settings.seed
+        )
+        detail["baseline"] = _interval(again)
+    return {"detectability": detail | {"n": n}}
+
+
+MEASURES: dict[str, Callable[[Job], Details]] = {
+    "fid": _fid,
+    "fd": _fd,
+    "kid": _kid,
+    "prdc": _prdc,
+    "lpips": _lpips,
+    "memory": _memory,
+    "swd": _swd,
+    "spectrum": _spectrum,
+    "detectability": _detectability,
+}
+
+
+def _network(name: str, named: Path | None, load: Callable[[Path], T]) -> tuple[T, dict[str, Any]]:
+    """A network and which file it is from; what is wrong is an error only if the user named the file.
+
+    Published files carry the start of their hash in their name.
+    """
+    try:
+        file = find_weights(name, named)
+        network = load(file)
+    except UserError as error:
+        raise (error if named else Skip(str(error))) from error
+    sha256 = hash_file(file)
+    published = Path(KNOWN[name].files[0]).stem.rsplit("-", 1)[1]
+    return network, {"file": file.name, "sha256": sha256, "published": sha256.startswith(published)}
+
+
+def _bar(title: str, total: int) -> tqdm[Any]:
+    return tqdm(total=total, desc=title, unit="img", leave=False)
+
+
+def _interval(estimate: Estimate) -> dict[str, Any]:
+    """The figure with its standard error and the 95% interval that follows.
+
+    ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
+    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero.
+    """
+    value, error = estimate.value, estimate.standard_error
+    if not math.isfinite(value):
+        raise UserError(
+            "a figure is not a number", mend="the network's weights file is damaged: fetch it again"
+        )
+    interval = None if error is None else [value - 1.96 * error, value + 1.96 * error]
+    figure = {"value": value, "standard_error": error, "interval": interval}
+    return figure if estimate.debiased is None else figure | {"debiased": estimate.debiased}
+
+
+def _figures(
+    job: Job, distance: Callable[[Moments, Moments], float], real: list[Moments], fake: list[Moments]
+) -> dict[str, Any]:
+    """A distance, its error, and if wanted the same between halves of the reals."""
+    detail = _interval(jackknife(distance, real, fake))
+    if job.settings.baseline and len(real) > 1:
+        a, b = real[::2], real[1::2]
+        detail["baseline"] = _interval(jackknife(distance, a, b)) | {
+            "n": [sum(m.n for m in side) for side in (a, b)]
+        }
+    return detail
+
+
+def _both(
+    job: Job, title: str, features: Callable[[Tensor], npt.NDArray[Any]], key: str
+) -> tuple[list[Moments], list[Moments]]:
+    """Moments of ten random blocks of the reals and of the fakes; those of the reals are kept for next time."""
+
+    def measure(shards: ShardSet, rows: Rows, side: str) -> list[Moments]:
+        with _bar(f"{title} {side}", len(rows)) as counted:
+            blocks = np.array_split(rows, _parts(rows))
+            return [collect(features, Images(shards, block, job.batch, counted)) for block in blocks]
+
+    real = cached_moments(
+        [job.real.hash, _digest(job.real_rows), key], lambda: measure(job.real, job.real_rows, "real")
+    )
+    return real, measure(job.fake, job.fake_rows, "fake")
+
+
+def _parts(rows: Sequence[Any] | npt.NDArray[Any]) -> int:
+    return min(_BLOCKS, len(rows) // 2)
+
+
+def _digest(rows: Rows) -> str:
+    return hashlib.sha256(rows.tobytes()).hexdigest()

@@ -9,7 +9,8 @@ import click
 
 from crossfake.experiments import cross_generator
 from crossfake.experiments.config import load
-from crossfake.experiments.reporting import duration, report
+from crossfake.experiments.reporting import report
+from crossfake.pages import duration
 
 CONFIGS = Path(__file__).parent / "configs"
 BEFORE = """\

@@ -6,11 +6,10 @@ written by the template, so that they take the page's type and colours.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +27,8 @@ from crossfake.experiments.results import (
     latex_table,
 )
 from crossfake.experiments.statistics import Estimate
+from crossfake.pages import environment, number, percent, picture, signed
 from crossfake.runs import write_text
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 240  # of the unit square of an ROC chart, in SVG units
@@ -51,22 +48,12 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
         UserError: the folder holds no experiment, or nothing that can be compared yet.
     """
     results = Results(Path(folder), resamples)
-    html = pages().get_template("report.html").render(**page(results))
+    html = environment(TEMPLATES).get_template("report.html").render(**page(results))
     write_text(results.folder / "results.csv", csv_table(results))
     write_text(results.folder / "results.tex", latex_table(results))
     file = results.folder / "report.html"
     write_text(file, html)
     return file
-
-
-def pages() -> Environment:
-    """The templates, with the filters that they use."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    loader = FileSystemLoader(TEMPLATES)
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    found.filters |= {"number": number, "signed": signed, "duration": duration}
-    return found
 
 
 def page(results: Results) -> dict[str, Any]:
@@ -313,38 +300,6 @@ def environment_text(folder: Path) -> str:
     facts = json.loads(file.read_text()) if file.exists() else {}
     facts.pop("command", None)
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
-
-
-def picture(folder: Path, name: str | None) -> str | None:
-    """A PNG of the experiment as a data URI; None when it is not there."""
-    file = folder / name if name else None
-    if file is None or not file.is_file():
-        return None
-    return "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
-
-
-def number(value: float, digits: int = 3) -> str:
-    return f"{value:.{digits}f}"
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """With a sign and a true minus: ``+0.120``, ``−0.050``, ``0.000``."""
-    text = f"{abs(value):.{digits}f}"
-    return text if float(text) == 0 else ("+" if value > 0 else "\N{MINUS SIGN}") + text
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.0f}%"
-
-
-def duration(seconds: float) -> str:
-    """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
 
 
 def join(words: Sequence[str]) -> str:

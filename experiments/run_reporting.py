@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from crossfake.errors import UserError
-from crossfake.experiments.reporting import SIDE, duration, environment_text, pages, picture
+from crossfake.experiments.reporting import SIDE, TEMPLATES, environment_text
+from crossfake.pages import duration, environment, picture
 from crossfake.runs import Run, write_text
 
 _SHEETS = 4  # sample sheets on the page, the last among them
@@ -51,7 +51,7 @@ def run_report(folder: str | Path) -> Path:
             f"{folder} holds no run", mend="name a folder that 'synth train' or 'detect train' wrote"
         )
     file = run.path / "report.html"
-    write_text(file, pages().get_template("run.html").render(**_page(run)))
+    write_text(file, environment(TEMPLATES).get_template("run.html").render(**_page(run)))
     return file
 
 
@@ -97,10 +97,8 @@ def _sheets(run: Run) -> list[dict[str, Any]]:
     named = [("Reals", ", for comparison.", "samples/reals.png")]
     named += [(f"{float(numbered[k].stem):g} kimg", "", f"samples/{numbered[k].name}") for k in kept]
     sheets = [{"title": title, "text": text, "image": picture(run.path, file)} for title, text, file in named]
-    film = run.path / "training.gif"
-    if film.is_file():
-        image = "data:image/gif;base64," + base64.b64encode(film.read_bytes()).decode()
-        sheets.append({"title": "Film", "text": " of the whole training.", "image": image})
+    film = picture(run.path, "training.gif")
+    sheets.append({"title": "Film", "text": " of the whole training.", "image": film})
     return [sheet for sheet in sheets if sheet["image"]]
 
 

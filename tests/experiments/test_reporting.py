@@ -10,8 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from crossfake.errors import UserError
-from crossfake.experiments.reporting import duration, report, signed
+from crossfake.experiments.reporting import report
 from crossfake.experiments.results import Results
+from crossfake.pages import duration, signed
 
 
 @pytest.fixture(scope="module")

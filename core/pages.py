@@ -1,0 +1,54 @@
+"""What the HTML pages of all parts share: templates with one style, numbers in words, pictures inside the page."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SHARED = Path(__file__).parent / "templates"  # style.css
+
+
+def environment(templates: Path) -> Environment:
+    """The templates of a folder, with ``style.css`` to include; all text is escaped, an undefined name is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader([templates, _SHARED])
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    found.filters |= {"number": number, "signed": signed, "duration": duration}
+    return found
+
+
+def picture(folder: Path, name: str | None) -> str | None:
+    """A PNG or GIF as a data URI; None when it is not there."""
+    file = folder / name if name else None
+    if file is None or not file.is_file():
+        return None
+    return f"data:image/{file.suffix[1:]};base64," + base64.b64encode(file.read_bytes()).decode()
+
+
+def number(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With a sign and a true minus: ``+0.120``, ``−0.050``, ``0.000``."""
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else ("+" if value > 0 else "\N{MINUS SIGN}") + text
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f}%"
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -123,32 +123,49 @@ def generate(**options: Any) -> None:
 
 
 @synth.command()
-@click.option("--real", type=click.Path(path_type=Path), required=True, help="Shards of real images.")
-@click.option("--fake", type=click.Path(path_type=Path), required=True, help="Shards of fakes.")
+@click.option("--real", type=click.Path(path_type=Path), required=True, help="Shards or pictures of reals.")
+@click.option(
+    "--fake", type=click.Path(path_type=Path), required=True, help="Shards or pictures of fakes, or a run."
+)
 @click.option("--dims", type=click.Choice(["2048", "768", "192", "64"]), default="2048", help="FID features.")
 @click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
+@click.option(
+    "--resize", type=click.Choice(["torch", "tf", "clean"]), help="  [default: pytorch-fid's, torch]"
+)
+@click.option("--features", multiple=True, help="One more network to compare by: timm:NAME.")
+@click.option("--weights", type=click.Path(path_type=Path), multiple=True, help="The file of --features.")
 @click.option(
     "--lpips-net", type=click.Choice(["alex", "vgg", "squeeze"]), default="alex", help="LPIPS network."
 )
 @click.option(
     "--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network."
 )
-@click.option("--metrics", default="fid,lpips,swd,spectrum", help="Which figures, separated by commas.")
+@click.option(
+    "--metrics", default="all", help="Some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability."
+)
 @click.option("--real-split", help="Only reals of this split.  [default: all]")
 @click.option("--limit", type=int, help="At most so many images from each side.")
 @click.option("--baseline", is_flag=True, help="Also compare one half of the reals with the other.")
+@click.option("--trunc", type=float, default=1.0, help="Truncation psi of a run's images.")
+@click.option("--sweep", default="", show_default=False, help="Truncations for a curve, such as 0.5,0.7,1.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Result file.  [default: quality.json beside the fakes]"
 )
 @click.option("--seed", type=int, default=0)
 @_device
 @_precision
-def evaluate(dims: str, metrics: str, **options: Any) -> None:
-    """Measure fakes against reals: FID, LPIPS diversity, sliced Wasserstein, power spectrum."""
-    from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
+def evaluate(dims: str, metrics: str, sweep: str, resize: str | None, **options: Any) -> None:
+    """Measure fakes against reals: fidelity, variety, memorisation, detectability. Writes a page, too."""
+    from crossfake.synth.evaluation import METRICS, EvaluateSettings, evaluate, format_table
+    from crossfake.synth.latents import parse_psis
 
-    names = tuple(name.strip() for name in metrics.split(",") if name.strip())
-    click.echo(format_table(evaluate(EvaluateSettings(dims=int(dims), metrics=names, **options))))
+    names = (
+        METRICS if metrics == "all" else tuple(name.strip() for name in metrics.split(",") if name.strip())
+    )
+    psis = tuple(parse_psis(sweep)) if sweep else ()
+    settings = EvaluateSettings(dims=int(dims), metrics=names, sweep=psis, resize=resize or "", **options)
+    click.echo(format_table(evaluate(settings)))
+    click.echo(f"page: {settings.file.with_suffix('.html')}")
 
 
 @synth.command("import")

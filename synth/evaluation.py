@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.shards import ShardSet
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
 from crossfake.provenance import environment
 from crossfake.runs import write_text
 from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Skip
+from crossfake.synth.quality.page import write_page
+from crossfake.synth.quality.sources import is_model, opened
 from crossfake.synth.quality.table import format_table as format_table
 
 METRICS = tuple(MEASURES)
@@ -31,7 +33,8 @@ class EvaluateSettings:
     """What to compare, and how.
 
     Attributes:
-        real, fake: shard folders with images of one size.
+        real: shards, or a folder of pictures of one size.
+        fake: the same, or a model or run: then ``limit`` images, or as many as there are reals, are made for it.
         dims: FID features: 2048 (what papers report), 768, 192 or 64.
         inception: the FID network; looked for in the weights folders when None.
         lpips_net: ``alex``, ``vgg`` or ``squeeze``.
@@ -48,7 +51,9 @@ class EvaluateSettings:
         batch: images at a time; 0 chooses.
         seed: of every random choice.
         baseline: also compare one half of the reals with the other: what a perfect generator would get.
-        out: the file to write; ``quality.json`` beside the fakes when None.
+        trunc: truncation psi, where ``fake`` is a model.
+        sweep: more of these, whose FID and recall make a curve.
+        out: the file to write; ``quality.json`` beside the fakes when None. The page has its name, too.
     """
 
     real: Path
@@ -68,6 +73,8 @@ class EvaluateSettings:
     device: str = "auto"
     precision: Precision = "auto"
     baseline: bool = False
+    trunc: float = 1.0
+    sweep: tuple[float, ...] = ()
     out: Path | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +95,13 @@ class EvaluateSettings:
         if len(self.features) != len(self.weights) or not all(f.startswith("timm:") for f in self.features):
             raise UserError(
                 "every other network needs its own file", mend="give --features timm:NAME with --weights FILE"
+            )
+        for file in (self.inception, self.lpips_weights, *self.weights):
+            if file is not None and not file.is_file():
+                raise UserError(f"the weights {file} are not there", mend="check the path")
+        if self.sweep and not is_model(self.fake):
+            raise UserError(
+                f"{self.fake} is no model to truncate", mend="name a run with --fake, or drop --sweep"
             )
         if self.batch < 0 or self.seed < 0:
             raise UserError("--batch and --seed cannot be negative", mend="leave them at their defaults")
@@ -114,7 +128,12 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         >>> result = evaluate(EvaluateSettings(Path("faces"), Path("fakes")))  # doctest: +SKIP
         >>> print(format_table(result))  # doctest: +SKIP
     """
-    job = _prepare(settings)
+    with tempfile.TemporaryDirectory() as work:
+        return _evaluate(settings, Path(work))
+
+
+def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
+    job = _prepare(settings, work)
     details: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -146,13 +165,32 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "environment": environment(),
         "seconds": seconds,
     }
-    result = json.loads(json.dumps(result, default=str))
+    sweep = [_at(job, psi, work) for psi in settings.sweep]
+    result = json.loads(json.dumps(result | ({"sweep": sweep} if sweep else {}), default=str))
     write_text(settings.file, json.dumps(result, indent=2) + "\n")
+    write_page(job, result, sweep)
     return result
 
 
-def _prepare(settings: EvaluateSettings) -> Job:
-    real, fake = ShardSet(settings.real), ShardSet(settings.fake)
+def _at(job: Job, psi: float, work: Path) -> dict[str, float]:
+    """FID and recall of a model at one truncation, with as many images as were measured."""
+    settings = job.settings
+    n, folder = len(job.fake_rows), work / f"psi{psi:g}"
+    fake = opened(settings.fake, "fake", folder, n, psi, settings.seed, settings.device)
+    found: dict[str, float] = {"psi": psi}
+    there = dataclasses.replace(job, fake=fake, fake_rows=np.arange(n), warnings=[], _measured={})
+    for name in ("fid", "prdc"):
+        for figure, detail in MEASURES[name](there).items():
+            if figure in ("fid", "precision", "recall"):
+                found[figure] = detail["value"]
+    return found
+
+
+def _prepare(settings: EvaluateSettings, work: Path) -> Job:
+    seed, device = settings.seed, settings.device
+    real = opened(settings.real, "real", work, 0, 1.0, seed, device)
+    n = settings.limit or min(len(real), _USUAL)
+    fake = opened(settings.fake, "fake", work, n, settings.trunc, seed, device)
     if real.size is None or real.size != fake.size:
         sizes = ", ".join(f"{s.path} {f'{s.size}²' if s.size else 'any size'}" for s in (real, fake))
         raise UserError(

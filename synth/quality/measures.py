@@ -20,7 +20,7 @@ from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.synth.quality.cache import cached_features, cached_moments
 from crossfake.synth.quality.detectability import detectability
-from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures
+from crossfake.synth.quality.features import STAGES, InceptionFeatures, TimmFeatures
 from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
 from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
@@ -39,6 +39,7 @@ Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
 Details = dict[str, dict[str, Any]]
 _BLOCKS = 10  # that the jackknife leaves out one by one
+_LAST = max(STAGES)  # the dims of papers
 _PAIRS = 5000  # for LPIPS: a standard error of about 0.001
 _MOST = 10_000  # images per side whose distances are taken to all others: the work grows with the square
 _MEMORY = 2000  # fakes whose nearest real is looked at
@@ -119,13 +120,12 @@ class Job:
 def _fid(job: Job) -> Details:
     found = _frechet(job, "FID", "inception")
     real, fake, facts = job.features()
+    if facts["dims"] != _LAST:  # what counts as a copy was set for these features
+        return {"fid": found}
     each = nearest(fake, real)[1][:, 0].astype(np.float64)
-    copied = {"value": mifid(found["value"], float(each.mean())), "standard_error": None}
-    error = float(each.std() / math.sqrt(len(each)))
-    return {
-        "fid": found,
-        "mifid": copied | {"nearest": _interval(Estimate(float(each.mean()), error, None))} | facts,
-    }
+    distance = _interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
+    value = mifid(found["value"], distance["value"])
+    return {"fid": found, "mifid": {"value": value, "standard_error": None, "nearest": distance, **facts}}
 
 
 def _fd(job: Job) -> Details:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_HEADS = {
+HEADS = {
     "fid": "FID",
     "mifid": "MiFID",
     "kid": "KID",
@@ -28,20 +28,20 @@ def format_table(result: dict[str, Any]) -> str:
             f", dims {detail['dims']}" if name == "fid" else f", {detail['net']}" if "net" in detail else ""
         )
         reals = detail.get("baseline") or detail.get("real") or {}
-        head = _HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
-        rows.append((head + kind, _with_error(detail), _with_error(reals)))
+        head = HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
+        rows.append((head + kind, with_error(detail), with_error(reals)))
         if "debiased" in detail:
             rows.append(
-                ("  less small-sample bias", _rounded(detail["debiased"]), _rounded(reals.get("debiased")))
+                ("  less small-sample bias", rounded(detail["debiased"]), rounded(reals.get("debiased")))
             )
         if "infinity" in detail:
-            rows.append(("  endless fakes (FID∞)", _with_error(detail["infinity"]), ""))
+            rows.append(("  endless fakes (FID∞)", with_error(detail["infinity"]), ""))
         if "subsets" in detail:
             subsets = detail["subsets"]
-            spread = f"{_rounded(subsets['mean'])} ± {_rounded(subsets['deviation'])}"
+            spread = f"{rounded(subsets['mean'])} ± {rounded(subsets['deviation'])}"
             rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", spread, ""))
         for level, value in detail.get("levels", {}).items():
-            rows.append((f"  {level}×{level}", _rounded(value), _rounded(reals.get("levels", {}).get(level))))
+            rows.append((f"  {level}×{level}", rounded(value), rounded(reals.get("levels", {}).get(level))))
     rows.insert(0, ("", "fakes", "reals alone" if any(right for _, _, right in rows) else ""))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
@@ -52,12 +52,14 @@ def format_table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _with_error(figure: dict[str, Any]) -> str:
+def with_error(figure: dict[str, Any]) -> str:
+    """The value, with its standard error where it has one."""
     error = figure.get("standard_error")
-    return _rounded(figure.get("value")) + ("" if error is None else f" ± {_rounded(error)}")
+    return rounded(figure.get("value")) + ("" if error is None else f" ± {rounded(error)}")
 
 
-def _rounded(value: float | None) -> str:
+def rounded(value: float | None) -> str:
+    """As many digits as say something; nothing for None."""
     if value is None:
         return ""
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.5f}"

@@ -1,24 +1,29 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from click.testing import CliRunner
+from PIL import Image
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
+from crossfake.images import save_png
 from crossfake.synth.cli import synth
 from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
+from crossfake.synth.families import FAMILIES
+from crossfake.synth.models import save_model
 from crossfake.synth.quality import cache
 from crossfake.synth.quality.features import InceptionFeatures
 
 FIGURES = [
     "fid",
-    "mifid",
     "kid",
     "precision",
     "recall",
@@ -123,7 +128,7 @@ def test_fid_of_shards_equals_the_formula(
     assert result["fid"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_second_evaluation_reads_only_fakes(
+def test_the_second_evaluation_sees_only_fakes(
     reals: Path, fakes: Path, random_inception: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = EvaluateSettings(
@@ -131,14 +136,14 @@ def test_the_second_evaluation_reads_only_fakes(
     )
     first = evaluate(settings)
     assert len(list(cache.folder().iterdir())) == 1
-    read: list[str] = []
-    plain = ShardSet.read
+    seen: list[int] = []
+    plain = InceptionFeatures.__call__
     monkeypatch.setattr(
-        ShardSet, "read", lambda self, index: (read.append(str(self.path)), plain(self, index))[1]
+        InceptionFeatures, "__call__", lambda self, x: (seen.append(len(x)), plain(self, x))[1]
     )
     second = evaluate(settings)
     assert second["details"] == first["details"]
-    assert set(read) == {str(fakes)} and len(read) == 24
+    assert sum(seen) == 24  # the fakes
 
 
 def test_missing_weights_leave_their_figures_out(reals: Path, fakes: Path, tmp_path: Path) -> None:
@@ -213,7 +218,7 @@ def test_what_cannot_be_compared_is_named(reals: Path, fakes: Path, tmp_path: Pa
         evaluate(EvaluateSettings(reals, fakes, real_split="val", device="cpu"))
     with pytest.raises(UserError, match="has 0 real images"):
         evaluate(EvaluateSettings(fakes, fakes, device="cpu"))
-    with pytest.raises(UserError, match="not a shard folder"):
+    with pytest.raises(UserError, match="holds neither shards nor pictures"):
         evaluate(EvaluateSettings(reals, tmp_path, device="cpu"))
     with pytest.raises(UserError, match="cannot be written"):
         evaluate(EvaluateSettings(reals, fakes, device="cpu", out=tmp_path / "no" / "q.json"))
@@ -264,3 +269,82 @@ def test_command_prints_the_table_and_one_line_per_error(reals: Path, fakes: Pat
     assert done.exit_code == 0 and "power spectrum, dB" in done.stdout and out.exists()
     failed = CliRunner().invoke(synth, [*command, "--metrics", "fid"])
     assert failed.exit_code == 2 and len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_pictures_of_a_folder_are_measured_as_shards_are(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    """PNG keeps every value, so the figures are the same."""
+    for name, folder in (("real", reals), ("fake", fakes)):
+        shards = ShardSet(folder)
+        (tmp_path / name).mkdir()
+        for row in range(len(shards)):
+            save_png(shards.read(row), tmp_path / name / f"{row:03}.png")
+    options = {"metrics": ("spectrum",), "device": "cpu", "out": tmp_path / "q.json"}
+    plain = evaluate(EvaluateSettings(reals, fakes, **options))["spectrum"]
+    assert evaluate(EvaluateSettings(tmp_path / "real", tmp_path / "fake", **options))[
+        "spectrum"
+    ] == pytest.approx(plain)
+
+
+def test_pictures_must_be_square_and_alike(reals: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    with pytest.raises(UserError, match="holds neither shards nor pictures nor a model"):
+        evaluate(EvaluateSettings(reals, folder, device="cpu"))
+    save_png(np.zeros((16, 16, 3), np.uint8), folder / "a.png")
+    (folder / "b.png").write_text("no picture")
+    save_png(np.zeros((8, 8, 3), np.uint8), folder / "c.png")
+    with pytest.raises(UserError, match=r"c\.png has 8×8 pixels and a\.png 16×16: bring both"):
+        evaluate(EvaluateSettings(reals, folder, device="cpu"))
+    save_png(np.zeros((8, 4, 3), np.uint8), folder / "c.png")
+    with pytest.raises(UserError, match=r"c\.png is not square \(4×8\)"):
+        evaluate(EvaluateSettings(reals, folder, device="cpu"))
+    with pytest.raises(UserError, match="nowhere is not there"):
+        evaluate(EvaluateSettings(reals, tmp_path / "nowhere", device="cpu", out=tmp_path / "q.json"))
+
+
+def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = {"size": 16, "channels": 64}
+    save_model(tmp_path / "model", "stylegan2", FAMILIES.get("stylegan2").generator(**network),
+               {"size": 16, "channels": 64, "network": network, "classes": []})  # fmt: skip
+    settings = EvaluateSettings(
+        reals, tmp_path / "model", 64, random_inception, metrics=("fid", "prdc", "spectrum"), device="cpu",
+        limit=20, sweep=(0.5, 1.0),
+    )  # fmt: skip
+    result = evaluate(settings)
+    assert result["n_fake"] == 20 and result["fake"]["generators"][0].startswith("stylegan2:")
+    assert [point["psi"] for point in result["sweep"]] == [0.5, 1.0]
+    assert result["sweep"][1]["fid"] == pytest.approx(result["fid"], rel=1e-5)
+    assert result["sweep"][0]["fid"] != pytest.approx(result["fid"], rel=1e-5)
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "generator.safetensors", "model.json", "quality-nearest.png", "quality.html", "quality.json",
+    ]  # fmt: skip
+    with Image.open(tmp_path / "model" / "quality-nearest.png") as sheet:
+        assert sheet.width > 12 * 16 and sheet.height > 4 * 16
+    page = (tmp_path / "model" / "quality.html").read_text()
+    assert "FID and recall over truncation psi" in page and "Mean log power" in page
+    assert not re.search(r'https?://|d="[^"]*nan', page)
+    with pytest.raises(UserError, match="no model to truncate"):
+        EvaluateSettings(reals, reals, sweep=(0.5,))
+
+
+def test_training_figures_are_on_the_page(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    shutil.copytree(fakes, tmp_path / "run" / "fakes")
+    lines = [{"step": k, "kimg": float(k), "swd": 30.0 - k} for k in range(1, 4)]
+    (tmp_path / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluate(EvaluateSettings(reals, tmp_path / "run" / "fakes", metrics=("spectrum",), device="cpu"))
+    page = (tmp_path / "run" / "fakes" / "quality.html").read_text()
+    assert "Figures over training" in page and "27.00 to 29.00" in page
+
+
+def test_another_network_is_compared_by(reals: Path, fakes: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "r.pth")
+    result = evaluate(
+        EvaluateSettings(
+            reals, fakes, metrics=("fd",), features=("timm:resnet10t",), weights=(tmp_path / "r.pth",),
+            device="cpu", out=tmp_path / "q.json",
+        )
+    )  # fmt: skip
+    assert result["fd-resnet10t"] > 0 and result["details"]["fd-resnet10t"]["resize"] == "clean"
+    assert "Fréchet distance, resnet10t" in format_table(result)

@@ -1,0 +1,123 @@
+"""``quality.html``: the figures in words, spectra, fakes beside their nearest reals, truncation and training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossfake.images import contact_sheet, save_png
+from crossfake.pages import environment, picture
+from crossfake.runs import Run, write_text
+from crossfake.synth.quality.measures import Job
+from crossfake.synth.quality.neighbours import nearest
+from crossfake.synth.quality.table import HEADS, rounded, with_error
+
+TEMPLATES = Path(__file__).parent / "templates"
+_WIDTH, _HEIGHT = 320, 180  # of a chart, in SVG units
+_SHOWN, _NEIGHBOURS = 12, 3  # fakes on the sheet, and reals beside each
+_MEANING = {
+    "fid": "Distance of the two clouds of features; 0 is alike. Depends on n: compare at equal numbers only.",
+    "mifid": "FID, made larger where fakes lie so near to single reals that they are copies.",
+    "kid": "As FID, but without bias, so that it can be compared across numbers of images.",
+    "precision": "Share of fakes that look like reals could.",
+    "recall": "Share of reals that fakes could be: variety.",
+    "density": "How thick the reals are where the fakes lie; may exceed 1.",
+    "coverage": "Share of reals that have a fake in their neighbourhood.",
+    "lpips": "Mean perceptual distance of two random fakes: variety. That of reals is the mark.",
+    "memory": "Perceptual distance of a fake to the real that is nearest; far below that of reals means copies.",
+    "swd": "Difference of small patches, at every scale.",
+    "spectrum": "Difference of the mean log power over frequencies: traces of up-sampling, blur, noise.",
+    "detectability": "Average precision of a small detector trained on half of the images: 0.5 is chance.",
+}
+
+
+def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float]]) -> Path:
+    """Write the page, and the sheet of nearest reals, beside ``quality.json``.
+
+    Args:
+        job: what was measured, with its features.
+        result: as :func:`crossfake.synth.evaluation.evaluate` returns it.
+        sweep: ``psi``, ``fid``, ``precision`` and ``recall`` at several truncations, or nothing.
+    """
+    file = job.settings.file.with_suffix(".html")
+    sheet = None
+    if "fid" in result["details"] and len(job.real_rows) >= _NEIGHBOURS:
+        save_png(_nearest_sheet(job), file.with_name(f"{file.stem}-nearest.png"))
+        sheet = picture(file.parent, f"{file.stem}-nearest.png")
+    spectrum = result["details"].get("spectrum")
+    curves = _training(job.settings.fake)
+    html = environment(TEMPLATES).get_template("quality.html").render(
+        title=job.settings.fake.resolve().name,
+        result=result,
+        rows=[_row(name, detail) for name, detail in result["details"].items()],
+        sheet=sheet,
+        charts=[
+            *([_spectra(spectrum)] if spectrum else []),
+            *([_chart("FID and recall over truncation psi", "psi", sweep)] if len(sweep) > 1 else []),
+            *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
+        ],
+        width=_WIDTH,
+        height=_HEIGHT,
+    )  # fmt: skip
+    write_text(file, html)
+    return file
+
+
+def _row(name: str, detail: dict[str, Any]) -> dict[str, str]:
+    reals = detail.get("baseline") or detail.get("real") or {}
+    interval = detail.get("interval")
+    return {
+        "name": HEADS.get(name, name.replace("fd-", "Fréchet distance, ")),
+        "value": with_error(detail),
+        "interval": f"{rounded(interval[0])} to {rounded(interval[1])}" if interval else "",
+        "reals": with_error(reals),
+        "meaning": _MEANING.get(name, "Distance of the two clouds of another network's features."),
+    }
+
+
+def _nearest_sheet(job: Job) -> Any:
+    """A column for each fake, with the reals nearest to it below."""
+    real, fake, _ = job.features()
+    shown = fake[:_SHOWN]
+    rows, _ = nearest(shown, real, _NEIGHBOURS)
+    pictures = [job.fake.read_many(job.fake_rows[: len(shown)])]
+    pictures += [job.real.read_many(job.real_rows[rows[:, k]]) for k in range(_NEIGHBOURS)]
+    return contact_sheet(np.concatenate(pictures), columns=len(shown))
+
+
+def _spectra(detail: dict[str, Any]) -> dict[str, Any]:
+    curves = {side: detail["decibels"][side]["mean"] for side in ("real", "fake")}
+    lines = [{"cycles per pixel": x, **dict(zip(curves, y, strict=True))}
+             for x, y in zip(detail["cycles_per_pixel"], zip(*curves.values(), strict=True), strict=True)]  # fmt: skip
+    return _chart("Mean log power over frequency, dB", "cycles per pixel", lines, together=True)
+
+
+def _training(path: Path) -> list[dict[str, float]]:
+    """Figures that a run logged on its way."""
+    run = Run(path if (path / "log.jsonl").is_file() else path.parent)
+    keys = ("kimg", "fid", "swd", "diversity")
+    logged = [{key: line[key] for key in keys if key in line} for line in run.log_lines()]
+    return [line for line in logged if len(line) > 1]
+
+
+def _chart(
+    title: str, over: str, lines: Sequence[dict[str, float]], together: bool = False
+) -> dict[str, Any]:
+    """Lines of one chart, on one scale or each on its own, whose ends are named."""
+    names = [key for key in dict.fromkeys(key for line in lines for key in line) if key != over]
+    x = np.array([line[over] for line in lines], float)
+    values = {name: np.array([line.get(name, np.nan) for line in lines], float) for name in names}
+    drawn = []
+    every = np.concatenate(list(values.values()))
+    for name, y in values.items():
+        known = np.isfinite(y)
+        scale = every[np.isfinite(every)] if together else y[known]
+        low, high = scale.min(), scale.max()
+        across = _WIDTH * (x[known] - x.min()) / max(float(np.ptp(x)), 1e-9)
+        down = _HEIGHT * (1 - (y[known] - low) / max(high - low, 1e-9))
+        path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across, down, strict=True))
+        drawn.append({"name": name, "path": path, "low": rounded(float(low)), "high": rounded(float(high))})
+    return {"title": title, "over": over, "lines": drawn, "begin": f"{x.min():g}", "end": f"{x.max():g}"}

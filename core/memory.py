@@ -12,7 +12,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep large blocks when they are freed, in place of giving each back to the system.
 
     A network's activations are tens of megabytes, made and dropped in every layer: with glibc's defaults each is mapped
-    anew and its pages are faulted in again, which took two fifths of the time of sampling (``docs/results/speed.md``).
+    anew and its pages are faulted in again, which took a third of the time of sampling (``docs/results/speed.md``).
     For whole programs, which call it first; other C libraries than glibc are left as they are.
     """
     if sys.platform != "linux":

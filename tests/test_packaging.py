@@ -13,7 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = {"core": "crossfake"} | {p: f"crossfake.{p}" for p in ("datasets", "detect", "experiments", "synth")}
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/data.md", "docs/results/audit.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(str(p.relative_to(ROOT)) for p in (ROOT / "docs").rglob("*.md")),
+]
 
 
 def _folders() -> dict[str, str]:

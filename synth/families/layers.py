@@ -21,8 +21,12 @@ def leaky(x: Tensor) -> Tensor:
 
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:
-    """x within ±``limit``: keeps 16-bit activations finite (Karras et al. 2020b, app. D.1)."""
-    return x if limit is None else F.hardtanh(x, -limit, limit)  # its gradient is a third of clamp's work
+    """x within ±``limit``, in place without gradients: keeps 16-bit activations finite (Karras et al. 2020b, D.1)."""
+    if limit is None:
+        return x
+    if not torch.is_grad_enabled():
+        return x.clamp_(-limit, limit)
+    return F.hardtanh(x, -limit, limit)  # its gradient is a third of clamp's work
 
 
 def normalised(x: Tensor) -> Tensor:

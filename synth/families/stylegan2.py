@@ -81,7 +81,8 @@ class StyledConv(nn.Module):
         else:
             x = F.conv2d(x, weight, padding=1)
         gain = (demodulation * _SQRT2).to(x.dtype)[:, :, None, None]
-        x = torch.addcmul((self.bias * _SQRT2).to(x.dtype)[:, None, None], x, gain)
+        bias = (self.bias * _SQRT2).to(x.dtype)[:, None, None]
+        x = torch.addcmul(bias, x, gain, out=None if torch.is_grad_enabled() else x)
         if noise is not None:
             x = x.add_((noise * (self.noise_strength * _SQRT2)).to(x.dtype))
         return clamped(leaky(x), self.clamp)

@@ -105,12 +105,14 @@ def families() -> None:
     "--photos", type=click.Path(path_type=Path), help="Shards of reals, for a model that edits them."
 )
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
+@click.option("--real", type=click.Path(path_type=Path), help="Measure them against these reals in the end.")
 @_device
 @_precision
-def generate(**options: Any) -> None:
+def generate(real: Path | None, **options: Any) -> None:
     """Make fakes in bulk, as shards."""
     import json
 
+    from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
     from crossfake.synth.generation import DONE, GenerateSettings, generate
 
     out = generate(GenerateSettings(**options))
@@ -120,6 +122,9 @@ def generate(**options: Any) -> None:
             f", {facts['made'] / facts['seconds']:.0f} images/s" if facts["made"] and facts["seconds"] else ""
         )
         click.echo(f"{facts['n']:,} fakes of {facts['generator']}{rate}\nshards: {out}")
+        if real is not None:
+            settings = EvaluateSettings(real, out, device=options["device"], precision=options["precision"])
+            click.echo(f"{format_table(evaluate(settings))}\npage: {settings.file.with_suffix('.html')}")
 
 
 @synth.command()

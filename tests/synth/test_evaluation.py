@@ -302,11 +302,15 @@ def test_pictures_must_be_square_and_alike(reals: Path, tmp_path: Path) -> None:
         evaluate(EvaluateSettings(reals, tmp_path / "nowhere", device="cpu", out=tmp_path / "q.json"))
 
 
-def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_path: Path) -> None:
+def _untrained(folder: Path) -> None:
     torch.manual_seed(0)
     network = {"size": 16, "channels": 64}
-    save_model(tmp_path / "model", "stylegan2", FAMILIES.get("stylegan2").generator(**network),
-               {"size": 16, "channels": 64, "network": network, "classes": []})  # fmt: skip
+    card = {"size": 16, "channels": 64, "network": network, "classes": []}
+    save_model(folder, "stylegan2", FAMILIES.get("stylegan2").generator(**network), card)
+
+
+def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_path: Path) -> None:
+    _untrained(tmp_path / "model")
     settings = EvaluateSettings(
         reals, tmp_path / "model", 64, random_inception, metrics=("fid", "prdc", "spectrum"), device="cpu",
         limit=20, sweep=(0.5, 1.0),
@@ -348,3 +352,23 @@ def test_another_network_is_compared_by(reals: Path, fakes: Path, tmp_path: Path
     )  # fmt: skip
     assert result["fd-resnet10t"] > 0 and result["details"]["fd-resnet10t"]["resize"] == "clean"
     assert "Fréchet distance, resnet10t" in format_table(result)
+
+
+def test_generate_measures_what_it_made(reals: Path, tmp_path: Path) -> None:
+    _untrained(tmp_path / "model")
+    out = tmp_path / "fakes"
+    command = [
+        "generate",
+        "--n",
+        "12",
+        "--model",
+        str(tmp_path / "model"),
+        "--out",
+        str(out),
+        "--real",
+        str(reals),
+    ]
+    found = CliRunner().invoke(synth, [*command, "--device", "cpu"])
+    assert found.exit_code == 0, found.output
+    assert "power spectrum, dB" in found.stdout and f"page: {out / 'quality.html'}" in found.stdout
+    assert json.loads((out / "quality.json").read_text())["n_fake"] == 12

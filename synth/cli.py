@@ -105,6 +105,7 @@ def families() -> None:
     "--photos", type=click.Path(path_type=Path), help="Shards of reals, for a model that edits them."
 )
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
+@click.option("--compile", is_flag=True, help="Translate the network first: pays from some 10,000 images on.")
 @click.option("--real", type=click.Path(path_type=Path), help="Measure them against these reals in the end.")
 @_device
 @_precision

@@ -10,7 +10,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.models import load_model, random_vectors
+from crossfake.synth.models import Model, load_model, random_vectors
 
 
 @pytest.fixture(autouse=True)
@@ -139,3 +139,27 @@ def test_damaged_models_are_refused(model: Path, tmp_path: Path) -> None:
     (broken / "model.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         load_model(broken)
+
+
+@pytest.mark.slow
+def test_a_compiled_network_makes_the_same_images_but_for_rounding(model: Path, tmp_path: Path) -> None:
+    plain = generate(GenerateSettings(20, model, tmp_path / "plain", device="cpu", precision="fp32"))
+    quick = generate(
+        GenerateSettings(20, model, tmp_path / "quick", compile=True, device="cpu", precision="fp32")
+    )
+    assert np.abs(_pixels(plain).astype(int) - _pixels(quick)).max() <= 1
+    assert ShardSet(quick).attributes["compiled"] is True and "compiled" not in ShardSet(plain).attributes
+    with pytest.raises(UserError, match="another model"):
+        generate(GenerateSettings(20, model, quick, device="cpu", precision="fp32"))
+
+
+def test_what_hinders_compiling_is_said_in_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("no compiler\nwith a long trace")
+
+    monkeypatch.setattr(Model, "images", fails)
+    with pytest.raises(UserError, match=r"cannot be compiled here \(no compiler\): install a C\+\+ compiler"):
+        generate(GenerateSettings(20, model, tmp_path / "out", compile=True, device="cpu"))
+    assert not (tmp_path / "out").exists()

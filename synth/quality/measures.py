@@ -125,7 +125,12 @@ def _fid(job: Job) -> Details:
     each = nearest(fake, real)[1][:, 0].astype(np.float64)
     distance = _interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
     value = mifid(found["value"], distance["value"])
-    return {"fid": found, "mifid": {"value": value, "standard_error": None, "nearest": distance, **facts}}
+    error = (
+        found["standard_error"] * value / found["value"]
+        if found["standard_error"] and found["value"]
+        else None
+    )
+    return {"fid": found, "mifid": _interval(Estimate(value, error, None)) | {"nearest": distance} | facts}
 
 
 def _fd(job: Job) -> Details:
@@ -195,14 +200,23 @@ def _swd(job: Job) -> Details:
     n = min(len(job.real_rows), len(job.fake_rows), IMAGES)
     half = min(len(job.real_rows) // 2, IMAGES)
 
-    def compare(title: str, *sides: tuple[ShardSet, npt.NDArray[np.int64]]) -> dict[str, Any]:
+    def distances(title: str, *sides: tuple[ShardSet, Rows]) -> dict[int, tuple[float, float]]:
         with _bar(title, 2 * sum(len(rows) for _, rows in sides)) as counted:
             a, b = (Images(shards, rows, max(job.batch, 64), counted) for shards, rows in sides)
-            found = sliced_wasserstein(a, b, job.size, job.device, job.settings.seed)
-        return {
-            "value": float(np.mean([value for value, _ in found.values()])),
-            "levels": {str(level): value for level, (value, _) in found.items()},
-            "direction_error": {str(level): error for level, (_, error) in found.items()},
+            return sliced_wasserstein(a, b, job.size, job.device, job.settings.seed)
+
+    def compare(title: str, *sides: tuple[ShardSet, Rows]) -> dict[str, Any]:
+        found = distances(title, *sides)
+        value, error = float(np.mean([each for each, _ in found.values()])), None
+        if len(sides[0][1]) >= _FEWEST:  # quarters vary twice as much as the whole
+            parts = [[(shards, rows[k::4]) for shards, rows in sides] for k in range(4)]
+            quarters = [
+                np.mean([each for each, _ in distances(f"{title}, quarter", *p).values()]) for p in parts
+            ]
+            error = float(np.std(quarters, ddof=1)) / 2
+        return _interval(Estimate(value, error, None)) | {
+            "levels": {str(level): each for level, (each, _) in found.items()},
+            "direction_error": {str(level): each for level, (_, each) in found.items()},
             "n": len(sides[0][1]),
         }
 

@@ -1,0 +1,38 @@
+"""``detect evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.cli import ManyValues
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
+
+
+@click.command(cls=ManyValues)
+@bundle_option
+@click.option("--data", type=FOLDER, multiple=True, help="Shards of reals and of fakes; several may follow.")
+@click.option("--split", default="test", help="Rows to use; 'all' takes every row.")
+@click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
+@click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
+@click.option("--seed", type=int, default=0)
+@click.option("--force", is_flag=True, help="Evaluate although the data was cropped differently.")
+@device
+@precision
+def evaluate(bundle: Path | None, **options: Any) -> None:
+    """Measure a detector on test data."""
+    from crossfake.detect.evaluation import EvaluateSettings, evaluate, format_table
+
+    result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
+    click.echo(format_table(result))
+    overall = result["overall"]
+    kind = "95% intervals by bootstrap over groups"
+    click.echo(
+        f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
+    )
+    click.echo(f"threshold {result['threshold']:.3f} from validation")
+    for note in result["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"results: {result['out']}")

@@ -1,42 +1,22 @@
-"""Fakes without a network: a photo blended with a changed copy of itself, or with another person's face.
+"""Families that need no network: photos blended with themselves, or with another person's face.
 
-What both leave is a blending boundary and two histories in one picture, as face swaps of all kinds do.
+How that is done is in :mod:`crossfake.datasets.blending`.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.spatial import Delaunay
 from torch import Tensor, nn
 
+from crossfake.datasets.blending import RANDOMS, Points, Uniform, landmarks, self_blended, swapped
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.faces import find_faces
 from crossfake.images import Images
 from crossfake.synth.families import FAMILIES, Family, Recipe
 from crossfake.weights import find_weights
-
-Points = npt.NDArray[np.float32]  # [N, 2], (x, y) in pixels
-Plane = npt.NDArray[np.float32]  # [H, W]
-
-_LOOK = 256  # pixels: small crops are enlarged to this before a face is looked for
-# The face's outline from the brows to the chin, in units of the eyes' distance and of that from eyes to mouth
-_OUTLINE = (
-    (-0.85, -0.30), (-0.45, -0.55), (0.0, -0.62), (0.45, -0.55), (0.85, -0.30), (0.95, 0.30),
-    (0.80, 0.95), (0.45, 1.45), (0.0, 1.62), (-0.45, 1.45), (-0.80, 0.95), (-0.95, 0.30),
-)  # fmt: skip
-_ALIGNED = (
-    (0.39, 0.44),
-    (0.61, 0.44),
-    (0.50, 0.55),
-    (0.42, 0.66),
-    (0.58, 0.66),
-)  # in a crop aligned as FFHQ's
 
 
 class Blender(nn.Module):
@@ -45,11 +25,10 @@ class Blender(nn.Module):
     Args:
         size: height and width.
 
-    Where no face is found, it is taken to be where an aligned crop has it. Images are made one by one, so each is the
-    same in whatever company.
+    Images are made one by one, so each is the same in whatever company.
     """
 
-    randoms = 32
+    randoms = RANDOMS
     needs_photos: ClassVar[bool] = True
 
     def __init__(self, size: int) -> None:
@@ -65,170 +44,22 @@ class Blender(nn.Module):
             made = pool.map(self.one, photos, partners, *faces, uniform)
             return np.stack(list(made))
 
-    def one(
-        self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: npt.NDArray[np.float64]
-    ) -> Pixels:
+    def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
         raise NotImplementedError
 
 
 class SelfBlended(Blender):
-    """Self-blended images (Shiohara & Yamasaki 2022): the face of a changed copy, slightly moved, over the photo."""
+    """Self-blended images (Shiohara & Yamasaki 2022)."""
 
-    def one(
-        self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: npt.NDArray[np.float64]
-    ) -> Pixels:
-        changed = change(photo, u[:9])
-        source, target = (changed, photo) if u[9] < 0.5 else (photo, changed)  # sec. 3.2.1
-        shift = (u[10:12] - 0.5) * 0.06 * self.size
-        scale = 0.95 + 0.10 * u[12]
-        center = face.mean(axis=0)
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        matrix[:, 2] += center - scale * center
-        moved: Any = cv2.warpAffine(source, matrix, (self.size, self.size), borderMode=cv2.BORDER_REFLECT)
-        mask = deformed(face_mask(outline(face), self.size), u[13:17])
-        mask = softened(mask, u[17], u[18])
-        ratio = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)[min(int(u[19] * 6), 5)]  # sec. 3.2.2
-        return mixed(moved, target, mask * ratio)
+    def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
+        return self_blended(photo, face, u)[0]
 
 
 class Swapped(Blender):
-    """A face swap: another person's face, bent to the photo's landmarks, in its colours, without a seam.
+    """Face swaps: landmark warp, colour transfer, Poisson blending."""
 
-    Piecewise affine between the landmarks' triangles, colour transfer in Lab (Reinhard et al. 2001), and the Poisson
-    equation (Pérez et al. 2003); where that has no solution, a soft edge.
-    """
-
-    def one(
-        self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: npt.NDArray[np.float64]
-    ) -> Pixels:
-        mask = face_mask(outline(face), self.size)
-        bent = bend(partner, np.vstack([other, outline(other)]), np.vstack([face, outline(face)]))
-        bent = recoloured(bent, photo, mask)
-        return seamless(bent, photo, mask, softness=0.02 + 0.04 * float(u[0]))
-
-
-def landmarks(image: Pixels, model: Any) -> Points:
-    """Eyes, nose and corners of the mouth, float32 ``[5, 2]``."""
-    size = image.shape[0]
-    scale = max(1.0, _LOOK / size)
-    large: Any = (
-        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else image
-    )
-    faces = find_faces(large, model)
-    if not faces:
-        return np.array(_ALIGNED, np.float32) * size
-    return ((faces[0].points + 0.5) / scale - 0.5).astype(np.float32)
-
-
-def outline(face: Points) -> Points:
-    """Twelve points around the face, from its five: float32 ``[12, 2]``."""
-    eyes, mouth = (face[0] + face[1]) / 2, (face[3] + face[4]) / 2
-    across, down = face[1] - face[0], mouth - eyes
-    return np.array([eyes + a * across + b * down for a, b in _OUTLINE], np.float32)
-
-
-def face_mask(points: Points, size: int) -> Plane:
-    """1 within the convex hull of the points, 0 outside, float32 ``[size, size]``."""
-    mask = np.zeros((size, size), np.float32)
-    cv2.fillConvexPoly(mask, np.rint(cv2.convexHull(points)).astype(np.int32), 1.0, lineType=cv2.LINE_AA)
-    return mask
-
-
-def change(image: Pixels, u: npt.NDArray[np.float64]) -> Pixels:
-    """Other colours, brightness and contrast, and sharpened or made coarser: nine numbers from 0 to 1 say how."""
-    shifted = image.astype(np.float32) + (u[:3] - 0.5) * 24
-    hsv = cv2.cvtColor(np.clip(shifted, 0, 255).astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0] + (u[3] - 0.5) * 20) % 360
-    hsv[..., 1:] = np.clip(hsv[..., 1:] * (1 + (u[4:6] - 0.5) * 0.4), 0, 1)
-    rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-    rgb = (rgb - 0.5) * (1 + (u[6] - 0.5) * 0.3) + 0.5
-    if u[7] < 0.5:
-        rgb += (0.2 + 0.8 * u[8]) * (rgb - cv2.GaussianBlur(rgb, (0, 0), 1.0))
-    else:
-        side = image.shape[0]
-        smaller = max(8, round(side * (0.35 + 0.4 * u[8])))
-        coarse = cv2.resize(rgb, (smaller, smaller), interpolation=cv2.INTER_AREA)
-        rgb = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
-    pixels: Pixels = np.clip(np.rint(rgb * 255), 0, 255).astype(np.uint8)
-    return pixels
-
-
-def deformed(mask: Plane, u: npt.NDArray[np.float64]) -> Plane:
-    """An elastic deformation whose waves four numbers give (Shiohara & Yamasaki 2022, sec. 3.2.2)."""
-    size = mask.shape[0]
-    y, x = np.mgrid[:size, :size].astype(np.float32)
-    phase, reach = 2 * np.pi * u[:2], 0.04 * size
-    x2 = x + reach * np.sin(2 * np.pi * y / size * (1 + 2 * u[2]) + phase[0])
-    y2 = y + reach * np.sin(2 * np.pi * x / size * (1 + 2 * u[3]) + phase[1])
-    return np.asarray(cv2.remap(mask, x2.astype(np.float32), y2.astype(np.float32), cv2.INTER_LINEAR))
-
-
-def softened(mask: Plane, first: float, second: float) -> Plane:
-    """Blurred, shrunk to what is still whole, and blurred again, so that the edge lies within the face."""
-    size = mask.shape[0]
-    once = cv2.GaussianBlur(mask, (0, 0), size * (0.01 + 0.04 * first))
-    whole = (once > 0.9).astype(np.float32)
-    return np.clip(cv2.GaussianBlur(whole, (0, 0), size * (0.01 + 0.04 * second)), 0, 1)
-
-
-def mixed(source: Pixels, target: Pixels, mask: Plane) -> Pixels:
-    """source · mask + target · (1 - mask)."""
-    weight = mask[..., None]
-    blend = source.astype(np.float32) * weight + target.astype(np.float32) * (1 - weight)
-    pixels: Pixels = np.clip(np.rint(blend), 0, 255).astype(np.uint8)
-    return pixels
-
-
-def bend(image: Pixels, points: Points, onto: Points) -> Pixels:
-    """The image moved so that ``points`` come to lie on ``onto``: affine within each triangle, corners stay."""
-    size = image.shape[0]
-    corners = np.array([[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]], np.float32)
-    here, there = np.vstack([points, corners]), np.vstack([np.clip(onto, 0, size - 1), corners])
-    triangles = Delaunay(there)
-    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).reshape(-1, 2).astype(np.float64)
-    which = triangles.find_simplex(grid)
-    affine = triangles.transform[which]
-    two = np.einsum("nij,nj->ni", affine[:, :2], grid - affine[:, 2])
-    weights = np.nan_to_num(np.hstack([two, 1 - two.sum(axis=1, keepdims=True)]))
-    found = np.einsum("ni,nij->nj", weights, here[triangles.simplices[which]])
-    mapped = found.reshape(size, size, 2).astype(np.float32)
-    bent: Any = cv2.remap(
-        image, mapped[..., 0], mapped[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-    )
-    moved: Pixels = bent
-    return moved
-
-
-def recoloured(image: Pixels, like: Pixels, mask: Plane) -> Pixels:
-    """Mean and deviation of each channel of Lab within the mask become those of another picture."""
-    inside = mask > 0.5
-    if inside.sum() < 2:
-        return image
-    ours, theirs = (cv2.cvtColor(x.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for x in (image, like))
-    for channel in range(3):
-        a, b = ours[..., channel][inside], theirs[..., channel][inside]
-        gain = min(b.std() / max(float(a.std()), 1e-3), 3.0)  # a flat face has nothing to stretch
-        ours[..., channel] = (ours[..., channel] - a.mean()) * gain + b.mean()
-    pixels: Pixels = np.clip(np.rint(cv2.cvtColor(ours, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
-    return pixels
-
-
-def seamless(source: Pixels, target: Pixels, mask: Plane, softness: float) -> Pixels:
-    """Poisson blending inside the mask; a soft edge where the mask is too small or at the picture's border."""
-    size = target.shape[0]
-    inner = (mask > 0.5).astype(np.uint8)
-    inner[[0, 1, -2, -1]] = 0
-    inner[:, [0, 1, -2, -1]] = 0
-    rows, columns = np.nonzero(inner)
-    if len(rows) >= 16 and np.ptp(rows) > 2 and np.ptp(columns) > 2:
-        left, top, width, height = cv2.boundingRect(inner)
-        center = (left + width // 2, top + height // 2)
-        try:
-            cloned = cv2.seamlessClone(source, target, inner * 255, center, cv2.NORMAL_CLONE)
-            return np.asarray(cloned, np.uint8)
-        except cv2.error:
-            pass
-    return mixed(source, target, np.clip(cv2.GaussianBlur(mask, (0, 0), max(0.5, size * softness)), 0, 1))
+    def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
+        return swapped(photo, partner, face, other, u)[0]
 
 
 def _register(name: str, generator: type[Blender], summary: str) -> None:

@@ -64,7 +64,7 @@ def self_blended(photo: Pixels, face: Points, u: Uniform) -> tuple[Pixels, Plane
     moved: Any = cv2.warpAffine(source, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
     mask = deformed(face_mask(outline(face), size), u[13:17])
     mask = softened(mask, u[17], u[18])
-    mask = mask * (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)[min(int(u[19] * 6), 5)]  # sec. 3.2.2
+    mask *= (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)[min(int(u[19] * 6), 5)]  # sec. 3.2.2
     return mixed(moved, target, mask), mask
 
 

@@ -105,7 +105,8 @@ def landmarks(image: Pixels, model: Any) -> Points:
     faces = find_faces(large, model)
     if not faces:
         return aligned_face(size)
-    return ((faces[0].points + 0.5) / scale - 0.5).astype(np.float32)
+    points: Points = ((faces[0].points + 0.5) / scale - 0.5).astype(np.float32)
+    return points
 
 
 def outline(face: Points) -> Points:

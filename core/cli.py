@@ -78,7 +78,7 @@ def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> clic
 class ManyValues(click.Command):
     """Lets ``--real A B`` stand for ``--real A --real B``; an option of :attr:`alone` may have no value at all."""
 
-    many = ("--real", "--fake", "--with-synthetic", "--data")
+    many: ClassVar[tuple[str, ...]] = ("--real", "--fake", "--with-synthetic", "--data")
     alone: ClassVar[dict[str, str]] = {"--with-synthetic": NEWEST}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

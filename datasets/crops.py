@@ -13,7 +13,7 @@ import numpy as np
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode_image
-from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, track
+from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, overlap, track
 from crossfake.datasets.geometry import (
     ENLARGE_AT_MOST,
     FFHQ_MARGIN,
@@ -34,16 +34,25 @@ from crossfake.weights import find_weights
 
 POLICIES = ("face", "square", "center", "none")
 WHICH = ("largest", "all", "mask")
+_LARGE = 0.2
+_SAME = 0.5  # two boxes that overlap so much are one face
 GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
 
 
 @dataclass(frozen=True)
 class Crop:
-    """One square: pixels, the mask cut alike where there is one, and which person of the picture it is."""
+    """One square: pixels, the mask cut alike where there is one, and which person of the picture it is.
+
+    Attributes:
+        box: the face's box as shares of the picture, x, y, width and height; None where no face was looked for.
+        scale: pixels of the crop for one of the decoded picture, along a side; above 1 it was enlarged.
+    """
 
     image: Pixels
     mask: Pixels | None = None
     person: int | None = None
+    box: Box | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,6 +179,47 @@ class Cropper:
             except Skip:
                 pass
         return self.crops(decode_image(source), box, mask)
+
+    def each_face(self, source: Path | bytes, glance: Pixels) -> list[tuple[Box, Crop | Skip]]:
+        """Every face of a file: its box as shares of the picture, and its crop or why there is none.
+
+        Args:
+            source: the file or its bytes.
+            glance: ``decode_image(source, at_least=GLANCE)``.
+
+        Returns:
+            the largest face first, whose crop is the one that :meth:`open` makes; empty when there is no face.
+        """
+        enough = max(GLANCE, 4 * self.size)
+        reduced = min(glance.shape[:2]) >= GLANCE
+        if not reduced:
+            return self._each(glance, None)
+        if min(glance.shape[:2]) < enough:
+            glance = decode_image(source, at_least=enough)
+        found = self._each(glance, 1.0)
+        if found and not any(isinstance(crop, Skip) for _, crop in found):
+            return found
+        kept = [(box, crop) for box, crop in found if isinstance(crop, Crop)]
+        more = self._each(decode_image(source), None)  # only the whole picture shows small faces well enough
+        more = [(box, crop) for box, crop in more if all(overlap(box, other) < _SAME for other, _ in kept)]
+        return sorted([*kept, *more], key=lambda pair: -pair[0][2] * pair[0][3])
+
+    def _each(self, image: Pixels, enlarge: float | None) -> list[tuple[Box, Crop | Skip]]:
+        faces = find_faces(image, self.model)
+        if faces and faces[0].side > _LARGE * max(image.shape[:2]):
+            # a large face is looked for in a smaller copy when it is the only one wanted, and its landmarks differ
+            main = find_faces(image, self.model, largest_only=True)[0]
+            faces = [main, *(face for face in faces if overlap(face.box, main.box) < _SAME)]
+        found: list[tuple[Box, Crop | Skip]] = []
+        for face in faces:
+            crop: Crop | Skip
+            try:
+                self._check(face, image)
+                crop = self.cut(image, face, enlarge=enlarge)
+            except Skip as reason:
+                crop = reason
+            found.append((_shares(face.box, image), crop))
+        return found
 
     def crops(
         self,
@@ -307,13 +357,16 @@ class Cropper:
     ) -> Crop:
         """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size."""
         if face is None:
-            return Crop(self._whole(image), None if mask is None else self._whole(mask))
+            scale = self.size / max(1.0, self.side(image, None))
+            return Crop(self._whole(image), None if mask is None else self._whole(mask), scale=scale)
         square = self._square(face)
         limit = enlarge or self.enlarge or ENLARGE_AT_MOST
         return Crop(
             cut_square(image, *square, self.size, limit),
             None if mask is None else cut_square(mask, *square, self.size, limit),
             person,
+            _shares(face.box, image),
+            self.size / (2 * float(np.hypot(*square[1]))),
         )
 
     def side(self, image: Pixels, face: Face | None) -> float:
@@ -347,3 +400,9 @@ class Cropper:
     @cached_property
     def model(self) -> Path:
         return find_weights("yunet", self.face_model)
+
+
+def _shares(box: Box, image: Pixels) -> Box:
+    height, width = image.shape[:2]
+    x, y, w, h = map(float, box)
+    return x / width, y / height, w / width, h / height

@@ -11,23 +11,49 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.decode import decode_image
-from crossfake.detect.models import create_model
+from crossfake.detect import calibration, conformal, novelty
+from crossfake.detect.models import Model, create_model
+from crossfake.detect.portable import OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device
-from crossfake.errors import UserError
+from crossfake.errors import MissingDependency, UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import write_text
 
-WEIGHTS, CARD = "model.safetensors", "bundle.json"
+WEIGHTS, CARD, ONNX = "model.safetensors", "bundle.json", "model.onnx"
 LABELS = ("real", "fake")
-_BATCH = 128
+BACKENDS = ("torch", "onnx")
+_PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, and a single photo pays for all
+_LARGEST_SIDE = 4096
+
+Outputs = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a detector says of one image.
+
+    Attributes:
+        score: calibrated probability of being fake.
+        low: lower end of the 95% interval of that probability; None for a bundle that was never calibrated.
+        high: its upper end.
+        novelty: share in [0, 1] of validation images that are less unusual; None if the bundle cannot tell.
+        verdict: ``real``, ``fake``, or ``uncertain``: the detector abstains.
+        reasons: codes. ``out-of-distribution``: more unusual than the bundle's quantile of validation images.
+            ``near-threshold``: both labels are plausible, or neither is.
+    """
+
+    score: float
+    low: float | None
+    high: float | None
+    novelty: float | None
+    verdict: str
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,8 +61,10 @@ class Detector:
     """A detector ready to judge.
 
     Attributes:
-        card: model name, size, crop policy, temperature, threshold, hashes of the data it comes from.
+        card: model name, size, crop policy, calibration, threshold, hashes of the data it comes from.
+        network: the model; with ONNX Runtime as the back end, the session.
         hash: SHA-256 of the weights.
+        reference: what usual images look like, if the bundle knows.
 
     Example:
         >>> detector = load("runs/d")  # doctest: +SKIP
@@ -46,11 +74,12 @@ class Detector:
 
     path: Path
     card: dict[str, Any]
-    network: nn.Module
+    network: Model
     hash: str
     device: torch.device
     precision: Precision
     face_model: Path | None = None
+    reference: novelty.Novelty | None = None
 
     @property
     def threshold(self) -> float:
@@ -61,34 +90,94 @@ class Detector:
     def size(self) -> int:
         return int(self.card["size"])
 
+    @property
+    def batch(self) -> int:
+        """Images that the network always sees at once; a power of two."""
+        if self.device.type != "cpu":
+            return 128
+        return 1 << max(3, min(7, (_PIXELS // self.size**2).bit_length() - 1))
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """The map from logits to probabilities; bundles made before there were several have a temperature."""
+        return calibration_of(self.card)
+
     @cached_property
     def crop(self) -> Cropper:
         """What turns a photo into what the network was trained on."""
         return Cropper.from_description(self.size, self.card["crop"] or {}, self.face_model)
 
-    def score(self, images: Pixels) -> npt.NDArray[np.float64]:
-        """Calibrated probability of being fake, ``[N]``, of cropped images uint8 ``[N, size, size, 3]``.
+    def outputs(self, images: Pixels) -> Outputs:
+        """Logits float64 ``[N]`` and features float32 ``[N, F]`` of cropped images uint8 ``[N, size, size, 3]``.
 
         The network always runs on full batches, padded at the end, so a score does not depend on how many images
         come with it.
+
+        Raises:
+            UserError: images of another size or type, or an output that is not a number.
         """
         if images.shape[1:] != (self.size, self.size, 3) or images.dtype != np.uint8:
             raise UserError(
                 f"the detector takes uint8 images of {self.size}×{self.size}, not {images.dtype} {images.shape[1:]}",
                 mend="prepare them with the --size and --crop that it was trained with",
             )
-        logits = [self._logits(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
-        scaled = np.concatenate([np.empty(0), *logits]) / float(self.card["temperature"])
-        return np.asarray(1 / (1 + np.exp(-scaled)))
+        starts = range(0, max(1, len(images)), self.batch)  # one empty batch says how many features there are
+        parts = [self._run(images[start : start + self.batch]) for start in starts]
+        logits = np.concatenate([part[0] for part in parts])
+        if not np.isfinite(logits).all():
+            raise UserError(
+                f"the detector in {self.path} gives {logits[~np.isfinite(logits)][0]} for an image",
+                mend="its weights are damaged: copy or train it again",
+            )
+        return logits, np.concatenate([part[1] for part in parts])
 
     @torch.inference_mode()
-    def _logits(self, images: Pixels) -> npt.NDArray[np.float64]:
-        padded = np.zeros((_BATCH, *images.shape[1:]), np.uint8)
+    def _run(self, images: Pixels) -> Outputs:
+        padded = np.zeros((self.batch, *images.shape[1:]), np.uint8)
         padded[: len(images)] = images
-        batch = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255)
-        with autocast(self.device, self.precision):
-            logits = self.network(batch)
-        return logits[: len(images)].double().cpu().numpy()
+        if isinstance(self.network, OnnxNetwork):
+            logits, features, _ = self.network.run(padded)
+        else:
+            batch = torch.from_numpy(padded).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+            with autocast(self.device, self.precision):
+                z, f = logits_and_features(self.network, batch)
+            logits, features = z.double().cpu().numpy(), f.float().cpu().numpy()
+        return logits[: len(images)].astype(np.float64), features[: len(images)]
+
+    def probability(self, logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Calibrated probability of being fake, ``[N]``, of logits ``[N]``."""
+        return calibration.probability(self.calibration, logits)
+
+    def score(self, images: Pixels) -> npt.NDArray[np.float64]:
+        """Calibrated probability of being fake, ``[N]``, of cropped images uint8 ``[N, size, size, 3]``."""
+        return self.probability(self.outputs(images)[0])
+
+    def judge(self, images: Pixels) -> list[Judgement]:
+        """Score, interval, novelty and verdict of cropped images uint8 ``[N, size, size, 3]``."""
+        return self.judge_outputs(*self.outputs(images))
+
+    def judge_outputs(
+        self, logits: npt.NDArray[np.float64], features: npt.NDArray[np.float32]
+    ) -> list[Judgement]:
+        """:meth:`judge` for what :meth:`outputs` returned."""
+        scores = self.probability(logits)
+        ends = calibration.interval(self.calibration, logits)
+        unusual = self.reference.share(logits, features) if self.reference else None
+        abstention = self.card.get("abstention")
+        sets = conformal.allowed(abstention, logits) if abstention else None
+        judgements = []
+        for i, score in enumerate(scores.tolist()):
+            low, high = (float(ends[0][i]), float(ends[1][i])) if ends else (None, None)
+            share = None if unusual is None else float(unusual[i])
+            label = int(score >= self.threshold)
+            # An image whose only plausible label is on the other side of the threshold is not called either
+            near = bool(sets and not (sets[label][i] and not sets[1 - label][i]))
+            far = bool(self.reference and share is not None and share > self.reference.quantile)
+            straddles = low is not None and high is not None and low < self.threshold <= high
+            reasons = ("out-of-distribution",) * far + ("near-threshold",) * (near or straddles)
+            verdict = "uncertain" if near or far else LABELS[label]
+            judgements.append(Judgement(score, low, high, share, verdict, reasons))
+        return judgements
 
     def __call__(self, image: str | Path | Pixels) -> float:
         """Score of one photo, cropped as the training images were.
@@ -97,8 +186,20 @@ class Detector:
             UserError: it cannot be read.
             crossfake.datasets.geometry.Skip: the crop policy finds no face in it.
         """
-        pixels = decode_image(image) if isinstance(image, str | Path) else image
-        return float(self.score(self.crop(pixels)[None])[0])
+        crop = self.crop(image) if isinstance(image, np.ndarray) else self.crop.open(Path(image))
+        return float(self.score(crop[None])[0])
+
+
+def calibration_of(card: dict[str, Any]) -> dict[str, Any]:
+    """The calibration map that a card stands for."""
+    found: dict[str, Any] | None = card.get("calibration")
+    return found or {"method": "temperature", "temperature": float(card["temperature"])}
+
+
+def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One pass over float ``[B, 3, H, W]`` in [0, 1]: logits ``[B]`` and features ``[B, F]``."""
+    features = network.features(batch)
+    return network.head(features).float().flatten(), features
 
 
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
@@ -107,31 +208,77 @@ def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
     temporary = folder / (WEIGHTS + ".tmp")
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     temporary.replace(folder / WEIGHTS)
-    facts = {"crossfake": __version__, "labels": LABELS, **card}
-    write_text(folder / CARD, json.dumps(facts, indent=2, default=str) + "\n")
+    write_card(folder, {"crossfake": __version__, "labels": LABELS, **card})
+
+
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """Replace ``bundle.json``; a crash leaves the old one."""
+    write_text(folder / CARD, json.dumps(card, indent=2, default=str) + "\n")
 
 
 def load(
-    path: str | Path, device: str = "auto", precision: Precision = "auto", face_model: Path | None = None
+    path: str | Path,
+    device: str = "auto",
+    precision: Precision = "auto",
+    face_model: Path | None = None,
+    backend: str = "torch",
 ) -> Detector:
     """A detector from a bundle folder, or from the ``model`` folder of a run.
 
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of the network; ONNX Runtime always computes in the precision that was exported.
+        face_model: YuNet's ONNX file.
+        backend: ``torch``, or ``onnx`` to run ``model.onnx``, which ``detect export`` leaves in the bundle.
+
     Raises:
-        UserError: there is none, its card is damaged, or its weights do not fit.
+        UserError: there is none, its card is damaged, its weights do not fit, or ``model.onnx`` is of other weights.
     """
+    if backend not in BACKENDS:
+        raise UserError(f"there is no back end {backend!r}", mend=f"use {' or '.join(BACKENDS)}")
     folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
         raise UserError(f"{path} holds no detector", mend="name a run of 'detect train' or a bundle folder")
+    target = pick_device(device)
     try:
         card = json.loads((folder / CARD).read_text())
-        network = create_model(card["model"])
-        network.load_state_dict(load_file(folder / WEIGHTS))
-        float(card["threshold"]), float(card["temperature"]), int(card["size"]), card["crop"]
-    except (ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
+        _check_card(card)
+        reference = novelty.load(folder, card["novelty"]) if card.get("novelty") else None
+        weights = hash_file(folder / WEIGHTS)
+        if backend == "torch":
+            network = create_model(card["model"], options=card.get("options") or {})
+            network.load_state_dict(_renamed(load_file(folder / WEIGHTS), network))
+            network.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(target)
+    except MissingDependency:
+        raise
+    except Exception as error:  # a card may name any model with any options, and each fails in its own way
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise UserError(
             f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"
         ) from error
-    target = pick_device(device)
-    network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last).to(target)
-    return Detector(folder, card, network, hash_file(folder / WEIGHTS), target, precision, face_model)
+    if backend == "onnx":
+        network = open_onnx(folder / ONNX, weights, int(card["size"]))
+        target = torch.device("cpu")
+    return Detector(folder, card, network, weights, target, precision, face_model, reference)
+
+
+def _renamed(state: dict[str, torch.Tensor], network: Model) -> dict[str, torch.Tensor]:
+    """Bundles made before models had a ``head`` hold its tensors under the classifier's name."""
+    own = network.state_dict()
+    heads = {name.rpartition(".")[2]: name for name in own if name not in state and name.startswith("head.")}
+    return {name if name in own else heads.get(name.rpartition(".")[2], name): t for name, t in state.items()}
+
+
+def _check_card(card: Any) -> None:
+    """Raise ``ValueError``, ``KeyError`` or ``TypeError`` unless the card has what judging needs."""
+    if not isinstance(card, dict) or not isinstance(card["crop"], dict | None):
+        raise ValueError("its card is no table of facts")
+    if not isinstance(card["model"], str) or not isinstance(card.get("options") or {}, dict):
+        raise ValueError("its card names no model")
+    if not 1 <= int(card["size"]) <= _LARGEST_SIDE:
+        raise ValueError(f"size {card['size']}")
+    if not np.isfinite(float(card["threshold"])):
+        raise ValueError(f"threshold {card['threshold']}")
+    calibration.check(calibration_of(card))
+    if card.get("abstention"):
+        conformal.check(card["abstention"])

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from crossfake.cli import command_group
+from crossfake.detect.commands.calibrate import calibrate
+from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.commands.evaluate import evaluate
+from crossfake.detect.commands.explain import explain
+from crossfake.detect.commands.export import export
 from crossfake.detect.commands.predict import predict
 from crossfake.detect.commands.train import train
+from crossfake.detect.commands.tune import tune
 
 detect = command_group("detect", "Train detectors, evaluate them, judge pictures.")
-for command in (train, evaluate, predict):
+for command in (train, evaluate, predict, explain, tune, calibrate, export, ensemble):
     detect.add_command(command)

@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
+from crossfake.detect.recipes import Recipe
 from crossfake.errors import UserError
 
 Indices = npt.NDArray[np.int64]
@@ -51,9 +50,11 @@ class Pool:
         return cls(shards, train, val)
 
     def by_generator(self) -> list[Indices]:
-        """Training rows, one list per generator."""
-        names = self.shards.columns["generator"][self.train]
-        return [self.train[names == name] for name in np.unique(names)]
+        """Training rows, one list per source and generator."""
+        columns = [self.shards.columns[name][self.train] for name in ("source", "generator")]
+        made = np.stack(columns, axis=1)
+        names, which = np.unique(made, axis=0, return_inverse=True)
+        return [self.train[which.ravel() == number] for number in range(len(names))]
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,29 @@ class TrainingData:
 
     @classmethod
     def open(
-        cls, real: Sequence[Path], fake: Sequence[Path], synthetic: Sequence[Path], force: bool
+        cls,
+        real: Sequence[Path],
+        fake: Sequence[Path],
+        synthetic: Sequence[Path],
+        force: bool,
+        reals_only: bool = False,
     ) -> TrainingData:
         """Open all folders and hold them against each other.
 
+        Args:
+            real: folders of reals.
+            fake: of given fakes.
+            synthetic: of one's own.
+            force: let the folders be cropped differently.
+            reals_only: fakes are made from reals, so none need be given.
+
         Raises:
-            UserError: a class is missing, sizes or crops differ, or a group is both trained on and held out.
+            UserError: a class is missing, sizes or crops differ, or a group or a picture is both trained on and held
+                out.
         """
         if not real:
             raise UserError("a detector needs reals", mend="name them with --real DIR")
-        if not fake and not synthetic:
+        if not fake and not synthetic and not reals_only:
             raise UserError(
                 "a detector needs fakes", mend="name them with --fake DIR or --with-synthetic DIR"
             )
@@ -101,10 +115,28 @@ class TrainingData:
         _check_firewall(every)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
 
-    def validation(self, most: int) -> tuple[Pixels, npt.NDArray[np.int64], str]:
-        """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash."""
-        images, labels, digest = [], [], hashlib.sha256()
+    def validation(
+        self, most: int, recipe: Recipe | None = None
+    ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
+        """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash.
+
+        Args:
+            most: of each class.
+            recipe: what makes fakes of the held-out reals where none are given.
+
+        Raises:
+            UserError: nothing is held out of a class.
+        """
+        images: list[Pixels] = []
+        labels: list[npt.NDArray[np.int64]] = []
+        digest = hashlib.sha256()
         for label, pools in ((0, self.real), (1, self.fake + self.synthetic)):
+            if label and not pools and recipe is not None:
+                reals = np.concatenate(images)
+                images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
+                labels.append(np.ones(len(reals), np.int64))
+                digest.update(f"{type(recipe).__name__} of them".encode())
+                continue
             if not any(len(pool.val) for pool in pools):
                 raise UserError(
                     f"there are no {'fakes' if label else 'reals'} to validate on",
@@ -129,6 +161,9 @@ class TrainingData:
     def audit(self) -> dict[str, Any]:
         """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit`."""
         fakes = [pool.shards.path for pool in self.fake + self.synthetic]
+        if not fakes:
+            summary = "audit: not run: the fakes are made from the reals, so both have one history"
+            return {"verdict": "not run", "summary": summary, "probes": {}}
         return audit_training([pool.shards.path for pool in self.real], fakes)
 
     def hashes(self) -> dict[str, str]:
@@ -136,49 +171,39 @@ class TrainingData:
 
 
 def _check_firewall(pools: Sequence[Pool]) -> None:
-    """No group may be trained on and also validate or test, in whichever folder it turns up."""
+    """No group and no picture may be trained on and also validate or test, in whichever folder it turns up."""
     trained: set[str] = set()
     for pool in pools:
         trained.update(pool.shards.columns["group"][pool.train].tolist())
     trained.discard("")
     for pool in pools:
-        held_out = np.concatenate([pool.val, pool.shards.select(split="test")])
-        shared = trained.intersection(pool.shards.columns["group"][held_out].tolist())
+        shared = trained.intersection(pool.shards.columns["group"][_held_out(pool)].tolist())
         if shared:
             raise UserError(
                 f"group {sorted(shared)[0]!r} of {pool.shards.path} is both trained on and held out",
                 mend="prepare all folders with the same --split and --seed",
             )
+    sums = [pool.shards.columns["crc32"] for pool in pools]
+    for pool, own in zip(pools, sums, strict=True):
+        held_out = _held_out(pool)
+        for other, theirs in zip(pools, sums, strict=True):
+            suspects = held_out[np.isin(own[held_out], theirs[other.train])]
+            for row in suspects:
+                twins = other.train[theirs[other.train] == own[row]]
+                _check_twins(pool.shards, int(row), other.shards, twins)
 
 
-class Sampler:
-    """Batches that are half real and half fake; every generator of a pool is drawn equally often.
+def _held_out(pool: Pool) -> Indices:
+    return np.concatenate([pool.val, pool.shards.select(split="test")])
 
-    Batch k depends on (seed, k) only, so a resumed run sees what an unstopped one does.
-    """
 
-    def __init__(self, data: TrainingData, batch: int, synthetic_ratio: float, seed: int) -> None:
-        self.batch, self.seed = batch, seed
-        fakes = batch // 2
-        own = round(fakes * synthetic_ratio) if data.fake else fakes
-        own = own if data.synthetic else 0
-        parts = ((data.real, batch - fakes), (data.fake, fakes - own), (data.synthetic, own))
-        self.parts = [
-            ([(pool.shards, rows) for pool in pools for rows in pool.by_generator()], count)
-            for pools, count in parts
-            if count
-        ]
-        self.labels = torch.tensor([0.0] * (batch - fakes) + [1.0] * fakes)
-
-    def rng(self, step: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, step])
-
-    def images(self, rng: np.random.Generator) -> Tensor:
-        """uint8 ``[B, 3, H, W]``, reals first."""
-        images = []
-        for lists, count in self.parts:
-            first = int(rng.integers(len(lists)))
-            for number in range(first, first + count):
-                shards, rows = lists[number % len(lists)]
-                images.append(shards.read(int(rows[rng.integers(len(rows))])))
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+def _check_twins(shards: ShardSet, row: int, others: ShardSet, twins: Indices) -> None:
+    """Equal checksums of so few bits may be chance; equal pixels are not."""
+    image = shards.read(row)
+    for twin in twins:
+        if np.array_equal(image, others.read(int(twin))):
+            raise UserError(
+                f"image {row} of {shards.path} is held out, and image {twin} of {others.path}, which is trained on, "
+                "is the same",
+                mend="split all folders together with 'crossfake data split'",
+            )

@@ -6,16 +6,22 @@ thousand resamples of ten thousand images take seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
-THRESHOLD_FREE = ("ap", "auc", "eer")
-AT_THRESHOLD = ("accuracy", "balanced_accuracy", "precision", "recall", "f1")
-_CHUNK = 2_000_000  # weights held at a time: 16 MB an array
+Indices = npt.NDArray[np.intp]
+RATES = {"tpr_at_1%_fpr": 0.01, "tpr_at_0.1%_fpr": 0.001}  # false alarm rates that hits are counted at
+PARTIAL = 0.1  # the highest false alarm rate of the partial AUC
+BINS = 15  # of the calibration error
+RANKING = ("ap", "auc", "partial_auc", "eer", *RATES, "oracle_accuracy")
+AT_THRESHOLD = ("accuracy", "balanced_accuracy", "precision", "recall", "f1", "mcc")
+OF_PROBABILITIES = ("accuracy_at_half", "ece", "brier")
+NEED_BOTH = (*RANKING, "balanced_accuracy", "precision", "f1", "mcc")  # of one class alone they say nothing
+_CHUNK = 1_000_000  # weights held at a time: 8 MB an array
 
 
 def summary(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float = 0.5) -> dict[str, float]:
@@ -27,8 +33,13 @@ def summary(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float = 0.5
         threshold: fake is what scores at least this.
 
     Returns:
-        ``ap``, ``auc``, ``eer``, ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``, ``f1``, all in
-        [0, 1]; a figure that one class alone does not define is nan.
+        Of the ranking: ``ap``; ``auc``; ``partial_auc`` up to 10% false alarms, standardised so that chance is 0.5
+        (McClish 1989, eq. 2); ``eer``; ``tpr_at_1%_fpr`` and ``tpr_at_0.1%_fpr``, the most hits of a threshold with no
+        more false alarms than that; ``oracle_accuracy``, at the threshold that is best on these very images.
+        At the threshold: ``accuracy``, ``balanced_accuracy``, ``precision``, ``recall``, ``f1``, and ``mcc``.
+        Of probabilities, nan when a score is outside [0, 1]: ``accuracy_at_half``, at 0.5; ``ece``, the expected
+        calibration error over 15 equal bins of the probability of fake (Guo et al. 2017, eq. 3); ``brier``.
+        All are in [0, 1], ``mcc`` in [-1, 1]; a figure that one class alone does not define is nan.
 
     Example:
         >>> summary([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])["auc"]
@@ -36,20 +47,29 @@ def summary(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float = 0.5
     """
     y, s = _checked(labels, scores)
     return {
-        name: float(values[0]) for name, values in _figures(y, s, np.ones((1, len(y))), threshold).items()
+        name: float(values[0])
+        for name, values in _Ranked.of(y, s).figures(np.ones((1, len(y))), threshold).items()
     }
 
 
 def weighted(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike, threshold: float = 0.5
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    threshold: float = 0.5,
+    probabilities: bool = False,
 ) -> dict[str, Array]:
     """:func:`summary` under each row of ``weights`` ``[B, N]``, for example how often a resample drew each image.
+
+    Args:
+        probabilities: with the figures of probabilities too; without, any scores give the same figures.
 
     Returns:
         The same figures, each ``[B]``.
     """
-    y, s = _checked(labels, scores)
-    return _figures(y, s, np.asarray(weights, dtype=np.float64), threshold)
+    ranked = _Ranked.of(*_checked(labels, scores))
+    figures = ranked.figures(np.asarray(weights)[:, ranked.order].astype(np.float64), threshold)
+    return {name: v for name, v in figures.items() if probabilities or name not in OF_PROBABILITIES}
 
 
 def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -79,10 +99,31 @@ def confusion(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) ->
 def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Array]:
     """False and true positive rates, and the thresholds they belong to, from (0, 0) to (1, 1)."""
     y, s = _checked(labels, scores)
-    true, false, ends = _sweep(y, s, np.ones((1, len(y))))
-    thresholds = np.concatenate([[np.inf], np.sort(s)[::-1][ends]])
+    ranked = _Ranked.of(y, s)
+    true, false = ranked.sweep(np.ones((1, len(y))))
     with np.errstate(invalid="ignore"):
-        return false[0] / false[0, -1], true[0] / true[0, -1], thresholds
+        return false[0] / false[0, -1], true[0] / true[0, -1], ranked.thresholds
+
+
+def precision_recall_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array]:
+    """Precision and recall at each distinct score as the threshold, from the highest on."""
+    y, s = _checked(labels, scores)
+    true, false = _Ranked.of(y, s).sweep(np.ones((1, len(y))))
+    with np.errstate(invalid="ignore"):
+        return true[0, 1:] / (true[0, 1:] + false[0, 1:]), true[0, 1:] / true[0, -1]
+
+
+def reliability(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, bins: int = BINS
+) -> tuple[Array, Array, npt.NDArray[np.int64]]:
+    """What was promised and what came: per equal bin of [0, 1] that holds images, the mean probability of fake,
+    the share of fakes, and the number of images."""
+    y, p = _checked(labels, probabilities)
+    place = _bins(p, bins)
+    count = np.bincount(place, minlength=bins)
+    held = count > 0
+    promised, came = (np.bincount(place, weights=v, minlength=bins)[held] / count[held] for v in (p, y))
+    return promised, came, count[held]
 
 
 def bootstrap(
@@ -108,11 +149,14 @@ def bootstrap(
     number = (
         np.unique(np.asarray(groups), return_inverse=True)[1] if groups is not None else np.arange(len(y))
     )
+    ranked = _Ranked.of(y, s)
+    member = number[ranked.order]
     count, rng = int(number.max()) + 1, np.random.default_rng(seed)
     parts: dict[str, list[Array]] = {}
     for size in _chunks(resamples, max(1, _CHUNK // len(y))):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=size)  # times each group was drawn
-        for name, values in _figures(y, s, drawn[:, number].astype(np.float64), threshold).items():
+        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        for name, values in ranked.figures(times[:, member].astype(np.float64), threshold).items():
             parts.setdefault(name, []).append(values)
     tails = [(1 - level) / 2, (1 + level) / 2]
     return {name: _interval(np.concatenate(values), tails) for name, values in parts.items()}
@@ -124,11 +168,26 @@ def best_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     Raises:
         ValueError: one class only.
     """
-    y, s = _checked(labels, scores)
-    fpr, tpr, thresholds = roc_curve(y, s)
-    if not np.isfinite(tpr - fpr).all():
+    fpr, tpr, thresholds = roc_curve(labels, scores)
+    return _between(thresholds, tpr - fpr)
+
+
+def oracle_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+    """As :func:`best_threshold`, with the highest plain accuracy: of a test set it is known only afterwards.
+
+    Raises:
+        ValueError: one class only.
+    """
+    fpr, tpr, thresholds = roc_curve(labels, scores)
+    fakes = float(np.mean(np.asarray(labels) == 1))
+    return _between(thresholds, tpr * fakes - fpr * (1 - fakes))
+
+
+def _between(thresholds: Array, gain: Array) -> float:
+    """Half-way between the threshold that gains most and the next; just above all scores if calling none fake does."""
+    if not np.isfinite(gain).all():
         raise ValueError("a threshold needs reals and fakes")
-    best = int(np.argmax(tpr - fpr))
+    best = int(np.argmax(gain))
     if best == 0:
         return float(np.nextafter(thresholds[1], np.inf))
     below = thresholds[best + 1] if best + 1 < len(thresholds) else thresholds[best]
@@ -159,49 +218,155 @@ def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[npt.NDArray[
     return y, s
 
 
-def _sweep(y: npt.NDArray[np.int64], s: Array, weights: Array) -> tuple[Array, Array, npt.NDArray[np.int64]]:
-    """Weight of fakes and of reals at or above each distinct score, from none to all: two ``[B, K + 1]``."""
-    order = np.argsort(-s, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(s[order])), len(s) - 1)
-    sorted_weights = weights[:, order]
-    true = np.cumsum(sorted_weights * y[order], axis=1)[:, ends]
-    false = np.cumsum(sorted_weights * (1 - y[order]), axis=1)[:, ends]
-    return np.pad(true, ((0, 0), (1, 0))), np.pad(false, ((0, 0), (1, 0))), ends
+def _bins(probabilities: Array, bins: int) -> npt.NDArray[np.int64]:
+    """Number of the equal bin of [0, 1]; an edge belongs to the bin below it, as in scikit-learn."""
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], probabilities)
 
 
-def _figures(y: npt.NDArray[np.int64], s: Array, weights: Array, threshold: float) -> dict[str, Array]:
-    """Every figure for each row of ``weights`` ``[B, N]``."""
-    true, false, _ = _sweep(y, s, weights)
-    fakes, reals = true[:, -1], false[:, -1]
-    called = weights * (s >= threshold)
-    hits, alarms = called @ y.astype(np.float64), called @ (1.0 - y)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        area = (np.diff(false) * (true[:, 1:] + true[:, :-1]) / 2).sum(axis=1) / (fakes * reals)
-        precision_at = np.nan_to_num(true[:, 1:] / (true[:, 1:] + false[:, 1:]))
-        figures: dict[str, Any] = {
-            "ap": (np.diff(true) * precision_at).sum(axis=1) / fakes,
-            "auc": area,
-            "eer": _eer(false / reals[:, None], 1 - true / fakes[:, None]),
-            "accuracy": (hits + reals - alarms) / (fakes + reals),
-            "balanced_accuracy": (hits / fakes + 1 - alarms / reals) / 2,
-            "precision": hits / (hits + alarms),
-            "recall": hits / fakes,
-            "f1": 2 * hits / (fakes + hits + alarms),
+@dataclass(frozen=True)
+class _Ranked:
+    """Scores from most to least fake: sorted once, swept under any number of weights.
+
+    Attributes:
+        order: ``[N]``, place to image.
+        fake: ``[N]`` by place, 1 for fakes.
+        ends: ``[K]``, the last place of each distinct score.
+        thresholds: ``[K + 1]``, infinity and the distinct scores, falling.
+        deviations: ``[N, 16]`` by place: probability minus label in the column of its bin, and its square in the last;
+            None when the scores are no probabilities.
+    """
+
+    order: Indices
+    fake: Array
+    ends: Indices
+    thresholds: Array
+    deviations: Array | None
+
+    @classmethod
+    def of(cls, y: npt.NDArray[np.int64], s: Array) -> _Ranked:
+        order = np.argsort(-s, kind="stable")
+        ranked, fake = s[order], y[order].astype(np.float64)
+        ends = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(s) - 1)
+        deviations = None
+        if ranked[-1] >= 0 and ranked[0] <= 1:
+            deviations = np.zeros((len(s), BINS + 1))
+            deviations[np.arange(len(s)), _bins(ranked, BINS)] = ranked - fake
+            deviations[:, BINS] = (ranked - fake) ** 2
+        return cls(order, fake, ends, np.concatenate([[np.inf], ranked[ends]]), deviations)
+
+    def sweep(self, weights: Array) -> tuple[Array, Array]:
+        """Weight of fakes and of reals at or above each threshold, two ``[B, K + 1]``, of ``weights`` by place."""
+        swept = []
+        for kind in (self.fake, 1 - self.fake):
+            above = np.cumsum(weights * kind, axis=1)
+            swept.append(np.zeros((len(weights), len(self.ends) + 1)))
+            swept[-1][:, 1:] = above if len(self.ends) == len(self.order) else above[:, self.ends]
+        return swept[0], swept[1]
+
+    def figures(self, weights: Array, threshold: float) -> dict[str, Array]:
+        """Every figure for each row of ``weights`` ``[B, N]`` by place."""
+        true, false = self.sweep(weights)
+        fakes, reals = true[:, -1].copy(), false[:, -1].copy()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            figures = {
+                **_of_ranking(true, false),
+                **_at(true, false, self._place(threshold)),
+                **self._of_probabilities(true, false, weights),
+            }
+        for name in NEED_BOTH:
+            figures[name] = np.where((fakes == 0) | (reals == 0), np.nan, figures[name])
+        return figures
+
+    def _place(self, threshold: float) -> int:
+        """How many distinct scores reach a threshold."""
+        return int(np.searchsorted(-self.thresholds[1:], -threshold, side="right"))
+
+    def _of_probabilities(self, true: Array, false: Array, weights: Array) -> dict[str, Array]:
+        if self.deviations is None:
+            return {name: np.full(len(weights), np.nan) for name in OF_PROBABILITIES}
+        sums = weights @ self.deviations
+        total = true[:, -1] + false[:, -1]
+        return {
+            "accuracy_at_half": _at(true, false, self._place(0.5))["accuracy"],
+            "ece": np.abs(sums[:, :BINS]).sum(axis=1) / total,
+            "brier": sums[:, BINS] / total,
         }
-    undefined = (fakes == 0) | (reals == 0)
-    for name in (*THRESHOLD_FREE, "balanced_accuracy", "precision", "f1"):
-        figures[name] = np.where(undefined, np.nan, np.nan_to_num(figures[name]))
+
+
+def _of_ranking(true: Array, false: Array) -> dict[str, Array]:
+    rows, last = np.arange(len(true)), true.shape[1] - 1
+    fakes, reals = true[:, -1], false[:, -1]
+
+    def beyond(rate: float) -> Indices:
+        return _first(lambda k: false[rows, k] / reals > rate, len(rows), last)
+
+    rise, step = np.diff(true), np.diff(false)
+    step *= true[:, 1:] - rise / 2
+    area = np.cumsum(step, axis=1, out=step)  # in images times images
+    share = true[:, 1:] + false[:, 1:]
+    np.maximum(share, np.finfo(float).tiny, out=share)  # where nothing was drawn yet, precision counts as 0
+    np.divide(true[:, 1:], share, out=share)
+    after = beyond(PARTIAL)
+    figures = {
+        "ap": np.einsum("bk,bk->b", rise, share) / fakes,
+        "auc": area[:, -1] / (fakes * reals),
+        "partial_auc": _standardised(_area_until(area, true, false, after) / (fakes * reals)),
+        "eer": _eer(true, false, rows, last),
+    }
+    figures |= {name: true[rows, beyond(rate) - 1] / fakes for name, rate in RATES.items()}
+    figures["oracle_accuracy"] = ((true - false).max(axis=1) + reals) / (fakes + reals)
     return figures
 
 
-def _eer(false_alarms: Array, misses: Array) -> Array:
+def _area_until(area: Array, true: Array, false: Array, after: Indices) -> Array:
+    """Area under the ROC curve up to ``PARTIAL``, which the piece that ends at ``after`` crosses."""
+    rows = np.arange(len(true))
+    before = after - 1
+    whole = np.where(before > 0, area[rows, before - 1], 0)
+    width = PARTIAL * false[:, -1] - false[rows, before]
+    slope = (true[rows, after] - true[rows, before]) / (false[rows, after] - false[rows, before])
+    return np.asarray(whole + width * (true[rows, before] + slope * width / 2))
+
+
+def _standardised(area: Array) -> Array:
+    chance = PARTIAL**2 / 2
+    return (1 + (area - chance) / (PARTIAL - chance)) / 2
+
+
+def _eer(true: Array, false: Array, rows: Indices, last: int) -> Array:
     """Where the rising false alarms meet the falling misses, on the straight line between two thresholds."""
-    gap = false_alarms - misses  # rises from -1 to 1
-    after = np.argmax(gap >= 0, axis=1)
-    rows = np.arange(len(gap))
-    before = np.maximum(after - 1, 0)
-    g0, g1 = gap[rows, before], gap[rows, after]
-    share = np.divide(-g0, g1 - g0, out=np.zeros_like(g0), where=g1 != g0)
-    f0, f1 = false_alarms[rows, before], false_alarms[rows, after]
-    crossing: Array = f0 + share * (f1 - f0)
+    fakes, reals = true[:, -1], false[:, -1]
+
+    def gap(k: Indices) -> Array:
+        return false[rows, k] / reals - (1 - true[rows, k] / fakes)
+
+    after = _first(lambda k: gap(k) >= 0, len(rows), last)
+    g0, g1 = gap(after - 1), gap(after)
+    f0, f1 = false[rows, after - 1] / reals, false[rows, after] / reals
+    crossing: Array = f0 - g0 / (g1 - g0) * (f1 - f0)
     return crossing
+
+
+def _first(holds: Callable[[Indices], npt.NDArray[np.bool_]], rows: int, last: int) -> Indices:
+    """Per row the first place where a condition holds that stays true; 1 to ``last``, which must hold."""
+    low, high = np.ones(rows, np.intp), np.full(rows, last, np.intp)
+    while (low < high).any():
+        middle = (low + high) // 2
+        found = holds(middle)
+        low, high = np.where(found, low, np.minimum(middle + 1, high)), np.where(found, middle, high)
+    return high
+
+
+def _at(true: Array, false: Array, place: int) -> dict[str, Array]:
+    """Figures when all that is above a place is called fake."""
+    fakes, reals, hits, alarms = true[:, -1], false[:, -1], true[:, place], false[:, place]
+    misses, passed = fakes - hits, reals - alarms
+    spread = np.sqrt((hits + alarms) * fakes * reals * (passed + misses))
+    return {
+        "accuracy": (hits + passed) / (fakes + reals),
+        "balanced_accuracy": (hits / fakes + passed / reals) / 2,
+        "precision": np.nan_to_num(hits / (hits + alarms)),
+        "recall": hits / fakes,
+        "f1": np.nan_to_num(2 * hits / (fakes + hits + alarms)),
+        "mcc": np.nan_to_num((hits * passed - alarms * misses) / spread),
+    }

@@ -4,301 +4,261 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 from scipy.special import log_expit
 from torch import Tensor
 from tqdm import tqdm
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.detect import bundle, metrics
-from crossfake.detect.augmentation import augment
-from crossfake.detect.data import Sampler, TrainingData
-from crossfake.detect.models import create_model
-from crossfake.device import Precision, autocast, pick_device
+from crossfake.detect.data import TrainingData
+from crossfake.detect.learner import Learner, load_checkpoint, not_finite, save_checkpoint
+from crossfake.detect.recipes import RECIPES
+from crossfake.detect.sampling import Feeder, Sampler, read, reader_threads
+from crossfake.detect.settings import TrainSettings as TrainSettings
 from crossfake.errors import UserError
 from crossfake.runs import Run, write_text
 from crossfake.stopping import Stopper
 
-_CHECKPOINT = "last.pt"
+_BANK = 4096  # images that a nearest-neighbour head compares with
+
+Report = Callable[[int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of one detector training.
+class Training:
+    """Data, recipe and network of one run.
 
-    Attributes:
-        real: shard folders of reals.
-        fake: shard folders of given fakes.
-        synthetic: shard folders of one's own fakes. Steps, batch and class balance stay the same with and without
-            them, so a comparison of the two changes one thing.
-        out: run folder.
-        model: a name that :func:`crossfake.detect.models.create_model` knows.
-        pretrained: start from timm's published weights.
-        weights: start from this file instead.
-        steps: optimiser steps at most.
-        batch: images per step, half of them real.
-        lr: AdamW's largest step size; cosine decay to 0 after a short warm-up.
-        weight_decay: AdamW's.
-        augment: probability of blur and of JPEG for each image.
-        synthetic_ratio: share of the fakes in a batch that is synthetic when there are both kinds.
-        eval_every: steps between validations.
-        patience: validations without a better AP after which training stops.
-        resume: go on from the last checkpoint in ``out``.
-        force: train although the folders were cropped differently.
+    Raises:
+        UserError: bad settings or data.
     """
 
-    real: tuple[Path, ...]
-    out: Path
-    fake: tuple[Path, ...] = ()
-    synthetic: tuple[Path, ...] = ()
-    model: str = "cnn"
-    pretrained: bool = False
-    weights: Path | None = None
-    steps: int = 1500
-    batch: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    augment: float = 0.5
-    synthetic_ratio: float = 0.5
-    eval_every: int = 100
-    patience: int = 5
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    resume: bool = False
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.batch < 4 or self.steps < 1 or self.eval_every < 1 or self.patience < 1:
-            raise UserError(
-                "steps, patience and validation distance must be positive, a batch at least 4",
-                mend="correct it",
-            )
-        for name in ("augment", "synthetic_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(
-                    f"{name} is a share, not {getattr(self, name)}", mend="give a value between 0 and 1"
-                )
-
-    @classmethod
-    def resumed(cls, out: Path, **changed: Any) -> TrainSettings:
-        """The settings that the run in ``out`` had, with some of them changed."""
-        try:
-            config = Run(out).config
-        except OSError as error:
-            raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
-        kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
-        for name in ("real", "fake", "synthetic"):
-            kept[name] = tuple(Path(folder) for folder in kept[name])
-        kept["weights"] = Path(kept["weights"]) if kept["weights"] else None
-        return cls(**{**kept, **changed, "out": Path(out), "resume": True})
-
-
-class Trainer:
-    """Network, optimiser and the best state so far: all that a checkpoint holds."""
-
     def __init__(self, settings: TrainSettings) -> None:
-        self.settings, self.device = settings, pick_device(settings.device)
-        torch.manual_seed(settings.seed)
-        network = create_model(settings.model, settings.pretrained and not settings.resume, settings.weights)
-        self.network = network.to(memory_format=torch.channels_last).to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        self.settings = settings
+        kind = RECIPES.get(settings.recipe)
+        self.data = data = TrainingData.open(
+            settings.real, settings.fake, settings.synthetic, settings.force, kind.reals_only
         )
-        self.step = 0
-        self.best: dict[str, Any] = {"ap": -1.0, "step": 0, "state": {}}
-        self.stale = 0
+        self.recipe = kind(settings.augment, data.size, data.crop)
+        self.images, self.labels, self.hash = data.validation(
+            most=2000, recipe=self.recipe if kind.reals_only else None
+        )
+        self.learner = Learner(settings, data.size)
+        self.ranks = self.learner.ranks
+        if "size" in self.learner.network.options:  # made for this size and no other
+            self.recipe.keep_size()
+        self.sampler = Sampler(
+            data, settings.batch, settings.synthetic_ratio, settings.seed,
+            balance=settings.balance, per_generator=settings.synthetic_per_generator,
+            schedule=settings.synthetic_schedule, steps=settings.steps, fakes=not kind.reals_only,
+        )  # fmt: skip
+        self.last = settings.stop_after or settings.steps
 
-    def learn(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One step on uint8 ``[B, 3, H, W]``; returns the loss. Dropout is seeded by (seed, step)."""
-        self.network.train()
-        torch.manual_seed((self.settings.seed << 32) + self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * self._schedule()
-        with autocast(self.device, self.settings.precision):
-            logits = self.network(images.to(self.device).float().div_(255))
-        loss = F.binary_cross_entropy_with_logits(logits, labels.to(self.device))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        self.step += 1
-        return loss.detach()
+    def batch(self, step: int) -> Tensor:
+        """This process's part of the images of a step, uint8 ``[B, 3, H, W]``, as the recipe leaves them."""
+        rng = self.sampler.rng(step)
+        places = self.sampler.places(step, rng)
+        draws = self.recipe.draw(rng, len(places))
+        ranks = self.ranks
+        images = self.recipe(read(ranks.share(places)), draws[ranks.rank :: ranks.world])
+        return images.pin_memory() if self.learner.device.type == "cuda" else images
 
-    def _schedule(self) -> float:
-        warm_up = max(1, self.settings.steps // 20)
-        if self.step < warm_up:
-            return (self.step + 1) / warm_up
-        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.settings.steps - warm_up)))
+    def feeder(self) -> Feeder:
+        return Feeder(self.batch, self.learner.step, reader_threads(self.learner.device))
 
-    @torch.inference_mode()
-    def logits(self, images: Pixels) -> npt.NDArray[np.float64]:
-        """Logits of uint8 ``[N, H, W, 3]``."""
-        self.network.eval()
-        parts = []
-        for start in range(0, len(images), 128):
-            batch = (
-                torch.from_numpy(images[start : start + 128])
-                .to(self.device)
-                .permute(0, 3, 1, 2)
-                .float()
-                .div_(255)
-            )
-            with autocast(self.device, self.settings.precision):
-                parts.append(self.network(batch).double().cpu().numpy())
-        return np.concatenate(parts)
+    def validate(self, feeder: Feeder) -> dict[str, float]:
+        """AP and AUC on held-out images; a curriculum is set anew."""
+        figures = self.learner.validate(self.images, self.labels)
+        if self.sampler.curriculum is not None:
+            self.sampler.curriculum.score(self.learner.step, self.learner.logits)
+            feeder.renew()
+        return figures
 
-    def validate(self, images: Pixels, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-        """AP and AUC on the validation set; keeps the state if it is the best so far."""
-        figures = metrics.summary(labels, self.logits(images))
-        if figures["ap"] > self.best["ap"]:
-            state = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
-            }
-            self.best, self.stale = {"ap": figures["ap"], "step": self.step, "state": state}, 0
-        else:
-            self.stale += 1
-        return {"val_ap": figures["ap"], "val_auc": figures["auc"]}
+    def checkpoint(self, run: Run) -> None:
+        if self.ranks.leads:
+            curriculum = self.sampler.curriculum
+            state = {"curriculum": curriculum.state() if curriculum else []}
+            save_checkpoint(self.learner.state() | state, run)
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "best": self.best,
-            "stale": self.stale,
-        }
+    def restore(self, run: Run) -> None:
+        state = load_checkpoint(run, self.learner.device)
+        try:
+            self.learner.restore(state)
+        except Exception as error:
+            raise UserError(
+                f"the checkpoint of {run.path} does not fit ({error})", mend="resume with the settings it had"
+            ) from error
+        if self.sampler.curriculum is not None:
+            self.sampler.curriculum.restore(state["curriculum"])
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
+    def describe(self) -> str:
+        data, labels = self.data, self.labels
+        kinds = (("reals", data.real), ("fakes", data.fake), ("synthetic fakes", data.synthetic))
+        unused = self.recipe.reals_only
+        counts = ", ".join(
+            f"{sum(len(p.train) for p in pools):,} {kind}"
+            for kind, pools in kinds
+            if pools and not (unused and kind != "reals")
+        )
+        trained, frozen = self.learner.count()
+        held = f", {frozen / 1e6:.2f} M frozen" if frozen else ""
+        return (
+            f"{self.settings.model} on {counts} of {data.size}×{data.size}, recipe {self.settings.recipe}, "
+            f"{trained / 1e6:.2f} M parameters{held}; validation on {int((labels == 0).sum()):,} reals and "
+            f"{int(labels.sum()):,} fakes"
+        )
 
 
-def train(settings: TrainSettings) -> Path:
+def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
     """Train a detector; returns the run folder, with the bundle in ``model/``.
 
     The model kept is the one with the best average precision on the validation rows; its temperature and threshold
-    come from them too. Test rows are never read.
+    come from them too. Test rows are never read. Under torchrun the processes share each batch.
+
+    Args:
+        settings: of the run.
+        on_validation: called after each validation with the step and its figures (``val_ap``, ``val_auc``, ``loss``);
+            whatever it raises ends the training.
 
     Raises:
         UserError: bad settings or data, or the loss stopped being finite.
     """
-    data = TrainingData.open(settings.real, settings.fake, settings.synthetic, settings.force)
-    images, labels, val_hash = data.validation(most=2000)
-    run = Run.create(
-        settings.out,
-        {**asdict(settings), "size": data.size, "data_hashes": data.hashes(), "validation_hash": val_hash},
-        kind="detect",
-        resume=settings.resume,
-    )
-    audit = data.audit()
-    tqdm.write(audit["summary"])
-    write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
-    trainer = Trainer(settings)
+    training = Training(settings)
+    learner, data = training.learner, training.data
+    say: Callable[[str], None] = tqdm.write if training.ranks.leads else lambda text: None
+    run, audit = Run(settings.out), {"verdict": "", "summary": ""}
+    if training.ranks.leads:
+        facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": training.hash}
+        run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
+        audit = data.audit()
+        write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
+    say(audit["summary"])
+    for difference in settings.differences():
+        say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")
     if settings.resume:
-        _restore(trainer, run)
-    tqdm.write(
-        f"{settings.model} on {_count(data)} of {data.size}×{data.size}, "
-        f"{sum(p.numel() for p in trainer.network.parameters()) / 1e6:.2f} M parameters; "
-        f"validation on {int((labels == 0).sum()):,} reals and {int(labels.sum()):,} fakes"
-    )
+        training.restore(run)
+        if training.ranks.leads:
+            run.trim_log(learner.step)
+        say(f"going on from step {learner.step}")
+    say(training.describe())
     with Stopper() as stopper:
-        stopped = _loop(settings, trainer, run, data, (images, labels), stopper)
+        stopped = _loop(training, run, stopper, on_validation, say)
     if stopped:
-        tqdm.write(f"stopped at step {trainer.step}: continue with 'detect train --out {run.path} --resume'")
+        say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         run.close()
-    else:
-        trainer.network.load_state_dict(trainer.best["state"])
-        card = _calibrated(trainer.logits(images), labels)
+        return run.path
+    learner.judge.load_state_dict(learner.best["state"])
+    card = _calibrated(learner.logits(training.images), training.labels)
+    if training.ranks.leads:
         bundle.save(
             run.model,
-            trainer.network,
+            learner.judge,
             {
-                "model": settings.model,
-                "size": data.size,
-                "crop": data.crop,
-                **card,
-                "validation_hash": val_hash,
-                "validation_ap": trainer.best["ap"],
-                "step": trainer.best["step"],
-                "data_hashes": data.hashes(),
-                "sources": data.sources(),
+                "model": settings.model, "options": dict(learner.network.options), "size": data.size,
+                "crop": data.crop, **card, "validation_hash": training.hash,
+                "validation_ap": learner.best["ap"], "step": learner.best["step"], "recipe": settings.recipe,
+                "data_hashes": data.hashes(), "sources": data.sources(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
-        )
-        run.finish({"val_ap": trainer.best["ap"], "step": trainer.best["step"]})
+        )  # fmt: skip
+        run.finish({"val_ap": learner.best["ap"], "step": learner.best["step"]})
     return run.path
 
 
-def _count(data: TrainingData) -> str:
-    kinds = (("reals", data.real), ("fakes", data.fake), ("synthetic fakes", data.synthetic))
-    return ", ".join(f"{sum(len(p.train) for p in pools):,} {kind}" for kind, pools in kinds if pools)
-
-
-def _batches(settings: TrainSettings, data: TrainingData, start: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Augmented batches from step ``start`` on, read one ahead in a thread."""
-    sampler = Sampler(data, settings.batch, settings.synthetic_ratio, settings.seed)
-
-    def make(step: int) -> Tensor:
-        rng = sampler.rng(step)
-        return augment(sampler.images(rng), settings.augment, rng)
-
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(make, start)
-        for step in range(start, settings.steps):
-            images = ahead.result()
-            ahead = reader.submit(make, step + 1)
-            yield images, sampler.labels
-
-
 def _loop(
-    settings: TrainSettings,
-    trainer: Trainer,
+    training: Training,
     run: Run,
-    data: TrainingData,
-    validation: tuple[Pixels, npt.NDArray[np.int64]],
     stopper: Stopper,
+    on_validation: Report | None,
+    say: Callable[[str], None],
 ) -> bool:
     """Returns whether the user asked to stop."""
-    losses: list[Tensor] = []
-    started, began_at = time.monotonic(), trainer.step
-    with tqdm(total=settings.steps, initial=trainer.step, unit="step", desc=settings.model) as bar:
-        for images, labels in _batches(settings, data, trainer.step):
-            if trainer.stale >= settings.patience:
-                tqdm.write(f"no better AP for {trainer.stale} validations: stopping at step {trainer.step}")
+    settings, learner, ranks, end = training.settings, training.learner, training.ranks, training.last
+    labels = ranks.share(training.sampler.labels)
+    if learner.remembers:
+        _remember(training, run)
+        return False
+    started, began_at = time.monotonic(), learner.step
+    bar = tqdm(total=end, initial=learner.step, unit="step", desc=settings.model, disable=not ranks.leads)
+    with bar, training.feeder() as feeder:
+        while learner.step < end:
+            if learner.stale >= settings.patience and not settings.stop_after:
+                say(f"no better AP for {learner.stale} validations: stopping at step {learner.step}")
                 break
-            losses.append(trainer.learn(images, labels))
+            learner.learn(feeder.take(), labels)
             bar.update()
-            last = trainer.step == settings.steps
-            if trainer.step % settings.eval_every == 0 or last:
-                loss = float(torch.stack(losses).mean())
+            asked = ranks.agreed(stopper.asked)
+            if learner.step % settings.eval_every == 0 or learner.step == end:
+                loss = learner.mean_loss()
                 if not math.isfinite(loss):
-                    raise UserError(
-                        f"the loss is not finite at step {trainer.step}; the last good state is in {run.checkpoints}",
-                        mend="go on with --resume and a smaller --lr",
-                    )
-                figures = trainer.validate(*validation)
-                rate = (trainer.step - began_at) * settings.batch / (time.monotonic() - started)
-                run.log({"loss": loss, **figures, "images_per_second": round(rate, 1)}, trainer.step)
+                    raise not_finite("the loss", learner.step, run)
+                figures = {"loss": loss, **training.validate(feeder)}
+                rate = (learner.step - began_at) * settings.batch / (time.monotonic() - started)
+                training.checkpoint(run)
+                if ranks.leads:
+                    run.log({**figures, "images_per_second": round(rate, 1)}, learner.step)
                 bar.set_postfix(loss=f"{loss:.3f}", val_ap=f"{figures['val_ap']:.4f}")
-                losses.clear()
-                _checkpoint(trainer, run)
-            elif stopper.asked:
-                _checkpoint(trainer, run)
-            if stopper.asked and not last:
+                if on_validation is not None:
+                    on_validation(learner.step, figures)
+            elif asked:
+                training.checkpoint(run)
+            if asked and learner.step < end:
                 return True
     return False
+
+
+def _remember(training: Training, run: Run) -> None:
+    """In place of steps: a bank of images as the recipe leaves them."""
+    learner, settings = training.learner, training.settings
+    if training.ranks.world > 1:
+        raise UserError(f"{settings.model} does not train", mend="start it without torchrun")
+    count = -(-_BANK // settings.batch)
+    steps = tqdm(range(count), unit="batch", desc=settings.model)
+    learner.remember(map(training.batch, steps), training.sampler.labels)
+    run.log(learner.validate(training.images, training.labels), 0)
+
+
+def dry_run(settings: TrainSettings, steps: int = 8) -> str:
+    """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
+    training = Training(settings)
+    learner, batch, device = training.learner, settings.batch, training.learner.device
+    if learner.remembers:
+        return f"{training.describe()}\na bank of {_BANK:,} images, and no steps"
+    labels = training.ranks.share(training.sampler.labels)
+    started = time.monotonic()
+    for step in range(2):
+        training.batch(step)
+    reading = 2 * batch / (time.monotonic() - started)
+    with training.feeder() as feeder:
+        for step in range(steps + 2):
+            if step == 2:  # the first ones allocate
+                started = time.monotonic()
+            learner.learn(feeder.take(), labels)
+        float(learner.losses[-1])  # waits for a GPU
+        seconds = (time.monotonic() - started) / steps
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device) / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    epochs = training.last * batch / 2 / sum(len(pool.train) for pool in training.data.real)
+    until = "" if settings.stop_after else " at most"
+    return (
+        f"{training.describe()}\n"
+        f"{training.last:,} steps of {batch} images{until}, every real {epochs:.1f} times, validation every "
+        f"{settings.eval_every} steps\n"
+        f"{batch / seconds:,.0f} images/s on {device}, {reading:,.0f}/s of the recipe in one thread; memory "
+        f"{memory:.1f} GB\n"
+        f"{training.last:,} steps take {training.last * seconds / 60:.1f} min without validation "
+        f"(measured over {steps} steps)"
+    )
 
 
 def _calibrated(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -314,30 +274,3 @@ def _calibrated(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) 
         "threshold": metrics.best_threshold(labels, probabilities),
         "threshold_rule": "best balanced accuracy on validation",
     }
-
-
-def _checkpoint(trainer: Trainer, run: Run) -> None:
-    path = run.checkpoints / _CHECKPOINT
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save(trainer.state(), temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
-        ) from error
-
-
-def _restore(trainer: Trainer, run: Run) -> None:
-    path = run.checkpoints / _CHECKPOINT
-    if not path.exists():
-        raise UserError(f"{run.path} has no checkpoint", mend="start it without --resume")
-    try:
-        trainer.restore(torch.load(path, map_location=trainer.device, weights_only=True))
-    except Exception as error:
-        raise UserError(
-            f"{path} does not fit this run ({error})", mend="resume with the settings it had"
-        ) from error
-    run.trim_log(trainer.step)
-    tqdm.write(f"going on from step {trainer.step}")

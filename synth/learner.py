@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from crossfake.device import rank_world
-from crossfake.errors import MissingDependency, UserError
+from crossfake.distributed import Ranks as Ranks
 
 if TYPE_CHECKING:
     from crossfake.synth.families import Family
 
-T = TypeVar("T", Tensor, list[int])
 _GROUP = 4  # images whose deviation a discriminator may look at: they stay in one process
 
 
@@ -55,48 +53,6 @@ class Plan:
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the family's networks, which the model's card keeps."""
         return self.family.arguments(self)
-
-
-class Ranks:
-    """This process among those that torchrun started; alone without it.
-
-    Gradients are averaged here, after the backward passes, rather than by DistributedDataParallel, which knows nothing
-    of second derivatives.
-    """
-
-    def __init__(self, device: torch.device, batch: int) -> None:
-        self.rank, self.world = rank_world()
-        self._accelerator: Any = None
-        if self.world == 1:
-            return
-        if batch % (self.world * _GROUP):
-            raise UserError(
-                f"a batch of {batch} cannot be shared by {self.world} processes",
-                mend=f"give --batch a multiple of {self.world * _GROUP}",
-            )
-        try:
-            from accelerate import Accelerator  # type: ignore[import-untyped]
-        except ImportError as error:
-            raise MissingDependency("accelerate", extra="distributed") from error
-        self._accelerator = Accelerator(cpu=device.type == "cpu")
-
-    def share(self, batch: T) -> T:
-        """This process's part of what stands for the whole batch: every world-size-th of it.
-
-        So the first half of a part is from the first half of the batch, and a group of images that a discriminator
-        compares, which are a quarter of the batch apart, is in one part as a whole.
-        """
-        return batch[self.rank :: self.world]
-
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes."""
-        if self.world == 1:
-            return
-        tensors = list(tensors)
-        flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors])
-        means = self._accelerator.reduce(flat, "mean").split([tensor.numel() for tensor in tensors])
-        for tensor, mean in zip(tensors, means, strict=True):
-            tensor.detach().copy_(mean.reshape(tensor.shape))
 
 
 class Draws:
@@ -139,7 +95,7 @@ class Learner:
 
     def __init__(self, plan: Plan, seed: int) -> None:
         self.plan, self.recipe = plan, plan.family.recipe
-        self.ranks = Ranks(plan.device, plan.batch)
+        self.ranks = Ranks(plan.device, plan.batch, _GROUP)
         torch.manual_seed(seed)  # weights are the same in every process
         self.draws = Draws(seed, self.ranks, plan.device)
         self.step = 0

@@ -18,12 +18,13 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
 @click.option("--seed", type=int, default=0)
-@click.option("--force", is_flag=True, help="Evaluate although the data was cropped differently.")
+@click.option("--force", is_flag=True, help="Evaluate data of another crop, or of groups trained on.")
 @device
 @precision
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
-    from crossfake.detect.evaluation import EvaluateSettings, evaluate, format_table
+    from crossfake.detect.evaluation import EvaluateSettings, evaluate
+    from crossfake.detect.evaluation_table import format_table, worst_lines
 
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
     click.echo(format_table(result))
@@ -33,6 +34,13 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
         f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
     )
     click.echo(f"threshold {result['threshold']:.3f} from validation")
+    if overall["oracle_accuracy"] is not None:
+        click.echo(
+            f"accuracy {overall['accuracy']:.3f} there, {overall['accuracy_at_half']:.3f} at 0.5; the oracle's, "
+            f"chosen on these very images, {overall['oracle_accuracy']:.3f} at {overall['oracle_threshold']:.3f}"
+        )
+    for line in worst_lines(result):
+        click.echo(line)
     for note in result["notes"]:
         click.echo(f"note: {note}")
-    click.echo(f"results: {result['out']}")
+    click.echo(f"results: {result['out']}, start with evaluation.html")

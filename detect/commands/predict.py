@@ -2,57 +2,88 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from tqdm import tqdm
 
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
 from crossfake.errors import UserError
 
+if TYPE_CHECKING:
+    from crossfake.detect.verdicts import Prediction
+
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=FOLDER)
+@click.argument("paths", nargs=-1, required=True)
 @bundle_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--csv", "csv_file", type=FOLDER, help="Write a CSV file too.")
+@click.option(
+    "--faces",
+    type=click.Choice(["all", "largest", "whole"]),
+    help="Judge all faces, the largest, or the whole picture.  [default: as the detector was trained]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--csv", "csv_file", type=FOLDER, help="Write a CSV file too, a row per face.")
+@click.option("--annotate", type=FOLDER, help="New folder for copies with the verdicts drawn in.")
 @click.option("--frames", type=click.IntRange(min=1), default=32, help="Of each video, evenly spread.")
+@click.option("--allow-urls", is_flag=True, help="Fetch what is named by http or https.")
 @click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
+@click.option(
+    "--backend", type=click.Choice(["torch", "onnx"]), default="torch", help="What runs the network."
+)
+@click.option("--workers", type=click.IntRange(min=0), default=0, help="Open files; 0: one per core.")
 @device
 @precision
 def predict(
-    paths: tuple[Path, ...],
+    paths: tuple[str, ...],
     bundle: Path | None,
+    faces: str | None,
     as_json: bool,
     csv_file: Path | None,
+    annotate: Path | None,
     frames: int,
+    allow_urls: bool,
     face_model: Path | None,
+    workers: int,
     **options: Any,
 ) -> None:
-    """Judge images and videos, or all of them in folders."""
-    from crossfake.detect.bundle import load
-    from crossfake.detect.prediction import predict
+    """Judge images and videos: files, folders, patterns, and for '-' a list on stdin.
 
+    A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
+    hard to judge. A file is as bad as its worst face. What cannot be judged is listed with the reason; the exit code
+    is 2 when that is all of it. The keys of --json are described in crossfake.detect.prediction_output.
+    """
+    from crossfake.detect.bundle import load
+    from crossfake.detect.prediction import PredictSettings, plan
+    from crossfake.detect.prediction import predict as judge
+    from crossfake.detect.prediction_output import Summary, write_json, write_table, writing_csv
+
+    settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
     detector = load(bundle or newest_bundle(), face_model=face_model, **options)
-    predictions = predict(paths, detector, frames)
+    if note := plan(detector, faces).note:
+        click.echo(f"note: {note}", err=True)
+    summary = Summary()
+    predictions = summary.counting(judge(paths, detector, settings))
     if csv_file:
-        try:
-            with open(csv_file, "w", newline="", errors="surrogateescape") as file:
-                table = csv.DictWriter(file, ["path", "score", "verdict", "reason"], extrasaction="ignore")
-                table.writeheader()
-                table.writerows(vars(prediction) for prediction in predictions)
-        except OSError as error:
-            raise UserError(
-                f"cannot write {csv_file} ({error.strerror})", mend="name another --csv"
-            ) from error
+        predictions = writing_csv(predictions, csv_file)
+    if not sys.stdout.isatty():  # where the table runs by, it shows the progress itself
+        predictions = _with_bar(predictions)
     if as_json:
-        click.echo(json.dumps([vars(prediction) for prediction in predictions], indent=2))
-        return
-    width = max(len(prediction.path) for prediction in predictions)
-    for p in predictions:
-        click.echo(
-            f"{p.path:<{width}}  {'-' if p.score is None else f'{p.score:.3f}':>5}  {p.verdict}  {p.reason}".rstrip()
-        )
-    click.echo(f"\nscore: probability of fake; fake from {detector.threshold:.3f} on. It is not proof.")
+        write_json(predictions, sys.stdout, detector, note)
+        click.echo(summary.line("listed in the document"), err=True)
+    else:
+        write_table(predictions, click.echo, detector.threshold)
+    if annotate:
+        click.echo(f"annotated copies: {annotate}", err=True)
+    if not summary.judged:
+        raise UserError("nothing could be judged", mend="the reasons are listed above")
+
+
+def _with_bar(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+    with tqdm(desc="predict", unit="file", disable=None, delay=1) as bar:
+        for prediction in predictions:
+            yield prediction
+            bar.update()

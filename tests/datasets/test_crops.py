@@ -179,3 +179,35 @@ def test_no_face_and_tiny_pictures_are_skipped(real_weights: Path) -> None:
     for shape in ((200, 200), (1, 1), (3, 900), (2000, 1), (16, 16)):
         with pytest.raises(Skip, match="no face"):
             Cropper(64)(rng.integers(0, 256, (*shape, 3), dtype=np.uint8))
+
+
+def test_every_face_is_cut_as_the_largest_alone_would_be(
+    real_data: Path, real_weights: Path, tmp_path: Path
+) -> None:
+    photos = sorted((real_data / "all-age-faces").glob("*.jpg"))
+    sheet = Image.new("RGB", (1500, 1100), (90, 120, 90))
+    places = [(50, 600), (700, 350), (1100, 130), (1300, 58)]
+    for number, (left, side) in enumerate(places):
+        photo = Image.open(photos[1300 + 700 * (number % 2)]).convert("RGB")
+        sheet.paste(photo.resize((side, side)), (left, 200))
+    sheet.save(tmp_path / "sheet.jpg", quality=95)
+    cropper = Cropper(128)
+    found = cropper.each_face(tmp_path / "sheet.jpg", decode_image(tmp_path / "sheet.jpg", at_least=GLANCE))
+    assert len(found) == 4
+    for (box, crop), (left, side) in zip(found, places, strict=True):
+        assert (
+            left < (box[0] + box[2] / 2) * 1500 < left + side
+            and 200 < (box[1] + box[3] / 2) * 1100 < 200 + side
+        )
+        assert (str(crop) if isinstance(crop, Skip) else "cut") == ("face too small" if side == 58 else "cut")
+        assert isinstance(crop, Skip) or (crop.box == box and (crop.scale > 1) == (side == 130))
+    first = found[0][1]
+    assert not isinstance(first, Skip) and np.array_equal(first.image, cropper.open(tmp_path / "sheet.jpg"))
+    blank = np.full((300, 300, 3), 255, np.uint8)
+    assert cropper.each_face(b"", blank) == []
+
+
+def test_crops_say_how_much_they_were_enlarged() -> None:
+    photo = np.zeros((40, 80, 3), np.uint8)
+    assert Cropper(20, "center").crops(photo)[0].scale == 0.5
+    assert Cropper(80, "none").crops(photo)[0].scale == 2 and Cropper(80, "none").crops(photo)[0].box is None

@@ -5,7 +5,8 @@ import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.detect.data import Pool, Sampler, TrainingData
+from crossfake.detect.data import Pool, TrainingData
+from crossfake.detect.recipes import RECIPES
 from crossfake.errors import UserError
 
 from .conftest import make_shards
@@ -22,33 +23,6 @@ def test_test_rows_are_never_taken(real: Path) -> None:
     pool = Pool.open(real, 0)
     splits = pool.shards.columns["split"]
     assert set(splits[pool.train]) == {"train"} and set(splits[pool.val]) == {"val"}
-
-
-def test_batches_are_balanced_over_classes_and_generators(real: Path, tmp_path: Path) -> None:
-    with ShardWriter(tmp_path / "two", 16) as writer:
-        for number in range(100):  # 90 of one generator, 10 of the other, told apart by their grey
-            rare = number >= 90
-            image = np.full((16, 16, 3), 250 if rare else 5, np.uint8)
-            writer.append(image, Row(1, "x", "rare" if rare else "common", "train", f"g{number}"))
-    own = make_shards(tmp_path / "own", 1, split="train")
-    data = TrainingData.open((real,), (tmp_path / "two",), (own,), force=True)
-    sampler = Sampler(data, batch=64, synthetic_ratio=0.5, seed=0)
-    images = sampler.images(sampler.rng(0)).float().mean(dim=(1, 2, 3))
-    assert sampler.labels.tolist() == [0.0] * 32 + [1.0] * 32
-    given = images[32:48]
-    assert (given > 249).sum() == (given < 6).sum() == 8
-    assert ((images[48:] > 6) & (images[48:] < 249)).all()
-    assert np.array_equal(sampler.images(sampler.rng(3)), sampler.images(sampler.rng(3)))
-
-
-def test_without_and_with_synthetic_differ_in_the_fakes_only(real: Path, fake: Path, tmp_path: Path) -> None:
-    own = make_shards(tmp_path / "own", 1, split="train")
-    samplers = [
-        Sampler(TrainingData.open((real,), (fake,), synthetic, False), 32, 0.5, seed=1)
-        for synthetic in ((), (own,))
-    ]
-    without, with_own = (s.images(s.rng(5)) for s in samplers)
-    assert np.array_equal(without[:16], with_own[:16]) and not np.array_equal(without[16:], with_own[16:])
 
 
 def test_what_cannot_be_trained_on_is_refused_in_one_line(real: Path, fake: Path, tmp_path: Path) -> None:
@@ -76,3 +50,66 @@ def test_a_group_on_both_sides_of_the_firewall_is_a_hard_error(
     leaking = make_shards(tmp_path / "leak", 1, split="train", prefix="fake")  # groups that `fake` holds out
     with pytest.raises(UserError, match=r"group 'fake-\d+' of .* both trained on and held out"):
         TrainingData.open((real,), (fake, leaking), (), False)
+
+
+def test_a_picture_on_both_sides_of_the_firewall_is_a_hard_error(
+    real: Path, fake: Path, tmp_path: Path
+) -> None:
+    copies = make_shards(tmp_path / "copies", 1, split="train", prefix="others")  # the pixels of `fake`
+    with pytest.raises(
+        UserError, match=r"image \d+ of .*/fake is held out, and image \d+ of .*/copies.*the same"
+    ):
+        TrainingData.open((real,), (fake, copies), (), True)
+
+
+def test_equal_checksums_of_other_pixels_are_chance(
+    real: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = type(Pool.open(real, 0).shards.columns)
+    stored = columns.stored
+    monkeypatch.setattr(
+        columns,
+        "stored",
+        lambda self, name: np.ones_like(stored(self, name)) if name == "crc32" else stored(self, name),
+    )
+    assert TrainingData.open((real,), (fake,), (), False).size == 16
+
+
+def test_one_source_may_train_and_test_with_other_generators(real: Path, tmp_path: Path) -> None:
+    for number, (name, split) in enumerate((("seen", "train"), ("unseen", "test"))):
+        with ShardWriter(tmp_path / name, 16) as writer:
+            for row in range(40):
+                image = np.random.default_rng([number, row]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                part = split if row or split == "test" else "val"
+                writer.append(image, Row(1, "ff++", name, part, f"{name}{row}", origin=str(row)))
+    with ShardWriter(tmp_path / "both", 16) as writer:
+        for row in range(40):
+            image = np.random.default_rng([2, row]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            part = ("train", "test")[row % 2]
+            writer.append(image, Row(1, "ff++", ("a", "b")[row % 2], part, f"both{row}"))
+    data = TrainingData.open((real,), (tmp_path / "seen", tmp_path / "both"), (), True)
+    assert data.sources() == ["ff++", "real"]
+
+
+def test_no_fakes_to_validate_on_is_one_line(real: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "one", 16) as writer:
+        for row in range(8):  # all of one group: a tenth of it cannot be held out
+            image = np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            writer.append(image, Row(1, "x", "g", "train", "alone"))
+    data = TrainingData.open((real,), (tmp_path / "one",), (), True)
+    with pytest.raises(UserError, match="no fakes to validate on: prepare with --split"):
+        data.validation(10)
+
+
+def test_one_class_only_is_one_line(real: Path, fake: Path) -> None:
+    with pytest.raises(UserError, match=f"{fake} has no real images to train on"):
+        TrainingData.open((fake,), (fake,), (), False)
+
+
+def test_a_recipe_of_reals_makes_its_validation_fakes(real: Path) -> None:
+    data = TrainingData.open((real,), (), (), False, reals_only=True)
+    recipe = RECIPES.get("sbi")(0.5, 16, {"policy": "face"})
+    images, labels, digest = data.validation(10, recipe)
+    assert labels.tolist() == [0] * 10 + [1] * 10
+    assert (images[:10] != images[10:]).any() and np.array_equal(images, data.validation(10, recipe)[0])
+    assert digest != data.validation(9, recipe)[2]

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from sklearn.calibration import calibration_curve
 
 from crossfake.detect import metrics
 
@@ -12,26 +13,96 @@ def _case(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:
     return labels, np.round(scores, 1) if ties else scores
 
 
+def _reference(labels: np.ndarray, scores: np.ndarray, threshold: float, bins: int = 15) -> dict[str, float]:
+    """Every figure as scikit-learn has it, or from its curves."""
+    called = scores >= threshold
+    fpr, tpr, thresholds = reference.roc_curve(labels, scores, drop_intermediate=False)
+    place = np.digitize(scores, np.linspace(0, 1, bins + 1)[1:-1], right=True)
+    held = np.bincount(place, minlength=bins)
+    came, promised = calibration_curve(labels, scores, n_bins=bins)
+    return {
+        "ap": reference.average_precision_score(labels, scores),
+        "auc": reference.roc_auc_score(labels, scores),
+        "partial_auc": reference.roc_auc_score(labels, scores, max_fpr=0.1),
+        "tpr_at_1%_fpr": tpr[fpr <= 0.01].max(),
+        "tpr_at_0.1%_fpr": tpr[fpr <= 0.001].max(),
+        "oracle_accuracy": max(reference.accuracy_score(labels, scores >= t) for t in thresholds),
+        "accuracy": reference.accuracy_score(labels, called),
+        "accuracy_at_half": reference.accuracy_score(labels, scores >= 0.5),
+        "balanced_accuracy": reference.balanced_accuracy_score(labels, called),
+        "precision": reference.precision_score(labels, called, zero_division=0),
+        "recall": reference.recall_score(labels, called),
+        "f1": reference.f1_score(labels, called),
+        "mcc": reference.matthews_corrcoef(labels, called),
+        "ece": np.sum(held[held > 0] / len(scores) * abs(came - promised)),
+        "brier": reference.brier_score_loss(labels, scores),
+    }
+
+
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(5))
 def test_every_figure_equals_scikit_learn(seed: int, ties: bool) -> None:
     labels, scores = _case(seed, ties)
-    called = scores >= 0.5
-    expected = {
-        "ap": reference.average_precision_score(labels, scores),
-        "auc": reference.roc_auc_score(labels, scores),
-        "accuracy": reference.accuracy_score(labels, called),
-        "balanced_accuracy": reference.balanced_accuracy_score(labels, called),
-        "precision": reference.precision_score(labels, called),
-        "recall": reference.recall_score(labels, called),
-        "f1": reference.f1_score(labels, called),
-    }
-    figures = metrics.summary(labels, scores, 0.5)
-    assert figures == pytest.approx({**expected, "eer": figures["eer"]})
-    assert metrics.confusion(labels, scores, 0.5) == reference.confusion_matrix(labels, called).tolist()
+    figures = metrics.summary(labels, scores, 0.45)
+    assert figures == pytest.approx({**_reference(labels, scores, 0.45), "eer": figures["eer"]})
+    assert set(figures) == {*metrics.RANKING, *metrics.AT_THRESHOLD, *metrics.OF_PROBABILITIES}
+    called = scores >= 0.45
+    assert metrics.confusion(labels, scores, 0.45) == reference.confusion_matrix(labels, called).tolist()
     fpr, tpr, _ = metrics.roc_curve(labels, scores)
     wanted = reference.roc_curve(labels, scores, drop_intermediate=False)
     np.testing.assert_allclose([fpr, tpr], wanted[:2])
+    precision, recall = metrics.precision_recall_curve(labels, scores)
+    wanted = reference.precision_recall_curve(labels, scores)
+    np.testing.assert_allclose([precision, recall], np.array(wanted[:2])[:, -2::-1])
+    promised, came, count = metrics.reliability(labels, scores, bins=10)
+    np.testing.assert_allclose([came, promised], calibration_curve(labels, scores, n_bins=10))
+    assert count.sum() == 300
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"),
+    [
+        ([0, 1], [0.2, 0.8]),
+        ([0, 1], [0.8, 0.2]),
+        ([0, 1, 1], [0.5, 0.5, 0.5]),  # constant
+        ([0, 0, 0, 1], [0.0, 1.0, 0.0, 1.0]),  # the ends of the scale
+        ([1, 0, 1, 0, 1], [0.3, 0.3, 0.2, 0.1, 0.9]),
+        ([0, 1, 0], [0.1, 0.2, 0.3]),  # none reaches the threshold
+    ],
+)
+def test_tiny_and_constant_sets_equal_scikit_learn(labels: list[int], scores: list[float]) -> None:
+    threshold = 0.95 if max(scores) == 0.3 else 0.5
+    figures = metrics.summary(labels, scores, threshold)
+    wanted = _reference(np.array(labels), np.array(scores), threshold)
+    assert figures == pytest.approx({**wanted, "eer": figures["eer"]})
+
+
+def test_counts_as_weights_equal_repeated_images() -> None:
+    labels, scores = _case(7, ties=True)
+    counts = np.random.default_rng(0).integers(0, 4, (3, 300))
+    figures = metrics.weighted(labels, scores, counts, 0.4, probabilities=True)
+    for row, times in enumerate(counts):
+        repeated = metrics.summary(labels.repeat(times), scores.repeat(times), 0.4)
+        assert {name: values[row] for name, values in figures.items()} == pytest.approx(repeated)
+
+
+def test_hits_at_few_false_alarms_need_enough_reals() -> None:
+    scores = np.concatenate([np.linspace(0, 0.5, 1000), [0.4997, 0.49]])
+    labels = np.repeat([0, 1], [1000, 2])
+    figures = metrics.summary(labels, scores)
+    assert figures["tpr_at_0.1%_fpr"] == 0.5 and figures["tpr_at_1%_fpr"] == 0.5
+    assert metrics.summary(labels[1:], scores[1:])["tpr_at_0.1%_fpr"] == 0.0  # 1 of 999 is too many
+
+
+def test_margins_are_no_probabilities() -> None:
+    figures = metrics.summary([0, 1, 1], [-2.0, 0.4, 3.0], 0.0)
+    assert np.isnan([figures[name] for name in metrics.OF_PROBABILITIES]).all() and figures["auc"] == 1
+    for margins in (
+        [-2.0, 0.4, 3.0],
+        [0.1, 0.4, 0.9],
+    ):  # the same figures, wherever the margins happen to lie
+        found = metrics.weighted([0, 1, 1], margins, np.ones((2, 3)))
+        assert set(found) == {*metrics.RANKING, *metrics.AT_THRESHOLD}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -53,7 +124,9 @@ def test_known_extremes() -> None:
 
 def test_one_class_leaves_undefined_figures_nan_and_the_others_right() -> None:
     only_fakes = metrics.summary([1, 1, 1], [0.2, 0.7, 0.9])
-    assert np.isnan([only_fakes[name] for name in ("ap", "auc", "eer", "f1", "balanced_accuracy")]).all()
+    assert np.isnan([only_fakes[name] for name in metrics.NEED_BOTH]).all()
+    assert only_fakes["brier"] == pytest.approx(np.mean([0.8**2, 0.3**2, 0.1**2]))
+    assert np.isnan(metrics.summary([0, 0], [0.2, 0.7])["recall"])
     assert only_fakes["accuracy"] == only_fakes["recall"] == pytest.approx(2 / 3)
     intervals = metrics.bootstrap([1, 1, 1], [0.2, 0.7, 0.9], resamples=50)
     assert np.isnan(intervals["auc"]).all() and not np.isnan(intervals["accuracy"]).any()
@@ -85,9 +158,13 @@ def test_groups_widen_the_interval_of_correlated_images() -> None:
     assert grouped[1] - grouped[0] > 2 * (alone[1] - alone[0])
 
 
-def test_bootstrap_is_deterministic() -> None:
+def test_bootstrap_is_deterministic_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     labels, scores = _case(0, ties=False)
-    assert metrics.bootstrap(labels, scores, resamples=50) == metrics.bootstrap(labels, scores, resamples=50)
+    whole = metrics.bootstrap(labels, scores, resamples=50)
+    assert whole == metrics.bootstrap(labels, scores, resamples=50)
+    monkeypatch.setattr(metrics, "_CHUNK", 700)
+    chunked = metrics.bootstrap(labels, scores, resamples=50)
+    np.testing.assert_allclose(list(chunked.values()), list(whole.values()))
 
 
 @pytest.mark.slow
@@ -111,3 +188,13 @@ def test_best_threshold_maximises_balanced_accuracy() -> None:
     assert 0.2 < metrics.best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) < 0.8
     with pytest.raises(ValueError, match="reals and fakes"):
         metrics.best_threshold([1, 1], [0.2, 0.3])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_oracle_threshold_gives_the_oracle_accuracy(seed: int) -> None:
+    labels, scores = _case(seed, ties=seed % 2 == 0)
+    figures = metrics.summary(labels, scores, metrics.oracle_threshold(labels, scores))
+    assert figures["accuracy"] == pytest.approx(figures["oracle_accuracy"])
+    few = np.arange(300) < 280  # so few fakes that calling everything real is best
+    figures = metrics.summary(~few, np.ones(300), metrics.oracle_threshold(~few, np.ones(300)))
+    assert figures["accuracy"] == figures["oracle_accuracy"] == pytest.approx(280 / 300)

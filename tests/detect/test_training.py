@@ -1,18 +1,32 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.bundle import load
+from crossfake.detect.training import TrainSettings, dry_run, train
 from crossfake.errors import UserError
 from crossfake.runs import Run
+
+from .conftest import make_shards
 
 
 def _settings(real: Path, fake: Path, out: Path, **changed: object) -> TrainSettings:
     base = {"steps": 12, "batch": 8, "eval_every": 4, "device": "cpu", "augment": 0.5}
     return TrainSettings((real,), out, (fake,), **{**base, **changed})
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("data") / "own", 1, seed=5, split="train")
+
+
+@pytest.fixture(scope="module")
+def weights(trained: Path) -> Path:
+    return trained / "model" / "model.safetensors"
 
 
 def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(trained: Path, real: Path, fake: Path) -> None:
@@ -26,30 +40,73 @@ def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(trained: Path, real
     assert card["validation_hash"] == run.config["validation_hash"]
 
 
-def test_stopped_and_resumed_equals_never_stopped(real: Path, fake: Path, tmp_path: Path) -> None:
-    whole = train(_settings(real, fake, tmp_path / "whole"))
-
-    part = tmp_path / "part"
+def _stopped_and_resumed(settings: TrainSettings, lines: int, **changed: object) -> Path:
+    """Stop the training after so many validations, and go on."""
     import crossfake.detect.training as training
 
-    class StopsAtEight(training.Stopper):
-        calls = 0
-
+    class Stops(training.Stopper):
         @property
         def asked(self) -> bool:  # type: ignore[override]
-            StopsAtEight.calls += 1
-            return len(Run(part).log_lines()) >= 2
+            return len(Run(settings.out).log_lines()) >= lines
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(training, "Stopper", StopsAtEight)
-    train(_settings(real, fake, part))
-    patch.undo()
-    assert not Run(part).finished and StopsAtEight.calls
-    train(TrainSettings.resumed(part))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Stopper", Stops)
+        train(settings)
+    assert not Run(settings.out).finished
+    return train(TrainSettings.resumed(settings.out, **changed))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_stopped_and_resumed_equals_never_stopped(
+    everything: bool, real: Path, fake: Path, own: Path, weights: Path, tmp_path: Path
+) -> None:
+    more = {
+        "synthetic": (own,), "synthetic_schedule": "curriculum", "ema": 0.9, "mixup": 0.2, "tune": "gradual",
+        "weights": weights, "layer_decay": 0.8, "label_smoothing": 0.1, "recipe": "robust", "steps": 16,
+    }  # fmt: skip
+    changed = more if everything else {}
+    whole = train(_settings(real, fake, tmp_path / "whole", **changed))
+    part = _stopped_and_resumed(_settings(real, fake, tmp_path / "part", **changed), lines=2)
     states = [load_file(run / "model" / "model.safetensors") for run in (whole, part)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    ends = [torch.load(run / "checkpoints" / "last.pt", weights_only=True) for run in (whole, part)]
+    assert all(torch.equal(ends[0]["network"][name], ends[1]["network"][name]) for name in states[0])
+    if everything:
+        assert all(torch.equal(ends[0]["average"][name], ends[1]["average"][name]) for name in states[0])
+        assert (
+            [x.tolist() for x in ends[0]["curriculum"]] == [x.tolist() for x in ends[1]["curriculum"]] != []
+        )
     cards = [json.loads((run / "model" / "bundle.json").read_text()) for run in (whole, part)]
     assert cards[0] == cards[1]
+    lines = [
+        [{k: v for k, v in line.items() if k != "images_per_second"} for line in Run(run).log_lines()]
+        for run in (whole, part)
+    ]
+    assert lines[0] == lines[1]
+
+
+def test_stopped_between_validations_equals_never_stopped(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import crossfake.detect.training as training
+
+    whole = train(_settings(real, fake, tmp_path / "whole"))
+
+    class Stops(training.Stopper):
+        @property
+        def asked(self) -> bool:  # type: ignore[override]
+            Stops.calls += 1
+            return Stops.calls >= 7
+
+        calls = 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "Stopper", Stops)
+        train(_settings(real, fake, tmp_path / "part"))
+    assert torch.load(tmp_path / "part/checkpoints/last.pt", weights_only=True)["step"] == 7
+    part = train(TrainSettings.resumed(tmp_path / "part"))
+    losses = [[line["loss"] for line in Run(run).log_lines()] for run in (whole, part)]
+    assert losses[0] == losses[1]
 
 
 def test_training_stops_when_validation_no_longer_improves(
@@ -66,16 +123,87 @@ def test_training_stops_when_validation_no_longer_improves(
 
 
 def test_a_loss_that_is_not_finite_stops(real: Path, fake: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"not finite at step 4.*--lr"):
+    with pytest.raises(UserError, match=r"loss is not finite at step 4: train again with a smaller --lr"):
         train(_settings(real, fake, tmp_path / "run", lr=float("inf")))
-
-
-@pytest.mark.parametrize("bad", [{"batch": 2}, {"steps": 0}, {"augment": 1.5}, {"synthetic_ratio": -0.1}])
-def test_bad_settings_are_one_line(bad: dict[str, float]) -> None:
-    with pytest.raises(UserError):
-        TrainSettings((Path("a"),), Path("b"), (Path("c"),), **bad)
+    with pytest.raises(UserError, match="holds a run already"):
+        train(_settings(real, fake, tmp_path / "run"))
+    settings = _settings(real, fake, tmp_path / "later", steps=400)
+    with pytest.raises(
+        UserError, match=r"not finite at step 8; the last good state.*with --resume and a smaller --lr"
+    ):
+        _stopped_and_resumed(settings, 1, lr=float("inf"))
 
 
 def test_nothing_to_resume_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run to resume"):
         TrainSettings.resumed(tmp_path / "none")
+
+
+def test_the_control_of_a_run_makes_as_many_steps_and_validations(
+    real: Path, fake: Path, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = _settings(
+        real, fake, tmp_path / "with", synthetic=(own,), steps=200, eval_every=5, patience=2, lr=3e-3, seed=3
+    )
+    run = Run(train(settings))
+    steps = [line["step"] for line in run.log_lines()]
+    assert steps[-1] < 200
+    control = TrainSettings.matched(run.path, out=tmp_path / "without")
+    assert (control.steps, control.batch, control.seed, control.eval_every) == (200, 8, 3, 5)
+    assert control.stop_after == steps[-1] and control.synthetic == () and control.fake == (fake,)
+    capsys.readouterr()
+    without = Run(train(control))
+    assert [line["step"] for line in without.log_lines()] == steps and without.finished
+    assert "changes more" not in capsys.readouterr().out
+    other = TrainSettings((real,), tmp_path / "x", (fake,), match_steps=run.path, lr=1e-5, batch=4)
+    assert (other.steps, other.batch, other.stop_after) == (200, 8, steps[-1])
+    assert any("lr 1e-05 instead of 0.003" in difference for difference in other.differences())
+    with pytest.raises(UserError, match="holds no training to match"):
+        TrainSettings((real,), tmp_path / "x", (fake,), match_steps=tmp_path)
+
+
+def test_sbi_trains_on_reals_only(tmp_path: Path) -> None:
+    real = make_shards(tmp_path / "faces", 0, crop="face")
+    settings = TrainSettings(
+        (real,), tmp_path / "run", recipe="sbi", steps=4, batch=8, eval_every=2, device="cpu"
+    )
+    run = Run(train(settings))
+    card = json.loads((run.model / "bundle.json").read_text())
+    assert card["recipe"] == "sbi" and set(card["data_hashes"]) == {str(real)}
+    assert "not run" in card["audit"]["summary"]
+
+
+def test_a_nearest_neighbour_head_remembers_in_place_of_steps(real: Path, fake: Path, tmp_path: Path) -> None:
+    import crossfake.detect.training as training
+
+    options = {"tower": "test_vit", "tower_size": 16, "head": "nearest"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "_BANK", 32)
+        run = train(_settings(real, fake, tmp_path / "run", model="clip_probe", options=options))
+    card = json.loads((run / "model" / "bundle.json").read_text())
+    assert card["options"]["bank"] == [16, 16] and card["step"] == 0
+    assert len(load(run).score(np.zeros((3, 16, 16, 3), np.uint8))) == 3
+
+
+def test_validations_are_reported_and_may_end_a_training(real: Path, fake: Path, tmp_path: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def look(step: int, figures: dict[str, float]) -> None:
+        assert {"val_ap", "val_auc", "loss"} <= set(figures)
+        seen.append(step)
+        if len(seen) == 2:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train(_settings(real, fake, tmp_path / "run"), on_validation=look)
+    assert seen == [4, 8]
+
+
+def test_a_dry_run_leaves_nothing_behind(real: Path, fake: Path, weights: Path, tmp_path: Path) -> None:
+    text = dry_run(_settings(real, fake, tmp_path / "run", weights=weights, tune="probe"), steps=2)
+    for part in ("M frozen", "images/s", "memory", "12 steps of 8 images at most", "min without validation"):
+        assert part in text
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,83 @@
+"""``detect calibrate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.cli import ManyValues
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
+
+
+@click.command(cls=ManyValues)
+@bundle_option
+@click.option(
+    "--real", type=FOLDER, multiple=True, required=True, help="Shards of reals it was trained with."
+)
+@click.option(
+    "--fake", type=FOLDER, multiple=True, required=True, help="Shards of fakes, given ones before your own."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "temperature", "beta", "isotonic"]),
+    default="auto",
+    help="auto: best cross-validated likelihood.",
+)
+@click.option(
+    "--prior", type=float, help="Share of fakes among what you will judge.  [default: as in validation]"
+)
+@click.option(
+    "--coverage",
+    type=float,
+    default=0.9,
+    help="Of either class, the share not to be called the other.  [default: 0.9; 0 never abstains]",
+)
+@click.option(
+    "--novelty",
+    type=click.Choice(["knn", "mahalanobis", "energy", "none"]),
+    default="knn",
+    help="How unusual images are found.",
+)
+@click.option("--quantile", type=float, default=0.95, help="Share of validation images that count as usual.")
+@click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
+@click.option("--seed", type=int, default=0)
+@click.option("--force", is_flag=True, help="Calibrate on other images than training validated on.")
+@device
+@precision
+def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
+    """Make a detector's scores probabilities, and let it abstain.
+
+    Only validation rows are used. The old card stays beside the new one as bundle.json.before.
+    """
+    from crossfake.detect.recalibration import BEFORE, CalibrateSettings, calibrate, format_table
+
+    settings = CalibrateSettings(
+        bundle=bundle or newest_bundle(),
+        coverage=coverage or None,
+        novelty=None if novelty == "none" else novelty,
+        **options,
+    )
+    result = calibrate(settings)
+    reals, fakes = result["images"]
+    click.echo(format_table(result))
+    click.echo(
+        f"\n{reals:,} reals and {fakes:,} fakes of the validation set in {result['groups']:,} groups; temperature, "
+        "beta and isotonic by cross-validation over groups; 95% intervals by bootstrap over groups"
+    )
+    prior = result["card"]["calibration"]["prior"]
+    click.echo(f"chosen: {result['chosen']}; threshold {result['card']['threshold']:.3f}")
+    click.echo(f"probabilities hold where {prior:.1%} of the images are fake (--prior)")
+    if settings.coverage:
+        real, fake = result["abstains"]
+        click.echo(
+            f"coverage {settings.coverage:.0%}: abstains on {real:.1%} of the reals and {fake:.1%} of the fakes"
+        )
+    if settings.novelty:
+        click.echo(
+            f"novelty {settings.novelty}: out of distribution beyond {settings.quantile:.1%} of validation"
+        )
+    for note in result["notes"]:
+        click.echo(f"note: {note}")
+    click.echo(f"bundle: {result['bundle']} (the old card: {BEFORE})")

@@ -1,0 +1,51 @@
+"""``detect ensemble``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.cli import ManyValues
+from crossfake.detect.commands import FOLDER, device, precision
+
+
+@click.command(cls=ManyValues)
+@click.argument("bundles", nargs=-1, required=True, type=FOLDER)
+@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals; several may follow.")
+@click.option("--fake", type=FOLDER, multiple=True, help="Shards of fakes; several may follow.")
+@click.option(
+    "--method",
+    type=click.Choice(["mean", "weighted", "stacked"]),
+    default="weighted",
+    help="All alike, weights that sum to 1, or logistic regression.",
+)
+@click.option("--out", type=FOLDER, default=Path("runs/detect-ensemble"), help="Run folder.")
+@device
+@precision
+def ensemble(
+    bundles: tuple[Path, ...],
+    real: tuple[Path, ...],
+    fake: tuple[Path, ...],
+    method: str,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Make one detector of several.
+
+    Its weights are fitted on the validation rows of the folders. Name the folders that the members were trained on.
+    """
+    from crossfake.detect.bundle import CARD
+    from crossfake.detect.ensemble import make_ensemble
+
+    run = make_ensemble(bundles, real, fake, out, method, **options)
+    facts = json.loads((run / "model" / CARD).read_text())
+    width = max(len(member["path"]) for member in facts["members"])
+    for member in facts["members"]:
+        click.echo(
+            f"{member['path']:<{width}}  weight {member['weight']:7.3f}  AP {member['validation_ap']:.4f}"
+        )
+    click.echo(f"{'ensemble':<{width}}                  AP {facts['validation_ap']:.4f} on validation")
+    click.echo(f"run: {run}\nmeasure it on test data: detect evaluate --bundle {run} --data DIR")

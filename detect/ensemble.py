@@ -1,0 +1,270 @@
+"""Several detectors as one: weights fitted on validation rows, a bundle like any other at the end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit
+
+from crossfake.detect import bundle, calibration, metrics
+from crossfake.detect.bundle import CARD, WEIGHTS, Detector
+from crossfake.detect.data import Indices, Pool, TrainingData
+from crossfake.detect.models import Model, create_model
+from crossfake.device import Precision
+from crossfake.errors import UserError
+from crossfake.runs import Run
+
+METHODS = ("mean", "weighted", "stacked")
+_MOST = 2000
+# Keeps the weights finite where the members tell the classes apart without a mistake
+_RIDGE = 1e-3
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the members' scaled logits are multiplied by, and what is added to the sum."""
+
+    weights: Array
+    bias: float = 0.0
+
+    def __call__(self, logits: Array) -> Array:
+        """Logits ``[N]`` of the ensemble for scaled logits ``[N, M]`` of its members."""
+        return logits @ self.weights + self.bias
+
+
+def fit_weights(method: str, logits: Array, labels: npt.NDArray[np.int64]) -> Weights:
+    """The weights of an ensemble, from held-out images.
+
+    Args:
+        method: ``mean``: all alike. ``weighted``: the ones of highest likelihood that are not negative and sum to 1,
+            with a free scale, which the ensemble's own temperature takes over. ``stacked``: logistic regression on
+            the logits (Wolpert 1992), of any sign, with a bias; it needs more images to be better.
+        logits: ``[N, M]``, of M members, each divided by its temperature.
+        labels: ``[N]``, 1 for fakes.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    count = logits.shape[1]
+    match method:
+        case "mean":
+            return Weights(np.full(count, 1 / count))
+        case "weighted":
+            return Weights(_simplex(logits, labels))
+        case "stacked":
+            from sklearn.linear_model import LogisticRegression
+
+            fitted = LogisticRegression(max_iter=1000).fit(logits, labels)
+            return Weights(np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]))
+    raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
+
+
+def _simplex(logits: Array, labels: npt.NDArray[np.int64]) -> Array:
+    signed = np.where(labels == 1, 1.0, -1.0)[:, None] * logits
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        margin = signed @ weights
+        gradient = -(expit(-margin)[:, None] * signed).mean(0) + _RIDGE * weights
+        return float(-log_expit(margin).mean() + _RIDGE / 2 * weights @ weights), gradient
+
+    count = logits.shape[1]
+    start, bounds = np.full(count, 1 / count), [(0, None)] * count
+    found = np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x, np.float64)
+    return found / found.sum() if found.sum() > 0 else start
+
+
+def make_ensemble(
+    bundles: Sequence[Path],
+    real: Sequence[Path],
+    fake: Sequence[Path],
+    out: Path,
+    method: str = "weighted",
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> Path:
+    """Make one detector of several; returns the run folder, with the bundle in ``model/``.
+
+    Weights, temperature and threshold come from the validation rows of the folders, at most 2,000 of each class.
+    Test rows are never read. Give the folders that the members were trained on: of those the validation rows are
+    unseen. The bundle holds all weights; the members' own bundles are kept beside it in ``members/``.
+
+    Args:
+        bundles: runs of ``detect train`` or bundle folders, two at least.
+        real: shards of reals.
+        fake: shards of fakes.
+        out: run folder.
+        method: ``mean``, ``weighted`` or ``stacked``; see :func:`fit_weights`.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: of the members.
+
+    Raises:
+        UserError: fewer than two members, the same one twice, members of different size or crop, data of another
+            size or crop, nothing to validate on, or a validation group that a member was trained on.
+    """
+    if method not in METHODS:
+        raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
+    members = [bundle.load(path, device, precision) for path in bundles]
+    _check_members(members)
+    data = TrainingData.open(real, fake, (), force=False)
+    _check_data(members, data)
+    images, labels, val_hash = data.validation(_MOST)
+    run = Run.create(out, _config(bundles, real, fake, method, data, val_hash), kind="detect")
+    temperatures = [_temperature(member) for member in members]
+    logits = np.stack(
+        [
+            member.outputs(images)[0] / temperature
+            for member, temperature in zip(members, temperatures, strict=True)
+        ],
+        axis=1,
+    )
+    fitted = fit_weights(method, logits, labels)
+    combined = fitted(logits)
+    network = _joined(members, temperatures, fitted)
+    audit = data.audit()
+    scale = calibration.fit("temperature", combined, labels)
+    card = {
+        "model": "ensemble",
+        "options": network.options,
+        "size": data.size,
+        "crop": members[0].card["crop"],
+        "method": method,
+        "temperature": scale["temperature"],
+        "threshold": metrics.best_threshold(labels, calibration.probability(scale, combined)),
+        "threshold_rule": "best balanced accuracy on validation",
+        "validation_hash": val_hash,
+        "validation_ap": metrics.average_precision(labels, combined),
+        "data_hashes": {
+            path: value
+            for hashes in (*(member.card.get("data_hashes") or {} for member in members), data.hashes())
+            for path, value in hashes.items()
+        },
+        "sources": sorted({*data.sources(), *(s for m in members for s in m.card.get("sources") or ())}),
+        "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
+        "members": [
+            _facts(member, float(weight), metrics.average_precision(labels, own))
+            for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
+        ],
+    }
+    bundle.save(run.model, network, card)
+    for number, member in enumerate(members):
+        _copy(member, run.model / "members" / f"{number:02d}")
+    run.finish({"val_ap": card["validation_ap"]})
+    return run.path
+
+
+def _joined(members: Sequence[Detector], temperatures: Sequence[float], fitted: Weights) -> Model:
+    """The network that holds the members' networks, with their weights."""
+    parts = [
+        {"model": member.card["model"], "options": member.network.options, "temperature": temperature}
+        for member, temperature in zip(members, temperatures, strict=True)
+    ]
+    options = {"members": parts, "weights": fitted.weights.tolist(), "bias": fitted.bias}
+    network = create_model("ensemble", options=options)
+    for own, member in zip(network.get_submodule("members").children(), members, strict=True):
+        own.load_state_dict(member.network.state_dict())
+    return network
+
+
+def _config(
+    bundles: Sequence[Path],
+    real: Sequence[Path],
+    fake: Sequence[Path],
+    method: str,
+    data: TrainingData,
+    val_hash: str,
+) -> dict[str, Any]:
+    return {
+        "bundles": list(bundles),
+        "real": list(real),
+        "fake": list(fake),
+        "method": method,
+        "size": data.size,
+        "data_hashes": data.hashes(),
+        "validation_hash": val_hash,
+    }
+
+
+def _check_members(members: Sequence[Detector]) -> None:
+    if len(members) < 2:
+        raise UserError("an ensemble needs at least two detectors", mend="name more bundles")
+    first = members[0]
+    seen: dict[str, Path] = {}
+    for member in members:
+        for fact in ("size", "crop"):
+            if member.card[fact] != first.card[fact]:
+                raise UserError(
+                    f"{member.path} was trained on another {fact} than {first.path} "
+                    f"({member.card[fact]} and {first.card[fact]})",
+                    mend="train them on images prepared alike",
+                )
+        if member.hash in seen:
+            raise UserError(
+                f"{member.path} and {seen[member.hash]} are the same detector", mend="leave one out"
+            )
+        seen[member.hash] = member.path
+
+
+def _check_data(members: Sequence[Detector], data: TrainingData) -> None:
+    """Images as the members know them, and validation rows that none of them was trained on."""
+    size, crop = members[0].size, members[0].card["crop"]
+    if data.size != size or (data.crop and crop and data.crop != crop):
+        raise UserError(
+            f"the images have {data.size} pixels and crop {data.crop}, the detectors were trained on "
+            f"{size} and {crop}",
+            mend="prepare them the same way",
+        )
+    held_out = {group for pool in data.real + data.fake for group in _groups(pool, pool.val)}
+    for member in members:
+        for folder, value in (member.card.get("data_hashes") or {}).items():
+            shared = held_out.intersection(_trained_groups(Path(folder), value))
+            if shared:
+                raise UserError(
+                    f"{member.path} was trained on group {sorted(shared)[0]!r} of {folder}, which is to validate here",
+                    mend="give the folders that the members were trained on",
+                )
+
+
+def _trained_groups(folder: Path, value: str) -> set[str]:
+    """Groups that a folder gives for training; none if it is gone or has changed since."""
+    groups: set[str] = set()
+    for label in (0, 1):
+        try:
+            pool = Pool.open(folder, label)
+        except UserError:  # not there any more, or nothing of that label
+            continue
+        if pool.shards.hash == value:
+            groups |= _groups(pool, pool.train)
+    return groups
+
+
+def _groups(pool: Pool, rows: Indices) -> set[str]:
+    return set(map(str, pool.shards.columns["group"][rows])) - {""}
+
+
+def _temperature(member: Detector) -> float:
+    """What the member's logits are divided by; another kind of calibration is left to the ensemble's own."""
+    own = member.calibration
+    return float(own["temperature"] if own["method"] == "temperature" else member.card.get("temperature", 1))
+
+
+def _facts(member: Detector, weight: float, ap: float) -> dict[str, Any]:
+    kept = ("model", "validation_hash", "data_hashes", "sources")
+    card = {name: member.card[name] for name in kept if name in member.card}
+    return {**card, "path": str(member.path), "hash": member.hash, "weight": weight, "validation_ap": ap}
+
+
+def _copy(member: Detector, folder: Path) -> None:
+    """The member's bundle, without what evaluations and exports have left in it."""
+    folder.mkdir(parents=True)
+    novelty = [file.name for file in member.path.glob("*.safetensors")]
+    for name in {CARD, WEIGHTS, *novelty}:
+        shutil.copyfile(member.path / name, folder / name)

@@ -1,0 +1,238 @@
+"""The tests of :mod:`crossfake.detect.explain.faithfulness` on shards: one method, one detector, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from crossfake.datasets.blending import RANDOMS, aligned_face, landmarks, self_blended, swapped
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.explain import faithfulness
+from crossfake.detect.explain.methods import attribute, pick
+from crossfake.detect.explain.references import validation_rows
+from crossfake.errors import UserError
+
+_WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the face wholly, so its mask is one
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Images and what belongs together among them.
+
+    Attributes:
+        images: uint8 ``[N, S, S, 3]``.
+        groups: ``[N]``.
+        masks: ``[N, S, S]``, above 0.5 where manipulated, None where that is not known.
+        before: the same pictures before they were manipulated.
+    """
+
+    images: Pixels
+    groups: npt.NDArray[Any]
+    masks: Any = None
+    before: Pixels | None = None
+
+
+def check(
+    detector: Any, sets: Sequence[ShardSet], method: str = "auto", images: int = 64, seed: int = 0
+) -> dict[str, Any]:
+    """Test a method's maps on validation images; test images stay closed.
+
+    Deletion and insertion use fakes that the detector calls fake. Weights are randomised for a quarter of the images.
+    Pointing uses fakes whose masks are known: self-blended and swapped ones made of the reals, and stored masks.
+
+    Args:
+        detector: a :class:`crossfake.detect.bundle.Detector`.
+        sets: shards of the detector's size.
+        images: at most so many for each figure.
+
+    Returns:
+        ``method``, ``deletion``, ``insertion`` (each with ``map``, ``random``, ``gain``, and mean curves),
+        ``randomisation`` (a list from the head to the image) and ``pointing`` (one entry per kind of mask). Every
+        figure is what :func:`~crossfake.detect.explain.faithfulness.estimate` returns. A part without images is None.
+
+    Raises:
+        UserError: the method makes no maps, does not work for the model, or there are no validation images.
+    """
+    network, rng = detector.network, np.random.default_rng(seed)
+    method = pick(network, detector.size, method)
+    fakes, reals = _read(validation_rows(sets, images, 1)), _read(validation_rows(sets, images, 0))
+    if fakes is None and reals is None:
+        raise UserError("there are no validation images to check on", mend="name shards with --data DIR")
+    pointed = {}
+    if reals is not None:
+        pointed = blended(reals, detector, rng)
+    if (stored := _masked(sets, images)) is not None:
+        pointed["stored masks"] = stored
+    result: dict[str, Any] = {"method": method, "images": images, "seed": seed}
+    with tqdm(total=2 + len(pointed), unit="test", desc=f"check {method}") as bar:
+        called = None if fakes is None else _called_fake(fakes, detector)
+        result |= _curves(network, called, method, rng)
+        bar.update()
+        some = fakes if fakes is not None else reals
+        assert some is not None
+        result["randomisation"] = _randomisation(network, some, method, max(4, images // 4), rng)
+        bar.update()
+        result["pointing"] = {}
+        for name, sample in pointed.items():
+            result["pointing"][name] = _pointing(detector, sample, method)
+            bar.update()
+    return result
+
+
+def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str, Sample]:
+    """Fakes with known masks, made of reals: each blended with a changed copy of itself, and with another's face.
+
+    The landmarks are found where the detector's crop finds faces, else they are those of an aligned crop.
+    """
+    size = reals.images.shape[1]
+    if detector.crop.finds_faces:
+        faces = [landmarks(image, detector.crop.model) for image in reals.images]
+    else:
+        faces = [aligned_face(size)] * len(reals.images)
+    made: dict[str, list[tuple[Pixels, Any]]] = {"self-blended": [], "swapped": []}
+    for number, (image, face) in enumerate(zip(reals.images, faces, strict=True)):
+        u = rng.random(RANDOMS)
+        u[19] = _WHOLE
+        made["self-blended"].append(self_blended(image, face, u))
+        others = np.flatnonzero(reals.groups != reals.groups[number])
+        if len(others):
+            other = int(rng.choice(others))
+            made["swapped"].append(swapped(image, reals.images[other], face, faces[other], u))
+    found = {}
+    for name, pairs in made.items():
+        if len(pairs) == len(reals.images):
+            pixels, masks = np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs])
+            found[name] = Sample(pixels, reals.groups, masks, reals.images)
+    return found
+
+
+def _read(parts: Sequence[tuple[ShardSet, npt.NDArray[np.int64]]]) -> Sample | None:
+    if not parts:
+        return None
+    images = np.concatenate([shards.read_many(rows) for shards, rows in parts])
+    return Sample(images, np.concatenate([_groups(shards)[rows] for shards, rows in parts]))
+
+
+def _groups(shards: ShardSet) -> npt.NDArray[Any]:
+    group, origin = shards.columns["group"], shards.columns["origin"]
+    return np.where(group == "", origin, group)
+
+
+def _masked(sets: Sequence[ShardSet], most: int) -> Sample | None:
+    """Validation fakes whose source marks a part of them."""
+    images, masks, groups = [], [], []
+    for shards, rows in validation_rows([shards for shards in sets if shards.has_masks], most, 1):
+        for row in rows:
+            mask = shards.mask(int(row)) > 127
+            if mask.any():
+                images.append(shards.read(int(row)))
+                masks.append(mask)
+                groups.append(_groups(shards)[row])
+    return Sample(np.stack(images), np.array(groups), np.stack(masks)) if images else None
+
+
+def _called_fake(sample: Sample, detector: Any) -> Sample | None:
+    called = detector.score(sample.images) >= detector.threshold
+    return Sample(sample.images[called], sample.groups[called]) if called.any() else None
+
+
+def _curves(network: Any, sample: Sample | None, method: str, rng: np.random.Generator) -> dict[str, Any]:
+    if sample is None:
+        return {"deletion": None, "insertion": None}
+    maps = attribute(network, sample.images, method)
+    ours = faithfulness.deletion_insertion(network, sample.images, maps, rng)
+    control = faithfulness.deletion_insertion(
+        network, sample.images, faithfulness.random_maps(maps, rng), rng
+    )
+    result = {}
+    for name, own, random, sign in zip(("deletion", "insertion"), ours, control, (-1, 1), strict=True):
+        areas = faithfulness.area(own), faithfulness.area(random)
+        result[name] = {
+            "map": faithfulness.estimate(areas[0], sample.groups),
+            "random": faithfulness.estimate(areas[1], sample.groups),
+            "gain": faithfulness.estimate(sign * (areas[0] - areas[1]), sample.groups),
+            "curve": own.mean(0).tolist(),
+            "random_curve": random.mean(0).tolist(),
+        }
+    return result
+
+
+def _randomisation(
+    network: Any, sample: Sample, method: str, most: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    groups = sample.groups[:most]
+    return [
+        {
+            "share": share,
+            "rank_correlation": faithfulness.estimate(correlation, groups),
+            "ssim": faithfulness.estimate(ssim, groups),
+        }
+        for share, correlation, ssim in faithfulness.sanity(network, sample.images[:most], method, rng)
+    ]
+
+
+def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
+    maps = attribute(detector.network, sample.images, method)
+    hits, share, area = faithfulness.pointing(maps, sample.masks)
+    called = detector.score(sample.images) >= detector.threshold
+    result = {
+        "hit": faithfulness.estimate(hits, sample.groups),
+        "inside": faithfulness.estimate(share, sample.groups),
+        "chance": faithfulness.estimate(area, sample.groups),
+        "called_fake": faithfulness.estimate(called.astype(float), sample.groups),
+        "hit_called_fake": faithfulness.estimate(hits[called], sample.groups[called]),
+    }
+    if sample.before is not None:
+        original = faithfulness.pointing(attribute(detector.network, sample.before, method), sample.masks)[0]
+        result["hit_before"] = faithfulness.estimate(original, sample.groups)
+        result["hit_gain"] = faithfulness.estimate(hits - original, sample.groups)
+    return result
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """The result as a terminal table: each figure with its interval and n."""
+    lines = [("test of " + result["method"], "figure", "control", "gain", "n")]
+    for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
+        if part := result[name]:
+            gain = _cell(part["gain"], signed=True)
+            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {_cell(part['random'])}",
+                          gain, str(part["map"]["n"])))  # fmt: skip
+        else:
+            lines.append((f"{name} AUC", "-", "no fake is called fake", "", "0"))
+    for stage in result["randomisation"]:
+        cell = _cell(stage["rank_correlation"])
+        title = f"rank correlation, {shown_share(stage['share'])} of weights shuffled"
+        lines.append((title, cell, f"SSIM {_cell(stage['ssim'])}", "", str(stage["rank_correlation"]["n"])))
+    for name, part in result["pointing"].items():
+        control = f"mask area {part['chance']['mean']:.3f}"
+        lines.append((f"maximum in the mask, {name}", _cell(part["hit"]), control, "", str(part["hit"]["n"])))
+        if part["hit_called_fake"]["n"]:
+            n = str(part["hit_called_fake"]["n"])
+            lines.append(("  of those called fake", _cell(part["hit_called_fake"]), "", "", n))
+        if "hit_before" in part:
+            before, gain = f"{_cell(part['hit_before'])}", _cell(part["hit_gain"], signed=True)
+            lines.append(("  the same photos before", before, "", gain, str(part["hit_before"]["n"])))
+        lines.append(
+            ("  positive share inside", _cell(part["inside"]), control, "", str(part["inside"]["n"]))
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(5)]
+    rows = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*rows, "95% intervals by bootstrap over groups; validation images only"])
+
+
+def shown_share(value: float) -> str:
+    """A share of the weights in words: 100% is all of them."""
+    return "100%" if value == 1 else "<0.1%" if value < 0.001 else f"{100 * min(value, 0.999):.1f}%"
+
+
+def _cell(part: dict[str, Any], signed: bool = False) -> str:
+    if part["mean"] is None:
+        return "-"
+    sign = "+" if signed else ""
+    return f"{part['mean']:{sign}.3f} [{part['low']:{sign}.3f}, {part['high']:{sign}.3f}]"

@@ -1,0 +1,89 @@
+"""Prototypes: the training images that look most alike to the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.explain.references import training_rows
+from crossfake.errors import UserError
+
+_MOST = 1000  # training images of each class that are looked through
+_AT_ONCE = 128
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Training images in the detector's feature space.
+
+    Attributes:
+        features: float32 ``[N, F]``, less their mean, of length 1.
+        center: that mean, ``[F]``.
+        images: uint8 ``[N, S, S, 3]``.
+        labels: ``[N]``, 1 fake.
+        names: what each is: its generator or source, and its origin.
+    """
+
+    detector: Any
+    features: npt.NDArray[np.float32]
+    center: npt.NDArray[np.float32]
+    images: Pixels
+    labels: npt.NDArray[np.int64]
+    names: list[str]
+
+    @classmethod
+    def of(cls, detector: Any, sets: Sequence[ShardSet]) -> Prototypes:
+        """Of at most 1,000 reals and 1,000 fakes that the shards have for training.
+
+        Raises:
+            UserError: they have none, or of another size.
+        """
+        images, labels, names = [], [], []
+        for label in (0, 1):
+            for shards, rows in training_rows(sets, _MOST, label):
+                images += [shards.read(int(row)) for row in rows]
+                labels += [label] * len(rows)
+                columns = shards.columns
+                names += [str(columns["generator"][row] or columns["source"][row]) for row in rows]
+        if not images:
+            raise UserError(
+                "there are no training images to compare with", mend="name shards with --data DIR"
+            )
+        pixels = np.stack(images)
+        found = _features(detector, pixels)
+        center = found.mean(0)
+        return cls(detector, _unit(found - center), center, pixels, np.array(labels), names)
+
+    def explain(self, image: Pixels, count: int = 6) -> dict[str, Any]:
+        """The nearest training images by cosine similarity (of features less the training images' mean).
+
+        Returns:
+            ``nearest``: row numbers ``[count]``, ``similarity`` ``[count]`` in [-1, 1], ``labels`` ``[count]``, and
+            ``names``.
+        """
+        similarity = self.features @ _unit(_features(self.detector, image[None]) - self.center)[0]
+        nearest = np.argsort(-similarity, kind="stable")[:count]
+        return {
+            "nearest": nearest,
+            "similarity": similarity[nearest],
+            "labels": self.labels[nearest],
+            "names": [self.names[row] for row in nearest],
+        }
+
+
+def _features(detector: Any, images: Pixels) -> npt.NDArray[np.float32]:
+    parts = [
+        detector.outputs(images[start : start + _AT_ONCE])[1] for start in range(0, len(images), _AT_ONCE)
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.maximum(length, 1e-12), np.float32)

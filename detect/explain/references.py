@@ -1,0 +1,62 @@
+"""Which shards an explanation compares with, and which of their rows it may see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.data import Pool
+from crossfake.errors import UserError
+
+Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
+
+
+def open_sets(folders: Sequence[Path], detector: Any) -> list[ShardSet]:
+    """The folders named, else those that the bundle was trained on and that are still there.
+
+    Raises:
+        UserError: none is there, or one has images of another size or crop.
+    """
+    trained = detector.card.get("data_hashes") or {}
+    chosen = list(folders) or [Path(name) for name in trained if (Path(name) / "manifest.jsonl").exists()]
+    if not chosen:
+        raise UserError(
+            f"the data that {detector.path} was trained on is not here", mend="name shards with --data DIR"
+        )
+    sets = [ShardSet(folder) for folder in chosen]
+    for shards in sets:
+        crop = shards.attributes.get("crop")
+        if shards.size != detector.size or (crop and detector.card["crop"] and crop != detector.card["crop"]):
+            raise UserError(
+                f"{shards.path} was prepared differently from what the detector takes",
+                mend=f"prepare it with --size {detector.size} and the same --crop",
+            )
+    return sets
+
+
+def training_rows(sets: Sequence[ShardSet], most: int, label: int) -> Rows:
+    """At most ``most`` rows of a class that detectors train on, the same share of every set."""
+    return _drawn([(shards, _parts(shards, label)[0]) for shards in sets], most)
+
+
+def validation_rows(sets: Sequence[ShardSet], most: int, label: int) -> Rows:
+    """The same of the rows that detectors validate on: those of ``test`` stay closed."""
+    return _drawn([(shards, _parts(shards, label)[1]) for shards in sets], most)
+
+
+def _parts(shards: ShardSet, label: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    if not len(shards.select(split=["train", ""], label=label)):
+        return np.empty(0, np.int64), shards.select(split="val", label=label)
+    pool = Pool.open(shards.path, label)
+    return pool.train, pool.val
+
+
+def _drawn(parts: Rows, most: int) -> Rows:
+    parts = [(shards, rows) for shards, rows in parts if len(rows)]
+    share = -(-most // max(1, len(parts)))
+    return [(shards, np.random.default_rng(0).permutation(rows)[:share]) for shards, rows in parts]

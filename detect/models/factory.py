@@ -1,0 +1,53 @@
+"""From a name to a network."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crossfake.detect.models.base import MODELS, Model
+from crossfake.detect.models.timm_model import TimmModel
+from crossfake.detect.models.weights import load_weights
+from crossfake.errors import UserError
+
+
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Model:
+    """A registered model, or any image model of timm by its name, with one output.
+
+    Args:
+        name: ``cnn``, ``npr``, ``resnet18``, ``vgg16``, ``vit_small_patch16_224``, …
+        pretrained: load the published weights from the hub or its cache.
+        weights: load these instead: safetensors, or a PyTorch file of tensors.
+        options: the model's own. Every model takes ``size``, in pixels; those that need none leave it out of theirs.
+
+    Raises:
+        UserError: unknown name or option, weights that cannot be had, or that do not fit.
+    """
+    if pretrained and weights:
+        raise UserError("--pretrained and --weights exclude each other", mend="give one of them")
+    build = MODELS.get(name) if name in MODELS else partial(TimmModel, name)
+    known = [
+        key
+        for key, parameter in inspect.signature(build).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    given = {key: value for key, value in (options or {}).items() if key != "size" or key in known}
+    for key in given:
+        if key not in known or key == "pretrained":
+            others = ", ".join(sorted({*known, "size"} - {"pretrained"}))
+            raise UserError(f"{name} has no option {key!r}", mend=f"its options are {others}")
+    if pretrained and "pretrained" not in known:
+        raise UserError(f"there are no published weights for {name}", mend="leave --pretrained out")
+    model = build(**given, **({"pretrained": True} if pretrained else {}))
+    model.name = name
+    if weights:
+        load_weights(model, weights)
+    return model

@@ -1,0 +1,68 @@
+"""MesoInception-4 (Afchar et al. 2018, "MesoNet: a compact facial video forgery detection network")."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossfake.detect.models.base import MODELS, Model, check_images, check_size
+
+
+class _Inception(nn.Module):
+    """Four parallel paths: 1×1, and 3×3 with dilation 1, 2 and 3 behind a 1×1 (fig. 5)."""
+
+    def __init__(self, inputs: int, widths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.paths = nn.ModuleList([nn.Conv2d(inputs, widths[0], 1)])
+        for dilation, width in enumerate(widths[1:], 1):
+            self.paths.append(
+                nn.Sequential(
+                    nn.Conv2d(inputs, width, 1),
+                    nn.ReLU(),
+                    nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
+                )
+            )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(torch.cat([path(maps) for path in self.paths], dim=1))
+
+
+def _stage(layer: nn.Module, outputs: int, pool: int) -> nn.Sequential:
+    # Rounded up, so that small images keep a last map; the same where the paper's 256 pixels divide
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool, pool, ceil_mode=True))
+
+
+@MODELS.register("meso")
+class Meso(Model):
+    """Two inception layers, two 5×5 convolutions, two dense layers; 29 thousand parameters at 256 pixels.
+
+    Args:
+        size: of the images in pixels.
+    """
+
+    def __init__(self, *, size: int = 256) -> None:
+        super().__init__()
+        self.size = check_size(size)
+        self.options = {"size": size}
+        self.network = nn.Sequential(
+            _stage(_Inception(3, (1, 4, 4, 2)), 11, 2),
+            _stage(_Inception(11, (2, 4, 4, 2)), 12, 2),
+            _stage(nn.Sequential(nn.Conv2d(12, 16, 5, padding=2), nn.ReLU()), 16, 2),
+            _stage(nn.Sequential(nn.Conv2d(16, 16, 5, padding=2), nn.ReLU()), 16, 4),
+        )
+        side = -(-size // 32)
+        self.dense = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(16 * side * side, 16), nn.LeakyReLU(0.1)
+        )
+        self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 1))
+
+    def features(self, images: Tensor) -> Tensor:
+        check_images(images, self.size)
+        images = images.contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.dense(self.network(images))
+        return features
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        return self.network[-1].get_submodule("1")

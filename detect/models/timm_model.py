@@ -1,0 +1,173 @@
+"""Any image model of timm, by its name."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from crossfake.detect.models.base import (
+    MODELS,
+    Model,
+    Normalise,
+    check_images,
+    check_size,
+    split_stages,
+    unfit,
+)
+from crossfake.errors import UserError
+from crossfake.registry import unknown
+
+# What torch says where a size does not go through an architecture
+_UNFIT = ("Kernel size can't be greater", "Output size is too small", "must match the size")
+
+
+class TimmModel(Model):
+    """An architecture of timm exactly as published, but for its classifier, which is one linear layer to one logit.
+
+    The image is seen at its own size. Networks with position embeddings or windows are built for one size.
+
+    Args:
+        architecture: ``resnet18``, ``vgg16``, ``convnext_tiny``, ``vit_small_patch16_224``, …
+        size: of the images in pixels, where the architecture needs to know; by default the published one.
+        pretrained: load timm's published weights from the hub or its cache.
+
+    Raises:
+        UserError: unknown name, weights that cannot be had, or a size that does not go.
+    """
+
+    def __init__(self, architecture: str, *, size: int | None = None, pretrained: bool = False) -> None:
+        super().__init__()
+        if size is not None:
+            check_size(size)
+        network = timm_network(architecture, size, pretrained)
+        published: Any = network.pretrained_cfg
+        self.size: int | None = None
+        if published.get("fixed_input_size"):
+            self.size = size or int(published["input_size"][-1])
+            self.options = {"size": self.size}
+        self.normalise = Normalise(tuple(published["mean"]), tuple(published["std"]))
+        self.network = network
+        self.head = nn.Linear(int(network.head_hidden_size), 1)
+        self._cam_layer: list[nn.Module | None] = []
+
+    def features(self, images: Tensor) -> Tensor:
+        if self.size:
+            check_images(images, self.size)
+        network: Any = self.network
+        try:
+            maps = network.forward_features(self.normalise(images))
+        except RuntimeError as error:
+            if any(complaint in str(error) for complaint in _UNFIT):
+                raise unfit(images, self.name) from error
+            raise
+        features: Tensor = network.forward_head(maps, pre_logits=True)
+        return features
+
+    @property
+    def backbone(self) -> nn.Module:
+        return self.network
+
+    @property
+    def cam_layer(self) -> nn.Module | None:
+        if not self._cam_layer:
+            self._cam_layer.append(last_map(self.network, self.size))
+        return self._cam_layer[0]
+
+    def stages(self) -> list[list[nn.Parameter]]:
+        return [*timm_stages(self.network), list(self.head.parameters())]
+
+
+def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
+    """timm's network without its classifier: images in, features ``[B, network.head_hidden_size]`` out.
+
+    Raises:
+        UserError: unknown name, weights that cannot be had, or a size that does not go.
+    """
+    import timm
+
+    if not isinstance(architecture, str) or ":" in architecture or not timm.is_model(architecture):
+        raise unknown("model", str(architecture), [*MODELS.names(), *timm.list_models()])
+    config = timm.get_pretrained_cfg(architecture)
+    arguments: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
+    if size and config and config.fixed_input_size:
+        arguments["img_size"] = size
+    try:
+        network = timm.create_model(architecture, **arguments)
+    except Exception as error:  # hubs raise many kinds of error when there is no network
+        if not pretrained:
+            if "img_size" not in arguments:
+                raise
+            raise UserError(
+                f"{architecture} cannot be built for images of {size} pixels",
+                mend=f"choose another size, such as {config.input_size[-1] if config else 224}",
+            ) from error
+        wanted = config.hf_hub_id or config.url if config else "the hub"
+        raise UserError(
+            f"the weights of {architecture} could not be fetched ({type(error).__name__})",
+            mend=f"fetch {wanted} elsewhere and name the file with --weights",
+        ) from error
+    patches: Any = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    patch = patches if isinstance(patches, int) else int(patches[0])
+    if "img_size" in arguments and size and size % patch:
+        raise UserError(
+            f"{architecture} cuts images into patches of {patch} pixels, and {size} is no multiple of that",
+            mend=f"prepare images of {max(1, size // patch) * patch} pixels",
+        )
+    return network
+
+
+def timm_stages(network: Any) -> list[list[nn.Parameter]]:
+    """The parameters as timm groups them, from stem to last stage."""
+    from timm.models import group_parameters
+
+    if not hasattr(network, "group_matcher"):
+        return split_stages(network)
+    try:
+        matcher = network.group_matcher(coarse=True)
+    except AssertionError:  # a few architectures know the fine groups only
+        matcher = network.group_matcher(coarse=False)
+    groups = group_parameters(network, matcher)
+    named = dict(network.named_parameters())
+    return [[named[name] for name in groups[number]] for number in sorted(groups)]
+
+
+@torch.no_grad()
+def last_map(network: Any, size: int | None) -> nn.Module | None:
+    """The module that timm lists as the last one with a map ``[B, C, h, w]``, found by a trial run at the published
+    size or the one that the network is for."""
+    listed = getattr(network, "feature_info", None)
+    try:
+        info: Any = listed[-1]  # type: ignore[index]
+        module: nn.Module = network.get_submodule(info["module"])
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return None
+    seen: list[Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    training = network.training
+    parameter = next(network.parameters())
+    side = size or int(network.pretrained_cfg["input_size"][-1])
+    try:
+        network.eval()
+        network.forward_features(
+            torch.zeros(1, 3, side, side, device=parameter.device, dtype=parameter.dtype)
+        )
+    finally:
+        handle.remove()
+        network.train(training)
+    maps = [output for output in seen if isinstance(output, Tensor) and output.ndim == 4]
+    return module if maps and maps[-1].shape[1] == info["num_chs"] else None
+
+
+def published_names(network: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A published checkpoint as timm's own loader would change it for this network: names, position embeddings."""
+    change = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if change is None or not hasattr(network, "pretrained_cfg"):
+        return state
+    try:
+        changed: dict[str, Tensor] = change(dict(state), network)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError):
+        return state  # of another architecture: the count of fitting tensors tells
+    return changed

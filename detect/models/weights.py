@@ -1,0 +1,80 @@
+"""Published weights from a local file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crossfake.detect.models.base import Model
+from crossfake.detect.models.timm_model import published_names
+from crossfake.errors import UserError
+
+
+def load_weights(model: Model, path: Path) -> None:
+    """Load all layers whose names and shapes fit: the classifier of published weights has another width.
+
+    The file holds weights for the model's backbone, or for the whole model as a bundle does.
+
+    Args:
+        path: safetensors, or a PyTorch file of tensors.
+
+    Raises:
+        UserError: it cannot be read, holds more than tensors, or is of another model.
+    """
+    state = read_weights(path)
+    choices: list[tuple[nn.Module, dict[str, Tensor]]] = [(model, state)]
+    if model.backbone is not model:
+        choices.append((model.backbone, published_names(model.backbone, state)))
+    module, state = max(choices, key=lambda choice: len(_fitting(*choice)))
+    fitting, own = _fitting(module, state), module.state_dict()
+    left = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
+    if sum(own[name].numel() for name in left) > 0.1 * sum(tensor.numel() for tensor in own.values()):
+        raise UserError(
+            f"{path} fits only {len(fitting)} of {len(own)} tensors", mend="check that it is of this model"
+        )
+    module.load_state_dict(fitting, strict=False)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Names to tensors from a file; no pickled code is run.
+
+    Raises:
+        UserError: it cannot be read or holds more than tensors.
+    """
+    try:
+        state = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is not there", mend="check --weights") from error
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} cannot be read as weights", mend="give safetensors or a file of tensors"
+        ) from error
+    except Exception as error:  # the unpickler refuses whatever is not a tensor
+        raise UserError(
+            f"{path} holds more than tensors, so it was not opened", mend="convert it to safetensors"
+        ) from error
+    return _unwrapped(state, path)
+
+
+def _fitting(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    own = module.state_dict()
+    return {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+
+
+def _unwrapped(state: Any, path: Path) -> dict[str, Tensor]:
+    """Checkpoints often wrap the weights: ``{"state_dict": …}``, and ``module.`` before every name."""
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{path} holds no weights", mend="give safetensors or a file of tensors")
+    return {
+        str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)
+    }

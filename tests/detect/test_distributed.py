@@ -1,0 +1,73 @@
+"""Several processes that train one detector, as torchrun starts them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from crossfake.device import rank_world
+from crossfake.distributed import Ranks
+from crossfake.errors import UserError
+from crossfake.runs import Run
+
+
+def _train(folder: Path, outs: list[str], settings: str, processes: int) -> None:
+    """Trainings one after another in the same processes: starting them takes longest."""
+    code = (
+        "from pathlib import Path\nfrom crossfake.detect.training import TrainSettings, train\n"
+        f"for out, settings in zip({outs!r}, {settings}):\n"
+        "    train(TrainSettings(out=Path(out), **settings))\n"
+    )
+    (folder / "run.py").write_text(code)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run(
+        [sys.executable, *(launch if processes > 1 else []), "run.py"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_two_processes_learn_the_same_as_one(real: Path, fake: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    common = (
+        f"dict(real=(Path({str(real)!r}),), fake=(Path({str(fake)!r}),), batch=8, steps=4, eval_every=2, "
+        "device='cpu', precision='fp32', lr=1e-3"
+    )
+    # a ViT has no batch norm; the cnn has some, whose statistics the processes average
+    every = f"[{common}, model='test_vit', ema=0.5), {common}, model='cnn')]"
+    for processes in (1, 2):
+        _train(tmp_path, [f"plain{processes}", f"norms{processes}"], every, processes)
+    one, two = (Run(tmp_path / f"plain{n}").log_lines() for n in (1, 2))
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [2, 4]
+    for a, b in zip(one, two, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-5)
+        assert b["val_ap"] == pytest.approx(a["val_ap"], abs=1e-3)
+    states = [load_file(tmp_path / f"plain{n}" / "model" / "model.safetensors") for n in (1, 2)]
+    for name, tensor in states[0].items():
+        torch.testing.assert_close(states[1][name], tensor, atol=2e-4, rtol=1e-3, msg=name)
+    assert Run(tmp_path / "norms2").finished and len(Run(tmp_path / "norms2").log_lines()) == 2
+
+
+def test_a_process_alone_keeps_everything_to_itself() -> None:
+    ranks = Ranks(torch.device("cpu"), 5, together=2)
+    tensor = torch.tensor([1.0, 2.0])
+    ranks.average([tensor])
+    assert tensor.tolist() == [1, 2] and ranks.share([1, 2, 3]) == [1, 2, 3] and ranks.leads
+    assert ranks.agreed(True) and not ranks.agreed(False) and ranks.gathered(tensor) is tensor
+    assert rank_world() == (0, 1)
+
+
+def test_a_batch_that_cannot_be_shared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        UserError, match="batch of 6 cannot be shared by 2 processes: give --batch a multiple of 4"
+    ):
+        Ranks(torch.device("cpu"), 6, together=2)

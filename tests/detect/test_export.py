@@ -1,0 +1,194 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect import calibration, export
+from crossfake.detect.bundle import load
+from crossfake.detect.commands.export import export as command
+from crossfake.detect.commands.predict import predict as predict_command
+from crossfake.detect.export import ExportSettings, Portable
+from crossfake.detect.prediction import predict
+from crossfake.errors import UserError
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def bundle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with every kind of number in its calibration, exported once."""
+    folder = Path(shutil.copytree(trained / "model", tmp_path_factory.mktemp("export") / "bundle"))
+    card = json.loads((folder / "bundle.json").read_text())
+    card["calibration"] = {"method": "beta", "a": 0.7, "b": 1.3, "c": -0.2}
+    (folder / "bundle.json").write_text(json.dumps(card))
+    found = CliRunner().invoke(command, ["--bundle", str(folder)])
+    assert found.exit_code == 0, found.output
+    assert "logits agree to" in found.output and "images of" in found.output
+    return folder
+
+
+@pytest.fixture
+def copy(bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
+
+
+def test_every_way_to_a_score_gives_the_same(bundle: Path, fake: Path, tmp_path: Path) -> None:
+    """The command line, Python, both back ends and the bare ONNX file; the web app calls the same Python."""
+    import onnxruntime
+
+    images = ShardSet(fake).read_many(range(5))
+    detector = load(bundle, "cpu", "fp32")
+    wanted = detector.score(images)
+    by_onnx = load(bundle, backend="onnx")
+    assert by_onnx.score(images) == pytest.approx(wanted, abs=1e-5)
+    assert by_onnx.outputs(images)[1] == pytest.approx(detector.outputs(images)[1], abs=1e-4)
+    bare = onnxruntime.InferenceSession(bundle / "model.onnx")
+    for count in (1, 5):
+        _, _, scores = bare.run(None, {"images": images[:count]})
+        assert scores == pytest.approx(wanted[:count], abs=1e-5)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    assert [detector(file) for file in files] == wanted.tolist()
+    assert [by_onnx(file) for file in files] == pytest.approx(wanted, abs=1e-5)
+    assert [each.probability for each in predict(files, detector)] == wanted.tolist()
+    for backend in ("torch", "onnx"):
+        words = [*map(str, files), "--bundle", str(bundle), "--json", "--workers", "1", "--precision", "fp32"]
+        found = CliRunner().invoke(predict_command, [*words, "--backend", backend])
+        assert found.exit_code == 0, found.output
+        judged = json.loads(found.stdout)["files"]
+        assert [each["probability"] for each in judged] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_the_file_says_what_it_is(bundle: Path) -> None:
+    facts = {p.key: p.value for p in onnx.load(bundle / "model.onnx").metadata_props}
+    found = json.loads(facts["crossfake"])
+    assert found["weights"] == load(bundle, "cpu").hash and found["int8"] is False
+    assert found["card"]["calibration"]["method"] == "beta" and found["labels"] == ["real", "fake"]
+    assert str(Path(export.__file__).parent).encode() not in (bundle / "model.onnx").read_bytes()
+
+
+def test_gradients_through_onnx_are_one_line(bundle: Path) -> None:
+    with pytest.raises(UserError, match="no gradients"):
+        load(bundle, backend="onnx").network(torch.zeros(1, 3, 16, 16))
+
+
+def test_missing_stale_and_hostile_files_are_refused(copy: Path, tmp_path: Path) -> None:
+    file = copy / "model.onnx"
+    good = file.read_bytes()
+    model = onnx.load_model_from_string(good)
+    assert len(model.graph.initializer)
+    outside = onnx.load_model_from_string(good)
+    tensor = outside.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    unknown = onnx.load_model_from_string(good)
+    unknown.graph.node[0].op_type, unknown.graph.node[0].domain = "RunCommand", "evil"
+    foreign = onnx.load_model_from_string(good)
+    del foreign.metadata_props[:]
+    renamed = onnx.load_model_from_string(good)
+    renamed.graph.output[0].name = "score"
+    spoilt = [outside, unknown, foreign, renamed]
+    for content in (b"", b"\x80\x04pickle", good[: len(good) // 2], *(m.SerializeToString() for m in spoilt)):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match="is no ONNX file of a detector") as raised:
+            load(copy, backend="onnx")
+        assert "\n" not in str(raised.value)
+    stale = onnx.load_model_from_string(good)
+    facts = json.loads(stale.metadata_props[0].value)
+    stale.metadata_props[0].value = json.dumps({**facts, "weights": "0" * 64})
+    file.write_bytes(stale.SerializeToString())
+    with pytest.raises(UserError, match="other weights"):
+        load(copy, backend="onnx")
+    file.unlink()
+    with pytest.raises(UserError, match=r"there is no .*model\.onnx: make it again with 'detect export"):
+        load(copy, backend="onnx")
+
+
+def test_int8_tells_what_it_costs(copy: Path) -> None:
+    found = CliRunner().invoke(command, ["--bundle", str(copy), "--int8"])
+    assert found.exit_code == 0, found.output
+    assert "int8: AP" in found.output
+    small, large = (copy / name for name in ("model-int8.onnx", "model.onnx"))
+    assert small.stat().st_size < 0.5 * large.stat().st_size
+    assert {node.op_type for node in onnx.load(small).graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+
+
+def test_torchscript_gives_the_same_and_carries_its_card(copy: Path, real: Path) -> None:
+    report = export.export(ExportSettings(copy, "torchscript", images=(real,)))
+    assert report["deviation"] <= 1e-4 and str(real) in report["on"]
+    extra = {"crossfake.json": ""}
+    module = torch.jit.load(report["out"], _extra_files=extra)
+    images = ShardSet(real).read_many(range(7))
+    _, _, scores = module(torch.from_numpy(images))
+    assert scores.numpy() == pytest.approx(load(copy, "cpu", "fp32").score(images), abs=1e-5)
+    assert json.loads(extra["crossfake.json"])["card"]["model"] == "cnn"
+
+
+def test_without_photos_faces_are_drawn(copy: Path) -> None:
+    card = json.loads((copy / "bundle.json").read_text())
+    (copy / "bundle.json").write_text(json.dumps({**card, "data_hashes": {"/gone": "0"}}))
+    report = export.export(ExportSettings(copy, "torchscript", out=copy / "deep" / "m.ts"))
+    assert "drawn faces" in report["on"] and Path(report["out"]).is_file()
+    with pytest.raises(UserError, match="needs reals and fakes"):
+        export._cost(load(copy, "cpu"), lambda images: images, np.zeros((2, 16, 16, 3)), np.zeros(2))  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize("what", [0, 1, 2])
+def test_a_file_that_deviates_is_not_written(copy: Path, monkeypatch: pytest.MonkeyPatch, what: int) -> None:
+    make = export._torchscript
+
+    def wrong(*arguments: Any) -> Any:
+        content, run = make(*arguments)
+
+        def deviating(images: Any) -> Any:
+            found = list(run(images))
+            found[what] = found[what] + 0.01
+            return found
+
+        return content, deviating
+
+    monkeypatch.setattr(export, "_torchscript", wrong)
+    with pytest.raises(UserError, match=r"deviate by 0\.0.*so no file was written"):
+        export.export(ExportSettings(copy, "torchscript"))
+    assert not (copy / "model.torchscript").exists()
+
+
+def test_a_model_that_cannot_be_expressed_is_one_line(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no such operator\nand a page of advice")
+
+    monkeypatch.setattr(torch.jit, "trace", fails)
+    with pytest.raises(UserError, match=r"cnn cannot be written as torchscript \(no such operator\): try"):
+        export.export(ExportSettings(copy, "torchscript"))
+
+
+def test_bad_settings_are_one_line(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no format"):
+        ExportSettings(copy, "coreml")
+    with pytest.raises(UserError, match="int8 is for ONNX"):
+        ExportSettings(copy, "torchscript", int8=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export.export(ExportSettings(copy, "torchscript", out=tmp_path / "file" / "m.ts"))
+
+
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_exported_maps_are_the_bundles(method: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    fitted = calibration.fit(method, rng.normal(labels * 2 - 1, 1.5), labels)
+    logits = np.linspace(-12, 12, 4001).astype(np.float32)
+    found = Portable(torch.nn.Identity(), fitted).probability(torch.from_numpy(logits))  # type: ignore[arg-type]
+    assert found.dtype == torch.float32
+    assert found.numpy() == pytest.approx(calibration.probability(fitted, logits), abs=1e-5)

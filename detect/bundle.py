@@ -17,7 +17,8 @@ from torch import nn
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
-from crossfake.detect import calibration, conformal, novelty
+from crossfake.detect.calibration import conformal, novelty
+from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.portable import OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device

@@ -15,7 +15,7 @@ from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
-from crossfake.detect.recipes import Recipe
+from crossfake.detect.training.recipes import Recipe
 from crossfake.errors import UserError
 
 Indices = npt.NDArray[np.int64]

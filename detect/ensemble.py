@@ -13,8 +13,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from crossfake.detect import bundle, calibration, metrics
+from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, WEIGHTS, Detector
+from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.data import Indices, Pool, TrainingData
 from crossfake.detect.models import Model, create_model
 from crossfake.device import Precision

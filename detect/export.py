@@ -89,7 +89,7 @@ class Portable(nn.Module):
         return logits, features.float(), self.probability(logits)
 
     def probability(self, logits: Tensor) -> Tensor:
-        """As :func:`crossfake.detect.calibration.probability`."""
+        """As :func:`crossfake.detect.calibration.maps.probability`."""
         if self.method == "temperature":
             return torch.sigmoid(logits / self.parameters_[0])
         if self.method == "beta":

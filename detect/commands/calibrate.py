@@ -51,7 +51,7 @@ def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any
 
     Only validation rows are used. The old card stays beside the new one as bundle.json.before.
     """
-    from crossfake.detect.recalibration import BEFORE, CalibrateSettings, calibrate, format_table
+    from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
 
     settings = CalibrateSettings(
         bundle=bundle or newest_bundle(),

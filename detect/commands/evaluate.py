@@ -24,7 +24,7 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
     from crossfake.detect.evaluation import EvaluateSettings, evaluate
-    from crossfake.detect.evaluation_table import format_table, worst_lines
+    from crossfake.detect.evaluation.table import format_table, worst_lines
 
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
     click.echo(format_table(result))

@@ -14,7 +14,7 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 from crossfake.errors import UserError
 
 if TYPE_CHECKING:
-    from crossfake.detect.verdicts import Prediction
+    from crossfake.detect.prediction.verdicts import Prediction
 
 
 @click.command()
@@ -54,12 +54,12 @@ def predict(
 
     A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
     hard to judge. A file is as bad as its worst face. What cannot be judged is listed with the reason; the exit code
-    is 2 when that is all of it. The keys of --json are described in crossfake.detect.prediction_output.
+    is 2 when that is all of it. The keys of --json are described in crossfake.detect.prediction.output.
     """
     from crossfake.detect.bundle import load
     from crossfake.detect.prediction import PredictSettings, plan
     from crossfake.detect.prediction import predict as judge
-    from crossfake.detect.prediction_output import Summary, write_json, write_table, writing_csv
+    from crossfake.detect.prediction.output import Summary, write_json, write_table, writing_csv
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
     detector = load(bundle or newest_bundle(), face_model=face_model, **options)

@@ -110,7 +110,7 @@ def train(
 ) -> None:
     """Train a detector on reals and fakes."""
     from crossfake.detect import training
-    from crossfake.detect.settings import MATCHED, TrainSettings
+    from crossfake.detect.training.settings import MATCHED, TrainSettings
     from crossfake.device import rank_world
 
     options["options"] = dict(map(_pair, option))

@@ -85,9 +85,9 @@ def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: 
 
 def _settings(space: str, with_synthetic: tuple[Path, ...], options: dict[str, Any]) -> Any:
     from crossfake.detect.commands.train import _defaults
-    from crossfake.detect.search_space import find_space
     from crossfake.detect.training import TrainSettings
     from crossfake.detect.tuning import TuneSettings
+    from crossfake.detect.tuning.space import find_space
 
     real, synthetic = _defaults(options["real"], with_synthetic)
     out = options["out"] or Path("runs") / f"tune-{options['model']}"

@@ -6,7 +6,7 @@ import pytest
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.detect.data import Pool, TrainingData
-from crossfake.detect.recipes import RECIPES
+from crossfake.detect.training.recipes import RECIPES
 from crossfake.errors import UserError
 
 from .conftest import make_shards

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import calibration, export
+from crossfake.detect import export
 from crossfake.detect.bundle import load
+from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.commands.export import export as command
 from crossfake.detect.commands.predict import predict as predict_command
 from crossfake.detect.export import ExportSettings, Portable

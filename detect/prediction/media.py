@@ -1,0 +1,382 @@
+"""From what a user names to what a network judges: files found or fetched, decoded, and their faces cut out."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import struct
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import GLANCE, Crop, Cropper
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.geometry import Skip
+from crossfake.datasets.sources import Box, is_shards
+from crossfake.datasets.sources.folder import VIDEOS, walk
+from crossfake.datasets.video import import_av, read_frames
+from crossfake.detect.prediction.fetching import check_url, fetch, is_url
+from crossfake.errors import UserError
+from crossfake.workers import map_in_order
+
+STDIN = "-"
+_TASK = 16  # pictures that a worker is given at once
+_FEW = 48  # pictures for which starting worker processes takes longer than they save
+
+BLURRED = (
+    20.0  # sharp faces of camera photos measure 50 to 1300; those blurred by 2% of the crop's side 4 to 12
+)
+COMPRESSED = 50
+# The luminance table of the JPEG standard (ITU-T T.81, table K.1), which quality settings of libjpeg scale: its sum
+_STANDARD_SUM = 3688
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file or URL to judge; ``refused`` says why it is not even opened."""
+
+    name: str
+    path: Path | None = None
+    refused: str = ""
+
+    @property
+    def is_video(self) -> bool:
+        return self.path is not None and self.path.suffix.lower() in VIDEOS
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the network sees of one face, or of the whole picture.
+
+    Attributes:
+        image: uint8 ``[size, size, 3]``.
+        box: x, y, width and height of the face in pixels of the upright picture; None for the whole picture.
+        frame: number of a video's frame, from 0.
+        person: the same through a video.
+        reasons: codes of what makes the picture hard to judge: ``small-face``, ``small-picture``, ``compressed``,
+            ``blurred``.
+    """
+
+    image: Pixels
+    box: Box | None = None
+    frame: int = 0
+    person: int | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A face, or a frame, that could not be cut, and why."""
+
+    reason: str
+    box: Box | None = None
+    frame: int = 0
+
+
+@dataclass(frozen=True)
+class Media:
+    """One input, opened: what of it is to be judged, what was missed, or why it could not be opened at all.
+
+    Attributes:
+        kind: ``picture`` or ``video``.
+        size: width and height in pixels, upright; (0, 0) for what could not be opened.
+        problem: why there is nothing to judge.
+        rate: a video's frames per second, 0 when unknown.
+        content: what was fetched, when that is to be kept.
+    """
+
+    input: Input
+    kind: str = "picture"
+    size: tuple[int, int] = (0, 0)
+    looks: tuple[Look, ...] = ()
+    missed: tuple[Missed, ...] = ()
+    problem: str = ""
+    rate: float = 0.0
+    content: bytes | None = field(default=None, repr=False)
+
+
+def find_inputs(
+    names: Sequence[str | Path], allow_urls: bool = False, leave_out: Path | None = None
+) -> Iterator[Input]:
+    """Files, what is in folders, what patterns match, URLs, and what the lines of stdin name for ``-``.
+
+    The names given are checked before the first is yielded; a bad line of stdin is refused alone. Folders are read as
+    they are come to, so memory is flat.
+
+    Args:
+        leave_out: a folder that is not searched: where annotated pictures go.
+
+    Raises:
+        UserError: a file is not there, a pattern matches nothing, a folder is one of shards, or a URL is not allowed.
+    """
+    asked = list(map(str, names))
+    for name in asked:
+        if name != STDIN and (wrong := _wrong(name, allow_urls)):
+            raise wrong
+    hidden = leave_out.resolve() if leave_out else None
+    return (found for name in asked for found in _inputs(name, allow_urls, hidden))
+
+
+def _inputs(name: str, allow_urls: bool, hidden: Path | None) -> Iterator[Input]:
+    if name == STDIN:
+        for line in sys.stdin.buffer:
+            if text := os.fsdecode(line).rstrip("\r\n"):
+                wrong = _wrong(text, allow_urls) if text != STDIN else UserError("not in a list")
+                yield from [Input(text, None, str(wrong))] if wrong else _inputs(text, allow_urls, hidden)
+        return
+    if is_url(name):
+        yield Input(name)
+        return
+    matches: Iterable[str] = [name]
+    if not os.path.exists(name):
+        matches = sorted(glob.iglob(name, recursive=True))
+    for path in map(Path, matches):
+        if not path.is_dir():
+            yield Input(str(path), path)
+            continue
+        try:
+            for inside in walk(path):
+                if hidden is None or hidden not in inside.resolve().parents:
+                    yield Input(str(inside), inside)
+        except UserError as error:  # a folder deep inside that may not be listed
+            yield Input(str(path), None, error.message)
+
+
+def _wrong(name: str, allow_urls: bool) -> UserError | None:
+    if is_url(name):
+        return check_url(name, allow_urls)
+    try:
+        there = os.path.lexists(name) or bool(glob.has_magic(name) and any(glob.iglob(name, recursive=True)))
+    except ValueError:  # a zero byte
+        there = False
+    if not there:
+        return UserError(
+            f"{name!r} is not there" if "\0" in name else f"{name} is not there", mend="check the path"
+        )
+    if is_shards(Path(name)):
+        return UserError(f"{name} is a shard folder", mend="judge it with 'detect evaluate --data'")
+    return None
+
+
+def open_media(
+    inputs: Iterable[Input], cropper: Cropper, frames: int = 32, workers: int = 1, keep_fetched: bool = False
+) -> Iterator[Media]:
+    """Each input opened, in order, ahead of whoever asks; no more than a few at a time, so memory is flat.
+
+    Args:
+        cropper: with ``which="all"`` for every face.
+        frames: of each video, evenly spread.
+        workers: processes; 0 is one per core, 1 works here. A short list is opened here in any case.
+        keep_fetched: put the bytes of what was fetched into :attr:`Media.content`.
+    """
+    rest = iter(inputs)
+    start = list(islice(rest, _FEW))
+    if len(start) < _FEW and sum(each.path is None or each.is_video for each in start) < 2:
+        workers = 1
+
+    def together() -> Iterator[Input]:
+        yield from start
+        yield from rest
+
+    work = partial(_open_all, cropper=cropper, frames=frames, keep_fetched=keep_fetched)
+    for _, opened in map_in_order(work, _tasks(together(), 1 if workers == 1 else _TASK), workers):
+        yield from opened
+
+
+def _tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
+    """Pictures a few at a time; what takes long or holds much, alone."""
+    task: list[Input] = []
+    for each in inputs:
+        heavy = each.is_video or is_url(each.name)
+        if task and (heavy or len(task) == most):
+            yield task
+            task = []
+        if heavy:
+            yield [each]
+        else:
+            task.append(each)
+    if task:
+        yield task
+
+
+def _open_all(inputs: list[Input], cropper: Cropper, frames: int, keep_fetched: bool) -> list[Media]:
+    return [open_one(each, cropper, frames, keep_fetched) for each in inputs]
+
+
+def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bool = False) -> Media:
+    """One input; whatever is wrong with it becomes its ``problem``."""
+    try:
+        if source.refused:
+            return Media(source, problem=source.refused)
+        if source.path is None:
+            content, video = fetch(source.name)
+            media = _fetched(source, content, video, cropper, frames)
+            return replace(media, content=content if keep_fetched else None)
+        if source.is_video:
+            return _video(source, source.path, cropper, frames)
+        return _picture(source, file_bytes(source.path), cropper)
+    except Unreadable as error:
+        return Media(source, problem=f"cannot be read ({error.reason})")
+    except UserError as error:
+        return Media(source, problem=error.message)
+    except Skip as reason:
+        return Media(source, problem=str(reason))
+    except OSError as error:
+        return Media(source, problem=f"cannot be read ({error.strerror or error})")
+    except (MemoryError, cv2.error):
+        return Media(source, problem="cannot be read (too large for the memory)")
+
+
+def _picture(source: Input, content: bytes, cropper: Cropper) -> Media:
+    glance = decode_image(content, source.name, at_least=GLANCE)
+    width, height, quality = _header(content, glance)
+    common = ("compressed",) if quality is not None and quality < COMPRESSED else ()
+    looks: list[Look] = []
+    missed: list[Missed] = []
+    if cropper.finds_faces and cropper.which == "all":
+        for shares, crop in cropper.each_face(content, glance):
+            box = _pixels(shares, width, height)
+            if isinstance(crop, Skip):
+                missed.append(Missed(str(crop), box))
+            else:
+                looks.append(Look(crop.image, box, person=len(looks), reasons=_hard(crop) + common))
+        if not looks:
+            return Media(source, "picture", (width, height), (), tuple(missed), _most(missed) or "no face")
+    else:
+        crop = cropper.crops_of(content, glance)[0]
+        looks.append(Look(crop.image, _pixels(crop.box, width, height), reasons=_hard(crop) + common))
+    return Media(source, "picture", (width, height), tuple(looks), tuple(missed))
+
+
+def _header(content: bytes, decoded: Pixels) -> tuple[int, int, float | None]:
+    """Width and height of the whole picture, of which ``decoded`` may be a smaller copy, and its JPEG quality."""
+    height, width = decoded.shape[:2]
+    if content[:2] != b"\xff\xd8":
+        return width, height, None
+    stored, table = jpeg_header(content)
+    if stored is None:
+        return width, height, None
+    upright = stored if (stored[0] >= stored[1]) == (width >= height) else stored[::-1]
+    return *upright, jpeg_quality(table) if table else None
+
+
+def jpeg_header(content: bytes) -> tuple[tuple[int, int] | None, Sequence[int]]:
+    """Width and height of a JPEG file, and its first quantisation table, which is that of luminance.
+
+    Half as much work as having the file opened a second time, and small pictures are mostly this work.
+    """
+    at = 2
+    table: tuple[int, ...] = ()
+    while at + 9 < len(content) and content[at] == 0xFF:
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
+        body = at + 4
+        if marker == 0xFF:  # filling
+            at += 1
+            continue
+        if marker == 0xDB and not table:
+            wide = 2 if content[body] >> 4 else 1
+            values = content[body + 1 : body + 1 + 64 * wide]
+            table = tuple(int.from_bytes(values[i : i + wide], "big") for i in range(0, len(values), wide))
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", content[body + 1 : body + 5])
+            return (width, height), table
+        elif marker == 0xDA:
+            break
+        at = body + max(2, length) - 2
+    return None, table
+
+
+def jpeg_quality(table: Sequence[int]) -> float:
+    """The quality setting, 1 to 100, at which libjpeg would have written a luminance table with this sum.
+
+    Below 24 values meet their cap, and it reads up to five too much. Other encoders have tables of their own; for them
+    it is the setting that loses about as much.
+    """
+    scale = 100 * sum(table) / _STANDARD_SUM
+    return float(np.clip(5000 / scale if scale > 100 else (200 - scale) / 2, 1, 100))
+
+
+def _hard(crop: Crop) -> tuple[str, ...]:
+    """Codes of what makes one crop hard to judge."""
+    small = ("small-face" if crop.box else "small-picture",) if crop.scale > 1 else ()
+    return small + (("blurred",) if sharpness(crop.image) < BLURRED else ())
+
+
+def sharpness(image: Pixels) -> float:
+    """Variance of the Laplacian of the grey values in [0, 255] of ``[size, size, 3]``, scaled to at most 128 pixels."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if len(grey) > 128:
+        grey = cv2.resize(grey, (128, 128), interpolation=cv2.INTER_AREA)
+    return float(cv2.meanStdDev(cv2.Laplacian(grey, cv2.CV_64F))[1].item() ** 2)
+
+
+def _pixels(shares: Box | None, width: int, height: int) -> Box | None:
+    if shares is None:
+        return None
+    return shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height
+
+
+def _most(missed: Sequence[Missed]) -> str:
+    """The commonest reason."""
+    reasons = [each.reason for each in missed]
+    return max(reasons, key=reasons.count, default="")
+
+
+def _video(source: Input, path: Path, cropper: Cropper, frames: int) -> Media:
+    size = (0, 0)
+
+    def pictures() -> Iterator[tuple[int, Pixels, None]]:
+        nonlocal size
+        for number, image in read_frames(path, frames, source.name):
+            size = (image.shape[1], image.shape[0])
+            yield number, image, None
+
+    looks: list[Look] = []
+    missed: list[Missed] = []
+    for number, crop in cropper.of_video(pictures()):
+        if isinstance(crop, Skip):
+            missed.append(Missed(str(crop), frame=number))
+        else:
+            box = _pixels(crop.box, *size)
+            looks.append(Look(crop.image, box, number, crop.person or 0, _hard(crop)))
+    problem = "" if looks else _most(missed) or "no frame can be decoded"
+    return Media(source, "video", size, tuple(looks), tuple(missed), problem, frame_rate(path))
+
+
+def _fetched(source: Input, content: bytes, video: bool, cropper: Cropper, frames: int) -> Media:
+    if not video:
+        return _picture(source, content, cropper)
+    with temporary_video(content) as path:
+        return _video(source, path, cropper, frames)
+
+
+def frame_rate(path: Path) -> float:
+    """Frames per second that a video states; 0 when it does not."""
+    av = import_av()
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            return float(container.streams.video[0].average_rate or 0)
+    except (av.FFmpegError, OSError, ValueError, EOFError, IndexError):
+        return 0.0
+
+
+@contextlib.contextmanager
+def temporary_video(content: bytes) -> Iterator[Path]:
+    """A fetched video as a file, since its decoder jumps about in it."""
+    handle, name = tempfile.mkstemp(suffix=".video")
+    path = Path(name)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,276 @@
+"""Training of a detector: balanced batches, early stopping on validation AP, a bundle at the end."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.special import log_expit
+from torch import Tensor
+from tqdm import tqdm
+
+from crossfake.detect import bundle, metrics
+from crossfake.detect.data import TrainingData
+from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
+from crossfake.detect.training.recipes import RECIPES
+from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
+from crossfake.detect.training.settings import TrainSettings as TrainSettings
+from crossfake.errors import UserError
+from crossfake.runs import Run, write_text
+from crossfake.stopping import Stopper
+
+_BANK = 4096  # images that a nearest-neighbour head compares with
+
+Report = Callable[[int, dict[str, float]], None]
+
+
+class Training:
+    """Data, recipe and network of one run.
+
+    Raises:
+        UserError: bad settings or data.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+        kind = RECIPES.get(settings.recipe)
+        self.data = data = TrainingData.open(
+            settings.real, settings.fake, settings.synthetic, settings.force, kind.reals_only
+        )
+        self.recipe = kind(settings.augment, data.size, data.crop)
+        self.images, self.labels, self.hash = data.validation(
+            most=2000, recipe=self.recipe if kind.reals_only else None
+        )
+        self.learner = Learner(settings, data.size)
+        self.ranks = self.learner.ranks
+        if "size" in self.learner.network.options:  # made for this size and no other
+            self.recipe.keep_size()
+        self.sampler = Sampler(
+            data, settings.batch, settings.synthetic_ratio, settings.seed,
+            balance=settings.balance, per_generator=settings.synthetic_per_generator,
+            schedule=settings.synthetic_schedule, steps=settings.steps, fakes=not kind.reals_only,
+        )  # fmt: skip
+        self.last = settings.stop_after or settings.steps
+
+    def batch(self, step: int) -> Tensor:
+        """This process's part of the images of a step, uint8 ``[B, 3, H, W]``, as the recipe leaves them."""
+        rng = self.sampler.rng(step)
+        places = self.sampler.places(step, rng)
+        draws = self.recipe.draw(rng, len(places))
+        ranks = self.ranks
+        images = self.recipe(read(ranks.share(places)), draws[ranks.rank :: ranks.world])
+        return images.pin_memory() if self.learner.device.type == "cuda" else images
+
+    def feeder(self) -> Feeder:
+        return Feeder(self.batch, self.learner.step, reader_threads(self.learner.device))
+
+    def validate(self, feeder: Feeder) -> dict[str, float]:
+        """AP and AUC on held-out images; a curriculum is set anew."""
+        figures = self.learner.validate(self.images, self.labels)
+        if self.sampler.curriculum is not None:
+            self.sampler.curriculum.score(self.learner.step, self.learner.logits)
+            feeder.renew()
+        return figures
+
+    def checkpoint(self, run: Run) -> None:
+        if self.ranks.leads:
+            curriculum = self.sampler.curriculum
+            state = {"curriculum": curriculum.state() if curriculum else []}
+            save_checkpoint(self.learner.state() | state, run)
+
+    def restore(self, run: Run) -> None:
+        state = load_checkpoint(run, self.learner.device)
+        try:
+            self.learner.restore(state)
+        except Exception as error:
+            raise UserError(
+                f"the checkpoint of {run.path} does not fit ({error})", mend="resume with the settings it had"
+            ) from error
+        if self.sampler.curriculum is not None:
+            self.sampler.curriculum.restore(state["curriculum"])
+
+    def describe(self) -> str:
+        data, labels = self.data, self.labels
+        kinds = (("reals", data.real), ("fakes", data.fake), ("synthetic fakes", data.synthetic))
+        unused = self.recipe.reals_only
+        counts = ", ".join(
+            f"{sum(len(p.train) for p in pools):,} {kind}"
+            for kind, pools in kinds
+            if pools and not (unused and kind != "reals")
+        )
+        trained, frozen = self.learner.count()
+        held = f", {frozen / 1e6:.2f} M frozen" if frozen else ""
+        return (
+            f"{self.settings.model} on {counts} of {data.size}×{data.size}, recipe {self.settings.recipe}, "
+            f"{trained / 1e6:.2f} M parameters{held}; validation on {int((labels == 0).sum()):,} reals and "
+            f"{int(labels.sum()):,} fakes"
+        )
+
+
+def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
+    """Train a detector; returns the run folder, with the bundle in ``model/``.
+
+    The model kept is the one with the best average precision on the validation rows; its temperature and threshold
+    come from them too. Test rows are never read. Under torchrun the processes share each batch.
+
+    Args:
+        settings: of the run.
+        on_validation: called after each validation with the step and its figures (``val_ap``, ``val_auc``, ``loss``);
+            whatever it raises ends the training.
+
+    Raises:
+        UserError: bad settings or data, or the loss stopped being finite.
+    """
+    training = Training(settings)
+    learner, data = training.learner, training.data
+    say: Callable[[str], None] = tqdm.write if training.ranks.leads else lambda text: None
+    run, audit = Run(settings.out), {"verdict": "", "summary": ""}
+    if training.ranks.leads:
+        facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": training.hash}
+        run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
+        audit = data.audit()
+        write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
+    say(audit["summary"])
+    for difference in settings.differences():
+        say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")
+    if settings.resume:
+        training.restore(run)
+        if training.ranks.leads:
+            run.trim_log(learner.step)
+        say(f"going on from step {learner.step}")
+    say(training.describe())
+    with Stopper() as stopper:
+        stopped = _loop(training, run, stopper, on_validation, say)
+    if stopped:
+        say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
+        run.close()
+        return run.path
+    learner.judge.load_state_dict(learner.best["state"])
+    card = _calibrated(learner.logits(training.images), training.labels)
+    if training.ranks.leads:
+        bundle.save(
+            run.model,
+            learner.judge,
+            {
+                "model": settings.model, "options": dict(learner.network.options), "size": data.size,
+                "crop": data.crop, **card, "validation_hash": training.hash,
+                "validation_ap": learner.best["ap"], "step": learner.best["step"], "recipe": settings.recipe,
+                "data_hashes": data.hashes(), "sources": data.sources(),
+                "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
+            },
+        )  # fmt: skip
+        run.finish({"val_ap": learner.best["ap"], "step": learner.best["step"]})
+    return run.path
+
+
+def _loop(
+    training: Training,
+    run: Run,
+    stopper: Stopper,
+    on_validation: Report | None,
+    say: Callable[[str], None],
+) -> bool:
+    """Returns whether the user asked to stop."""
+    settings, learner, ranks, end = training.settings, training.learner, training.ranks, training.last
+    labels = ranks.share(training.sampler.labels)
+    if learner.remembers:
+        _remember(training, run)
+        return False
+    started, began_at = time.monotonic(), learner.step
+    bar = tqdm(total=end, initial=learner.step, unit="step", desc=settings.model, disable=not ranks.leads)
+    with bar, training.feeder() as feeder:
+        while learner.step < end:
+            if learner.stale >= settings.patience and not settings.stop_after:
+                say(f"no better AP for {learner.stale} validations: stopping at step {learner.step}")
+                break
+            learner.learn(feeder.take(), labels)
+            bar.update()
+            asked = ranks.agreed(stopper.asked)
+            if learner.step % settings.eval_every == 0 or learner.step == end:
+                loss = learner.mean_loss()
+                if not math.isfinite(loss):
+                    raise not_finite("the loss", learner.step, run)
+                figures = {"loss": loss, **training.validate(feeder)}
+                rate = (learner.step - began_at) * settings.batch / (time.monotonic() - started)
+                training.checkpoint(run)
+                if ranks.leads:
+                    run.log({**figures, "images_per_second": round(rate, 1)}, learner.step)
+                bar.set_postfix(loss=f"{loss:.3f}", val_ap=f"{figures['val_ap']:.4f}")
+                if on_validation is not None:
+                    on_validation(learner.step, figures)
+            elif asked:
+                training.checkpoint(run)
+            if asked and learner.step < end:
+                return True
+    return False
+
+
+def _remember(training: Training, run: Run) -> None:
+    """In place of steps: a bank of images as the recipe leaves them."""
+    learner, settings = training.learner, training.settings
+    if training.ranks.world > 1:
+        raise UserError(f"{settings.model} does not train", mend="start it without torchrun")
+    count = -(-_BANK // settings.batch)
+    steps = tqdm(range(count), unit="batch", desc=settings.model)
+    learner.remember(map(training.batch, steps), training.sampler.labels)
+    run.log(learner.validate(training.images, training.labels), 0)
+
+
+def dry_run(settings: TrainSettings, steps: int = 8) -> str:
+    """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
+    training = Training(settings)
+    learner, batch, device = training.learner, settings.batch, training.learner.device
+    if learner.remembers:
+        return f"{training.describe()}\na bank of {_BANK:,} images, and no steps"
+    labels = training.ranks.share(training.sampler.labels)
+    started = time.monotonic()
+    for step in range(2):
+        training.batch(step)
+    reading = 2 * batch / (time.monotonic() - started)
+    with training.feeder() as feeder:
+        for step in range(steps + 2):
+            if step == 2:  # the first ones allocate
+                started = time.monotonic()
+            learner.learn(feeder.take(), labels)
+        float(learner.losses[-1])  # waits for a GPU
+        seconds = (time.monotonic() - started) / steps
+    if device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(device) / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    epochs = training.last * batch / 2 / sum(len(pool.train) for pool in training.data.real)
+    until = "" if settings.stop_after else " at most"
+    return (
+        f"{training.describe()}\n"
+        f"{training.last:,} steps of {batch} images{until}, every real {epochs:.1f} times, validation every "
+        f"{settings.eval_every} steps\n"
+        f"{batch / seconds:,.0f} images/s on {device}, {reading:,.0f}/s of the recipe in one thread; memory "
+        f"{memory:.1f} GB\n"
+        f"{training.last:,} steps take {training.last * seconds / 60:.1f} min without validation "
+        f"(measured over {steps} steps)"
+    )
+
+
+def _calibrated(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Temperature (Guo et al. 2017, sec. 4.2) by maximum likelihood, and the threshold of best balanced accuracy."""
+    signs = np.where(labels == 1, 1.0, -1.0)
+    fitted = minimize_scalar(
+        lambda log_t: -np.mean(log_expit(signs * logits / np.exp(log_t))), bounds=(-3, 3), method="bounded"
+    )
+    temperature = float(np.exp(fitted.x))
+    probabilities = 1 / (1 + np.exp(-logits / temperature))
+    return {
+        "temperature": temperature,
+        "threshold": metrics.best_threshold(labels, probabilities),
+        "threshold_rule": "best balanced accuracy on validation",
+    }

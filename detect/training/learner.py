@@ -1,0 +1,278 @@
+"""What learns: network, averaged network and optimiser of one run, and one step of training."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.detect import metrics
+from crossfake.detect.models import create_model
+from crossfake.detect.training.settings import TrainSettings
+from crossfake.device import autocast, pick_device
+from crossfake.distributed import Ranks
+from crossfake.errors import UserError
+from crossfake.runs import Run
+
+_CHECKPOINT = "last.pt"
+_BATCH = 128  # images that are judged at once
+
+
+class Learner:
+    """Network, optimiser and the best state so far: all that a checkpoint holds.
+
+    Args:
+        settings: of the run.
+        size: height and width of the images.
+
+    Attributes:
+        network: what is trained.
+        average: its exponential moving average, None without.
+        remembers: it compares with a bank of training images: there is nothing to descend.
+        stages: the parameters that may be trained, from the image to the head.
+        step: how many steps were made.
+        losses: of the steps since the last validation.
+        best: ``ap``, ``step`` and ``state`` of the best validation.
+        stale: validations since then.
+    """
+
+    def __init__(self, settings: TrainSettings, size: int) -> None:
+        self.settings, self.device = settings, pick_device(settings.device)
+        self.ranks = Ranks(self.device, settings.batch, together=2)
+        torch.manual_seed(settings.seed)  # weights are the same in every process
+        network = create_model(
+            settings.model,
+            settings.pretrained and not settings.resume,
+            None if settings.resume else settings.weights,
+            options={"size": size, **settings.options},
+        )
+        self.network = network.to(memory_format=torch.channels_last).to(self.device)
+        self.stages = [[p for p in stage if p.requires_grad] for stage in network.stages()]
+        self.stages = [stage for stage in self.stages if stage]
+        self.remembers = bool(getattr(network, "nearest", False))
+        if not self.stages and not self.remembers:
+            raise UserError(f"{settings.model} has nothing to learn", mend="choose another --model")
+        self.optimizer = torch.optim.AdamW(
+            [{"params": stage} for stage in self.stages or [[nn.Parameter(torch.zeros(0))]]],
+            lr=settings.lr,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        averaged = settings.ema and not self.remembers
+        self.average = copy.deepcopy(self.network).requires_grad_(False) if averaged else None
+        self.step = 0
+        self.losses: list[Tensor] = []
+        self.best: dict[str, Any] = {"ap": -1.0, "step": 0, "state": {}}
+        self.stale = 0
+
+    @property
+    def judge(self) -> nn.Module:
+        """The network that is validated and kept: the average where there is one."""
+        return self.network if self.average is None else self.average
+
+    def unfrozen(self) -> int:
+        """How many stages, from the head on, the next step trains.
+
+        ``gradual`` begins with the head and adds a stage at a time, until in the middle of the run all are trained
+        (Howard & Ruder 2018, sec. 3.3).
+        """
+        if self.settings.tune == "probe":
+            return 1
+        if self.settings.tune == "gradual":
+            return min(len(self.stages), 1 + 2 * len(self.stages) * self.step // (self.settings.steps + 1))
+        return len(self.stages)
+
+    def count(self) -> tuple[int, int]:
+        """Parameters that the next step trains, and that it does not."""
+        trained = sum(p.numel() for stage in self.stages[-self.unfrozen() :] for p in stage)
+        return trained, sum(p.numel() for p in self.network.parameters()) - trained
+
+    def learn(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One step on this process's part of a batch; returns its loss. Dropout is seeded by (seed, step).
+
+        Args:
+            images: uint8 ``[B, 3, H, W]``.
+            labels: float ``[B]``, 1 for fakes.
+        """
+        settings, ranks = self.settings, self.ranks
+        self._prepare()
+        torch.manual_seed((settings.seed << 32) + (ranks.rank << 24) + self.step)
+        batch = images.to(self.device, non_blocking=True).float().div_(255)
+        targets = labels.to(self.device, non_blocking=True)
+        if settings.label_smoothing:
+            targets = targets * (1 - settings.label_smoothing) + settings.label_smoothing / 2
+        if settings.mixup:
+            batch, targets = mixed_up(batch, targets, settings.mixup, [settings.seed, self.step, ranks.rank])
+        with autocast(self.device, settings.precision):
+            logits = self.network(batch)
+        loss = F.binary_cross_entropy_with_logits(logits, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if ranks.world > 1:
+            statistics = [b for b in self.network.buffers() if b.is_floating_point()]
+            ranks.average([*(p.grad for p in self.network.parameters() if p.grad is not None), *statistics])
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        self.losses.append(loss.detach())
+        return loss.detach()
+
+    @torch.no_grad()
+    def remember(self, batches: Iterable[Tensor], labels: Tensor) -> None:
+        """Fill the bank of a nearest-neighbour head with uint8 batches ``[B, 3, H, W]`` of the same labels ``[B]``."""
+        network: Any = self.network.eval()
+        features = []
+        for images in batches:
+            with autocast(self.device, self.settings.precision):
+                found = network.features(images.to(self.device).float().div_(255)).float()
+            features.append(found)
+        network.fit_bank(torch.cat(features), labels.to(self.device).repeat(len(features)))
+
+    def _prepare(self) -> None:
+        """Step sizes, and what is frozen in this step; frozen batch norms keep their statistics."""
+        self.network.train()
+        trained, scale = self.unfrozen(), self.settings.lr * self._schedule()
+        last = len(self.stages) - 1
+        for number, (stage, group) in enumerate(zip(self.stages, self.optimizer.param_groups, strict=True)):
+            group["lr"] = scale * self.settings.layer_decay ** (last - number)
+            for parameter in stage:
+                parameter.requires_grad_(number > last - trained)
+        for module in self.network.modules():
+            if isinstance(module, _BatchNorm) and module.weight is not None:
+                module.train(module.weight.requires_grad)
+
+    def _schedule(self) -> float:
+        warm_up = max(1, self.settings.steps // 20)
+        if self.step < warm_up:
+            return (self.step + 1) / warm_up
+        return 0.5 * (1 + math.cos(math.pi * (self.step - warm_up) / max(1, self.settings.steps - warm_up)))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """Short at first, so that it does not remember the beginning; counters are copied."""
+        if self.average is None:
+            return
+        keep = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        means, values = (list(n.state_dict().values()) for n in (self.average, self.network))
+        moving = [mean.is_floating_point() for mean in means]
+        torch._foreach_lerp_(
+            [mean for mean, moves in zip(means, moving, strict=True) if moves],
+            [value for value, moves in zip(values, moving, strict=True) if moves],
+            1 - keep,
+        )
+        for mean, value, moves in zip(means, values, moving, strict=True):
+            if not moves:
+                mean.copy_(value)
+
+    def mean_loss(self) -> float:
+        """Since the last validation, over all processes."""
+        loss = torch.stack(self.losses).mean()
+        self.ranks.average([loss])
+        return float(loss)
+
+    @torch.inference_mode()
+    def logits(self, images: Pixels) -> npt.NDArray[np.float64]:
+        """Logits of uint8 ``[N, H, W, 3]``; the processes share the work."""
+        self.judge.eval()
+        own = images[self.ranks.rank :: self.ranks.world]
+        parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
+        for start in range(0, len(own), _BATCH):
+            batch = torch.from_numpy(np.ascontiguousarray(own[start : start + _BATCH]))
+            with autocast(self.device, self.settings.precision):
+                parts.append(self.judge(batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)).double())
+        return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
+
+    def validate(self, images: Pixels, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+        """AP and AUC on the validation set; keeps the state if it is the best so far.
+
+        Raises:
+            UserError: the network's outputs are not finite.
+        """
+        logits = self.logits(images)
+        if not np.isfinite(logits).all():
+            raise not_finite("the network's output", self.step)
+        figures = metrics.summary(labels, logits)
+        if figures["ap"] > self.best["ap"]:
+            state = {name: tensor.detach().cpu().clone() for name, tensor in self.judge.state_dict().items()}
+            self.best, self.stale = {"ap": figures["ap"], "step": self.step, "state": state}, 0
+        else:
+            self.stale += 1
+        self.losses.clear()
+        return {"val_ap": figures["ap"], "val_auc": figures["auc"]}
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+            "best": self.best,
+            "stale": self.stale,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
+        self.losses = list(state["losses"])
+
+
+def mixed_up(images: Tensor, targets: Tensor, alpha: float, seed: list[int]) -> tuple[Tensor, Tensor]:
+    """Mixup (Zhang et al. 2018, eq. 1): every image with another of the batch, by one share from Beta(alpha, alpha).
+
+    Args:
+        images: float ``[B, 3, H, W]``.
+        targets: float ``[B]``.
+        alpha: of the Beta distribution.
+        seed: of the share and of the partners.
+    """
+    rng = np.random.default_rng([*seed, 2])
+    share = float(rng.beta(alpha, alpha))
+    partners = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    return images.lerp(images[partners], 1 - share), targets.lerp(targets[partners], 1 - share)
+
+
+def not_finite(what: str, step: int, run: Run | None = None) -> UserError:
+    """The error of a training that ran away."""
+    kept = run is not None and (run.checkpoints / _CHECKPOINT).exists()
+    state = f"; the last good state is in {run.checkpoints}" if run is not None and kept else ""
+    mend = "go on with --resume and a smaller --lr" if kept else "train again with a smaller --lr"
+    return UserError(f"{what} is not finite at step {step}{state}", mend=mend)
+
+
+def save_checkpoint(state: dict[str, Any], run: Run) -> None:
+    """Replace the run's checkpoint; a crash leaves the old one."""
+    path = run.checkpoints / _CHECKPOINT
+    temporary = path.with_suffix(".tmp")
+    try:
+        torch.save(state, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
+        ) from error
+
+
+def load_checkpoint(run: Run, device: torch.device) -> dict[str, Any]:
+    """The run's checkpoint; tensors only, nothing in it is executed."""
+    path = run.path / "checkpoints" / _CHECKPOINT
+    if not path.exists():
+        raise UserError(f"{run.path} has no checkpoint", mend="start it without --resume")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # the unpickler raises many kinds of error for files that are no checkpoints
+        raise UserError(f"{path} cannot be read ({error})", mend="train it again") from error
+    return state

@@ -1,0 +1,201 @@
+"""Recipes: what happens to a batch between the shards and the network.
+
+Nothing is drawn with an eye on the label, and every image takes the same number of random draws whatever comes of
+them, so that a recipe can give neither class away.
+
+Example:
+    >>> recipe = RECIPES.get("plain")(0.5, 8)
+    >>> draws = recipe.draw(np.random.default_rng(0), 4)
+    >>> recipe(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), draws).shape
+    torch.Size([4, 3, 8, 8])
+"""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from crossfake.datasets.blending import RANDOMS, Points, aligned_face, landmarks, self_blended
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.geometry import FFHQ_MARGIN
+from crossfake.detect.training.augmentation import (
+    blurred,
+    coded,
+    cropped,
+    mirrored,
+    noised,
+    resampled,
+    shared,
+)
+from crossfake.registry import Registry
+from crossfake.weights import find_weights
+
+_SIDE = 224  # of the pictures that Wang et al. train on
+
+Draws = npt.NDArray[np.float64]
+
+
+class Recipe:
+    """One way to prepare batches.
+
+    Args:
+        probability: of each change to an image; mirroring is not one of them.
+        size: height and width of the images.
+        crop: how they were cut out of photos, as shards describe it.
+
+    Attributes:
+        randoms: random numbers that an image takes.
+        reals_only: fakes are made from the reals of the batch: what is called has reals only, and what comes back is
+            these and, after them, as many fakes.
+    """
+
+    randoms: ClassVar[int] = 1
+    reals_only: ClassVar[bool] = False
+
+    def __init__(self, probability: float, size: int, crop: Mapping[str, Any] | None = None) -> None:
+        self.probability, self.size, self.crop = probability, size, crop or {}
+
+    def keep_size(self) -> None:
+        """Cut nothing off: the network is made for images of this size."""
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        """All that is random about ``count`` images, ``[count, randoms]``."""
+        return rng.random((count, self.randoms))
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        """uint8 ``[B, 3, H, W]`` on the CPU, as the shards have them, to the batch that is trained on."""
+        raise NotImplementedError
+
+    def fakes(self, reals: Pixels, draws: Draws) -> Pixels:
+        """The fakes that a recipe of reals makes of uint8 ``[N, H, W, 3]``, before any other change."""
+        raise NotImplementedError
+
+
+RECIPES: Registry[type[Recipe]] = Registry("recipe")
+
+
+@RECIPES.register("plain")
+class Plain(Recipe):
+    """Half of the images mirrored, nothing else."""
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        return mirrored(images, draws[:, 0] < 0.5)
+
+
+@RECIPES.register("wang2020")
+class Wang2020(Recipe):
+    """Blur and JPEG (Wang et al. 2020, sec. 4.1): sigma 0 to 3, quality 30 to 100, each with the probability.
+
+    Theirs are 0.5, or 0.1 to test how much it matters. Sigma is for pictures of 224 pixels, and less in proportion
+    for smaller ones. Of larger ones a square of 224 is cut in training; the network judges them whole, as theirs does.
+    """
+
+    randoms = 7
+    _cuts: bool = True
+
+    def keep_size(self) -> None:
+        self._cuts = False
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        uniform = [rng.random(count) for _ in range(4)]
+        quality = rng.integers(30, 101, count).astype(np.float64)
+        return np.column_stack([*uniform, quality, rng.random((count, 2))])
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        images = mirrored(images, draws[:, 0] < 0.5)
+        strongest = 3.0 * min(images.shape[-1], _SIDE) / _SIDE
+
+        def change(image: Pixels, u: Draws) -> Pixels:
+            if u[1] < self.probability:
+                image = blurred(image, float(u[2]) * strongest, strongest)
+            return coded(image, "JPEG", int(u[4])) if u[3] < self.probability else image
+
+        images = _each(images, draws, change)
+        return cropped(images, _SIDE, draws[:, 5:7]) if self._cuts and images.shape[-1] > _SIDE else images
+
+
+@RECIPES.register("robust")
+class Robust(Recipe):
+    """Whatever the web does to pictures: other sizes, noise, JPEG or WebP; or a social network's chain of them.
+
+    Each of the three with the probability, and with half the probability the chain in place of them.
+    """
+
+    randoms = 16
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        images = mirrored(images, draws[:, 0] < 0.5)
+        return _each(images, draws, self._change)
+
+    def _change(self, image: Pixels, u: Draws) -> Pixels:
+        p = self.probability
+        if u[1] < p / 2:
+            return shared(image, u[2:7])
+        if u[7] < p:
+            image = resampled(image, 0.4 + 0.6 * float(u[8]), float(u[9]))
+        if u[10] < p:
+            image = noised(image, 10 * float(u[11]), int(u[12] * 2**32))
+        if u[13] < p:
+            image = coded(image, "WEBP" if u[14] < 0.5 else "JPEG", 30 + int(u[15] * 71))
+        return image
+
+
+@RECIPES.register("sbi")
+class SelfBlended(Wang2020):
+    """Reals and self-blended images of them (Shiohara & Yamasaki 2022), side by side in each batch.
+
+    A real and its fake are mirrored, blurred, compressed and cut alike, as theirs are.
+    """
+
+    randoms = Wang2020.randoms + RANDOMS
+    reals_only = True
+
+    def __init__(self, probability: float, size: int, crop: Mapping[str, Any] | None = None) -> None:
+        super().__init__(probability, size, crop)
+        aligned = self.crop.get("policy") == "face"
+        self._model = None if aligned else find_weights("yunet")
+        self._found: dict[int, Points] = {}
+        self._one = threading.Lock()  # a face detector serves one thread
+
+    def draw(self, rng: np.random.Generator, count: int) -> Draws:
+        return np.column_stack([super().draw(rng, count), rng.random((count, RANDOMS))])
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        reals = images.permute(0, 2, 3, 1).numpy()
+        fakes = torch.from_numpy(self.fakes(reals, draws)).permute(0, 3, 1, 2)
+        return super().__call__(torch.cat([images, fakes]), np.concatenate([draws, draws]))
+
+    def fakes(self, reals: Pixels, draws: Draws) -> Pixels:
+        u = draws[:, Wang2020.randoms :]
+        made = [
+            self_blended(real, self._face(real), numbers)[0] for real, numbers in zip(reals, u, strict=True)
+        ]
+        return np.stack(made)
+
+    def _face(self, image: Pixels) -> Points:
+        if self._model is None:
+            scale = FFHQ_MARGIN / float(self.crop.get("margin", FFHQ_MARGIN))
+            center = np.float32((self.size - 1) / 2)
+            return ((aligned_face(self.size) - center) * np.float32(scale) + center).astype(np.float32)
+        key = zlib.crc32(image.data if image.flags.c_contiguous else image.tobytes())
+        with self._one:
+            if key not in self._found:  # a face is looked for once in a training
+                self._found[key] = landmarks(image, self._model)
+            return self._found[key]
+
+
+def _each(images: Tensor, draws: Draws, change: Callable[[Pixels, Draws], Pixels]) -> Tensor:
+    """Change the images of a batch one by one; a channels-last tensor."""
+    pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
+    for image, numbers in zip(pixels, draws, strict=True):
+        changed = change(image, numbers)
+        if changed is not image:
+            image[:] = changed
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)

@@ -1,0 +1,192 @@
+"""What can be set about the training of a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from crossfake.detect.training.recipes import RECIPES
+from crossfake.detect.training.sampling import Balance, Schedule
+from crossfake.device import Precision
+from crossfake.errors import UserError
+from crossfake.runs import Run
+
+Tune = Literal["scratch", "full", "probe", "gradual"]
+
+MATCHED = ("steps", "batch", "eval_every", "seed", "balance", "synthetic_per_generator")
+_WHERE = ("real", "fake", "synthetic", "out", "device", "resume", "force", "match_steps", "stop_after")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Settings of one detector training.
+
+    Attributes:
+        real: shard folders of reals.
+        fake: shard folders of given fakes.
+        synthetic: shard folders of one's own fakes. Steps, batch and class balance stay the same with and without
+            them, so a comparison of the two changes one thing.
+        out: run folder.
+        model: a name that :func:`crossfake.detect.models.create_model` knows.
+        options: the model's own, such as ``{"head": "nearest"}``.
+        pretrained: start from published weights.
+        weights: start from this file instead.
+        tune: what is trained: all of a network that starts from nothing (``scratch``) or from weights (``full``); the
+            head alone (``probe``); or the head, and then one stage after another (``gradual``). By default ``scratch``
+            without weights and ``full`` with them.
+        layer_decay: step size of a stage relative to the next one on the way to the head.
+        steps: optimiser steps at most.
+        batch: images per step over all processes, half of them real.
+        lr: AdamW's largest step size; cosine decay to 0 after a short warm-up.
+        weight_decay: AdamW's.
+        recipe: a name from :data:`crossfake.detect.training.recipes.RECIPES`. ``sbi`` trains on reals alone;
+            fakes that are given to it serve for validation only.
+        augment: probability of each change that the recipe makes to an image.
+        mixup: alpha of mixup; 0 is none.
+        label_smoothing: share of certainty that is taken from the labels.
+        ema: decay of the weights' moving average, which is what is validated and kept; 0 is none.
+        balance: whether the sources and generators of a class are drawn equally often (``source``) or in proportion
+            to their images (``none``).
+        synthetic_ratio: share of the fakes in a batch that is synthetic when there are both kinds.
+        synthetic_schedule: ``constant``, ``warmup`` or ``curriculum``; see
+            :class:`~crossfake.detect.training.sampling.Sampler`.
+        synthetic_per_generator: draw one's own generators equally often rather than in proportion.
+        eval_every: steps between validations.
+        patience: validations without a better AP after which training stops.
+        match_steps: a run whose steps, batch, class balance, validations and seed are taken; early stopping is off, so
+            both are trained equally long.
+        stop_after: train exactly so many steps, whatever the validations say; 0 lets ``patience`` decide.
+        resume: go on from the last checkpoint in ``out``.
+        force: train although the folders were cropped differently.
+    """
+
+    real: tuple[Path, ...]
+    out: Path
+    fake: tuple[Path, ...] = ()
+    synthetic: tuple[Path, ...] = ()
+    model: str = "cnn"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool = False
+    weights: Path | None = None
+    tune: Tune | None = None
+    layer_decay: float = 1.0
+    steps: int = 1500
+    batch: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    recipe: str = "wang2020"
+    augment: float = 0.5
+    mixup: float = 0.0
+    label_smoothing: float = 0.0
+    ema: float = 0.0
+    balance: Balance = "source"
+    synthetic_ratio: float = 0.5
+    synthetic_schedule: Schedule = "constant"
+    synthetic_per_generator: bool = True
+    eval_every: int = 100
+    patience: int = 5
+    match_steps: Path | None = None
+    stop_after: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    resume: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.match_steps is not None and not self.stop_after:
+            self._match(self.match_steps)
+        if self.batch < 4 or self.steps < 1 or self.eval_every < 1 or self.patience < 1:
+            raise UserError(
+                "steps, patience and validation distance must be positive, a batch at least 4",
+                mend="correct it",
+            )
+        for name in ("augment", "synthetic_ratio", "label_smoothing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(
+                    f"{name} is a share, not {getattr(self, name)}", mend="give a value between 0 and 1"
+                )
+        if not 0 <= self.ema < 1 or not 0 < self.layer_decay <= 1 or self.mixup < 0 or self.stop_after < 0:
+            raise UserError(
+                "an average decays by less than 1, a layer's rate by at most 1, and mixup is not negative",
+                mend="give --ema 0.999, --layer-decay 0.75, --mixup 0.2, say",
+            )
+        known = {"tune": Tune, "balance": Balance, "synthetic_schedule": Schedule}
+        for name, choice in known.items():
+            if getattr(self, name) not in (*get_args(choice), *([None] if name == "tune" else [])):
+                raise UserError(
+                    f"there is no {name} {getattr(self, name)!r}",
+                    mend=f"choose one of {', '.join(get_args(choice))}",
+                )
+        starts = self.pretrained or self.weights is not None
+        if self.tune == "scratch" and starts:
+            raise UserError("training from scratch takes no weights", mend="leave them or --tune scratch out")
+        if self.tune in ("full", "probe", "gradual") and not starts:
+            raise UserError(
+                f"--tune {self.tune} needs a network that has learnt something",
+                mend="give --pretrained or --weights FILE",
+            )
+        if RECIPES.get(self.recipe).reals_only:
+            if self.synthetic:
+                raise UserError(
+                    f"{self.recipe} makes its fakes from the reals",
+                    mend="leave --with-synthetic out, or choose another --recipe",
+                )
+            if self.batch % 2:
+                raise UserError(f"{self.recipe} pairs images", mend="give --batch an even number")
+
+    def _match(self, path: Path) -> None:
+        other, lines = Run(path), Run(path).log_lines()
+        if not other.config_file.exists() or not lines:
+            raise UserError(f"{path} holds no training to match", mend="name a run of 'detect train'")
+        config = other.config
+        for name in MATCHED:
+            if name in config:
+                object.__setattr__(self, name, config[name])
+        object.__setattr__(self, "stop_after", lines[-1]["step"])
+
+    def differences(self) -> list[str]:
+        """What besides the data is not as in the run that is matched: such a comparison changes several things."""
+        if self.match_steps is None:
+            return []
+        config, own = Run(self.match_steps).config, asdict(self)
+        names = [f.name for f in fields(self) if f.name not in (*_WHERE, *MATCHED, "patience")]
+        return [
+            f"{name} {own[name]} instead of {config[name]}"
+            for name in names
+            if name in config
+            and config[name] != (str(own[name]) if isinstance(own[name], Path) else own[name])
+        ]
+
+    @classmethod
+    def resumed(cls, out: Path, **changed: Any) -> TrainSettings:
+        """The settings that the run in ``out`` had, with some of them changed."""
+        try:
+            kept = cls._kept(Run(out))
+        except OSError as error:
+            raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        return cls(**{**kept, **changed, "out": Path(out), "resume": True})
+
+    @classmethod
+    def matched(cls, run: Path, **changed: Any) -> TrainSettings:
+        """The control of a run: its settings and data without its synthetic fakes, with some of them changed."""
+        try:
+            kept = cls._kept(Run(run))
+        except OSError as error:
+            raise UserError(
+                f"{run} holds no training to match", mend="name a run of 'detect train'"
+            ) from error
+        fixed = {"synthetic": (), "stop_after": 0, "match_steps": run, "resume": False, "force": False}
+        return cls(**{**kept, **fixed, **changed})
+
+    @classmethod
+    def _kept(cls, run: Run) -> dict[str, Any]:
+        config = run.config
+        kept = {f.name: config[f.name] for f in fields(cls) if f.name in config}
+        for name in ("real", "fake", "synthetic"):
+            kept[name] = tuple(Path(folder) for folder in kept[name])
+        for name in ("weights", "match_steps"):
+            kept[name] = Path(kept[name]) if kept.get(name) else None
+        return kept

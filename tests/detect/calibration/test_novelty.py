@@ -1,0 +1,118 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+from sklearn.covariance import LedoitWolf
+from sklearn.neighbors import NearestNeighbors
+
+from crossfake.detect.calibration import novelty
+from crossfake.errors import UserError
+from crossfake.provenance import hash_file
+
+
+def _features(count: int, width: int = 12, seed: int = 0, shift: float = 0.0) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    spread = np.linspace(0.2, 2, width)
+    features = rng.normal(0, 1, (count, width)) * spread + 3 * labels[:, None] * (np.arange(width) < 2) + 1
+    return (features + shift * (np.arange(width) % 3 == 2)).astype(np.float32), labels
+
+
+def _fit(method: str, width: int = 12, quantile: float = 0.95) -> novelty.Novelty:
+    train, labels = _features(400, width)
+    held, _ = _features(300, width, seed=1)
+    return novelty.fit(method, train, labels, (np.linspace(-5, 5, 300), held), quantile)
+
+
+def test_knn_is_scikit_learns_tenth_neighbour() -> None:
+    train, _ = _features(400)
+    new, _ = _features(50, seed=2)
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, new)]
+    wanted = NearestNeighbors(n_neighbors=10).fit(unit[0]).kneighbors(unit[1])[0][:, -1]
+    assert _fit("knn").distance(np.zeros(50), new) == pytest.approx(wanted, abs=2e-3)
+
+
+@pytest.mark.parametrize("width", [12, 300])
+def test_mahalanobis_is_the_formula(width: int) -> None:
+    train, labels = _features(400, width)
+    new, _ = _features(50, width, seed=2)
+    means = [train[labels == label].mean(axis=0) for label in (0, 1)]
+    covariance = LedoitWolf(assume_centered=True).fit(train - np.stack(means)[labels]).covariance_
+    if width > 256:
+        variances, axes = np.linalg.eigh(covariance.astype(np.float64))
+        variances[:-256] = variances[:-256].mean()
+        covariance = axes * variances @ axes.T
+    inverse = np.linalg.inv(covariance)
+    wanted = np.min([np.einsum("nf,fg,ng->n", new - m, inverse, new - m) for m in means], axis=0)
+    assert _fit("mahalanobis", width).distance(np.zeros(50), new) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_energy_is_the_free_energy_of_two_opposite_logits() -> None:
+    logits = np.array([-800.0, -3.0, 0.0, 2.0, 800.0])
+    found = _fit("energy").distance(logits, np.zeros((5, 0), np.float32))
+    assert found == pytest.approx(-np.logaddexp(logits / 2, -logits / 2))
+
+
+@pytest.mark.parametrize("method", novelty.METHODS)
+def test_usual_images_are_usual_and_shifted_ones_are_not(method: str) -> None:
+    fitted = _fit(method)
+    usual, _ = _features(600, seed=3)
+    logits = np.random.default_rng(0).uniform(-5, 5, 600)
+    share = fitted.share(logits, usual)
+    assert ((share >= 0) & (share <= 1)).all()
+    assert np.mean(share > fitted.quantile) == pytest.approx(0.05, abs=0.04)
+    odd, _ = _features(600, seed=4, shift=-25)
+    assert (fitted.share(0 * logits, odd) > fitted.quantile).mean() > 0.9
+    assert fitted.share(logits[:0], usual[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("method", novelty.METHODS)
+def test_what_is_saved_is_what_is_loaded(method: str, tmp_path: Path) -> None:
+    fitted = _fit(method)
+    card = novelty.save(fitted, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [card["file"]]
+    new, _ = _features(40, seed=5)
+    assert np.array_equal(
+        novelty.load(tmp_path, card).share(np.zeros(40), new), fitted.share(np.zeros(40), new)
+    )
+
+
+def test_at_most_a_thousand_references_are_kept(tmp_path: Path) -> None:
+    train, labels = _features(3000)
+    fitted = novelty.fit("knn", train, labels, (np.zeros(3000), train))
+    assert fitted.arrays["vectors"].shape == (1000, 12)
+
+
+def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    card = novelty.save(_fit("knn"), tmp_path)
+    file = tmp_path / card["file"]
+    for change in (
+        {"file": "../" + card["file"]},
+        {"method": "pickle"},
+        {"quantile": 3},
+        {"method": "energy"},
+    ):
+        with pytest.raises(ValueError):
+            novelty.load(tmp_path, {**card, **change})
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="not the file"):
+        novelty.load(tmp_path, card)
+    with pytest.raises(SafetensorError):
+        novelty.load(tmp_path, {**card, "sha256": hash_file(file)})
+    save_file({"vectors": np.full((3, 2), np.nan, np.float32), "scale": np.zeros(2, np.float32)}, file)
+    with pytest.raises(ValueError, match="not finite"):
+        novelty.load(tmp_path, {**card, "sha256": hash_file(file)})
+
+
+def test_a_model_without_features_and_too_few_rows_are_one_line() -> None:
+    nothing = np.zeros((50, 0), np.float32)
+    with pytest.raises(UserError, match="no features"):
+        novelty.fit("knn", nothing, np.zeros(50, int), (np.zeros(50), nothing))
+    few, labels = _features(5)
+    with pytest.raises(UserError, match="too few"):
+        novelty.fit("mahalanobis", few, labels, (np.zeros(5), few))
+    with pytest.raises(UserError, match="no novelty"):
+        novelty.fit("knm", few, labels, (np.zeros(5), few))

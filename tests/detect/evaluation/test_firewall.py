@@ -1,0 +1,50 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.evaluation.firewall import check_overlap, notes_on_training
+from crossfake.errors import UserError
+
+from .conftest import make_shards
+
+
+def _card(*folders: Path) -> dict[str, object]:
+    return {"data_hashes": {str(folder): ShardSet(folder).hash for folder in folders}, "sources": ["real"]}
+
+
+def test_test_rows_of_the_training_folders_pass(real: Path, fake: Path) -> None:
+    sets = [ShardSet(real), ShardSet(fake)]
+    assert check_overlap(_card(real, fake), sets, [s.select(split="test") for s in sets]) == []
+
+
+def test_training_rows_are_refused_or_noted(real: Path) -> None:
+    shards = ShardSet(real)
+    every = np.arange(len(shards))
+    with pytest.raises(UserError, match="was trained on"):
+        check_overlap(_card(real), [shards], [every])
+    (note,) = check_overlap(_card(real), [shards], [every], strict=False)
+    assert note.startswith("72 of 120 images") and "flattered" in note
+
+
+def test_training_folders_that_are_gone_or_changed_are_named(real: Path, tmp_path: Path) -> None:
+    moved = make_shards(tmp_path / "moved", 0)
+    changed = make_shards(tmp_path / "changed", 0)
+    card = _card(moved, changed)
+    shutil.rmtree(moved)
+    (changed / "splits.csv").write_text("origin,group,split\n")
+    notes = check_overlap(card, [ShardSet(real)], [np.arange(3)])
+    assert len(notes) == 2 and all("overlap with it is unchecked" in note for note in notes)
+
+
+def test_validation_rows_and_known_sources_are_noted(real: Path, fake: Path) -> None:
+    sets = [ShardSet(real), ShardSet(fake)]
+    notes = list(notes_on_training(_card(real), sets, [s.select(split="val") for s in sets]))
+    assert notes == [
+        f"the threshold was chosen on val rows of {real}: figures at it are flattered",
+        "real was trained on too: on it this is a test on new images, not on a new data set",
+    ]
+    card = {"sources": ["kaggle-deepfake-real"], "audit": {"summary": "audit: pass"}}
+    assert list(notes_on_training(card, [], [])) == ["the training data: audit: pass"]

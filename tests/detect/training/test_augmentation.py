@@ -1,0 +1,73 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from kornia.filters import gaussian_blur2d
+from PIL import Image
+
+from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.training.augmentation import (
+    blurred,
+    coded,
+    cropped,
+    jpeg,
+    mirrored,
+    noised,
+    resampled,
+    shared,
+    sharpened,
+)
+
+
+def _image(size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 2.0])
+def test_blur_equals_kornias(sigma: float) -> None:
+    image = _image()
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    theirs = gaussian_blur2d(tensor, (13, 13), (sigma, sigma))[0].permute(1, 2, 0).round().numpy()
+    assert np.abs(blurred(image, sigma, strongest=2.0).astype(float) - theirs).max() <= 1
+
+
+def test_jpeg_is_a_real_jpeg() -> None:
+    image = torch.from_numpy(_image()).permute(2, 0, 1)
+    buffer = io.BytesIO()
+    Image.fromarray(_image()).save(buffer, "JPEG", quality=60)
+    assert np.array_equal(jpeg(image, 60).numpy(), np.asarray(Image.open(buffer)).transpose(2, 0, 1))
+    for codec in ("JPEG", "WEBP"):
+        errors = [np.abs(coded(_image(), codec, q).astype(float) - _image()).mean() for q in (30, 60, 95)]
+        assert errors[0] > errors[1] > errors[2]
+
+
+def test_mirrored_and_cropped_take_what_they_are_told() -> None:
+    images = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    out = mirrored(images, np.array([True, False]))
+    assert torch.equal(out[0], images[0].flip(2)) and torch.equal(out[1], images[1])
+    cut = cropped(images, 2, np.array([[0.0, 0.0], [0.999, 1.0]]))
+    assert torch.equal(cut[0], images[0, :, :2, :2]) and torch.equal(cut[1], images[1, :, 2:, 2:])
+
+
+def test_resampling_loses_detail_and_noise_and_sharpening_add_some() -> None:
+    face = toyface(3, 64)
+
+    def rough(image: np.ndarray) -> float:
+        return float(np.abs(np.diff(image.astype(float), axis=1)).mean())
+
+    assert all(rough(resampled(face, 0.4, way)) < rough(face) for way in (0.0, 0.4, 0.999))
+    assert np.array_equal(resampled(face, 1.0, 0.0), face)
+    assert rough(sharpened(face, 0.5)) > rough(face)
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    assert abs(noised(flat, 8.0, 1).astype(float).std() - 8.0) < 0.3
+    assert np.array_equal(noised(flat, 8.0, 1), noised(flat, 8.0, 1))
+    assert not np.array_equal(noised(flat, 8.0, 1), noised(flat, 8.0, 2))
+
+
+def test_the_chain_of_a_social_network_keeps_the_picture_recognisable() -> None:
+    face = toyface(5, 64)
+    for seed in range(5):
+        out = shared(face, np.random.default_rng(seed).random(5))
+        assert out.shape == face.shape and out.dtype == np.uint8
+        assert 0.2 < np.abs(out.astype(float) - face).mean() < 12

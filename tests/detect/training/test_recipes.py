@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import torch
+
+from crossfake.datasets import blending
+from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.training import recipes
+from crossfake.detect.training.recipes import RECIPES
+from crossfake.errors import UserError
+
+
+def _faces(count: int = 8, size: int = 32) -> torch.Tensor:
+    return torch.from_numpy(np.stack([toyface(n, size) for n in range(count)])).permute(0, 3, 1, 2)
+
+
+ALIGNED = {"policy": "face", "margin": 1.3}
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_a_recipe_repeats_itself_and_leaves_its_input_alone(name: str) -> None:
+    images, recipe = _faces(), RECIPES.get(name)(0.7, 32, ALIGNED)
+    before = images.clone()
+    first, second = (recipe(images, recipe.draw(np.random.default_rng(7), 8)) for _ in range(2))
+    other = recipe(images, recipe.draw(np.random.default_rng(8), 8))
+    assert torch.equal(first, second) and torch.equal(images, before)
+    assert first.dtype == torch.uint8 and first.shape == (8 * (1 + recipe.reals_only), 3, 32, 32)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_draws_do_not_depend_on_what_came_before(name: str) -> None:
+    """The same number per image whatever the outcome; and what is done to one image leaves the others alone."""
+    states = []
+    for probability in (0.0, 1.0):
+        rng, recipe = np.random.default_rng(3), RECIPES.get(name)(probability, 32, ALIGNED)
+        draws = recipe.draw(rng, 8)
+        assert draws.shape == (8, recipe.randoms)
+        states.append((rng.random(), draws))
+    assert states[0][0] == states[1][0] and np.array_equal(states[0][1], states[1][1])
+    recipe, images = RECIPES.get(name)(0.7, 32, ALIGNED), _faces()
+    draws = recipe.draw(np.random.default_rng(4), 8)
+    whole, part = recipe(images, draws), recipe(images[1::2], draws[1::2])
+    expected = torch.cat([whole[1:8:2], whole[9::2]]) if recipe.reals_only else whole[1::2]
+    assert torch.equal(part, expected)
+
+
+@pytest.mark.parametrize("name", ["wang2020", "robust", "plain"])
+def test_probability_zero_only_mirrors(name: str) -> None:
+    images, recipe = _faces(), RECIPES.get(name)(0.0, 32)
+    after = recipe(images, recipe.draw(np.random.default_rng(0), 8))
+    same = [torch.equal(a, b) for a, b in zip(images, after, strict=True)]
+    assert all(ok or torch.equal(a.flip(2), b) for ok, a, b in zip(same, images, after, strict=True))
+    assert 0 < sum(same) < 8
+
+
+@pytest.mark.parametrize("name", ["wang2020", "robust"])
+def test_probability_one_changes_every_image(name: str) -> None:
+    images, recipe = _faces(16), RECIPES.get(name)(1.0, 32)
+    after = recipe(images, recipe.draw(np.random.default_rng(0), 16))
+    for a, b in zip(images, after, strict=True):
+        assert not torch.equal(a, b) and not torch.equal(a.flip(2), b)
+
+
+def test_wang2020_blurs_and_compresses_each_about_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    blurs: list[float] = []
+    qualities: list[int] = []
+    monkeypatch.setattr(recipes, "blurred", lambda image, sigma, strongest: (blurs.append(sigma), image)[1])
+    monkeypatch.setattr(recipes, "coded", lambda image, codec, q: (qualities.append(q), image)[1])
+    recipe = RECIPES.get("wang2020")(0.1, 224)
+    recipe(torch.zeros(600, 3, 224, 1, dtype=torch.uint8), recipe.draw(np.random.default_rng(0), 600))
+    assert 35 < len(blurs) < 85 and 35 < len(qualities) < 85
+    assert min(qualities) >= 30 and max(qualities) <= 100 and max(qualities) - min(qualities) > 55
+    assert max(blurs) <= 3 / 224  # of a picture one pixel wide: sigma goes with the width
+
+
+def test_wang2020_cuts_what_is_larger_than_224_unless_the_network_needs_it_whole() -> None:
+    images, recipe = torch.zeros(2, 3, 240, 240, dtype=torch.uint8), RECIPES.get("wang2020")(0.0, 240)
+    draws = recipe.draw(np.random.default_rng(0), 2)
+    assert recipe(images, draws).shape == (2, 3, 224, 224)
+    recipe.keep_size()
+    assert recipe(images, draws).shape == (2, 3, 240, 240)
+
+
+def test_sbi_blends_each_real_with_itself_and_changes_both_alike() -> None:
+    images, recipe = _faces(6, 64), RECIPES.get("sbi")(0.0, 64, ALIGNED)
+    draws = recipe.draw(np.random.default_rng(1), 6)
+    out = recipe(images, draws)
+    mirrored = torch.from_numpy(draws[:, 0] < 0.5)
+    for image, real, fake, flip in zip(images, out[:6], out[6:], mirrored, strict=True):
+        assert torch.equal(real, image.flip(2) if flip else image)
+        assert not torch.equal(real, fake)
+    expected, _ = blending.self_blended(toyface(0, 64), blending.aligned_face(64), draws[0, 7:])
+    assert np.array_equal(recipe.fakes(toyface(0, 64)[None], draws[:1])[0], expected)
+
+
+def test_sbi_looks_for_faces_in_crops_that_are_not_aligned(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def found(image: np.ndarray, model: object) -> np.ndarray:
+        seen.append(model)
+        return blending.aligned_face(image.shape[0])
+
+    monkeypatch.setattr(recipes, "find_weights", lambda name: f"{name}.onnx")
+    monkeypatch.setattr(recipes, "landmarks", found)
+    recipe = RECIPES.get("sbi")(0.5, 32, {"policy": "center"})
+    for seed in range(2):
+        recipe(_faces(4), recipe.draw(np.random.default_rng(seed), 4))
+    assert seen == ["yunet.onnx"] * 4  # once an image
+    wide = RECIPES.get("sbi")(0.5, 32, {"policy": "face", "margin": 2.6})
+    face, center = wide._face(toyface(0, 32)), 15.5  # type: ignore[attr-defined]
+    np.testing.assert_allclose(face - center, (blending.aligned_face(32) - center) / 2, rtol=1e-5)
+
+
+def test_an_unknown_recipe_is_one_line() -> None:
+    with pytest.raises(UserError, match="no recipe 'wang2000': did you mean 'wang2020'"):
+        RECIPES.get("wang2000")

@@ -2,7 +2,8 @@
 
 Without such changes a detector learns how its training files were saved rather than how its fakes were made. Recipes
 (:mod:`crossfake.detect.training.recipes`) say which of them are drawn, and how often; here each is done to one
-picture, since OpenCV blurs the pictures of a batch one by one five times as quickly as a batched convolution on the CPU does, and
+picture, since OpenCV blurs the pictures of a batch one by one five times as quickly as a batched convolution on the
+CPU does, and
 compression is done by real encoders: differentiable JPEG only resembles them.
 """
 

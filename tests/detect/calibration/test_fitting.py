@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from crossfake.detect.bundle import load
 from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
 from crossfake.errors import UserError
+
+from ..conftest import make_shards
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def test_auto_takes_the_best_cross_validated_likelihood(copy: Path, real: Path, 
 
 
 def test_other_validation_images_are_refused_unless_told(
-    copy: Path, real: Path, make: Callable[..., Path], tmp_path: Path
+    copy: Path, real: Path, tmp_path: Path
 ) -> None:
-    other = make(tmp_path / "other", 1, seed=5)
+    other = make_shards(tmp_path / "other", 1, seed=5)
     with pytest.raises(UserError, match="not the validation images"):
         calibrate(_settings(copy, real, other))
     assert not (copy / BEFORE).exists()
@@ -89,7 +90,7 @@ def make() -> Callable[..., Path]:
     """The conftest's maker of shards."""
     import importlib.util
 
-    spec = importlib.util.spec_from_file_location("detect_conftest", Path(__file__).parent / "conftest.py")
+    spec = importlib.util.spec_from_file_location("detect_conftest", Path(__file__).parents[1] / "conftest.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -15,7 +15,7 @@ from crossfake.detect.evaluation import EvaluateSettings, evaluate, score
 from crossfake.detect.evaluation.table import format_table
 from crossfake.errors import UserError
 
-from .conftest import SIZE, make_shards
+from ..conftest import SIZE, make_shards
 
 
 @pytest.fixture

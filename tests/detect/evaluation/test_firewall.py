@@ -8,7 +8,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect.evaluation.firewall import check_overlap, notes_on_training
 from crossfake.errors import UserError
 
-from .conftest import make_shards
+from ..conftest import make_shards
 
 
 def _card(*folders: Path) -> dict[str, object]:

@@ -12,7 +12,7 @@ from crossfake.detect.data import TrainingData
 from crossfake.detect.training.sampling import Feeder, Sampler, read
 from crossfake.errors import UserError
 
-from .conftest import make_shards
+from ..conftest import make_shards
 
 
 @pytest.fixture(scope="module")

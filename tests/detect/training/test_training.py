@@ -11,7 +11,7 @@ from crossfake.detect.training import TrainSettings, dry_run, train
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
-from .conftest import make_shards
+from ..conftest import make_shards
 
 
 def _settings(real: Path, fake: Path, out: Path, **changed: object) -> TrainSettings:

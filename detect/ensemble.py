@@ -16,8 +16,8 @@ from scipy.special import expit, log_expit
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.calibration import maps as calibration
-from crossfake.detect.data import Indices, Pool, TrainingData
 from crossfake.detect.models import Model, create_model
+from crossfake.detect.training.data import Indices, Pool, TrainingData
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import Run

@@ -28,7 +28,7 @@ from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
 from crossfake.synth.families import FAMILIES, log2_size
-from crossfake.synth.learner import Plan, Ranks, count_parameters
+from crossfake.synth.learner import Plan, count_parameters
 from crossfake.synth.models import Model, save_model
 from crossfake.synth.watch import Guard, Watch, write_film
 
@@ -352,7 +352,7 @@ def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
             bar.update(plan.batch)
             minutes = (time.monotonic() - started) / 60
             late = settings.minutes is not None and minutes >= settings.minutes
-            over = _agreed(learner.ranks, learner.step >= total or stopper.asked or late)
+            over = learner.ranks.agreed(learner.step >= total or stopper.asked or late)
             at_snapshot = over or learner.step % snapshot == 0
             if not at_snapshot and learner.step % tick:
                 continue
@@ -380,15 +380,6 @@ def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
         write_film(run)
         run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
     return True
-
-
-def _agreed(ranks: Ranks, wish: bool) -> bool:
-    """Whether any process wishes to stop: all have to in the same step."""
-    if ranks.world == 1:
-        return wish
-    vote = torch.tensor([float(wish)])
-    ranks.average([vote])
-    return bool(vote > 0)
 
 
 def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -> dict[str, float]:

@@ -18,7 +18,7 @@ from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, Detector
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
-from crossfake.detect.data import Pool, TrainingData
+from crossfake.detect.training.data import Pool, TrainingData
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import write_text

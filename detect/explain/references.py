@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.data import Pool
+from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from crossfake.detect import bundle, metrics
-from crossfake.detect.data import TrainingData
+from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.data import Indices, Pool, TrainingData
+from crossfake.detect.training.data import Indices, Pool, TrainingData
 from crossfake.errors import UserError
 
 Schedule = Literal["constant", "warmup", "curriculum"]

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from crossfake.detect.data import TrainingData
 from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.tuning.final import finish, held_out
 from crossfake.detect.tuning.space import load_space, typed_value

@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect import bundle, metrics
-from crossfake.detect.data import TrainingData
 from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.tuning.trials import Plan, as_text
 from crossfake.runs import Run

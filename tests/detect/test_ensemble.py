@@ -11,9 +11,9 @@ from scipy.special import log_expit
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle
 from crossfake.detect.commands.ensemble import ensemble
-from crossfake.detect.data import TrainingData
 from crossfake.detect.ensemble import fit_weights, make_ensemble
 from crossfake.detect.models import create_model
+from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 from crossfake.runs import Run
 

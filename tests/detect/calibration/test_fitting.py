@@ -73,9 +73,7 @@ def test_auto_takes_the_best_cross_validated_likelihood(copy: Path, real: Path, 
     assert result["card"]["calibration"]["prior"] == 0.2
 
 
-def test_other_validation_images_are_refused_unless_told(
-    copy: Path, real: Path, tmp_path: Path
-) -> None:
+def test_other_validation_images_are_refused_unless_told(copy: Path, real: Path, tmp_path: Path) -> None:
     other = make_shards(tmp_path / "other", 1, seed=5)
     with pytest.raises(UserError, match="not the validation images"):
         calibrate(_settings(copy, real, other))
@@ -83,19 +81,6 @@ def test_other_validation_images_are_refused_unless_told(
     result = calibrate(_settings(copy, real, other, force=True))
     assert "other validation images" in result["notes"][0]
     assert _card(copy)["validation_hash"] != json.loads((copy / BEFORE).read_text())["validation_hash"]
-
-
-@pytest.fixture(scope="session")
-def make() -> Callable[..., Path]:
-    """The conftest's maker of shards."""
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("detect_conftest", Path(__file__).parents[1] / "conftest.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    maker: Callable[..., Path] = module.make_shards
-    return maker
 
 
 def test_test_rows_are_never_read(

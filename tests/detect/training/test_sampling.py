@@ -8,7 +8,7 @@ import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.detect.data import TrainingData
+from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.sampling import Feeder, Sampler, read
 from crossfake.errors import UserError
 

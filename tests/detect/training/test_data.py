@@ -5,11 +5,11 @@ import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.detect.data import Pool, TrainingData
+from crossfake.detect.training.data import Pool, TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.errors import UserError
 
-from .conftest import make_shards
+from ..conftest import make_shards
 
 
 def test_a_pool_without_validation_rows_holds_some_groups_out(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ Example:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,6 +23,8 @@ from scipy.spatial import Delaunay
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import find_faces
+from crossfake.datasets.geometry import FFHQ_MARGIN
+from crossfake.weights import find_weights
 
 Points = npt.NDArray[np.float32]  # [N, 2], (x, y) in pixels
 Plane = npt.NDArray[np.float32]  # [H, W]
@@ -40,6 +44,7 @@ _ALIGNED = (
     (0.42, 0.66),
     (0.58, 0.66),
 )  # in a crop aligned as FFHQ's
+_ALIGNED_EXTENT = 0.49  # of such a crop: how high the outline of its face is
 
 
 def self_blended(photo: Pixels, face: Points, u: Uniform) -> tuple[Pixels, Plane]:
@@ -51,19 +56,23 @@ def self_blended(photo: Pixels, face: Points, u: Uniform) -> tuple[Pixels, Plane
         u: ``[32]`` numbers from 0 to 1.
 
     Returns:
-        The fake, and the share of every pixel that the copy has, float32 ``[size, size]``.
+        The fake, and the share of every pixel that the copy has, float32 ``[size, size]``; never 0 everywhere.
     """
     size = photo.shape[0]
+    around = outline(face)
+    extent = _extent(around, size)
     changed = change(photo, u[:9])
     source, target = (changed, photo) if u[9] < 0.5 else (photo, changed)  # sec. 3.2.1
-    shift = (u[10:12] - 0.5) * 0.06 * size
+    shift = (u[10:12] - 0.5) * 0.06 * extent
     scale = 0.95 + 0.10 * u[12]
     center = face.mean(axis=0)
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     matrix[:, 2] += center - scale * center
     moved: Any = cv2.warpAffine(source, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
-    mask = deformed(face_mask(outline(face), size), u[13:17])
-    mask = softened(mask, u[17], u[18])
+    whole = face_mask(around, size)
+    mask = softened(deformed(whole, u[13:17], extent), u[17], u[18], extent)
+    if mask.max() < 0.5:  # a face of a few pixels has no inner part
+        mask = whole
     mask *= (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)[min(int(u[19] * 6), 5)]  # sec. 3.2.2
     return mixed(moved, target, mask), mask
 
@@ -93,6 +102,32 @@ def swapped(photo: Pixels, partner: Pixels, face: Points, other: Points, u: Unif
 def aligned_face(size: int) -> Points:
     """Landmarks of a face in a crop that is aligned as FFHQ's, float32 ``[5, 2]``."""
     return np.array(_ALIGNED, np.float32) * size
+
+
+def faces_of(
+    images: Iterable[Pixels], crop: Mapping[str, Any] | None, face_model: str | Path | None = None
+) -> list[Points]:
+    """The five landmarks of each image: where aligned crops have them by their making, elsewhere looked for.
+
+    Args:
+        images: uint8 ``[size, size, 3]`` each.
+        crop: how they were cut out of photos, as shards and bundles describe it.
+        face_model: YuNet's ONNX file; found by :func:`crossfake.weights.find_weights` when None.
+
+    Raises:
+        UserError: faces must be looked for, and YuNet is not there.
+    """
+    crop = crop or {}
+    if crop.get("policy") != "face":
+        model = find_weights("yunet", face_model)
+        return [landmarks(image, model) for image in images]
+    scale, found = FFHQ_MARGIN / float(crop.get("margin", FFHQ_MARGIN)), []
+    for image in images:
+        size = image.shape[0]
+        center = np.float32((size - 1) / 2)
+        face = (aligned_face(size) - center) * np.float32(scale) + center
+        found.append(face.astype(np.float32))
+    return found
 
 
 def landmarks(image: Pixels, model: Any) -> Points:
@@ -142,22 +177,34 @@ def change(image: Pixels, u: npt.NDArray[np.float64]) -> Pixels:
     return pixels
 
 
-def deformed(mask: Plane, u: npt.NDArray[np.float64]) -> Plane:
-    """An elastic deformation whose waves four numbers give (Shiohara & Yamasaki 2022, sec. 3.2.2)."""
+def deformed(mask: Plane, u: npt.NDArray[np.float64], extent: float | None = None) -> Plane:
+    """An elastic deformation whose waves four numbers give (Shiohara & Yamasaki 2022, sec. 3.2.2).
+
+    Their reach is a share of ``extent``: the size of a picture that the face would fill as an aligned crop's does;
+    the mask's own size when None.
+    """
     size = mask.shape[0]
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    phase, reach = 2 * np.pi * u[:2], 0.04 * size
+    phase, reach = 2 * np.pi * u[:2], 0.04 * (extent or size)
     x2 = x + reach * np.sin(2 * np.pi * y / size * (1 + 2 * u[2]) + phase[0])
     y2 = y + reach * np.sin(2 * np.pi * x / size * (1 + 2 * u[3]) + phase[1])
     return np.asarray(cv2.remap(mask, x2.astype(np.float32), y2.astype(np.float32), cv2.INTER_LINEAR))
 
 
-def softened(mask: Plane, first: float, second: float) -> Plane:
-    """Blurred, shrunk to what is still whole, and blurred again, so that the edge lies within the face."""
-    size = mask.shape[0]
-    once = cv2.GaussianBlur(mask, (0, 0), size * (0.01 + 0.04 * first))
+def softened(mask: Plane, first: float, second: float, extent: float | None = None) -> Plane:
+    """Blurred, shrunk to what is still whole, and blurred again, so that the edge lies within the face.
+
+    Sigma is a share of ``extent``, as the reach in :func:`deformed`.
+    """
+    unit = extent or mask.shape[0]
+    once = cv2.GaussianBlur(mask, (0, 0), unit * (0.01 + 0.04 * first))
     whole = (once > 0.9).astype(np.float32)
-    return np.clip(cv2.GaussianBlur(whole, (0, 0), size * (0.01 + 0.04 * second)), 0, 1)
+    return np.clip(cv2.GaussianBlur(whole, (0, 0), unit * (0.01 + 0.04 * second)), 0, 1)
+
+
+def _extent(around: Points, size: int) -> float:
+    """Width of the picture that a face of this outline would fill as an aligned crop's does; at most ``size``."""
+    return max(1.0, min(float(size), float(np.ptp(around, axis=0).max()) / _ALIGNED_EXTENT))
 
 
 def mixed(source: Pixels, target: Pixels, mask: Plane) -> Pixels:

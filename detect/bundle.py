@@ -20,15 +20,16 @@ from crossfake.datasets.crops import Cropper
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.models import Model, create_model
-from crossfake.detect.portable import OnnxNetwork, open_onnx
+from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import write_text
 
-WEIGHTS, CARD, ONNX = "model.safetensors", "bundle.json", "model.onnx"
+WEIGHTS, CARD = "model.safetensors", "bundle.json"
 LABELS = ("real", "fake")
-BACKENDS = ("torch", "onnx")
+_FILES = {"onnx": ONNX, "onnx-int8": INT8}
+BACKENDS = ("torch", *_FILES)
 _PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, and a single photo pays for all
 _LARGEST_SIDE = 4096
 
@@ -220,7 +221,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 def load(
     path: str | Path,
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
     face_model: Path | None = None,
     backend: str = "torch",
 ) -> Detector:
@@ -228,12 +229,14 @@ def load(
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: of the network; ONNX Runtime always computes in the precision that was exported.
+        precision: of the network; fp32, so that a score and its threshold are alike on every machine and back end.
+            ONNX Runtime always computes in the precision that was exported.
         face_model: YuNet's ONNX file.
-        backend: ``torch``, or ``onnx`` to run ``model.onnx``, which ``detect export`` leaves in the bundle.
+        backend: ``torch``; ``onnx`` runs ``model.onnx``, which ``detect export`` leaves in the bundle, ``onnx-int8``
+            the ``model-int8.onnx`` of ``detect export --int8``.
 
     Raises:
-        UserError: there is none, its card is damaged, its weights do not fit, or ``model.onnx`` is of other weights.
+        UserError: there is none, its card is damaged, its weights do not fit, or the ONNX file is of other weights.
     """
     if backend not in BACKENDS:
         raise UserError(f"there is no back end {backend!r}", mend=f"use {' or '.join(BACKENDS)}")
@@ -257,8 +260,8 @@ def load(
         raise UserError(
             f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"
         ) from error
-    if backend == "onnx":
-        network = open_onnx(folder / ONNX, weights, int(card["size"]))
+    if backend in _FILES:
+        network = open_onnx(folder / _FILES[backend], weights, int(card["size"]))
         target = torch.device("cpu")
     return Detector(folder, card, network, weights, target, precision, face_model, reference)
 

@@ -16,8 +16,9 @@ from scipy.special import expit, log_expit
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.calibration import maps as calibration
+from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
 from crossfake.detect.models import Model, create_model
-from crossfake.detect.training.data import Indices, Pool, TrainingData
+from crossfake.detect.training.data import TrainingData
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -90,7 +91,7 @@ def make_ensemble(
     out: Path,
     method: str = "weighted",
     device: str = "auto",
-    precision: Precision = "auto",
+    precision: Precision = "fp32",
 ) -> Path:
     """Make one detector of several; returns the run folder, with the bundle in ``model/``.
 
@@ -109,14 +110,14 @@ def make_ensemble(
 
     Raises:
         UserError: fewer than two members, the same one twice, members of different size or crop, data of another
-            size or crop, nothing to validate on, or a validation group that a member was trained on.
+            size or crop, nothing to validate on, or a validation group or image that a member was trained on.
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
     members = [bundle.load(path, device, precision) for path in bundles]
     _check_members(members)
     data = TrainingData.open(real, fake, (), force=False)
-    _check_data(members, data)
+    notes = _check_data(members, data)
     images, labels, val_hash = data.validation(_MOST)
     run = Run.create(out, _config(bundles, real, fake, method, data, val_hash), kind="detect")
     temperatures = [_temperature(member) for member in members]
@@ -150,6 +151,7 @@ def make_ensemble(
         },
         "sources": sorted({*data.sources(), *(s for m in members for s in m.card.get("sources") or ())}),
         "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
+        "notes": notes,
         "members": [
             _facts(member, float(weight), metrics.average_precision(labels, own))
             for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
@@ -214,8 +216,8 @@ def _check_members(members: Sequence[Detector]) -> None:
         seen[member.hash] = member.path
 
 
-def _check_data(members: Sequence[Detector], data: TrainingData) -> None:
-    """Images as the members know them, and validation rows that none of them was trained on."""
+def _check_data(members: Sequence[Detector], data: TrainingData) -> list[str]:
+    """Images as the members know them, validation rows that none was trained on; notes on what cannot be checked."""
     size, crop = members[0].size, members[0].card["crop"]
     if data.size != size or (data.crop and crop and data.crop != crop):
         raise UserError(
@@ -223,32 +225,20 @@ def _check_data(members: Sequence[Detector], data: TrainingData) -> None:
             f"{size} and {crop}",
             mend="prepare them the same way",
         )
-    held_out = {group for pool in data.real + data.fake for group in _groups(pool, pool.val)}
+    pools = data.real + data.fake
+    sets = [pool.shards for pool in pools]
+    notes: list[str] = []
     for member in members:
-        for folder, value in (member.card.get("data_hashes") or {}).items():
-            shared = held_out.intersection(_trained_groups(Path(folder), value))
-            if shared:
-                raise UserError(
-                    f"{member.path} was trained on group {sorted(shared)[0]!r} of {folder}, which is to validate here",
-                    mend="give the folders that the members were trained on",
-                )
-
-
-def _trained_groups(folder: Path, value: str) -> set[str]:
-    """Groups that a folder gives for training; none if it is gone or has changed since."""
-    groups: set[str] = set()
-    for label in (0, 1):
-        try:
-            pool = Pool.open(folder, label)
-        except UserError:  # not there any more, or nothing of that label
-            continue
-        if pool.shards.hash == value:
-            groups |= _groups(pool, pool.train)
-    return groups
-
-
-def _groups(pool: Pool, rows: Indices) -> set[str]:
-    return set(map(str, pool.shards.columns["group"][rows])) - {""}
+        trained = trained_on(member.card, sets, carved=False)
+        refuse_overlap(
+            trained,
+            sets,
+            [pool.val for pool in pools],
+            mend="give the folders that the members were trained on",
+            by=f" by {member.path}",
+        )
+        notes += [f"{member.path}: {note}" for note in trained.notes()]
+    return notes
 
 
 def _temperature(member: Detector) -> float:

@@ -28,10 +28,10 @@ from crossfake.datasets.toyfaces import toyface
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.models import Model
-from crossfake.detect.portable import INPUT, METADATA, OUTPUTS, blank, open_session
+from crossfake.detect.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.errors import MissingDependency, UserError
 
-FORMATS = {"onnx": "model.onnx", "torchscript": "model.torchscript"}
+FORMATS = {"onnx": ONNX, "torchscript": "model.torchscript"}
 TOLERANCE = 1e-4
 _CHECKED = 64
 _MEASURED = 2000
@@ -47,7 +47,7 @@ class ExportSettings:
     Attributes:
         bundle: run of ``detect train``, or a bundle folder.
         format: ``onnx`` or ``torchscript``.
-        out: the file; in the bundle when None, where ``--backend onnx`` looks for it.
+        out: the file; in the bundle when None, where ``--backend onnx`` (int8: ``onnx-int8``) looks for it.
         images: shard folders to check on; those that the detector was trained with when empty and still there,
             else drawn faces. Test rows are never read.
         int8: quantise the ONNX file for CPUs, and measure what that costs.
@@ -111,7 +111,7 @@ def export(settings: ExportSettings) -> dict[str, Any]:
     """
     _need(settings.format)
     detector = bundle.load(settings.bundle, "cpu", "fp32")
-    name = "model-int8.onnx" if settings.int8 else FORMATS[settings.format]
+    name = INT8 if settings.int8 else FORMATS[settings.format]
     out = Path(settings.out) if settings.out else detector.path / name
     images, labels, kind = _images(settings, detector, _MEASURED if settings.int8 else _CHECKED)
     checked = images[np.linspace(0, len(images) - 1, min(_CHECKED, len(images))).astype(int)]
@@ -121,7 +121,7 @@ def export(settings: ExportSettings) -> dict[str, Any]:
         "labels": LABELS,
         "weights": detector.hash,
         "int8": settings.int8,
-        "card": {key: value for key, value in detector.card.items() if key != "history"},
+        "card": detector.card,
     }
     make = _onnx if settings.format == "onnx" else _torchscript
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from crossfake.detect.models import Model
 from crossfake.errors import MissingDependency, UserError
 
 METADATA = "crossfake"
+ONNX, INT8 = "model.onnx", "model-int8.onnx"
 INPUT, OUTPUTS = "images", ("logit", "features", "probability")
 
 
@@ -52,24 +54,29 @@ def open_session(model: bytes) -> Any:
         onnxruntime: Any = importlib.import_module("onnxruntime")  # it has no types
     except ImportError as error:
         raise MissingDependency("onnxruntime", extra="export") from error
-    graph = onnx.load_model_from_string(model).graph
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(graph)):
+    whole = onnx.load_model_from_string(model)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(whole, onnx.TensorProto)):
         raise ValueError("it keeps weights in other files")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
+    # Bytes that are an ONNX and an ORT file at once would be checked as one and run as the other
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _tensors(graph: Any) -> Any:
-    """All stored tensors of a graph and of the graphs inside its nodes."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    yield from _tensors(inner)
+def _tensors(message: Any, kind: type) -> Iterator[Any]:
+    """All messages of a kind inside a protobuf message, wherever the format lets one be."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        entries = value.values() if hasattr(value, "values") and hasattr(value, "keys") else value
+        for each in (entries,) if hasattr(entries, "ListFields") else entries:
+            if hasattr(each, "ListFields"):  # a map of texts has a message type, its values have none
+                yield from _tensors(each, kind)
 
 
 def open_onnx(path: Path, weights: str, size: int) -> OnnxNetwork:
@@ -83,7 +90,8 @@ def open_onnx(path: Path, weights: str, size: int) -> OnnxNetwork:
     Raises:
         UserError: it is not there, damaged, not of crossfake, or of other weights.
     """
-    again = f"make it again with 'detect export --bundle {path.parent}'"
+    kind = " --int8" if path.name == INT8 else ""
+    again = f"make it again with 'detect export --bundle {path.parent}{kind}'"
     if not path.is_file():
         raise UserError(f"there is no {path}", mend=again)
     try:

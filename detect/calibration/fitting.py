@@ -18,7 +18,8 @@ from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, Detector
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
-from crossfake.detect.training.data import Pool, TrainingData
+from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
+from crossfake.detect.training.data import Part, TrainingData
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import write_text
@@ -59,13 +60,18 @@ class CalibrateSettings:
     bootstrap: int = 1000
     seed: int = 0
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: Precision = "fp32"
     force: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in ("auto", *calibration.METHODS):
             methods = ", ".join(("auto", *calibration.METHODS))
             raise UserError(f"there is no calibration {self.method!r}", mend=f"use {methods}")
+        if self.method == "temperature" and self.prior is not None:
+            raise UserError(
+                "a temperature cannot shift a prior",
+                mend="use --method beta or isotonic, or leave out --prior",
+            )
         if self.novelty is not None and self.novelty not in novelty.METHODS:
             raise UserError(f"there is no novelty {self.novelty!r}", mend=f"use {', '.join(novelty.METHODS)}")
         for name in ("prior", "coverage", "quantile"):
@@ -97,16 +103,18 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         groups; ``chosen``; ``abstains``, share of validation images of each class; ``notes``.
 
     Raises:
-        UserError: other data than the detector was trained with, or too little of it.
+        UserError: other data than the detector was trained with, too little of it, or images that it was trained on.
     """
     detector = bundle.load(settings.bundle, settings.device, settings.precision)
     data = TrainingData.open(settings.real, settings.fake, (), settings.force)
     _check_data(detector, data, settings.force)
-    parts = _validation(data)
+    parts = data.validation_rows(_MOST)
     digest = hashlib.sha256()
     for pool, _, rows in parts:
         digest.update(pool.shards.columns["crc32"][rows].tobytes())
     notes = _check_hash(detector, digest.hexdigest(), settings.force)
+    if notes:
+        notes += _check_unseen(detector, parts)
     held = _judge(detector, parts, "validation")
     weights = calibration.class_weights(held.labels, settings.prior)
     figures = _compare(detector, held, weights, settings)
@@ -184,20 +192,14 @@ def _check_hash(detector: Detector, found: str, force: bool) -> list[str]:
     return ["calibrated on other validation images than training used; the threshold is theirs too"]
 
 
-Part = tuple[Pool, int, npt.NDArray[np.int64]]
-
-
-def _validation(data: TrainingData) -> list[Part]:
-    """Pool, label and rows: those that :meth:`TrainingData.validation` reads, in its order."""
-    parts = []
-    for label, pools in ((0, data.real), (1, data.fake + data.synthetic)):
-        if not any(len(pool.val) for pool in pools):
-            kind = "fakes" if label else "reals"
-            raise UserError(f"there are no {kind} to validate on", mend="prepare with --split")
-        for pool in pools:
-            rows = np.random.default_rng(0).permutation(pool.val)[: _MOST // len(pools)]
-            parts.append((pool, label, rows))
-    return parts
+def _check_unseen(detector: Detector, parts: Sequence[Part]) -> list[str]:
+    """Raise :class:`UserError` if an image was trained on; notes on folders that are gone."""
+    sets = [pool.shards for pool, _, _ in parts]
+    trained = trained_on(detector.card, sets, carved=False)
+    refuse_overlap(
+        trained, sets, [rows for _, _, rows in parts], mend="name folders that were split as for its training"
+    )
+    return trained.notes()
 
 
 def _training(data: TrainingData) -> list[Part]:

@@ -11,6 +11,9 @@ from crossfake.errors import UserError
 FOLDER = click.Path(path_type=Path)
 device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 precision = click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto")
+scoring_precision = click.option(
+    "--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="fp32"
+)  # thresholds are of float32
 bundle_option = click.option(
     "--bundle", type=FOLDER, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
 )

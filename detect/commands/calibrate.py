@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 
 
 @click.command(cls=ManyValues)
@@ -42,10 +42,10 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 )
 @click.option("--quantile", type=float, default=0.95, help="Share of validation images that count as usual.")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
 @click.option("--force", is_flag=True, help="Calibrate on other images than training validated on.")
 @device
-@precision
+@scoring_precision
 def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
     """Make a detector's scores probabilities, and let it abstain.
 

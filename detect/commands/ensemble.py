@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, device, precision
+from crossfake.detect.commands import FOLDER, device, scoring_precision
 
 
 @click.command(cls=ManyValues)
@@ -24,7 +24,7 @@ from crossfake.detect.commands import FOLDER, device, precision
 )
 @click.option("--out", type=FOLDER, default=Path("runs/detect-ensemble"), help="Run folder.")
 @device
-@precision
+@scoring_precision
 def ensemble(
     bundles: tuple[Path, ...],
     real: tuple[Path, ...],
@@ -48,4 +48,6 @@ def ensemble(
             f"{member['path']:<{width}}  weight {member['weight']:7.3f}  AP {member['validation_ap']:.4f}"
         )
     click.echo(f"{'ensemble':<{width}}                  AP {facts['validation_ap']:.4f} on validation")
+    for note in facts["notes"]:
+        click.echo(f"note: {note}")
     click.echo(f"run: {run}\nmeasure it on test data: detect evaluate --bundle {run} --data DIR")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 
 
 @click.command(cls=ManyValues)
@@ -17,10 +17,10 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.option("--split", default="test", help="Rows to use; 'all' takes every row.")
 @click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
 @click.option("--force", is_flag=True, help="Evaluate data of another crop, or of groups trained on.")
 @device
-@precision
+@scoring_precision
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
     from crossfake.detect.evaluation import EvaluateSettings, evaluate

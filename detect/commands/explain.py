@@ -31,7 +31,7 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
     help="Shards to check on and to compare with; several may follow.  [default: those of the training]",
 )
 @click.option("--images", type=int, default=64, help="At most so many for each figure of --check.")
-@click.option("--seed", type=int, default=0)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
 @click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
 @device
 def explain(bundle: Path | None, **options: Any) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, precision
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 from crossfake.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,11 +32,14 @@ if TYPE_CHECKING:
 @click.option("--allow-urls", is_flag=True, help="Fetch what is named by http or https.")
 @click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
 @click.option(
-    "--backend", type=click.Choice(["torch", "onnx"]), default="torch", help="What runs the network."
+    "--backend",
+    type=click.Choice(["torch", "onnx", "onnx-int8"]),
+    default="torch",
+    help="What runs the network.",
 )
 @click.option("--workers", type=click.IntRange(min=0), default=0, help="Open files; 0: one per core.")
 @device
-@precision
+@scoring_precision
 def predict(
     paths: tuple[str, ...],
     bundle: Path | None,

@@ -119,6 +119,10 @@ def train(
     if resume:
         if options["out"] is None:
             raise UserError("which run is to be resumed?", mend="name it with --out")
+        if with_synthetic:
+            raise UserError(
+                "--resume goes on with the fakes that the run has", mend="leave --with-synthetic out"
+            )
         settings = TrainSettings.resumed(options["out"], **{k: v for k, v in chosen.items() if k != "out"})
     elif options["match_steps"] is not None:
         if taken := sorted(set(chosen) & set(MATCHED)):

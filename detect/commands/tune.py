@@ -45,7 +45,10 @@ _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "
 @click.option("--workers", type=click.IntRange(min=1), default=1, help="Trials at the same time.")
 @click.option("--out", type=FOLDER, help="Folder of the search.  [default: runs/tune-MODEL]")
 @click.option(
-    "--seed", type=int, default=0, help="Of the search and all trials; the final training has the next."
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    help="Of the search and all trials; the final training has the next.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the search in --out, with its settings.")
 @click.option("--force", is_flag=True, help="Train although the folders were cropped differently.")

@@ -42,7 +42,7 @@ class EvaluateSettings:
         bundle: run of ``detect train``, or a bundle folder.
         data: shard folders of reals and of fakes.
         split: rows to use; ``all`` takes every row.
-        out: where results go; ``evaluation`` inside the bundle's run when None.
+        out: where results go; ``evaluation`` inside the bundle's run, or inside a bundle without one, when None.
         bootstrap: resamples for the intervals.
         seed: of the resamples and of the random sheet.
         force: evaluate although the data was cropped differently, or shares groups with the training data.
@@ -55,7 +55,7 @@ class EvaluateSettings:
     bootstrap: int = 1000
     seed: int = 0
     device: str = "auto"
-    precision: Precision = "auto"
+    precision: Precision = "fp32"
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -116,7 +116,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     validation. The detector's run notes which test data was opened.
 
     Raises:
-        UserError: no such rows, data of another size or crop, or groups that the detector was trained on.
+        UserError: no such rows, data of another size or crop, or groups or images that it was trained on.
     """
     from crossfake.detect.evaluation.page import show  # matplotlib
 
@@ -164,7 +164,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     for name in ("by_source", "by_generator", "by_group", "by_video"):
         result.setdefault(name, {})
     result["worst"] = _worst(result)
-    out = settings.out or detector.path.parent / "evaluation"
+    out = settings.out or _home(detector) / "evaluation"
     _write(out, result, scored, pooled.get("by_group"))
     show(out, result, scored, sets, settings.seed)
     return {**result, "out": str(out)}
@@ -359,8 +359,20 @@ def _check_crops(detector: Detector, sets: Sequence[ShardSet], force: bool) -> N
 def _note_opening(detector: Detector, hashes: dict[str, str], split: str) -> None:
     """Test data is opened on the record: a set looked at many times is no longer a test."""
     line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "split": split, "data": hashes}
-    with open(detector.path.parent / "test_data_opened.jsonl", "a") as file:
-        file.write(json.dumps(line) + "\n")
+    record = _home(detector) / "test_data_opened.jsonl"
+    try:
+        with open(record, "a") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {record} ({error.strerror})", mend="copy the bundle to where you may write"
+        ) from error
+
+
+def _home(detector: Detector) -> Path:
+    """The detector's run, or its bundle where that is all there is."""
+    run = detector.path.parent
+    return run if (run / "config.yaml").is_file() else detector.path
 
 
 def _write(out: Path, result: dict[str, Any], scored: Scored, units: tuple[Pooled, Rows] | None) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from crossfake.datasets.blending import RANDOMS, aligned_face, landmarks, self_blended, swapped
+from crossfake.datasets.blending import RANDOMS, faces_of, self_blended, swapped
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.explain import faithfulness
@@ -88,13 +88,12 @@ def check(
 def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str, Sample]:
     """Fakes with known masks, made of reals: each blended with a changed copy of itself, and with another's face.
 
-    The landmarks are found where the detector's crop finds faces, else they are those of an aligned crop.
+    The landmarks are those of an aligned crop where the detector judges such, else they are looked for.
+
+    Raises:
+        UserError: they must be looked for, and YuNet is not there.
     """
-    size = reals.images.shape[1]
-    if detector.crop.finds_faces:
-        faces = [landmarks(image, detector.crop.model) for image in reals.images]
-    else:
-        faces = [aligned_face(size)] * len(reals.images)
+    faces = faces_of(reals.images, detector.card.get("crop"), detector.face_model)
     made: dict[str, list[tuple[Pixels, Any]]] = {"self-blended": [], "swapped": []}
     for number, (image, face) in enumerate(zip(reals.images, faces, strict=True)):
         u = rng.random(RANDOMS)

@@ -24,6 +24,7 @@ from crossfake.detect.explain.methods import METHODS, Method, attribute, pick
 from crossfake.detect.explain.networks import home
 from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
+from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
 from crossfake.runs import write_text
 
@@ -70,6 +71,7 @@ class Explained:
     """One face or picture.
 
     Attributes:
+        path: the file; control characters and broken bytes as escapes.
         face: its number in the file, from 1 for the largest.
         score: calibrated probability of being fake.
         picture: the PNG, None when the file could not be explained.
@@ -140,24 +142,25 @@ def _explained(
     draw = _artist(detector, name, sets)
     taken: set[str] = set()
     for file in tqdm(files, unit="file", desc=f"explain {name}", disable=len(files) < 2):
+        shown = printable(str(file))
         try:
             found = _crops(file, detector)
         except (UserError, Skip) as error:
-            yield Explained(str(file), reason=getattr(error, "message", str(error)))
+            yield Explained(shown, reason=printable(getattr(error, "message", str(error))))
             continue
         for number, crop in enumerate(found, 1):
             if isinstance(crop, Skip):
-                yield Explained(str(file), number, reason=str(crop))
+                yield Explained(shown, number, reason=str(crop))
                 continue
             judged = detector.judge(crop[None])[0]
             face = f", face {number}" if len(found) > 1 else ""
             title = (
-                f"{file.name}{face}: {judged.verdict}, score {judged.score:.3f} "
+                f"{printable(file.name)}{face}: {judged.verdict}, score {judged.score:.3f} "
                 f"(fake from {detector.threshold:.3f} on)\n{name}"
             )
             path = out / _free(file.stem + (f"-face{number}" if len(found) > 1 else ""), taken)
             figures = draw(crop, title, path)
-            yield Explained(str(file), number, judged.score, judged.verdict, path.name, figures=figures)
+            yield Explained(shown, number, judged.score, judged.verdict, path.name, figures=figures)
 
 
 def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:
@@ -224,7 +227,8 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _free(stem: str, taken: set[str]) -> str:
-    """A file name that no other picture of this call has."""
+    """A file name that any system can show, and that no other picture of this call has."""
+    stem = "".join(c if c.isprintable() else "_" for c in stem)
     name, number = f"{stem}.png", 2
     while name in taken:
         name, number = f"{stem}-{number}.png", number + 1

@@ -98,7 +98,10 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
     for code in REASONS:
         if code in seen:
             echo(f"{code}: {REASONS[code]}")
-    echo(f"fake?: calibrated probability of fake; fake from {threshold:.3f} on. It is not proof.")
+    echo(
+        f"fake?: probability of fake among images like those of validation; fake from {threshold:.3f} on. "
+        "A generator that the detector never saw may pass as real. It is not proof."
+    )
 
 
 def _line(face: FaceVerdict, name: str, number: int, prediction: Prediction) -> str:

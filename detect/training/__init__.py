@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import log_expit
 from torch import Tensor
 from tqdm import tqdm
 
 from crossfake.detect import bundle, metrics
+from crossfake.detect.calibration import maps
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
 from crossfake.detect.training.recipes import RECIPES
@@ -137,6 +136,8 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
     run, audit = Run(settings.out), {"verdict": "", "summary": ""}
     if training.ranks.leads:
         facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": training.hash}
+        if settings.resume:
+            _check_unchanged(run, data.hashes(), training.hash)
         run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
         audit = data.audit()
         write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
@@ -149,14 +150,16 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
             run.trim_log(learner.step)
         say(f"going on from step {learner.step}")
     say(training.describe())
-    with Stopper() as stopper:
-        stopped = _loop(training, run, stopper, on_validation, say)
+    try:
+        with Stopper() as stopper:
+            stopped = _loop(training, run, stopper, on_validation, say)
+    finally:
+        run.close()
     if stopped:
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
-        run.close()
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
-    card = _calibrated(learner.logits(training.images), training.labels)
+    card = _calibrated(learner.logits(training.images, "fp32"), training.labels)  # as bundles score
     if training.ranks.leads:
         bundle.save(
             run.model,
@@ -171,6 +174,22 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         )  # fmt: skip
         run.finish({"val_ap": learner.best["ap"], "step": learner.best["step"]})
     return run.path
+
+
+def _check_unchanged(run: Run, hashes: dict[str, str], validation: str) -> None:
+    """Raise ``UserError`` when a run is to go on with other data than it began with, wherever that lies now."""
+    if not run.config_file.exists():
+        return
+    config = run.config
+    before: dict[str, str] = config.get("data_hashes") or {}
+    mend = "resume with the data it had, or start another --out"
+    if list(before.values()) != list(hashes.values()):
+        new = [folder for folder, value in hashes.items() if value not in before.values()]
+        gone = [folder for folder, value in before.items() if value not in hashes.values()]
+        what = (new or gone or list(hashes))[0]
+        raise UserError(f"{what} is not among the data of {run.path} as it was", mend=mend)
+    if config.get("validation_hash") != validation:
+        raise UserError(f"the validation images of {run.path} have changed", mend=mend)
 
 
 def _loop(
@@ -209,6 +228,8 @@ def _loop(
                 if on_validation is not None:
                     on_validation(learner.step, figures)
             elif asked:
+                if not math.isfinite(learner.mean_loss()):
+                    raise not_finite("the loss", learner.step, run)
                 training.checkpoint(run)
             if asked and learner.step < end:
                 return True
@@ -263,14 +284,9 @@ def dry_run(settings: TrainSettings, steps: int = 8) -> str:
 
 def _calibrated(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Temperature (Guo et al. 2017, sec. 4.2) by maximum likelihood, and the threshold of best balanced accuracy."""
-    signs = np.where(labels == 1, 1.0, -1.0)
-    fitted = minimize_scalar(
-        lambda log_t: -np.mean(log_expit(signs * logits / np.exp(log_t))), bounds=(-3, 3), method="bounded"
-    )
-    temperature = float(np.exp(fitted.x))
-    probabilities = 1 / (1 + np.exp(-logits / temperature))
+    fitted = maps.fit("temperature", logits, labels)
     return {
-        "temperature": temperature,
-        "threshold": metrics.best_threshold(labels, probabilities),
+        "temperature": fitted["temperature"],
+        "threshold": metrics.best_threshold(labels, maps.probability(fitted, logits)),
         "threshold_rule": "best balanced accuracy on validation",
     }

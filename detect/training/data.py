@@ -19,6 +19,7 @@ from crossfake.detect.training.recipes import Recipe
 from crossfake.errors import UserError
 
 Indices = npt.NDArray[np.int64]
+Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
 # For sets that come without a validation part (fakes made in bulk): a tenth of the groups, by hash
 _CARVE = Fractions(0.9, 0.1, 0.0)
 
@@ -115,6 +116,31 @@ class TrainingData:
         _check_firewall(every)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
 
+    def validation_rows(self, most: int, made: bool = False) -> list[Part]:
+        """The held-out rows that a training validates on, reals first: pool, label, and rows in the order drawn.
+
+        Args:
+            most: of each class, evenly over its pools; always the same ones.
+            made: fakes are made of the reals where none are given, so none need be held out.
+
+        Raises:
+            UserError: nothing is held out of a class.
+        """
+        parts: list[Part] = []
+        for label, pools in ((0, self.real), (1, self.fake + self.synthetic)):
+            if label and made and not pools:
+                continue
+            if not any(len(pool.val) for pool in pools):
+                raise UserError(
+                    f"there are no {'fakes' if label else 'reals'} to validate on",
+                    mend="prepare with --split",
+                )
+            for pool in pools:
+                rows = np.random.default_rng(0).permutation(pool.val)[: most // len(pools)]
+                if len(rows):
+                    parts.append((pool, label, rows))
+        return parts
+
     def validation(
         self, most: int, recipe: Recipe | None = None
     ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
@@ -130,25 +156,15 @@ class TrainingData:
         images: list[Pixels] = []
         labels: list[npt.NDArray[np.int64]] = []
         digest = hashlib.sha256()
-        for label, pools in ((0, self.real), (1, self.fake + self.synthetic)):
-            if label and not pools and recipe is not None:
-                reals = np.concatenate(images)
-                images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
-                labels.append(np.ones(len(reals), np.int64))
-                digest.update(f"{type(recipe).__name__} of them".encode())
-                continue
-            if not any(len(pool.val) for pool in pools):
-                raise UserError(
-                    f"there are no {'fakes' if label else 'reals'} to validate on",
-                    mend="prepare with --split",
-                )
-            share = most // len(pools)
-            for pool in pools:
-                rows = np.random.default_rng(0).permutation(pool.val)[:share]
-                if len(rows):
-                    images.append(pool.shards.read_many(rows))
-                    labels.append(np.full(len(rows), label))
-                    digest.update(pool.shards.columns["crc32"][rows].tobytes())
+        for pool, label, rows in self.validation_rows(most, made=recipe is not None):
+            images.append(pool.shards.read_many(rows))
+            labels.append(np.full(len(rows), label))
+            digest.update(pool.shards.columns["crc32"][rows].tobytes())
+        if recipe is not None and not self.fake + self.synthetic:
+            reals = np.concatenate(images)
+            images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
+            labels.append(np.ones(len(reals), np.int64))
+            digest.update(f"{type(recipe).__name__} of them".encode())
         return np.concatenate(images), np.concatenate(labels), digest.hexdigest()
 
     def sources(self) -> list[str]:
@@ -167,7 +183,9 @@ class TrainingData:
         return audit_training([pool.shards.path for pool in self.real], fakes)
 
     def hashes(self) -> dict[str, str]:
-        return {str(pool.shards.path): pool.shards.hash for pool in self.real + self.fake + self.synthetic}
+        """Of every folder, by its absolute path: a bundle may be used from anywhere."""
+        pools = self.real + self.fake + self.synthetic
+        return {str(pool.shards.path.resolve()): pool.shards.hash for pool in pools}
 
 
 def _check_firewall(pools: Sequence[Pool]) -> None:

@@ -18,7 +18,7 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.detect import metrics
 from crossfake.detect.models import create_model
 from crossfake.detect.training.settings import TrainSettings
-from crossfake.device import autocast, pick_device
+from crossfake.device import Precision, autocast, pick_device
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -180,14 +180,14 @@ class Learner:
         return float(loss)
 
     @torch.inference_mode()
-    def logits(self, images: Pixels) -> npt.NDArray[np.float64]:
-        """Logits of uint8 ``[N, H, W, 3]``; the processes share the work."""
+    def logits(self, images: Pixels, precision: Precision | None = None) -> npt.NDArray[np.float64]:
+        """Logits of uint8 ``[N, H, W, 3]``, by default in the training's precision; the processes share the work."""
         self.judge.eval()
         own = images[self.ranks.rank :: self.ranks.world]
         parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
         for start in range(0, len(own), _BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(own[start : start + _BATCH]))
-            with autocast(self.device, self.settings.precision):
+            with autocast(self.device, precision or self.settings.precision):
                 parts.append(self.judge(batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)).double())
         return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
 

@@ -22,9 +22,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.datasets.blending import RANDOMS, Points, aligned_face, landmarks, self_blended
+from crossfake.datasets.blending import RANDOMS, Points, faces_of, self_blended
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.geometry import FFHQ_MARGIN
 from crossfake.detect.training.augmentation import (
     blurred,
     coded,
@@ -181,13 +180,11 @@ class SelfBlended(Wang2020):
 
     def _face(self, image: Pixels) -> Points:
         if self._model is None:
-            scale = FFHQ_MARGIN / float(self.crop.get("margin", FFHQ_MARGIN))
-            center = np.float32((self.size - 1) / 2)
-            return ((aligned_face(self.size) - center) * np.float32(scale) + center).astype(np.float32)
+            return faces_of([image], self.crop)[0]
         key = zlib.crc32(image.data if image.flags.c_contiguous else image.tobytes())
         with self._one:
             if key not in self._found:  # a face is looked for once in a training
-                self._found[key] = landmarks(image, self._model)
+                self._found[key] = faces_of([image], self.crop, self._model)[0]
             return self._found[key]
 
 

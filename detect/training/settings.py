@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -108,11 +109,18 @@ class TrainSettings:
                 raise UserError(
                     f"{name} is a share, not {getattr(self, name)}", mend="give a value between 0 and 1"
                 )
-        if not 0 <= self.ema < 1 or not 0 < self.layer_decay <= 1 or self.mixup < 0 or self.stop_after < 0:
+        mixed = 0 <= self.mixup < math.inf
+        if not 0 <= self.ema < 1 or not 0 < self.layer_decay <= 1 or not mixed or self.stop_after < 0:
             raise UserError(
                 "an average decays by less than 1, a layer's rate by at most 1, and mixup is not negative",
                 mend="give --ema 0.999, --layer-decay 0.75, --mixup 0.2, say",
             )
+        if not 0 < self.lr < math.inf:
+            raise UserError(f"no step has the size {self.lr}", mend="give --lr 0.001, say")
+        if not 0 <= self.weight_decay < math.inf:
+            raise UserError(f"weights cannot decay by {self.weight_decay}", mend="give 0.01, say")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"{self.seed} is no seed", mend="give --seed a whole number from 0 to 2147483647")
         known = {"tune": Tune, "balance": Balance, "synthetic_schedule": Schedule}
         for name, choice in known.items():
             if getattr(self, name) not in (*get_args(choice), *([None] if name == "tune" else [])):
@@ -120,6 +128,11 @@ class TrainSettings:
                     f"there is no {name} {getattr(self, name)!r}",
                     mend=f"choose one of {', '.join(get_args(choice))}",
                 )
+        if self.synthetic_schedule != "constant" and not self.synthetic:
+            raise UserError(
+                f"a {self.synthetic_schedule} of synthetic fakes needs some",
+                mend="name them with --with-synthetic DIR, or leave --synthetic-schedule out",
+            )
         starts = self.pretrained or self.weights is not None
         if self.tune == "scratch" and starts:
             raise UserError("training from scratch takes no weights", mend="leave them or --tune scratch out")
@@ -142,6 +155,7 @@ class TrainSettings:
         if not other.config_file.exists() or not lines:
             raise UserError(f"{path} holds no training to match", mend="name a run of 'detect train'")
         config = other.config
+        _check_training(other, config)
         for name in MATCHED:
             if name in config:
                 object.__setattr__(self, name, config[name])
@@ -152,7 +166,8 @@ class TrainSettings:
         if self.match_steps is None:
             return []
         config, own = Run(self.match_steps).config, asdict(self)
-        names = [f.name for f in fields(self) if f.name not in (*_WHERE, *MATCHED, "patience")]
+        unlike = (*_WHERE, *MATCHED, "patience", *(() if self.synthetic else ("synthetic_schedule",)))
+        names = [f.name for f in fields(self) if f.name not in unlike]
         return [
             f"{name} {own[name]} instead of {config[name]}"
             for name in names
@@ -179,14 +194,22 @@ class TrainSettings:
                 f"{run} holds no training to match", mend="name a run of 'detect train'"
             ) from error
         fixed = {"synthetic": (), "stop_after": 0, "match_steps": run, "resume": False, "force": False}
+        if not changed.get("synthetic"):
+            fixed["synthetic_schedule"] = "constant"
         return cls(**{**kept, **fixed, **changed})
 
     @classmethod
     def _kept(cls, run: Run) -> dict[str, Any]:
         config = run.config
+        _check_training(run, config)
         kept = {f.name: config[f.name] for f in fields(cls) if f.name in config}
         for name in ("real", "fake", "synthetic"):
             kept[name] = tuple(Path(folder) for folder in kept[name])
         for name in ("weights", "match_steps"):
             kept[name] = Path(kept[name]) if kept.get(name) else None
         return kept
+
+
+def _check_training(run: Run, config: Mapping[str, Any]) -> None:
+    if config.get("kind") != "detect" or "synthetic" not in config:
+        raise UserError(f"{run.path} holds no training", mend="name a run of 'detect train'")

@@ -42,7 +42,7 @@ def finish(
     images, labels, groups, _ = held_out(final, data)
     scores = {}
     for name, wanted in runs.items():
-        detector = bundle.load(wanted.out, final.device, final.precision)
+        detector = bundle.load(wanted.out, final.device)
         scores["tuned" if name == "best" else name] = detector.score(images)
     scores.setdefault("default", scores["tuned"])
     return compare(labels, groups, scores["default"], scores["tuned"], resamples, anew.seed)
@@ -72,11 +72,9 @@ def held_out(
     recipe = kind(settings.augment, data.size, data.crop) if kind.reals_only else None
     images, labels, digest = data.validation(most=_MOST, recipe=recipe)
     groups: list[npt.NDArray[Any]] = []
-    for pools in (data.real, data.fake + data.synthetic):
-        for pool in pools:
-            rows = np.random.default_rng(0).permutation(pool.val)[: _MOST // len(pools)]
-            group, origin = (pool.shards.columns[name][rows] for name in ("group", "origin"))
-            groups.append(np.where(group == "", origin, group))
+    for pool, _, rows in data.validation_rows(_MOST, made=recipe is not None):
+        group, origin = (pool.shards.columns[name][rows] for name in ("group", "origin"))
+        groups.append(np.where(group == "", origin, group))
     names = np.concatenate(groups)
     if len(names) < len(labels):  # fakes made of the reals, one of each
         names = np.concatenate([names, names])

@@ -1,8 +1,12 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
+import pytest
 
 from crossfake.datasets import blending
 from crossfake.datasets.toyfaces import toyface
+from crossfake.errors import UserError
 
 SIZE = 64
 FACE = blending.aligned_face(SIZE)
@@ -28,6 +32,48 @@ def test_masks_stay_within_their_bounds() -> None:
     for _ in range(10):
         soft = blending.softened(blending.deformed(mask, rng.random(4)), rng.random(), rng.random())
         assert soft.shape == mask.shape and soft.min() >= 0 and soft.max() <= 1 and soft[[0, -1]].max() < 0.2
+
+
+@pytest.mark.parametrize("part", [2, 3, 12])
+def test_small_faces_are_blended_too(part: int) -> None:
+    photo, center = toyface(5, SIZE), np.float32((SIZE - 1) / 2)
+    face = (FACE - center) / np.float32(part) + center
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        fake, mask = blending.self_blended(photo, face, rng.random(32))
+        assert mask.max() > 0.1 and not np.array_equal(fake, photo)
+
+
+@pytest.mark.parametrize("size", [16, 64, 224, 299])
+def test_an_aligned_face_is_blended_at_the_scale_of_its_picture(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo, face, u = toyface(5, size), blending.aligned_face(size), np.random.default_rng(1).random(32)
+    made, mask = blending.self_blended(photo, face, u)
+    monkeypatch.setattr(blending, "_extent", lambda around, size: size)
+    plain, whole = blending.self_blended(photo, face, u)
+    assert np.array_equal(made, plain) and np.array_equal(mask, whole)
+    soft = blending.softened(
+        blending.deformed(blending.face_mask(blending.outline(face), size), u[13:17]), u[17], u[18]
+    )
+    assert np.array_equal(mask > 0, soft > 0)
+
+
+def test_faces_are_where_aligned_crops_have_them_and_elsewhere_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photos, center = np.stack([toyface(n, SIZE) for n in range(2)]), (SIZE - 1) / 2
+    monkeypatch.setattr(blending, "landmarks", lambda image, model: (image.shape, model))
+    for face in blending.faces_of(photos, {"policy": "face", "margin": 1.3}):
+        np.testing.assert_array_equal(face, FACE)
+    (wide,) = blending.faces_of(photos[:1], {"policy": "face", "margin": 2.6})
+    np.testing.assert_allclose(wide - center, (FACE - center) / 2, rtol=1e-5)
+    (tmp_path / "yunet.onnx").touch()
+    for crop in ({"policy": "center"}, {}, None):
+        found = blending.faces_of(photos, crop, tmp_path / "yunet.onnx")
+        assert found == [((SIZE, SIZE, 3), tmp_path / "yunet.onnx")] * 2
+    with pytest.raises(UserError, match="are not there"):
+        blending.faces_of(photos, None, tmp_path / "none.onnx")
 
 
 def test_bending_moves_landmarks_onto_others() -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -204,20 +205,13 @@ def test_a_missing_or_broken_shard_is_named(tmp_path: Path) -> None:
         ShardSet(tmp_path)
 
 
-def _sum(shards: ShardSet, queue: "multiprocessing.Queue[int]") -> None:
-    queue.put(int(shards.read_many(range(len(shards))).sum()))
-
-
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_another_process_reads_with_its_own_handles(method: str, tmp_path: Path) -> None:
     shards = ShardSet(_write(tmp_path, _images(20)))
     shards.read(0)
     context = multiprocessing.get_context(method)
-    queue = context.Queue()
-    process = context.Process(target=_sum, args=(shards, queue))
-    process.start()
-    assert queue.get(timeout=60) == int(_images(20).sum())
-    process.join(60)
+    with ProcessPoolExecutor(1, context) as pool:
+        assert np.array_equal(pool.submit(shards.read_many, range(20)).result(60), _images(20))
     assert np.array_equal(shards.read(3), _images(20)[3])
 
 

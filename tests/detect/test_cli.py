@@ -61,6 +61,7 @@ def test_user_errors_are_one_line(real: Path, tmp_path: Path, monkeypatch: pytes
         ["train", "--real", str(real)],
         ["train", "--real", "none", "--fake", "none"],
         ["train", "--resume"],
+        ["train", "--resume", "--out", "none", "--with-synthetic", str(real)],
         ["evaluate", "--data", str(real)],
         ["predict", "none.png"],
     ):
@@ -98,3 +99,10 @@ def test_options_of_the_model_reach_it(real: Path, fake: Path, tmp_path: Path) -
     assert card["options"]["head"] == "cnn" and card["options"]["size"] == 16
     code, text = _run(*given, "--option", "head")
     assert code == 2 and "write --option NAME=VALUE" in text
+
+
+def test_resume_takes_no_other_fakes(trained: Path, fake: Path) -> None:
+    config = Run(trained).config
+    code, text = _run("train", "--resume", "--out", str(trained), "--with-synthetic", str(fake))
+    assert code == 2 and "leave --with-synthetic out" in text and text.count("\n") == 1
+    assert Run(trained).config == config

@@ -153,7 +153,7 @@ def test_a_member_may_not_have_been_trained_on_what_validates(
 ) -> None:
     seen = make_shards(tmp_path / "seen", 0, split="train", prefix="real")  # the groups of real, all to train
     member = _bundle(tmp_path / "m", trained, data_hashes={str(seen): ShardSet(seen).hash})
-    with pytest.raises(UserError, match="was trained on group 'real-.*which is to validate here"):
+    with pytest.raises(UserError, match="group 'real-.* was trained on by .*m"):
         make_ensemble([trained, member], [real], [fake], tmp_path / "e", device="cpu")
 
 
@@ -178,4 +178,24 @@ def test_the_command(trained: Path, other: Path, real: Path, fake: Path, tmp_pat
          "--method", "weighted", "--device", "cpu"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "weight" in result.output and f"--bundle {tmp_path / 'e'}" in result.output
+    assert (
+        "weight" in result.output
+        and "note: " in result.output
+        and f"--bundle {tmp_path / 'e'}" in result.output
+    )
+
+
+def test_members_whose_folders_are_gone_are_told(
+    trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    run = make_ensemble([trained, other], [real], [fake], tmp_path / "e", "mean", device="cpu")
+    (note,) = bundle.load(run, device="cpu").card["notes"]
+    assert str(other) in note and "x was trained on and is not there as it was" in note
+
+
+def test_a_member_of_another_working_directory_is_checked_by_hash(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    member = _bundle(tmp_path / "m", trained, data_hashes={"typed/real": ShardSet(real).hash})
+    run = make_ensemble([trained, member], [real], [fake], tmp_path / "e", "mean", device="cpu")
+    assert bundle.load(run, device="cpu").card["notes"] == []

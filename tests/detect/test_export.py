@@ -16,6 +16,7 @@ from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.commands.export import export as command
 from crossfake.detect.commands.predict import predict as predict_command
 from crossfake.detect.export import ExportSettings, Portable
+from crossfake.detect.portable import OnnxNetwork, open_session
 from crossfake.detect.prediction import predict
 from crossfake.errors import UserError
 
@@ -116,13 +117,48 @@ def test_missing_stale_and_hostile_files_are_refused(copy: Path, tmp_path: Path)
         load(copy, backend="onnx")
 
 
-def test_int8_tells_what_it_costs(copy: Path) -> None:
+@pytest.mark.parametrize("place", ["sparse_initializer", "sparse_tensor", "functions", "graphs"])
+def test_tensors_in_other_files_are_found_wherever_they_hide(
+    bundle: Path, tmp_path: Path, place: str
+) -> None:
+    model = onnx.load(bundle / "model.onnx")
+    match place:
+        case "sparse_initializer":
+            tensor = model.graph.sparse_initializer.add().values
+        case "sparse_tensor":
+            tensor = model.graph.node.add(op_type="Constant").attribute.add(name="v").sparse_tensor.indices
+        case "functions":
+            tensor = model.functions.add(name="f").node.add(op_type="Constant").attribute.add(name="v").t
+        case _:
+            tensor = model.graph.node.add(op_type="If").attribute.add(name="v").graphs.add().initializer.add()
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=str(tmp_path / "secret"))
+    with pytest.raises(ValueError, match="keeps weights in other files"):
+        open_session(model.SerializeToString())
+
+
+def test_int8_tells_what_it_costs_and_runs(copy: Path, real: Path) -> None:
     found = CliRunner().invoke(command, ["--bundle", str(copy), "--int8"])
     assert found.exit_code == 0, found.output
     assert "int8: AP" in found.output
     small, large = (copy / name for name in ("model-int8.onnx", "model.onnx"))
     assert small.stat().st_size < 0.5 * large.stat().st_size
     assert {node.op_type for node in onnx.load(small).graph.node} & {"QuantizeLinear", "DequantizeLinear"}
+    images = ShardSet(real).read_many(range(5))
+    detector, plain = load(copy, backend="onnx-int8"), load(copy, "cpu")
+    assert isinstance(detector.network, OnnxNetwork) and detector.network.facts["int8"]
+    moved = np.abs(detector.score(images) - plain.score(images)).max()
+    assert 0 < moved < 0.3
+    Image.fromarray(images[0]).save(copy / "x.png")
+    words = [str(copy / "x.png"), "--bundle", str(copy), "--json", "--backend", "onnx-int8"]
+    found = CliRunner().invoke(predict_command, words)
+    assert found.exit_code == 0, found.output
+    stale = onnx.load(small)
+    (fact,) = (each for each in stale.metadata_props if each.key == "crossfake")
+    fact.value = json.dumps({**json.loads(fact.value), "weights": "0" * 64})
+    small.write_bytes(stale.SerializeToString())
+    with pytest.raises(UserError, match="other weights.*--int8"):
+        load(copy, backend="onnx-int8")
 
 
 def test_torchscript_gives_the_same_and_carries_its_card(copy: Path, real: Path) -> None:

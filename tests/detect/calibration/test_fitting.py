@@ -3,16 +3,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle import load
 from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
 from crossfake.errors import UserError
 
-from ..conftest import make_shards
+from ..conftest import SIZE, make_shards
 
 
 @pytest.fixture
@@ -129,3 +131,25 @@ def test_the_command_prints_the_table(copy: Path, real: Path, fake: Path) -> Non
     assert found.exit_code == 0, found.output
     assert "NLL" in found.output and "abstains on" in found.output and "novelty knn" in found.output
     assert "nothing can be called fake at this coverage with fewer than 19 groups" in found.output
+
+
+def test_force_does_not_calibrate_on_what_was_trained_on(
+    copy: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    trained_on = ShardSet(fake)
+    rng = np.random.default_rng(8)
+    for prefix, message in (("fake", r"group 'fake-\d'"), ("new", r"image \d+ of .*new was trained on")):
+        folder = tmp_path / prefix
+        with ShardWriter(folder, SIZE, attributes={"crop": {"policy": "none"}}) as writer:
+            for number in range(10):
+                fresh = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+                writer.append(fresh, Row(1, "x", "grid", "train", f"fresh-{number}"))
+                writer.append(trained_on.read(number), Row(1, "x", "grid", "val", f"{prefix}-{number}"))
+        with pytest.raises(UserError, match=message):
+            calibrate(_settings(copy, real, folder, force=True))
+    assert not (copy / BEFORE).exists()
+
+
+def test_a_temperature_cannot_shift_a_prior() -> None:
+    with pytest.raises(UserError, match="cannot shift a prior: use --method beta"):
+        CalibrateSettings(Path("b"), (Path("r"),), (Path("f"),), method="temperature", prior=0.1)

@@ -1,16 +1,24 @@
 import csv
 import json
+import shutil
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
 import sklearn.metrics as reference
+from click.testing import CliRunner
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect import bundle
 from crossfake.detect.bundle import Detector
+from crossfake.detect.commands.calibrate import calibrate
+from crossfake.detect.commands.evaluate import evaluate as evaluate_command
+from crossfake.detect.commands.explain import explain
+from crossfake.detect.commands.predict import predict
+from crossfake.detect.commands.tune import tune
 from crossfake.detect.evaluation import EvaluateSettings, evaluate, score
 from crossfake.detect.evaluation.table import format_table
 from crossfake.errors import UserError
@@ -161,7 +169,7 @@ def test_groups_that_were_trained_on_are_refused(trained: Path, fake: Path, tmp_
 
 @pytest.mark.usefixtures("plain")
 def test_damaged_images_are_listed_and_not_scored(trained: Path, real: Path, tmp_path: Path) -> None:
-    broken = make_shards(tmp_path / "broken", 1, count=20, split="test")
+    broken = make_shards(tmp_path / "broken", 1, count=20, seed=3, split="test")
     with h5py.File(broken / "00000.h5", "r+") as file:
         file["crc32"][3] += 1
     result = evaluate(
@@ -199,3 +207,28 @@ def test_only_a_batch_of_images_is_held(trained: Path, real: Path, monkeypatch: 
     scored = score(bundle.load(trained, "cpu"), [shards, shards], [np.arange(20), np.arange(3)])
     assert held == [8, 8, 4, 3] and scored.folder.tolist() == [0] * 20 + [1] * 3
     assert scored.row.tolist() == [*range(20), *range(3)]
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_bare_bundle_keeps_its_own_record(trained: Path, real: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained / "model", tmp_path / "bundle"))
+    result = evaluate(EvaluateSettings(copy, (real,), bootstrap=0, device="cpu"))
+    assert (copy / "test_data_opened.jsonl").is_file() and result["out"] == str(copy / "evaluation")
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    (copy / "test_data_opened.jsonl").unlink()
+    (copy / "test_data_opened.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"cannot write .*test_data_opened"):
+        evaluate(EvaluateSettings(copy, (real,), bootstrap=0, device="cpu"))
+
+
+@pytest.mark.parametrize("command", [evaluate_command, calibrate, explain, tune])
+@pytest.mark.parametrize("seed", ["-1", str(2**31)])
+def test_seeds_out_of_range_are_refused(command: click.Command, seed: str) -> None:
+    result = CliRunner().invoke(command, ["--seed", seed])
+    assert result.exit_code == 2 and "--seed" in result.output
+
+
+@pytest.mark.parametrize("command", [evaluate_command, calibrate, predict])
+def test_scores_are_float32_everywhere_by_default(command: click.Command) -> None:
+    (option,) = (each for each in command.params if each.name == "precision")
+    assert option.default == "fp32"

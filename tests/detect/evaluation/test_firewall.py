@@ -48,3 +48,28 @@ def test_validation_rows_and_known_sources_are_noted(real: Path, fake: Path) -> 
     ]
     card = {"sources": ["kaggle-deepfake-real"], "audit": {"summary": "audit: pass"}}
     assert list(notes_on_training(card, [], [])) == ["the training data: audit: pass"]
+
+
+def test_a_training_folder_under_another_path_is_known_by_its_hash(real: Path, tmp_path: Path) -> None:
+    card = {"data_hashes": {"typed/elsewhere": ShardSet(real).hash}}
+    moved = ShardSet(shutil.copytree(real, tmp_path / "moved"))
+    with pytest.raises(UserError, match="group 'real-0' .* was trained on"):
+        check_overlap(card, [moved], [np.arange(len(moved))])
+    assert check_overlap(card, [moved], [moved.select(split="test")]) == []
+
+
+def test_pixels_that_were_trained_on_are_refused_or_noted(real: Path, tmp_path: Path) -> None:
+    leak = ShardSet(make_shards(tmp_path / "leak", 0, prefix="renamed", split="test"))
+    rows = np.arange(len(leak))
+    with pytest.raises(UserError, match=r"image 0 of .*leak was trained on: it is image 0 of .*real"):
+        check_overlap(_card(real), [leak], [rows])
+    (note,) = check_overlap(_card(real), [leak], [rows], strict=False)
+    assert note.startswith("72 of 120 images") and "are images that were" in note
+    assert check_overlap(_card(real), [leak], [rows[72:]]) == []
+
+
+def test_equal_checksums_of_other_pixels_are_chance(real: Path, tmp_path: Path) -> None:
+    other = make_shards(tmp_path / "other", 0, seed=7, split="test")
+    shards = ShardSet(other)
+    shards.columns["crc32"] = ShardSet(real).columns["crc32"]
+    assert check_overlap(_card(real), [shards], [np.arange(len(shards))]) == []

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.cli import command_group
+from crossfake.datasets import blending
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect import bundle
 from crossfake.detect.commands.explain import explain as command
-from crossfake.detect.explain.checks import check, format_table
+from crossfake.detect.explain.checks import Sample, blended, check, format_table
 from crossfake.detect.explain.explaining import ExplainSettings, explain
 from crossfake.errors import UserError
 
@@ -23,6 +25,20 @@ def _run(*args: str) -> tuple[int, str]:
     result = CliRunner().invoke(detect, ["explain", *args])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
     return result.exit_code, result.output
+
+
+@pytest.fixture(autouse=True)
+def looked_for(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Faces are looked for without a network, and found where an aligned crop has them."""
+    models: list[str] = []
+
+    def found(image: np.ndarray, model: str) -> np.ndarray:
+        models.append(model)
+        return blending.aligned_face(image.shape[0])
+
+    monkeypatch.setattr(blending, "find_weights", lambda name, file=None: str(file or name))
+    monkeypatch.setattr(blending, "landmarks", found)
+    return models
 
 
 @pytest.fixture
@@ -53,6 +69,36 @@ def test_a_picture_and_figures_per_photo(method: str, trained: Path, photos: Pat
         assert width > height > 300 and one["figures"]
         names.add(one["picture"])
     assert names == {"x.png", "x-2.png"} and "broken.png" in text
+
+
+def test_a_name_that_is_not_utf8(trained: Path, photos: Path, tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9.png"))
+    try:
+        odd.write_bytes((photos / "x.png").read_bytes())
+        odd.with_stem(odd.stem + "2").write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("this file system has no such names")
+    code, text = _run(
+        str(photos), "--bundle", str(trained), "--out", str(tmp_path / "out"), "--device", "cpu"
+    )
+    assert code == 0, text
+    written = (tmp_path / "out" / "explanations.json").read_text()
+    shown = {Path(one["path"]).name: one["picture"] for one in json.loads(written)["explained"]}
+    assert shown["caf\\udce9.png"] == "caf_.png" and (tmp_path / "out" / "caf_.png").is_file()
+    assert shown["caf\\udce92.png"] is None
+    written.encode(), json.dumps(json.loads(written), ensure_ascii=False).encode()  # no half characters
+
+
+@pytest.mark.parametrize("policy", ["face", "center"])
+def test_blends_look_for_faces_as_the_training_recipe_does(
+    policy: str, trained: Path, looked_for: list[str]
+) -> None:
+    detector = bundle.load(trained, "cpu", face_model=Path("own.onnx"))
+    detector.card["crop"] = {"policy": policy, "margin": 1.3}
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    made = blended(Sample(images, np.array(["a", "b"])), detector, np.random.default_rng(0))
+    assert set(made) == {"self-blended", "swapped"}
+    assert looked_for == ([] if policy == "face" else ["own.onnx"] * 2)
 
 
 def test_check_on_validation_images(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:

@@ -101,6 +101,29 @@ def test_no_fakes_to_validate_on_is_one_line(real: Path, tmp_path: Path) -> None
         data.validation(10)
 
 
+def test_validation_reads_the_rows_that_are_named(real: Path, fake: Path, tmp_path: Path) -> None:
+    own = make_shards(tmp_path / "own", 1, seed=5, split="train")
+    data = TrainingData.open((real,), (fake,), (own,), False)
+    parts = data.validation_rows(20)
+    assert [label for _, label, _ in parts] == [0, 1, 1] and [len(rows) for *_, rows in parts] == [20, 10, 10]
+    assert all(np.isin(rows, pool.val).all() for pool, _, rows in parts)
+    images, labels, _ = data.validation(20)
+    assert np.array_equal(images, np.concatenate([pool.shards.read_many(rows) for pool, _, rows in parts]))
+    assert labels.tolist() == [0] * 20 + [1] * 20
+    reals = TrainingData.open((real,), (), (), False, reals_only=True)
+    assert len(reals.validation_rows(20, made=True)) == 1
+    with pytest.raises(UserError, match="no fakes to validate on"):
+        reals.validation_rows(20)
+
+
+def test_folders_are_remembered_by_absolute_path(
+    real: Path, fake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(real.parent)
+    data = TrainingData.open((Path("real"),), (fake,), (), False)
+    assert set(data.hashes()) == {str(real.resolve()), str(fake.resolve())}
+
+
 def test_one_class_only_is_one_line(real: Path, fake: Path) -> None:
     with pytest.raises(UserError, match=f"{fake} has no real images to train on"):
         TrainingData.open((fake,), (fake,), (), False)

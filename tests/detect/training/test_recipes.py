@@ -100,8 +100,9 @@ def test_sbi_looks_for_faces_in_crops_that_are_not_aligned(monkeypatch: pytest.M
         seen.append(model)
         return blending.aligned_face(image.shape[0])
 
-    monkeypatch.setattr(recipes, "find_weights", lambda name: f"{name}.onnx")
-    monkeypatch.setattr(recipes, "landmarks", found)
+    for module in (recipes, blending):
+        monkeypatch.setattr(module, "find_weights", lambda name, file=None: f"{name}.onnx")
+    monkeypatch.setattr(blending, "landmarks", found)
     recipe = RECIPES.get("sbi")(0.5, 32, {"policy": "center"})
     for seed in range(2):
         recipe(_faces(4), recipe.draw(np.random.default_rng(seed), 4))

@@ -1,9 +1,12 @@
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
+from crossfake.runs import Run
 
 _PLACES = {"real": (Path("a"),), "out": Path("b"), "fake": (Path("c"),)}
 
@@ -19,6 +22,16 @@ _PLACES = {"real": (Path("a"),), "out": Path("b"), "fake": (Path("c"),)}
         ({"ema": 1.0}, "--ema 0.999"),
         ({"layer_decay": 0.0}, "--layer-decay"),
         ({"mixup": -1.0}, "mixup is not negative"),
+        ({"mixup": float("nan")}, "mixup is not negative"),
+        ({"lr": -1.0}, "no step has the size -1.0: give --lr"),
+        ({"lr": float("nan")}, "no step has the size nan"),
+        ({"lr": float("inf")}, "no step has the size inf"),
+        ({"weight_decay": -1.0}, "cannot decay by -1.0"),
+        ({"weight_decay": float("inf")}, "cannot decay by inf"),
+        ({"seed": -1}, "-1 is no seed"),
+        ({"seed": 2**31}, "is no seed"),
+        ({"synthetic_schedule": "curriculum"}, "curriculum of synthetic fakes needs some: name them"),
+        ({"synthetic_schedule": "warmup"}, "warmup of synthetic fakes needs some"),
         ({"recipe": "none"}, "no recipe 'none'"),
         ({"tune": "half"}, "no tune 'half': choose one of scratch, full, probe, gradual"),
         ({"balance": "label"}, "no balance 'label'"),
@@ -36,13 +49,33 @@ def test_bad_settings_are_one_line(bad: dict[str, object], why: str) -> None:
 
 
 def test_settings_are_kept_as_yaml_can_hold_them(tmp_path: Path) -> None:
-    from dataclasses import asdict
-
-    from crossfake.runs import Run
-
     settings = TrainSettings(**_PLACES, weights=Path("w"), tune="gradual", options={"head": "nearest"})  # type: ignore[arg-type]
     Run.create(tmp_path / "run", asdict(settings), kind="detect")
     again = TrainSettings.resumed(tmp_path / "run", steps=7)
     assert again.resume and again.steps == 7 and again.out == tmp_path / "run"
     for name in ("real", "fake", "weights", "tune", "options", "match_steps", "lr"):
         assert getattr(again, name) == getattr(settings, name)
+
+
+@pytest.mark.parametrize("config", [{"kind": "synth", "synthetic": []}, {"kind": "detect"}])
+def test_what_is_no_training_is_neither_resumed_nor_matched(config: dict[str, Any], tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"steps": 1, **config}, kind=config["kind"])
+    run.log({"loss": 1.0}, 1)
+    for use in (TrainSettings.resumed, TrainSettings.matched):
+        with pytest.raises(UserError, match="run holds no training: name a run of 'detect train'"):
+            use(run.path)
+    with pytest.raises(UserError, match="run holds no training"):
+        TrainSettings(**_PLACES, match_steps=run.path)  # type: ignore[arg-type]
+
+
+def test_the_control_of_a_curriculum_has_none(tmp_path: Path) -> None:
+    own = {"synthetic": (Path("d"),), "synthetic_schedule": "curriculum"}
+    settings = TrainSettings(**_PLACES, **own)  # type: ignore[arg-type]
+    run = Run.create(tmp_path / "run", asdict(settings), kind="detect")
+    run.log({"loss": 1.0}, 1)
+    control = TrainSettings.matched(run.path, out=tmp_path / "control")
+    assert control.synthetic == () and control.synthetic_schedule == "constant" and not control.differences()
+    other = TrainSettings.matched(run.path, out=tmp_path / "control", synthetic=(Path("e"),))
+    assert other.synthetic_schedule == "curriculum"
+    with pytest.raises(UserError, match="warmup of synthetic fakes needs some"):
+        TrainSettings.matched(run.path, out=tmp_path / "control", synthetic_schedule="warmup")

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from crossfake.detect.bundle import load
+from crossfake.detect.calibration import maps
 from crossfake.detect.training import TrainSettings, dry_run, train
+from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -38,6 +41,13 @@ def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(trained: Path, real
     assert card["crop"] == {"policy": "none"} and card["size"] == 16 and card["labels"] == ["real", "fake"]
     assert 0 < card["threshold"] < 1 and card["temperature"] > 0
     assert card["validation_hash"] == run.config["validation_hash"]
+
+
+def test_the_temperature_is_that_of_calibration(trained: Path, real: Path, fake: Path) -> None:
+    detector = load(trained, "cpu")
+    images, labels, _ = TrainingData.open((real,), (fake,), (), False).validation(2000)
+    fitted = maps.fit("temperature", detector.outputs(images)[0], labels)
+    assert detector.card["temperature"] == pytest.approx(fitted["temperature"], rel=1e-3)
 
 
 def _stopped_and_resumed(settings: TrainSettings, lines: int, **changed: object) -> Path:
@@ -124,14 +134,45 @@ def test_training_stops_when_validation_no_longer_improves(
 
 def test_a_loss_that_is_not_finite_stops(real: Path, fake: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"loss is not finite at step 4: train again with a smaller --lr"):
-        train(_settings(real, fake, tmp_path / "run", lr=float("inf")))
+        train(_settings(real, fake, tmp_path / "run", lr=1e38))
     with pytest.raises(UserError, match="holds a run already"):
         train(_settings(real, fake, tmp_path / "run"))
     settings = _settings(real, fake, tmp_path / "later", steps=400)
     with pytest.raises(
         UserError, match=r"not finite at step 8; the last good state.*with --resume and a smaller --lr"
     ):
-        _stopped_and_resumed(settings, 1, lr=float("inf"))
+        _stopped_and_resumed(settings, 1, lr=1e38)
+
+
+def test_a_stop_keeps_no_state_that_is_not_finite(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import crossfake.detect.training as training
+
+    monkeypatch.setattr(training.Stopper, "asked", True)
+    settings = _settings(real, fake, tmp_path / "run", eval_every=100)
+    train(settings)
+    kept = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    monkeypatch.setattr(training.Learner, "mean_loss", lambda self: float("nan"))
+    with pytest.raises(UserError, match="loss is not finite at step 2; the last good state"):
+        train(TrainSettings.resumed(settings.out))
+    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == kept
+
+
+def test_a_run_does_not_go_on_with_other_data(real: Path, fake: Path, own: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(fake, tmp_path / "first")
+    settings = _settings(real, folder, tmp_path / "run")
+    train(settings)
+    moved = folder.rename(tmp_path / "moved")
+    train(TrainSettings.resumed(settings.out, fake=(moved,)))
+    config = Run(settings.out).config
+    for other in ((own,), (fake, own)):
+        with pytest.raises(UserError, match=f"{own} is not among the data of {settings.out} as it was"):
+            train(TrainSettings.resumed(settings.out, fake=other))
+    assert Run(settings.out).config == config
+    Run.create(settings.out, {**config, "validation_hash": "0"}, kind="detect", resume=True)
+    with pytest.raises(UserError, match="validation images of .*run have changed: resume with the data"):
+        train(TrainSettings.resumed(settings.out))
 
 
 def test_nothing_to_resume_is_one_line(tmp_path: Path) -> None:
@@ -185,7 +226,9 @@ def test_a_nearest_neighbour_head_remembers_in_place_of_steps(real: Path, fake: 
     assert len(load(run).score(np.zeros((3, 16, 16, 3), np.uint8))) == 3
 
 
-def test_validations_are_reported_and_may_end_a_training(real: Path, fake: Path, tmp_path: Path) -> None:
+def test_validations_are_reported_and_may_end_a_training(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class EnoughError(Exception):
         pass
 
@@ -197,9 +240,11 @@ def test_validations_are_reported_and_may_end_a_training(real: Path, fake: Path,
         if len(seen) == 2:
             raise EnoughError
 
+    closed: list[Path] = []
+    monkeypatch.setattr(Run, "close", lambda run: closed.append(run.path))
     with pytest.raises(EnoughError):
         train(_settings(real, fake, tmp_path / "run"), on_validation=look)
-    assert seen == [4, 8]
+    assert seen == [4, 8] and closed == [tmp_path / "run"]
 
 
 def test_a_dry_run_leaves_nothing_behind(real: Path, fake: Path, weights: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ class Pool:
 
     @classmethod
     def open(cls, folder: Path, label: int) -> Pool:
-        """Rows of split ``test`` are left alone. Without ``val`` rows a tenth of the groups is held out.
+        """Rows of split ``test`` are left alone. Without ``val`` rows a tenth of the groups is held out; a folder may
+        also have nothing but ``val`` rows.
 
         Raises:
             UserError: the folder has no rows of that label to train on.
@@ -45,7 +46,7 @@ class Pool:
         if not len(val) and len(train):
             held_out = np.array([_CARVE.split_of(group) == "val" for group in shards.columns["group"][train]])
             train, val = train[~held_out], train[held_out]
-        if not len(train):
+        if not len(train) and not len(val):
             kind = "fake" if label else "real"
             raise UserError(f"{folder} has no {kind} images to train on", mend="check its labels and splits")
         return cls(shards, train, val)
@@ -100,6 +101,10 @@ class TrainingData:
             [Pool.open(folder, label) for folder in folders]
             for folders, label in ((real, 0), (fake, 1), (synthetic, 1))
         ]
+        for kind, part in (("real", pools[0]), ("fake", pools[1] + pools[2])):
+            if part and not any(len(pool.train) for pool in part):
+                named = " and ".join(str(pool.shards.path) for pool in part)
+                raise UserError(f"{named} has no {kind} images to train on", mend="check its splits")
         every = [pool for part in pools for pool in part]
         sizes = {pool.shards.size for pool in every}
         if len(sizes) > 1 or None in sizes:
@@ -133,7 +138,7 @@ class TrainingData:
             if not any(len(pool.val) for pool in pools):
                 raise UserError(
                     f"there are no {'fakes' if label else 'reals'} to validate on",
-                    mend="prepare with --split",
+                    mend="prepare with --split; of photos, 'synth generate --split val' makes them",
                 )
             for pool in pools:
                 rows = np.random.default_rng(0).permutation(pool.val)[: most // len(pools)]
@@ -176,7 +181,7 @@ class TrainingData:
 
     def audit(self) -> dict[str, Any]:
         """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit`."""
-        fakes = [pool.shards.path for pool in self.fake + self.synthetic]
+        fakes = [pool.shards.path for pool in self.fake + self.synthetic if len(pool.train)]
         if not fakes:
             summary = "audit: not run: the fakes are made from the reals, so both have one history"
             return {"verdict": "not run", "summary": summary, "probes": {}}

@@ -7,6 +7,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.detect.training.data import Pool, TrainingData
 from crossfake.detect.training.recipes import RECIPES
+from crossfake.detect.training.sampling import Sampler
 from crossfake.errors import UserError
 
 from ..conftest import make_shards
@@ -136,3 +137,16 @@ def test_a_recipe_of_reals_makes_its_validation_fakes(real: Path) -> None:
     assert labels.tolist() == [0] * 10 + [1] * 10
     assert (images[:10] != images[10:]).any() and np.array_equal(images, data.validation(10, recipe)[0])
     assert digest != data.validation(9, recipe)[2]
+
+
+def test_a_folder_may_be_there_to_validate_alone(real: Path, tmp_path: Path) -> None:
+    """Fakes made of photos have their photos' splits, so those of ``val`` come in a folder of their own."""
+    trained = make_shards(tmp_path / "trained", 1, count=20, split="train")
+    held_out = make_shards(tmp_path / "held", 1, count=12, split="val", seed=1)
+    data = TrainingData.open((real,), (trained, held_out), (), force=False)
+    rows = {pool.shards.path: len(rows) for pool, label, rows in data.validation_rows(100) if label}
+    assert rows[held_out] == 12
+    sampler = Sampler(data, 8, 0.5, 0)
+    assert len(sampler.places(0, sampler.rng(0))) == 8
+    with pytest.raises(UserError, match="has no fake images to train on"):
+        TrainingData.open((real,), (held_out,), (), force=False)

@@ -15,7 +15,7 @@ from scipy.special import expit, log_expit
 
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, WEIGHTS, Detector
-from crossfake.detect.calibration import maps as calibration
+from crossfake.detect.calibration import maps
 from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.training.data import TrainingData
@@ -24,7 +24,6 @@ from crossfake.errors import UserError
 from crossfake.runs import Run
 
 METHODS = ("mean", "weighted", "stacked")
-_MOST = 2000
 # Keeps the weights finite where the members tell the classes apart without a mistake
 _RIDGE = 1e-3
 
@@ -118,7 +117,7 @@ def make_ensemble(
     _check_members(members)
     data = TrainingData.open(real, fake, (), force=False)
     notes = _check_data(members, data)
-    images, labels, val_hash = data.validation(_MOST)
+    images, labels, val_hash = data.validation()
     run = Run.create(out, _config(bundles, real, fake, method, data, val_hash), kind="detect")
     temperatures = [_temperature(member) for member in members]
     logits = np.stack(
@@ -132,16 +131,13 @@ def make_ensemble(
     combined = fitted(logits)
     network = _joined(members, temperatures, fitted)
     audit = data.audit()
-    scale = calibration.fit("temperature", combined, labels)
     card = {
         "model": "ensemble",
         "options": network.options,
         "size": data.size,
         "crop": members[0].card["crop"],
         "method": method,
-        "temperature": scale["temperature"],
-        "threshold": metrics.best_threshold(labels, calibration.probability(scale, combined)),
-        "threshold_rule": "best balanced accuracy on validation",
+        **maps.by_temperature(combined, labels),
         "validation_hash": val_hash,
         "validation_ap": metrics.average_precision(labels, combined),
         "data_hashes": {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -19,14 +18,14 @@ from crossfake.detect.bundle import CARD, Detector
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
-from crossfake.detect.training.data import Part, TrainingData
+from crossfake.detect.tables import aligned
+from crossfake.detect.training.data import Part, TrainingData, digest_of
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import write_text
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
-_MOST = 2000  # validation images of each class, as training takes them
 _READ = 512
 
 
@@ -108,11 +107,9 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     detector = bundle.load(settings.bundle, settings.device, settings.precision)
     data = TrainingData.open(settings.real, settings.fake, (), settings.force)
     _check_data(detector, data, settings.force)
-    parts = data.validation_rows(_MOST)
-    digest = hashlib.sha256()
-    for pool, _, rows in parts:
-        digest.update(pool.shards.columns["crc32"][rows].tobytes())
-    notes = _check_hash(detector, digest.hexdigest(), settings.force)
+    parts = data.validation_rows()
+    digest = digest_of(parts).hexdigest()
+    notes = _check_hash(detector, digest, settings.force)
     if notes:
         notes += _check_unseen(detector, parts)
     held = _judge(detector, parts, "validation")
@@ -136,7 +133,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         "calibration": {**fitted, "prior": prior, "measured": {n: figures[n] for n in ("before", chosen)}},
         "threshold": threshold,
         "threshold_rule": "best balanced accuracy on validation",
-        "validation_hash": digest.hexdigest(),
+        "validation_hash": digest,
         "validation_ap": metrics.average_precision(held.labels, held.logits),
         "calibrated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -304,7 +301,4 @@ def format_table(result: dict[str, Any]) -> str:
             for key in FIGURES
         ]
         lines.append([mark + titles.get(name, name), *cells])
-    widths = [max(len(line[column]) for line in lines) for column in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return "\n".join(aligned(lines))

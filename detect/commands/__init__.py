@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from crossfake.cli import NEWEST
 from crossfake.errors import UserError
 
 FOLDER = click.Path(path_type=Path)
@@ -29,3 +30,27 @@ def newest_bundle() -> Path:
         )
     click.echo(f"no --bundle given: taking the newest finished run, {run}", err=True)
     return run
+
+
+def synthetic_defaults(
+    real: tuple[Path, ...], synthetic: tuple[Path, ...]
+) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """``--with-synthetic`` alone is the newest generated set; without ``--real``, the reals behind that generator."""
+    from crossfake.runs import Run, newest_synthetic
+
+    if not any(str(folder) == NEWEST for folder in synthetic):
+        return real, synthetic
+    newest = newest_synthetic()
+    if newest is None:
+        raise UserError(
+            "there are no generated fakes under runs/",
+            mend="make some with 'synth train --data DIR' and 'synth generate --n 50000', or try 'crossfake demo'",
+        )
+    click.echo(f"--with-synthetic: taking the newest generated fakes, {newest}")
+    if not real:
+        run = Run(newest.parent)
+        if not run.config_file.exists() or "data" not in run.config:
+            raise UserError(f"the reals behind {newest} are not known", mend="name reals with --real DIR")
+        real = (Path(run.config["data"]),)
+        click.echo(f"no --real given: taking the reals that its generator was trained on, {real[0]}")
+    return real, tuple(newest if str(folder) == NEWEST else folder for folder in synthetic)

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from crossfake.cli import NEWEST, ManyValues, typed
-from crossfake.detect.commands import FOLDER, device, precision
+from crossfake.cli import ManyValues, typed
+from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
 from crossfake.errors import UserError
 
 _GROUPS = {
@@ -131,11 +131,11 @@ def train(
                 mend=f"leave --{taken[0].replace('_', '-')} out",
             )
         run = chosen.pop("match_steps")
-        _, synthetic = _defaults((run,), with_synthetic)
+        _, synthetic = synthetic_defaults((run,), with_synthetic)
         chosen["out"] = options["out"] or _free(run.with_name(f"{run.name}-control"))
         settings = TrainSettings.matched(run, **chosen, synthetic=synthetic)
     else:
-        options["real"], synthetic = _defaults(options["real"], with_synthetic)
+        options["real"], synthetic = synthetic_defaults(options["real"], with_synthetic)
         options["out"] = options["out"] or _free(Path("runs") / f"detect-{options['model']}")
         settings = TrainSettings(synthetic=synthetic, **options)
     if dry_run:
@@ -161,30 +161,6 @@ def _pair(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
-
-
-def _defaults(
-    real: tuple[Path, ...], synthetic: tuple[Path, ...]
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """``--with-synthetic`` alone is the newest generated set; without ``--real``, the reals behind that generator."""
-    from crossfake.runs import Run, newest_synthetic
-
-    if not any(str(folder) == NEWEST for folder in synthetic):
-        return real, synthetic
-    newest = newest_synthetic()
-    if newest is None:
-        raise UserError(
-            "there are no generated fakes under runs/",
-            mend="make some with 'synth train --data DIR' and 'synth generate --n 50000', or try 'crossfake demo'",
-        )
-    click.echo(f"--with-synthetic: taking the newest generated fakes, {newest}")
-    if not real:
-        run = Run(newest.parent)
-        if not run.config_file.exists() or "data" not in run.config:
-            raise UserError(f"the reals behind {newest} are not known", mend="name reals with --real DIR")
-        real = (Path(run.config["data"]),)
-        click.echo(f"no --real given: taking the reals that its generator was trained on, {real[0]}")
-    return real, tuple(newest if str(folder) == NEWEST else folder for folder in synthetic)
 
 
 def _free(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues, typed
-from crossfake.detect.commands import FOLDER, device, precision
+from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
 from crossfake.errors import UserError
 
 _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "precision")
@@ -87,12 +87,11 @@ def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: 
 
 
 def _settings(space: str, with_synthetic: tuple[Path, ...], options: dict[str, Any]) -> Any:
-    from crossfake.detect.commands.train import _defaults
     from crossfake.detect.training import TrainSettings
     from crossfake.detect.tuning import TuneSettings
     from crossfake.detect.tuning.space import find_space
 
-    real, synthetic = _defaults(options["real"], with_synthetic)
+    real, synthetic = synthetic_defaults(options["real"], with_synthetic)
     out = options["out"] or Path("runs") / f"tune-{options['model']}"
     base = TrainSettings(
         real=real,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from crossfake.detect.tables import aligned
+
 _WIDTH = 138  # columns of text
 _ROWS = 12  # of a kind; the rest is in evaluation.json
 _BARE = ("eer", "ece")  # shown without their intervals, which the JSON has
@@ -31,7 +33,7 @@ def format_table(result: dict[str, Any]) -> str:
     for line in lines:
         if len(line[0]) > widths[0]:
             line[0] = line[0][: widths[0] - 1] + "…"
-    text = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text = aligned(lines)
     if hidden:
         text.append(f"… and {hidden:,} more, which did better, in evaluation.json")
     return "\n".join(text)

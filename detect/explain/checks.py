@@ -16,6 +16,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect.explain import faithfulness
 from crossfake.detect.explain.methods import attribute, pick
 from crossfake.detect.explain.references import validation_rows
+from crossfake.detect.tables import aligned
 from crossfake.errors import UserError
 
 _WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the face wholly, so its mask is one
@@ -220,8 +221,7 @@ def format_table(result: dict[str, Any]) -> str:
         lines.append(
             ("  positive share inside", _cell(part["inside"]), control, "", str(part["inside"]["n"]))
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(5)]
-    rows = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    rows = aligned(lines)
     return "\n".join([*rows, "95% intervals by bootstrap over groups; validation images only"])
 
 

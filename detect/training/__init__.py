@@ -9,15 +9,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crossfake.detect import bundle, metrics
+from crossfake.detect import bundle
 from crossfake.detect.calibration import maps
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
@@ -47,9 +44,7 @@ class Training:
             settings.real, settings.fake, settings.synthetic, settings.force, kind.reals_only
         )
         self.recipe = kind(settings.augment, data.size, data.crop)
-        self.images, self.labels, self.hash = data.validation(
-            most=2000, recipe=self.recipe if kind.reals_only else None
-        )
+        self.images, self.labels, self.hash = data.validation(recipe=self.recipe if kind.reals_only else None)
         self.learner = Learner(settings, data.size)
         self.ranks = self.learner.ranks
         if "size" in self.learner.network.options:  # made for this size and no other
@@ -159,7 +154,7 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
-    card = _calibrated(learner.logits(training.images, "fp32"), training.labels)  # as bundles score
+    card = maps.by_temperature(learner.logits(training.images, "fp32"), training.labels)  # as bundles score
     if training.ranks.leads:
         bundle.save(
             run.model,
@@ -280,13 +275,3 @@ def dry_run(settings: TrainSettings, steps: int = 8) -> str:
         f"{training.last:,} steps take {training.last * seconds / 60:.1f} min without validation "
         f"(measured over {steps} steps)"
     )
-
-
-def _calibrated(logits: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, Any]:
-    """Temperature (Guo et al. 2017, sec. 4.2) by maximum likelihood, and the threshold of best balanced accuracy."""
-    fitted = maps.fit("temperature", logits, labels)
-    return {
-        "temperature": fitted["temperature"],
-        "threshold": metrics.best_threshold(labels, maps.probability(fitted, logits)),
-        "threshold_rule": "best balanced accuracy on validation",
-    }

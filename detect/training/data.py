@@ -22,6 +22,7 @@ Indices = npt.NDArray[np.int64]
 Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
 # For sets that come without a validation part (fakes made in bulk): a tenth of the groups, by hash
 _CARVE = Fractions(0.9, 0.1, 0.0)
+VALIDATED = 2000  # held-out images of each class, at most: thresholds belong to these very rows
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class TrainingData:
         _check_firewall(every)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
 
-    def validation_rows(self, most: int, made: bool = False) -> list[Part]:
+    def validation_rows(self, most: int = VALIDATED, made: bool = False) -> list[Part]:
         """The held-out rows that a training validates on, reals first: pool, label, and rows in the order drawn.
 
         Args:
@@ -147,7 +148,7 @@ class TrainingData:
         return parts
 
     def validation(
-        self, most: int, recipe: Recipe | None = None
+        self, most: int = VALIDATED, recipe: Recipe | None = None
     ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
         """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash.
 
@@ -160,11 +161,11 @@ class TrainingData:
         """
         images: list[Pixels] = []
         labels: list[npt.NDArray[np.int64]] = []
-        digest = hashlib.sha256()
-        for pool, label, rows in self.validation_rows(most, made=recipe is not None):
+        parts = self.validation_rows(most, made=recipe is not None)
+        for pool, label, rows in parts:
             images.append(pool.shards.read_many(rows))
             labels.append(np.full(len(rows), label))
-            digest.update(pool.shards.columns["crc32"][rows].tobytes())
+        digest = digest_of(parts)
         if recipe is not None and not self.fake + self.synthetic:
             reals = np.concatenate(images)
             images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
@@ -191,6 +192,14 @@ class TrainingData:
         """Of every folder, by its absolute path: a bundle may be used from anywhere."""
         pools = self.real + self.fake + self.synthetic
         return {str(pool.shards.path.resolve()): pool.shards.hash for pool in pools}
+
+
+def digest_of(parts: Sequence[Part]) -> Any:
+    """SHA-256 of the images of these rows, by their checksums; more may be added to it."""
+    digest = hashlib.sha256()
+    for pool, _, rows in parts:
+        digest.update(pool.shards.columns["crc32"][rows].tobytes())
+    return digest
 
 
 def _check_firewall(pools: Sequence[Pool]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from crossfake.detect.tables import aligned
 from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.recipes import RECIPES
@@ -318,8 +319,7 @@ def format_trials(result: dict[str, Any], most: int = 10) -> str:
         cells = [_cell(trial["params"][name]) for name in names]
         seconds = f"= trial {trial['same_as']}" if trial["same_as"] is not None else f"{trial['seconds']:.0f}"
         lines.append([str(trial["number"]), f"{trial['value']:.4f}", *cells, str(trial["step"]), seconds])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    rows = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    rows = aligned(lines)
     states = [trial["state"] for trial in result["trials"]]
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
     rows.append(f"{len(states)} trials: {counts}")

@@ -20,7 +20,6 @@ from crossfake.detect.tuning.trials import Plan, as_text
 from crossfake.runs import Run
 
 OPTIMISTIC = "optimistic: these settings were chosen on the same validation images"
-_MOST = 2000  # images of each class that a training validates on
 _CHUNK = 2_000_000  # weights held at a time: 16 MB an array
 
 
@@ -70,9 +69,9 @@ def held_out(
     """The images that a training validates on, with their labels and groups, and their hash."""
     kind = RECIPES.get(settings.recipe)
     recipe = kind(settings.augment, data.size, data.crop) if kind.reals_only else None
-    images, labels, digest = data.validation(most=_MOST, recipe=recipe)
+    images, labels, digest = data.validation(recipe=recipe)
     groups: list[npt.NDArray[Any]] = []
-    for pool, _, rows in data.validation_rows(_MOST, made=recipe is not None):
+    for pool, _, rows in data.validation_rows(made=recipe is not None):
         group, origin = (pool.shards.columns[name][rows] for name in ("group", "origin"))
         groups.append(np.where(group == "", origin, group))
     names = np.concatenate(groups)

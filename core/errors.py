@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class UserError(Exception):
     """Something the user can mend: printed as one line, exit code 2, without a traceback.
@@ -18,6 +20,16 @@ class UserError(Exception):
     def __init__(self, message: str, mend: str | None = None) -> None:
         self.message, self.mend = message, mend
         super().__init__(f"{message}: {mend}" if mend else message)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes, whatever a subclass is made of."""
+        return _again, (type(self), self.message, self.mend)
+
+
+def _again(kind: type[UserError], message: str, mend: str | None) -> UserError:
+    error = kind.__new__(kind)
+    UserError.__init__(error, message, mend)
+    return error
 
 
 class MissingDependency(UserError):

@@ -10,9 +10,6 @@ from crossfake.cli import command_group
 from crossfake.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
-PROTOCOLS = {
-    "cross-generator": "detectors × {without, with synthetic} × seeds, tested on generators never seen"
-}
 
 experiment = command_group("experiment", "Run protocols and write their reports.")
 
@@ -33,27 +30,48 @@ def find_config(name: str) -> Path:
 
 
 @experiment.command()
-@click.argument("protocol", type=click.Choice(list(PROTOCOLS)))
-@click.option("--config", required=True, help="YAML file, or the name of one that 'experiment list' shows.")
+@click.argument("config")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/CONFIG]"
 )
-@click.option("--dry-run", is_flag=True, help="Check the configuration and say what would be run.")
-def run(protocol: str, config: str, out: Path | None, dry_run: bool) -> None:
-    """Run a protocol, or what is left of it, and write its report."""
-    from crossfake.experiments import cross_generator
+@click.option("--dry-run", is_flag=True, help="Only the plan: cells, what they can show, and what they cost.")
+@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Where cells run.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, help="Cells at a time on this machine.")
+@click.option("--address", help="Of a Ray cluster; without it one is started here.")
+@click.option("--store", help="URL (s3://, gs://, file://) that Ray's machines fetch shards from.")
+def run(
+    config: str,
+    out: Path | None,
+    dry_run: bool,
+    executor: str,
+    workers: int,
+    address: str | None,
+    store: str | None,
+) -> None:
+    """Run an experiment, or what is left of it, and write its report.
+
+    CONFIG is a YAML file, or the name of one that 'experiment list' shows.
+    """
+    from crossfake.experiments import running
     from crossfake.experiments.config import load
+    from crossfake.experiments.executors import Executor, Local
+    from crossfake.experiments.planning import plan
     from crossfake.experiments.reporting import report
 
+    if executor == "local" and (address or store):
+        raise UserError("--address and --store are for Ray", mend="add --executor ray")
     file = find_config(config)
     settings = load(file)
+    folder = out or Path("runs") / file.stem
+    click.echo(plan(settings, folder, measure=dry_run))
     if dry_run:
-        cross_generator.check(settings)
-        cells = len(settings.detectors) * len(settings.seeds) * 2
-        click.echo(f"{file}: {len(settings.generators)} generators, then {cells} detectors to train and test")
         return
-    folder = cross_generator.run(settings, out or Path("runs") / file.stem)
-    _name(report(folder))
+    chosen: Executor = Local(workers)
+    if executor == "ray":
+        from crossfake.experiments.cluster import Ray
+
+        chosen = Ray(address, store)
+    _name(report(running.run(settings, folder, chosen)))
 
 
 @experiment.command("report")
@@ -66,17 +84,37 @@ def report_(folder: Path, resamples: int | None) -> None:
     from crossfake.experiments.reporting import report
     from crossfake.experiments.run_reporting import run_report
 
-    _name(run_report(folder) if (folder / "config.yaml").is_file() else report(folder, resamples))
+    experiment_there = (folder / "experiment.json").is_file()
+    _name(report(folder, resamples) if experiment_there else run_report(folder))
+
+
+@experiment.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def verify(folder: Path) -> None:
+    """Compute the tables of an experiment anew from its stored scores, and say what differs."""
+    from crossfake.experiments.verifying import verify as differences
+
+    found = differences(folder)
+    for line in found:
+        click.echo(line)
+    if found:
+        raise UserError(
+            f"{folder}: {len(found)} things are not as reported", mend="write the report anew, or ask why"
+        )
+    click.echo(f"{folder}: all numbers are those of the stored scores")
 
 
 @experiment.command("list")
 def list_() -> None:
     """Show the protocols, and the configurations that come with crossfake."""
-    for name, text in PROTOCOLS.items():
-        click.echo(f"{name}: {text}")
+    from crossfake.experiments.protocols import PROTOCOLS, explain
+
+    for name in PROTOCOLS.names():
+        click.echo(f"{name}: {explain(name)}")
+    click.echo("\nconfigurations:")
     for path in sorted(CONFIGS.glob("*.yaml")):
         first = path.read_text().splitlines()[0].removeprefix("# ")
-        click.echo(f"  --config {path.stem:<12} {first}")
+        click.echo(f"  {path.stem:<27} {first}")
 
 
 @click.command()
@@ -93,7 +131,9 @@ def demo(out: Path | None, smoke: bool) -> None:
 
 def _name(page: Path) -> None:
     tables = [
-        str(page.with_name(name)) for name in ("results.csv", "results.tex") if page.with_name(name).exists()
+        str(page.with_name(name))
+        for name in ("results.csv", "contrasts.csv", "results.tex")
+        if page.with_name(name).exists()
     ]
     if tables:
         click.echo(f"numbers: {', '.join(tables)}")

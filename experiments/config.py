@@ -1,13 +1,12 @@
 """What an experiment's YAML may say, as frozen dataclasses; a mistake ends in one line with its key and line number.
 
-Everything has a *role*, and the roles are the protocol:
+Every generator has a *role* where the protocol needs one:
 
-- ``real``: photos. Detectors train on their train split, and are tested against their test split.
-- ``seen``: fakes that every detector trains on. Without them the arm "without" would have no fakes at all.
-- ``synthetic``: fakes of one's own generators. Only the arm "with" trains on them.
-- ``unseen``: fakes of generators that no detector trained on, with their own reals where they have some.
+- ``seen``: fakes that every detector trains on. Without them a condition "without" would have no fakes at all.
+- ``synthetic``: fakes of one's own generators. Which of them a detector trains on is what conditions differ in.
+- ``unseen``: fakes that no detector trains on: the test.
 
-The two arms share the reals, the steps, the batch and its half-and-half balance; only the pool that the fake
+All conditions share the reals, the steps, the batch and its half-and-half balance; only the pool that the fake
 half is drawn from differs. Relative paths are taken from the current directory, as on the command line, and
 ``${NAME}`` is replaced by the environment variable.
 """
@@ -29,51 +28,52 @@ import yaml
 from crossfake.errors import UserError
 
 Role = Literal["seen", "synthetic", "unseen"]
+By = Literal["generator", "family"]
 Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Detector:
-    """One detector: ``model`` is a name that ``detect train`` takes, ``settings`` override the experiment's."""
+    """One detector.
+
+    Attributes:
+        model: a name that ``detect train`` takes.
+        name: in the report.
+        settings: of its training; they override the experiment's.
+        processes: that train it together, by torchrun: one per GPU, say. They share each batch.
+        memory: GiB that Ray keeps free for each of them.
+    """
 
     model: str
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    processes: int = 1
+    memory: float = 2.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.model)
-
-
-@dataclass(frozen=True)
-class Fakes:
-    """A shard folder of fakes to train on."""
-
-    dir: Path
-    name: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or self.dir.name)
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """A test set: fakes of a generator that is not in training, and reals (the experiment's own unless given)."""
-
-    name: str
-    fake: Path
-    real: Path | None = None
+        if self.processes < 1 or not 0 < self.memory < float("inf"):
+            raise UserError(
+                f"{self.name} cannot be trained by {self.processes} processes with {self.memory} GiB each",
+                mend="give at least one, and memory: 2, say",
+            )
 
 
 @dataclass(frozen=True)
 class Generator:
-    """Fakes that the experiment makes itself: train (unless ``model`` is there already), generate, measure.
+    """Fakes of one generator: shards that are there already (``dir``), or fakes that the experiment makes.
 
     Attributes:
         name: of its folder and in the report.
-        role: which arm sees its fakes; see the module's docstring.
+        dir: its fakes, in one shard folder or several. With them all below but ``real``, ``family``, ``year`` and
+            ``note`` is without meaning.
+        role: see the module's docstring.
+        real: reals of their own that its fakes are tested against; the experiment's own unless given.
+        family: one of ``synth train``, or ``splice`` for face splices, which need no training. Of fakes that are
+            there already any name: those of one family are left out together.
+        year: when the generator was published, for the chronological protocol.
         n: fakes to train on, or to test on when the role is ``unseen``. Of those to train on a tenth validates, and
-            a tenth more is made to test on, as a check.
-        family: one of ``synth train``, or ``splice`` for face splices, which need no training.
+            a tenth more is made to test on.
         model: run or model folder of a generator that is trained already.
         train: settings of ``synth train`` (kimg, minutes, batch, …).
         trunc: psi of the truncation trick when generating.
@@ -81,83 +81,101 @@ class Generator:
     """
 
     name: str
-    role: Role
-    n: int
-    family: str = "stylegan2"
+    dir: tuple[Path, ...] = ()
+    role: Role | None = None
+    real: tuple[Path, ...] = ()
+    family: str = ""
+    year: int | None = None
+    n: int = 0
     model: Path | None = None
     train: dict[str, Any] = field(default_factory=dict)
     trunc: float = 1.0
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UserError(f"n is {self.n}", mend="give at least 1")
-        if not re.fullmatch(r"[\w.-]+", self.name):
+        if not self.dir and not self.family and self.model is None:
+            raise UserError(
+                f"the fakes of {self.name} are neither there nor made", mend="give dir:, model: or family:"
+            )
+        if not self.dir and self.n < 1:
+            raise UserError(f"n is {self.n}", mend="say how many fakes are made, at least 1")
+        if not re.fullmatch(r"[\w .-]+" if self.dir else r"[\w.-]+", self.name):
             raise UserError(
                 f"{self.name!r} names a folder", mend="use letters, digits, '-', '_' and '.' only"
             )
 
+    @property
+    def kin(self) -> str:
+        """What is left out together with it: its family, or itself where none is named."""
+        return self.family or self.name
+
 
 @dataclass(frozen=True)
 class Config:
-    """A cross-generator experiment, as written in its YAML.
+    """An experiment, as written in its YAML.
 
     Attributes:
         name: in the report's title.
-        detectors: what is trained, once per arm and seed.
+        protocol: which conditions are compared; see :mod:`crossfake.experiments.protocols`.
+        detectors: what is trained, once per condition and seed.
         seeds: of the detectors' training; three or more make an interval that knows training's chance.
         prepare: settings of ``crossfake data prepare``, to make the reals as a first stage.
-        real, seen, synthetic, unseen: shard folders by role; see the module's docstring.
-        generators: fakes that the experiment makes itself.
+        real: shard folders of reals: train split to train on, test split to test against.
+        generators: the fakes.
         train: settings of ``detect train`` that all detectors share (steps, batch, …).
+        by: what is left out at a time, of ``leave-one-out``.
+        doses: numbers of synthetic fakes, of ``dose-response``.
+        train_on: names of generators that are trained on together, of ``cross-generator``; each alone by default.
+        perturbations: how test pictures are changed as well, and how strongly: ``{jpeg: [90, 50]}``; ``{jpeg: []}``
+            takes the usual strengths.
+        published: whose figures stand beside one's own; a name in :mod:`crossfake.experiments.published`.
         quality: settings of ``synth evaluate`` for the fakes made here (metrics, dims, …).
         resamples: of the test sets, for the intervals.
+        cache: folder of cells that several experiments share; the experiment's own by default.
         device: ``auto``, ``cpu``, ``cuda``.
         note: a paragraph for the report, for example what the pictures are.
 
     Raises:
-        UserError: a role that the comparison needs is empty, or a name occurs twice.
+        UserError: something that every protocol needs is missing, or a name occurs twice.
     """
 
     name: str
+    protocol: str
     detectors: tuple[Detector, ...]
+    generators: tuple[Generator, ...]
     seeds: tuple[int, ...] = (0, 1, 2)
     prepare: dict[str, Any] = field(default_factory=dict)
     real: tuple[Path, ...] = ()
-    seen: tuple[Fakes, ...] = ()
-    synthetic: tuple[Fakes, ...] = ()
-    unseen: tuple[Unseen, ...] = ()
-    generators: tuple[Generator, ...] = ()
     train: dict[str, Any] = field(default_factory=dict)
+    by: By | None = None
+    doses: tuple[int, ...] = ()
+    train_on: tuple[tuple[str, ...], ...] = ()
+    perturbations: dict[str, Any] = field(default_factory=dict)
+    published: str = ""
     quality: dict[str, Any] = field(default_factory=dict)
     resamples: int = 1000
+    cache: Path | None = None
     device: str = "auto"
     note: str = ""
 
     def __post_init__(self) -> None:
-        roles = [generator.role for generator in self.generators]
         if not self.real and not self.prepare:
             raise UserError("there are no reals", mend="give real: [shard folder], or prepare:")
-        for role in typing.get_args(Role):
-            if not getattr(self, role) and role not in roles:
-                raise UserError(
-                    f"there are no {role} fakes", mend=f"give {role}:, or a generator with role: {role}"
-                )
         if not self.detectors or not self.seeds:
             raise UserError("there is nothing to train", mend="give at least one detector and one seed")
         if self.resamples < 100:
             raise UserError(f"resamples is {self.resamples}", mend="give at least 100")
-        fakes = [
-            item.name for part in (self.seen, self.synthetic, self.unseen, self.generators) for item in part
-        ]
         for kind, names in (
             ("detectors", [d.name for d in self.detectors]),
-            ("fakes", fakes),
+            ("generators", ["real", *(g.name for g in self.generators)]),
             ("seeds", self.seeds),
         ):
             twice = [name for name in names if list(names).count(name) > 1]
             if twice:
                 raise UserError(f"two {kind} are called {twice[0]!r}", mend="give each its own name")
+
+    def of(self, role: Role) -> tuple[Generator, ...]:
+        return tuple(generator for generator in self.generators if generator.role == role)
 
 
 def load(source: str | Path | dict[str, Any]) -> Config:
@@ -167,8 +185,8 @@ def load(source: str | Path | dict[str, Any]) -> Config:
         UserError: naming file, line and key of what is wrong.
 
     Example:
-        >>> load({"name": "x", "detectors": ["cnn"], "real": ["faces"], "seen": ["a"], "synthetic": ["b"],
-        ...       "unseen": [{"name": "c", "fake": "c"}]}).detectors[0].model
+        >>> load({"name": "x", "protocol": "cross-generator", "detectors": ["cnn"], "real": ["faces"],
+        ...       "generators": [{"name": "a", "dir": "fakes"}]}).detectors[0].model
         'cnn'
     """
     if isinstance(source, dict):
@@ -235,19 +253,21 @@ def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) ->
         return _mistake(file, lines, at, what, mend)
 
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         return None if value is None else _build(inner[0], value, key, lines, file)
     if origin is Literal:
         if value not in inner:
             raise mistake(f"{value!r} is none of {', '.join(inner)}", "choose one of them")
         return value
+    if origin is tuple and inner[0] is Path and isinstance(value, str | Path):  # one folder is a list of one
+        value = [value]
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise mistake(f"expected a list, found {value!r}", "write it as [a, b]")
         return tuple(_build(inner[0], item, (*key, index), lines, file) for index, item in enumerate(value))
     if dataclasses.is_dataclass(kind):
         fields = {item.name: item for item in dataclasses.fields(kind)}
-        if isinstance(value, str | Path):  # "cnn" is short for {model: cnn}, a folder for {dir: folder}
+        if isinstance(value, str | Path):  # "cnn" is short for {model: cnn}
             value = {next(iter(fields)): value}
         if not isinstance(value, dict):
             raise mistake(f"expected keys and values, found {value!r}", f"give {', '.join(fields)}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from crossfake.experiments import cross_generator
 from crossfake.experiments.config import load
 from crossfake.experiments.reporting import report
+from crossfake.experiments.running import run
 from crossfake.pages import duration
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -19,7 +19,7 @@ The faces are DRAWN by a program, not photos, so that nothing need be downloaded
 and its numbers say nothing about photos. Folder: {out}"""
 AFTER = """
 All of this on your own photos of faces, in one command (hours on a CPU, less on a GPU):
-  PHOTOS=/path/to/photos crossfake experiment run cross-generator --config photos --out runs/photos
+  PHOTOS=/path/to/photos crossfake experiment run photos
 """
 
 
@@ -37,7 +37,7 @@ def demo(out: str | Path = "runs/demo", smoke: bool = False) -> Path:
     """
     started = time.monotonic()
     click.echo(BEFORE.format(out=out))
-    folder = cross_generator.run(load(CONFIGS / ("smoke.yaml" if smoke else "demo.yaml")), out)
+    folder = run(load(CONFIGS / ("smoke.yaml" if smoke else "demo.yaml")), out)
     page = report(folder)
     click.echo(
         AFTER + f"\nDone in {duration(time.monotonic() - started)}. Open the report:\n  {page.resolve()}"

@@ -1,137 +1,139 @@
-"""One HTML page per experiment: self-contained, offline, readable on a phone, light and dark.
+"""One HTML page per experiment: self-contained, offline, readable on a phone, light and dark; and the files beside it.
 
-All numbers come from :mod:`crossfake.experiments.results`; this module chooses words and draws. Charts are SVG
-written by the template, so that they take the page's type and colours.
+All numbers come from :mod:`crossfake.experiments.results` and :mod:`~crossfake.experiments.comparing`; this module
+arranges them. Charts are SVG written by the template, so that they take the page's type and colours.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import yaml
 
 from crossfake.detect import metrics
-from crossfake.experiments.results import (
-    ARMS,
-    FIGURES,
-    PRIMARY,
-    Comparison,
-    Results,
-    better,
-    csv_table,
-    latex_table,
-)
-from crossfake.experiments.statistics import Estimate
-from crossfake.pages import environment, number, percent, picture, signed
+from crossfake.errors import MissingDependency, UserError
+from crossfake.experiments import cards, charts, mistakes, tables, wording
+from crossfake.experiments.charts import Panel, best, color_of
+from crossfake.experiments.comparing import Answer, Difference, answers
+from crossfake.experiments.quality_table import quality_table
+from crossfake.experiments.results import FIGURES, Results, scores_name
+from crossfake.pages import environment, picture, signed
 from crossfake.runs import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-SIDE = 240  # of the unit square of an ROC chart, in SVG units
+SIDE = 240  # of the unit square of a chart, in SVG units
+_FEW = 3  # conditions that fit a table of every figure on every test
+_FOREST = 40  # rows
 
 
 def report(folder: str | Path, resamples: int | None = None) -> Path:
-    """Write ``report.html``, ``results.csv`` and ``results.tex`` into an experiment's folder.
+    """Write everything that can be told about an experiment into its folder.
+
+    ``report.html``; the numbers as ``results.csv``, ``results.parquet`` (with pyarrow), ``contrasts.csv`` and
+    ``results.tex``; ``figures/`` as PNG, PDF and SVG; ``cards/`` with one model card per detector and condition; and
+    ``croissant.json``, which describes the data to machines.
 
     Args:
         folder: what ``experiment run`` wrote; unfinished experiments are reported as far as they got.
-        resamples: of each test set, for the intervals; by default as many as the configuration says.
+        resamples: of each test, for the intervals; by default as many as the configuration says.
 
     Returns:
         The HTML file.
 
     Raises:
-        UserError: the folder holds no experiment, or nothing that can be compared yet.
+        UserError: the folder holds no experiment, or nothing is finished yet.
+
+    Example:
+        >>> report("runs/demo")  # doctest: +SKIP
+        PosixPath('runs/demo/report.html')
     """
-    results = Results(Path(folder), resamples)
-    html = environment(TEMPLATES).get_template("report.html").render(**page(results))
-    write_text(results.folder / "results.csv", csv_table(results))
-    write_text(results.folder / "results.tex", latex_table(results))
-    file = results.folder / "report.html"
-    write_text(file, html)
-    return file
+    from crossfake.experiments.figures import write_figures  # matplotlib is slow to import
+
+    results = Results(folder, resamples)
+    found = answers(results)
+    for name, text in texts(results, found).items():
+        write_text(results.folder / name, text)
+    try:
+        tables.write_parquet(tables.cell_rows(results), results.folder / "results.parquet")
+    except MissingDependency as error:
+        print(f"no results.parquet: {error}")
+    write_figures(results, found)
+    cards.write_cards(results, found)
+    return results.folder / "report.html"
 
 
-def page(results: Results) -> dict[str, Any]:
+def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
+    """Name and content of the files that :mod:`crossfake.experiments.verifying` can make again from the scores."""
+    return {
+        "results.csv": tables.csv_table(tables.cell_rows(results)),
+        "contrasts.csv": tables.csv_table(tables.contrast_rows(found), tables.CONTRAST_COLUMNS),
+        "results.tex": tables.latex_tables(results, found),
+        "report.html": environment(TEMPLATES).get_template("report.html").render(**page(results, found)),
+    }
+
+
+def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
     """Everything that the template shows, in the order of the page."""
     experiment, folder = results.experiment, results.folder
-    unseen = [c for c in results.comparisons if c.kind == "unseen"]
+    asked, checks = results.asked, [test for test in results.plain if test not in results.asked]
+    few = len(results.conditions) <= _FEW
+    sheets, no_sheets = _mistakes(results)
     return {
         "experiment": experiment,
-        "finding": finding(results),
-        "forest": forest(unseen, results.overall),
+        "finding": wording.finding(results, found),
+        "answers": found,
+        "forest": forest(found) if found else None,
+        "heats": [charts.heat(results, d) for d in results.detectors] if len(results.conditions) > 2 else [],
+        "summaries": [] if few else [summary(results, detector) for detector in results.detectors],
+        "curves": [
+            (f"AUC over {(experiment['axis'] or {}).get('name')}", [drawn(p) for p in charts.axis_panels(results)]),
+            ("Quality of the fakes against what they teach", [drawn(p) for p in charts.quality_panels(results)]),
+            ("Robustness", [drawn(p) for p in charts.robustness_panels(results)]),
+        ],
+        "rocs": [drawn(p) for p in charts.roc_panels(results)],
+        "tables": {"asked": [table(results, found, test) for test in asked] if few else [],
+                   "checks": [table(results, found, test) for test in checks] if few else []},
+        "confusions": [confusion(results, detector, test) for test in asked for detector in results.detectors],
+        "few": few,
         "pools": [
             {**pool, "image": picture(folder, pool["picture"]), "sheet": picture(folder, pool["grid"])}
             for pool in experiment["pools"]
         ],
+        "sheets": sheets,
+        "no_sheets": no_sheets,
         "quality": quality_table(experiment["pools"]),
-        "tables": {kind: [table(results, test) for test in results.tests if test["kind"] == kind]
-                   for kind in ("unseen", "seen")},
-        "rocs": [roc(results, c) for c in unseen],
-        "confusions": [confusion_matrices(results, c) for c in unseen],
-        "times": times(results),
-        "notes": [*experiment.get("notes", []), *notes(results)],
+        "published": published(results),
+        "cost": cost(results),
+        "notes": wording.notes(results, found),
         "audits": experiment.get("audits", {}),
         "figures": FIGURES,
-        "arms": ARMS,
-        "better": better,
+        "palette": [color_of(results, name) for name in results.conditions],
+        "conditions": list(results.conditions.values()),
         "side": SIDE,
         "config": yaml.safe_dump(experiment["config"], sort_keys=False, allow_unicode=True, width=100),
         "environment": environment_text(folder),
-        "cells": [cell.card for cell in results.cells],
+        "groups": groups(results),
+        "ids": {(d, c): anchor(results, d, c) for d in results.detectors for c in results.conditions},
+        "tests": list(results.tests.values()),
+        "p_value": tables.p_value,
     }  # fmt: skip
 
 
-def finding(results: Results) -> dict[str, Any]:
-    """The headline: verdict, one sentence with the numbers, and what the figure means in plain words."""
-    difference = results.overall
-    before, after = (results.mean_over(arm) for arm in ARMS)
-    own = join([pool["name"] for pool in results.experiment["pools"] if pool["role"] == "synthetic"])
-    verdict = difference.verdict()
-    change = "rose" if difference.mean >= 0 else "fell"
-    interval = (
-        f"{signed(difference.mean)}, 95% interval {signed(difference.low)} to {signed(difference.high)}"
-    )
-    title = {
-        "helped": f"Training on {own} fakes helped.",
-        "hurt": f"Training on {own} fakes hurt.",
-        "no difference shown": f"Training on {own} fakes showed no difference.",
-    }[verdict]
-    sentence = (
-        f"On generators that no detector had seen, the mean AUC {change} from {number(before.mean)} "
-        f"to {number(after.mean)} ({interval})."
-    )
-    if verdict == "no difference shown":
-        sentence = (
-            f"On generators that no detector had seen, the mean AUC was {number(before.mean)} without and "
-            f"{number(after.mean)} with them. The interval of the difference holds zero ({interval})."
-        )
-    plain = (
-        f"Shown one real and one fake picture, a detector told which is the fake {percent(before.mean)} of the time "
-        f"without them and {percent(after.mean)} with them; guessing gives 50%."
-    )
-    single = (
-        "" if difference.seeds > 1 else " One seed: the interval leaves out how much training itself varies."
-    )
-    verdicts = [c.verdict for c in results.comparisons if c.kind == "unseen"]
-    others = [
-        f"{verdicts.count(other)} of {len(verdicts)} say “{other}”"
-        for other in sorted(set(verdicts) - {verdict})
-    ]
-    split = f" Row by row, {join(others)}." if others else ""
-    return {"verdict": verdict, "title": title, "sentence": sentence, "plain": plain + single + split}
+def anchor(results: Results, detector: str, condition: str) -> str:
+    """Id of the rows that say where the numbers of a detector and condition come from."""
+    return f"cells-{results.detectors.index(detector)}-{list(results.conditions).index(condition)}"
 
 
-def forest(comparisons: Sequence[Comparison], overall: Estimate) -> dict[str, Any]:
+def forest(found: Sequence[Answer]) -> dict[str, Any]:
     """Rows of the chart of differences, placed on a common axis of 0 to 100."""
-    rows = [(c.detector, c.test, c.differences[PRIMARY]) for c in comparisons]
-    entries = [*rows, ("all", "mean of the rows", overall)]
-    low = min(0.0, *(e.low for *_, e in entries))
-    high = max(0.0, *(e.high for *_, e in entries))
+    rows = charts.forest_rows(found, _FOREST)
+    low = min(0.0, *(each.estimate.low for _, each in rows))
+    high = max(0.0, *(each.estimate.high for _, each in rows))
     step = next(s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / s <= 6)
     low, high = np.floor(low / step) * step, np.ceil(high / step) * step
     high = high if high > low else low + step
@@ -143,156 +145,172 @@ def forest(comparisons: Sequence[Comparison], overall: Estimate) -> dict[str, An
     return {
         "ticks": [(at(tick), signed(tick, 2 if step >= 0.01 else 3)) for tick in ticks],
         "zero": at(0.0),
+        "several": len(found) > 1,
         "rows": [
-            {"detector": d, "test": t, "estimate": e, "low": at(e.low), "mid": at(e.mean), "high": at(e.high),
-             "verdict": e.verdict(), "overall": d == "all"}
-            for d, t, e in entries
+            {"each": each, "name": _name(each, len(found) > 1), "about": _about(each, found),
+             "low": at(each.estimate.low), "mid": at(each.estimate.mean), "high": at(each.estimate.high),
+             "overall": not each.detector}
+            for _, each in rows
         ],
     }  # fmt: skip
 
 
-def table(results: Results, test: dict[str, Any]) -> dict[str, Any]:
-    return {"test": test, "comparisons": [c for c in results.comparisons if c.test == test["name"]]}
+def _name(each: Difference, several: bool) -> str:
+    return each.detector or (each.contrast if several else "Mean")
 
 
-def roc(results: Results, comparison: Comparison) -> dict[str, Any]:
-    """SVG paths of the ROC curves: one thin line per seed and their vertical mean, per arm."""
-    grid = np.concatenate(
-        [[0, 0], np.linspace(0, 1, 101)[1:]]
-    )  # 0 twice: the curve leaves the axis straight up
-    arms = []
-    for k, arm in enumerate(ARMS):
-        curves = []
-        for pair in results.paired(comparison.detector):
-            labels, scores = pair[k].labels[comparison.test], pair[k].scores[comparison.test]
-            fpr, tpr, _ = metrics.roc_curve(labels, scores)
-            at_grid = np.interp(grid, fpr, tpr)
-            at_grid[0], at_grid[1] = 0, tpr[fpr == 0].max()
-            curves.append(at_grid)
-        found = comparison.arms[arm][PRIMARY]
-        arms.append(
-            {"arm": arm, "mean": path(grid, np.mean(curves, axis=0)), "seeds": [path(grid, c) for c in curves],
-             "auc": found}
+def _about(each: Difference, found: Sequence[Answer]) -> str:
+    if each.test:
+        return f"on {each.test}"
+    tests = next(answer.tests for answer in found if answer.name == each.contrast)
+    return f"mean over {len(tests)} tests" if len(tests) > 1 else f"on {tests[0]}"
+
+
+def table(results: Results, found: Sequence[Answer], test: str) -> dict[str, Any]:
+    """Every figure of every detector and condition on one test, and the differences asked about."""
+    groups = []
+    for detector in results.detectors:
+        names = [name for name in results.conditions if results.seeds(detector, name)]
+        values = {key: [results.value(detector, name, test, key) for name in names] for key in FIGURES}
+        seen = [results.is_seen(name, test) for name in names]
+        winners = {
+            key: best([None if s else v for v, s in zip(values[key], seen, strict=True)] if not all(seen) else
+                      values[key], key)
+            for key in FIGURES
+        }  # fmt: skip
+        groups.append(
+            {"detector": detector,
+             "rows": [{"condition": name, "color": color_of(results, name), "seen": seen[k],
+                       "cells": anchor(results, detector, name),
+                       "values": [(values[key][k], k in winners[key]) for key in FIGURES]}
+                      for k, name in enumerate(names)],
+             "differences": [row for answer in found for row in answer.rows
+                             if (row.detector, row.test) == (detector, test)]}
         )  # fmt: skip
-    return {"detector": comparison.detector, "test": comparison.test, "arms": arms}
+    return {"test": results.tests[test], "groups": groups}
 
 
-def path(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> str:
-    points = (f"{SIDE * a:.1f} {SIDE * (1 - b):.1f}" for a, b in zip(x, y, strict=True))
-    return "M" + "L".join(points)
-
-
-def confusion_matrices(results: Results, comparison: Comparison) -> dict[str, Any]:
-    """Counts summed over seeds, and the share of each true class that they are: ``[truth][verdict]``."""
-    arms = []
-    for k, arm in enumerate(ARMS):
-        count = np.zeros((2, 2), int)
-        for pair in results.paired(comparison.detector):
-            labels, scores = pair[k].labels[comparison.test], pair[k].scores[comparison.test]
-            count += np.array(metrics.confusion(labels, scores, pair[k].card["threshold"]))
-        arms.append(
-            {"arm": arm, "count": count.tolist(), "share": (count / count.sum(1, keepdims=True)).tolist()}
-        )
-    return {"detector": comparison.detector, "test": comparison.test, "arms": arms}
-
-
-QUALITY = {"fid": ("FID", 2), "swd": ("Sliced Wasserstein ×10³", 1), "spectrum": ("Power spectrum, dB", 2),
-           "lpips": ("LPIPS diversity", 3)}  # fmt: skip
-
-
-def quality_table(pools: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The figures that were measured, by generator; a column that nobody has is left out.
-
-    The first row is what reals score among themselves: the best that any fakes could get.
-    """
-    measured = [(pool["name"], pool["quality"]) for pool in pools if pool["quality"]]
-    keys = [key for key in QUALITY if any(key in quality for _, quality in measured)]
-    rows = []
-    for name, quality in measured:
-        details = quality.get("details", {})
-        rows.append(
-            (name, [_with_error(key, details.get(key)) for key in keys], quality["n_real"], quality["n_fake"])
-        )
-    reals = [_of_reals(key, measured) for key in keys]
-    if any(reals):
-        rows.insert(
-            0,
-            (
-                "reals among themselves",
-                [_with_error(*each) for each in zip(keys, reals, strict=True)],
-                None,
-                None,
-            ),
-        )
-    return {"headings": [_quality_heading(key, measured) for key in keys], "rows": rows}
-
-
-def _of_reals(key: str, measured: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any] | None:
-    """What the first generator's measurement says of the reals alone."""
-    part = "real" if key == "lpips" else "baseline"
-    found = (quality.get("details", {}).get(key, {}).get(part) for _, quality in measured)
-    return next((each for each in found if each), None)
-
-
-def _quality_heading(key: str, measured: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    details = next(quality["details"][key] for _, quality in measured if key in quality)
-    kind = {"fid": f", {details.get('dims')} dims", "lpips": f", {details.get('net')}"}.get(key, "")
-    return QUALITY[key][0] + kind
-
-
-def _with_error(key: str, found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "–"
-    value, error, digits = found["value"], found.get("standard_error"), QUALITY[key][1]
-    return number(value, digits) + (f" ± {number(error, digits)}" if error is not None else "")
-
-
-def times(results: Results) -> dict[str, Any]:
-    """Wall time of each stage, and of all cells together, longest bar 100."""
-    stages = [(name, float(seconds)) for name, seconds in results.experiment["seconds"].items()]
-    cells = [cell.card["seconds"] for cell in results.cells]
-    stages.append((f"{len(cells)} detectors trained and tested", sum(cells)))
-    longest = max(seconds for _, seconds in stages) or 1.0
+def summary(results: Results, detector: str) -> dict[str, Any]:
+    """Every figure of every condition, averaged over the tests that it has not seen."""
+    names = [name for name in results.conditions if results.seeds(detector, name)]
     return {
-        "rows": [(n, s, round(100 * s / longest, 1)) for n, s in stages],
-        "total": sum(s for _, s in stages),
-    }
+        "detector": detector,
+        "rows": [
+            {"condition": name, "n": len(results.asked_unseen(name)), "cells": anchor(results, detector, name),
+             "values": [results.mean(detector, name, key=key) for key in FIGURES]}
+            for name in names
+        ],
+    }  # fmt: skip
 
 
-def notes(results: Results) -> list[str]:
-    """What a careful reader should know before quoting the numbers."""
-    experiment = results.experiment
-    seeds = {detector: len(results.paired(detector)) for detector in results.detectors}
-    said = [
-        "Both arms have the same reals, the same number of training steps and batches that are half real, half fake; "
-        "only the pool that the fake half is drawn from differs. Early stopping, calibration and the threshold saw "
-        "training and validation rows only.",
-        "No person, source photo or picture of a test set is among the training or validation rows; this was checked "
-        "by group and by pixels before the first detector was trained.",
-        f"Intervals (95%) come from {results.resamples:,} resamples of whole groups of the test sets, the same for "
-        "both arms, plus Student's t for the spread between seeds. They say nothing about other generators or other "
-        "faces. Several rows are tested without a correction for that; the headline's average was fixed beforehand.",
-    ]
-    few = min(seeds.values())
-    if few < 3:
-        said.append(
-            "With one seed the intervals leave out how much training itself varies." if few == 1
-            else f"With {few} seeds the intervals must be wide; three or more would say much more."
+def confusion(results: Results, detector: str, test: str) -> dict[str, Any]:
+    """Counts summed over seeds, and the share of each true class that they are: ``[truth][verdict]``."""
+    rows = []
+    labels = results.truths[test].labels
+    for name in results.conditions:
+        cells = results.cells_of(detector, name)
+        if results.is_seen(name, test) or not cells:
+            continue
+        count = np.sum([metrics.confusion(labels, c.scores[test], c.threshold) for c in cells], axis=0)
+        rows.append(
+            {"condition": name, "color": color_of(results, name), "cells": anchor(results, detector, name),
+             "count": count.tolist(), "share": (count / count.sum(1, keepdims=True)).tolist()}
         )  # fmt: skip
-    ceiling = [
-        c for c in results.comparisons if c.kind == "unseen" and c.arms["without"][PRIMARY].mean > 0.99
-    ]
-    if ceiling:
-        said.append(
-            f"Little room to help: without own fakes, AUC is above 0.99 already in {len(ceiling)} row(s)."
-        )
-    failed = len(experiment["failures"])
-    if failed:
-        said.append(f"{failed} cell(s) failed and are missing from all figures; they are listed below.")
-    missing = len(experiment["cells"]) - len(results.cells) - failed
-    if missing > 0:
-        said.append(f"{missing} cell(s) have not been run yet: these results are preliminary.")
-    return said
+    return {"detector": detector, "test": test, "rows": rows}
+
+
+def drawn(panel: Panel) -> dict[str, Any]:
+    """A chart in SVG units: paths, bands, ticks, and the legend."""
+    height = SIDE if panel.square else round(0.7 * SIDE)
+    (left, right), (bottom, top) = panel.limits
+    margin = 0.0 if panel.square else 0.03 * (right - left or 1.0)
+
+    def across(x: float) -> float:
+        return round(SIDE * (x - left + margin) / ((right - left or 1.0) + 2 * margin), 1)
+
+    def down(y: float) -> float:
+        return round(height * (1 - (y - bottom) / (top - bottom)), 1)
+
+    def path(x: Sequence[float], y: Sequence[float]) -> str:
+        return "M" + "L".join(f"{across(a)} {down(b)}" for a, b in zip(x, y, strict=True))
+
+    lines = []
+    plain = not panel.series[0].low
+    for line in panel.series:
+        band = path(line.x + line.x[::-1], line.low + line.high[::-1]) + "Z" if line.low else ""
+        lines.append(
+            {"name": line.name, "color": line.color, "path": path(line.x, line.y), "band": band,
+             "main": plain or bool(line.low), "thin": [path(line.x, curve) for curve in line.thin],
+             "dots": [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)] if line.dots else []}
+        )  # fmt: skip
+    return {
+        "panel": panel, "lines": lines, "height": height,
+        "x_ticks": [(across(x), label) for x, label in panel.ticks],
+        "y_ticks": [(down(y), label) for y, label in charts.nice_ticks(bottom, top, 6)],
+    }  # fmt: skip
+
+
+def published(results: Results) -> dict[str, Any]:
+    """Published figures, and one's own of the same kind on tests of the same names, by figure."""
+    rows = results.experiment.get("published") or []
+    found = []
+    for key in dict.fromkeys(row["figure"] for row in rows):
+        chosen = [row for row in rows if row["figure"] == key]
+        tests = list(dict.fromkeys(row["test"] for row in chosen))
+        sources = list(dict.fromkeys(row["source"] for row in chosen))
+        lines = []
+        for method, source in dict.fromkeys((row["method"], row["source"]) for row in chosen):
+            values = {r["test"]: r["value"] for r in chosen if (r["method"], r["source"]) == (method, source)}
+            lines.append((method, sources.index(source) + 1, [values.get(test) for test in tests]))
+        own = [
+            {"detector": d, "condition": c, "cells": anchor(results, d, c), "values": mine}
+            for d in results.detectors
+            for c in results.conditions
+            if key in FIGURES and results.seeds(d, c)
+            if any(mine := [results.value(d, c, t, key) if t in results.plain else None for t in tests])
+        ]
+        title = FIGURES[key].title if key in FIGURES else key
+        found.append({"title": title, "tests": tests, "rows": lines, "own": own, "sources": sources})
+    return {"tables": found}
+
+
+def cost(results: Results) -> dict[str, Any]:
+    """Wall time of each stage, of all cells by detector and condition, longest bar 100; and energy where measured."""
+    rows = [(name, float(seconds)) for name, seconds in results.experiment["seconds"].items()]
+    by_key = {cell.key: cell for cell in results.cells}  # conditions with the same data share a cell
+    for detector in results.detectors:
+        mine = [cell for cell in by_key.values() if cell.detector == detector]
+        rows.append((f"{len(mine)} × {detector} trained and tested", sum(c.card["seconds"] for c in mine)))
+    joules = [cell.card.get("energy") for cell in by_key.values()]
+    measured = [float(j) for j in joules if j is not None]
+    longest = max((seconds for _, seconds in rows), default=0.0) or 1.0
+    return {
+        "rows": [(n, s, round(100 * s / longest, 1)) for n, s in rows],
+        "total": sum(s for _, s in rows),
+        "energy": f"{sum(measured) / 3600:,.1f} Wh for {len(measured)} of {len(joules)} cells (processor packages)"
+        if measured else "",
+    }  # fmt: skip
+
+
+def groups(results: Results) -> list[dict[str, Any]]:
+    """Where the numbers of each detector and condition come from."""
+    place = os.path.relpath(results.store, results.folder)
+    return [
+        {"id": anchor(results, detector, condition), "detector": detector, "condition": condition,
+         "cells": [{**cell.card, "seed": cell.seed, "key": cell.key, "link": f"{place}/{cell.key}/cell.json",
+                    "scores": [(name, f"{place}/{cell.key}/{scores_name(test)}")
+                               for name, test in results.tests.items() if not test["perturbation"]]}
+                   for cell in cells]}
+        for detector in results.detectors for condition in results.conditions
+        if (cells := results.cells_of(detector, condition))
+    ]  # fmt: skip
+
+
+def _mistakes(results: Results) -> tuple[list[mistakes.Sheet], str]:
+    try:
+        return mistakes.sheets(results), ""
+    except (UserError, OSError, IndexError) as error:
+        return [], f"Not shown: {error}."
 
 
 def environment_text(folder: Path) -> str:
@@ -300,7 +318,3 @@ def environment_text(folder: Path) -> str:
     facts = json.loads(file.read_text()) if file.exists() else {}
     facts.pop("command", None)
     return yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)
-
-
-def join(words: Sequence[str]) -> str:
-    return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)

@@ -1,14 +1,18 @@
-"""From an experiment's folder to its numbers: cells read, arms compared, CSV and LaTeX tables written.
+"""From an experiment's folder to its numbers: cells read, scores measured on resampled tests, means with intervals.
 
-The folder is all that is needed: ``experiment.json`` (what was made and tested), and per finished cell
-``cells/<key>/cell.json`` and ``scores.csv`` (one line per test picture).
+The folder is all that is needed: ``experiment.json`` (what was trained on what and tested on what), and per finished
+cell ``cell.json`` and ``scores/<test's hash>.csv`` (one line per test picture).
+
+The resamples of a test are the same for all detectors, conditions and seeds, for its perturbed versions, and, as to
+its reals, for all tests against the same reals: so differences are paired, and a mean over tests does not count the
+same reals as fresh evidence again and again.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +23,20 @@ import numpy.typing as npt
 
 from crossfake.detect import metrics
 from crossfake.errors import UserError
-from crossfake.experiments.statistics import Estimate, Measured, average, cluster_resamples, estimate, measure
+from crossfake.experiments.statistics import (
+    Counts,
+    Estimate,
+    Measured,
+    average,
+    cluster_resamples,
+    estimate,
+    measure,
+)
 
-ARMS = ("without", "with")
 PRIMARY = "auc"  # named before any result: the verdicts are about this figure
+SECONDARY_RESAMPLES = 200  # enough for the ± of figures that no verdict is about
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -43,54 +57,39 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained detector: its card, and per test set the score of every picture."""
+    """One trained detector as this experiment calls it: its card, its folder, and per test the score of every picture.
 
-    card: dict[str, Any]
-    scores: dict[str, npt.NDArray[np.float64]]
-    labels: dict[str, npt.NDArray[np.int64]]
-    groups: dict[str, npt.NDArray[np.str_]]
-
-
-def read_cell(folder: Path) -> Cell:
-    """Read ``cell.json`` and ``scores.csv``.
-
-    Raises:
-        UserError: a file is missing or damaged.
+    Attributes:
+        scores: float64 ``[N]`` by name of the test, reals first.
     """
-    try:
-        card = json.loads((folder / "cell.json").read_text())
-        lines: dict[str, list[tuple[float, int, str]]] = {name: [] for name in card["tests"]}
-        with open(folder / "scores.csv", newline="", errors="surrogateescape") as file:
-            for line in csv.DictReader(file):
-                lines[line["test"]].append((float(line["score"]), int(line["label"]), line["group"]))
-        if any(len(lines[name]) != count for name, count in card["tests"].items()):
-            raise ValueError("lines are missing")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"the cell {folder} is damaged ({error})", mend="delete it and run it again"
-        ) from error
-    columns = {name: list(zip(*table, strict=True)) for name, table in lines.items()}
-    return Cell(
-        card,
-        {name: np.array(table[0], np.float64) for name, table in columns.items()},
-        {name: np.array(table[1], np.int64) for name, table in columns.items()},
-        {name: np.array(table[2], np.str_) for name, table in columns.items()},
-    )
+
+    detector: str
+    condition: str
+    seed: int
+    key: str
+    folder: Path
+    card: dict[str, Any]
+    scores: dict[str, Floats]
+
+    @property
+    def threshold(self) -> float:
+        return float(self.card["threshold"])
+
+    def scores_file(self, test: dict[str, Any]) -> Path:
+        return self.folder / scores_name(test)
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One detector on one test set: every figure per arm and its difference (with minus without)."""
+class Truth:
+    """What the pictures of a test are: label and group of each, reals first."""
 
-    detector: str
-    test: str
-    kind: str
-    arms: dict[str, dict[str, Estimate]]
-    differences: dict[str, Estimate]
+    labels: npt.NDArray[np.int64]
+    groups: tuple[str, ...]
 
-    @property
-    def verdict(self) -> str:
-        return self.differences[PRIMARY].verdict()
+
+def scores_name(test: dict[str, Any]) -> str:
+    """Of the file that holds a cell's scores on a test."""
+    return f"scores/{test['hash'][:16]}.csv"
 
 
 class Results:
@@ -98,185 +97,248 @@ class Results:
 
     Args:
         folder: what ``experiment run`` wrote.
-        resamples: of each test set, for the intervals; by default as many as the configuration says.
+        resamples: of each test, for the intervals; by default as many as the configuration says.
+
+    Attributes:
+        experiment: ``experiment.json``.
+        cells: those that are finished.
+        pending: entries of ``experiment.json`` that are neither finished nor failed.
+        tests: by name, in order; ``conditions`` alike.
+        detectors: with at least one finished cell, in order.
 
     Raises:
-        UserError: the folder holds no experiment, or no seed of any detector finished both arms.
+        UserError: the folder holds no experiment, nothing is finished, or a file is damaged.
 
     Example:
-        >>> Results(Path("runs/demo")).overall.verdict()  # doctest: +SKIP
-        'helped'
+        >>> results = Results(Path("runs/demo"))  # doctest: +SKIP
+        >>> results.mean("cnn", "with").mean  # doctest: +SKIP
+        0.83
     """
 
-    def __init__(self, folder: Path, resamples: int | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path, resamples: int | None = None) -> None:
+        self.folder = Path(folder)
         try:
-            self.experiment: dict[str, Any] = json.loads((folder / "experiment.json").read_text())
-        except (OSError, ValueError) as error:
+            self.experiment: dict[str, Any] = json.loads((self.folder / "experiment.json").read_text())
+            self.tests = {test["name"]: test for test in self.experiment["tests"]}
+            self.conditions = {c["name"]: c for c in self.experiment["conditions"]}
+            self._seen = {(condition, test) for condition, test in self.experiment["seen"]}
+            config = self.experiment["config"]
+            self.resamples = resamples or int(config["resamples"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{folder} holds no experiment", mend="make one with 'crossfake experiment run'"
             ) from error
-        self.resamples = resamples or int(self.experiment["config"]["resamples"])
-        done = [folder / "cells" / key for key in self.experiment["cells"]]
-        self.cells = [read_cell(path) for path in done if (path / "cell.json").exists()]
-        self.tests: list[dict[str, Any]] = self.experiment["tests"]
-        self.detectors = list(dict.fromkeys(cell.card["detector"] for cell in self.cells))
-        if not any(self.paired(detector) for detector in self.detectors):
-            raise UserError(
-                f"{folder}: no detector finished both arms", mend="run the experiment again; it goes on"
-            )
+        self.store = Path(config["cache"]) if config.get("cache") else self.folder / "cells"
+        self.truths: dict[str, Truth] = {}
+        self.cells: list[Cell] = []
+        self.pending: list[dict[str, Any]] = []
+        failed = {(f["key"], f["detector"], f["condition"], f["seed"]) for f in self.experiment["failures"]}
+        for entry in self.experiment["cells"]:
+            cell = self._read(entry)
+            if cell:
+                self.cells.append(cell)
+            elif (entry["key"], entry["detector"], entry["condition"], entry["seed"]) not in failed:
+                self.pending.append(entry)
+        self.detectors = list(dict.fromkeys(cell.detector for cell in self.cells))
+        if not self.cells:
+            raise UserError(f"{folder}: no cell is finished yet", mend="run the experiment again; it goes on")
+        self._by_place = {(c.detector, c.condition, c.seed): c for c in self.cells}
+        self._draws: tuple[tuple[str, bytes], Counts] | None = None
+        self._primary: dict[str, dict[str, Measured]] = {}
+        self._secondary: dict[str, dict[str, dict[str, Measured]]] = {}
+        self._values: dict[tuple[str, str, str, str], Estimate | None] = {}
 
-    def paired(self, detector: str) -> list[tuple[Cell, Cell]]:
-        """(without, with) of every seed that finished in both arms, by seed: only these are compared."""
-        by_seed: dict[int, dict[str, Cell]] = {}
-        for cell in self.cells:
-            if cell.card["detector"] == detector:
-                by_seed.setdefault(cell.card["seed"], {})[cell.card["arm"]] = cell
-        return [(arms["without"], arms["with"]) for _, arms in sorted(by_seed.items()) if len(arms) == 2]
+    def _read(self, entry: dict[str, Any]) -> Cell | None:
+        """A finished cell; None where its card or any scores are not there."""
+        folder = self.store / entry["key"]
+        files = {name: folder / scores_name(test) for name, test in self.tests.items()}
+        if not (folder / "cell.json").is_file() or not all(file.is_file() for file in files.values()):
+            return None
+        file = folder / "cell.json"
+        try:
+            card = json.loads(file.read_text())
+            float(card["threshold"])
+            scores = {}
+            for name, file in files.items():
+                labels, groups, scores[name] = _read_scores(file)
+                known = self.truths.setdefault(name, Truth(np.array(labels, np.int64), groups))
+                test = self.tests[name]
+                if labels != [0] * test["n_real"] + [1] * test["n_fake"] or groups != known.groups:
+                    raise ValueError("its lines are not those of the test")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged ({error})", mend="delete its folder and run again") from error
+        return Cell(entry["detector"], entry["condition"], entry["seed"], entry["key"], folder, card, scores)
+
+    # which tests and seeds there are
+
+    def is_seen(self, condition: str, test: str) -> bool:
+        """Whether a condition trained on what the test is about; a perturbed test goes by its base."""
+        return (condition, test) in self._seen or (condition, self.tests[test]["base"]) in self._seen
 
     @cached_property
-    def _measured(self) -> dict[tuple[str, str], dict[str, dict[str, Measured]]]:
-        """(detector, test) -> figure -> arm -> measured, all detectors on the same resamples of a test set."""
-        found: dict[tuple[str, str], dict[str, dict[str, Measured]]] = {}
-        for number, test in enumerate(self.tests):
-            name = test["name"]
-            first = self.cells[0]
-            draws = cluster_resamples(first.labels[name], first.groups[name], self.resamples, seed=number)
-            for detector in self.detectors:
-                pairs = self.paired(detector)
-                if not pairs:
-                    continue
-                margins = {
-                    arm: np.stack([pair[k].scores[name] - pair[k].card["threshold"] for pair in pairs])
-                    for k, arm in enumerate(ARMS)
-                }
-                arms = {arm: measure(first.labels[name], margins[arm], _figures, draws) for arm in ARMS}
-                found[detector, name] = {key: {arm: arms[arm][key] for arm in ARMS} for key in FIGURES}
-        return found
+    def plain(self) -> list[str]:
+        """Names of the tests with pictures as they are."""
+        return [name for name, test in self.tests.items() if not test["perturbation"]]
+
+    def unseen(self, *conditions: str) -> list[str]:
+        """Tests, unperturbed, of what none of these conditions trained on."""
+        return [test for test in self.plain if not any(self.is_seen(c, test) for c in conditions)]
+
+    def seen(self, condition: str) -> list[str]:
+        return [test for test in self.plain if self.is_seen(condition, test)]
 
     @cached_property
-    def comparisons(self) -> list[Comparison]:
-        kinds = {test["name"]: test["kind"] for test in self.tests}
-        return [
-            Comparison(
-                detector,
-                test,
-                kinds[test],
-                {arm: {key: estimate(arms[arm]) for key, arms in figures.items()} for arm in ARMS},
-                {
-                    key: estimate(arms["with"] - arms["without"], bounds=(-1, 1))
-                    for key, arms in figures.items()
-                },
-            )
-            for (detector, test), figures in self._measured.items()
-        ]
+    def asked(self) -> list[str]:
+        """Tests that the finding is about: those of the contrasts, or all that some condition has not seen."""
+        named = {test for contrast in self.experiment["contrasts"] for test in contrast["tests"]}
+        wanted = named or {t for c in self.conditions for t in self.unseen(c)}
+        return [test for test in self.plain if test in wanted]
 
-    def mean_over(self, arm: str | None, kind: str = "unseen") -> Estimate:
-        """The primary figure averaged over detectors and test sets of a kind; ``arm`` None is the difference."""
-        wanted = [test["name"] for test in self.tests if test["kind"] == kind]
+    def asked_unseen(self, condition: str) -> list[str]:
+        return [test for test in self.asked if not self.is_seen(condition, test)]
+
+    def seeds(self, detector: str, *conditions: str) -> tuple[int, ...]:
+        """Seeds that finished in all of these conditions."""
+        found = [{c.seed for c in self.cells_of(detector, condition)} for condition in conditions]
+        return tuple(sorted(set.intersection(*found))) if found else ()
+
+    def cells_of(self, detector: str, condition: str) -> list[Cell]:
+        """By seed."""
+        found = [c for c in self.cells if (c.detector, c.condition) == (detector, condition)]
+        return sorted(found, key=lambda cell: cell.seed)
+
+    # numbers
+
+    def measured(
+        self,
+        detector: str,
+        condition: str,
+        tests: Iterable[str],
+        key: str = PRIMARY,
+        seeds: Sequence[int] | None = None,
+    ) -> Measured | None:
+        """A figure averaged over tests, per seed and per resample; None where there are no seeds or no tests.
+
+        Args:
+            seeds: which trainings; by default all that finished.
+        """
+        seeds = self.seeds(detector, condition) if seeds is None else seeds
+        tests = list(tests)
+        if not seeds or not tests:
+            return None
+        keys = [self._by_place[detector, condition, seed].key for seed in seeds]
         parts = []
-        for detector in self.detectors:
-            found = [
-                self._measured[detector, test][PRIMARY]
-                for test in wanted
-                if (detector, test) in self._measured
-            ]
-            if found:
-                parts.append(
-                    average([arms[arm] if arm else arms["with"] - arms["without"] for arms in found])
+        for test in tests:
+            found = self._on(test) if key == PRIMARY else self._others_on(test)[key]
+            parts.append(
+                Measured(
+                    np.concatenate([found[k].per_seed for k in keys]),
+                    np.mean([found[k].draws for k in keys], axis=0),
                 )
-        return estimate(*parts, bounds=(0, 1) if arm else (-1, 1))
-
-    @property
-    def overall(self) -> Estimate:
-        """The difference that the headline is about."""
-        return self.mean_over(None)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One line per cell and test set, with the hashes it came from: the content of ``results.csv``."""
-        rows = []
-        for cell in self.cells:
-            for test in self.tests:
-                labels, scores = cell.labels[test["name"]], cell.scores[test["name"]]
-                threshold = cell.card["threshold"]
-                figures = metrics.summary(labels, scores, threshold)
-                (tn, fp), (fn, tp) = metrics.confusion(labels, scores, threshold)
-                about = {name: cell.card[name] for name in ("detector", "arm", "seed")}
-                origin = {name: cell.card[name] for name in ("seconds", "key", "model_hash", "train_hash")}
-                rows.append(
-                    {"test": test["name"], "kind": test["kind"], **about,
-                     **{name: round(value, 6) for name, value in figures.items()},
-                     "tn": tn, "fp": fp, "fn": fn, "tp": tp, "n_real": test["n_real"], "n_fake": test["n_fake"],
-                     "threshold": threshold, **origin, "test_hash": test["hash"]}
-                )  # fmt: skip
-        return rows
-
-
-def _figures(labels: Any, margins: Any, weights: Any) -> dict[str, npt.NDArray[np.float64]]:
-    """Scores come here as margins over their own detector's threshold, so that accuracy can be averaged over seeds."""
-    return metrics.weighted(labels, margins, weights, threshold=0.0)
-
-
-def csv_table(results: Results) -> str:
-    rows = results.rows()
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def latex_table(results: Results) -> str:
-    """Detector and arm down, unseen generators across, half of the 95% interval behind ±, the better arm bold."""
-    tests = [test for test in results.tests if test["kind"] == "unseen"]
-    keys = list(FIGURES)
-    arrow = {
-        key: r"\uparrow" if figure.higher_is_better else r"\downarrow" for key, figure in FIGURES.items()
-    }
-    head = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{tabular}{ll" + "r" * len(keys) * len(tests) + "}",
-        r"\toprule",
-        " & " + "".join(rf" & \multicolumn{{{len(keys)}}}{{c}}{{{_tex(t['name'])}}}" for t in tests) + r" \\",
-        "".join(
-            rf"\cmidrule(lr){{{3 + len(keys) * k}-{2 + len(keys) * (k + 1)}}}" for k in range(len(tests))
-        ),
-        "Detector & Synthetic"
-        + "".join(f" & {FIGURES[key].title} ${arrow[key]}$" for _ in tests for key in keys)
-        + r" \\",
-        r"\midrule",
-    ]
-    body = []
-    by = {(c.detector, c.test): c for c in results.comparisons}
-    for detector in results.detectors:
-        if (detector, tests[0]["name"]) not in by:
-            continue
-        for arm in ARMS:
-            entries = []
-            for test in tests:
-                comparison = by[detector, test["name"]]
-                entries += [_tex_value(comparison, arm, key) for key in keys]
-            body.append(
-                f"{_tex(detector) if arm == 'without' else ''} & {arm} & " + " & ".join(entries) + r" \\"
             )
-        body.append(r"\addlinespace")
-    return "\n".join([*head, *body[:-1], r"\bottomrule", r"\end{tabular}"]) + "\n"
+        return average(parts)
+
+    def value(self, detector: str, condition: str, test: str, key: str = PRIMARY) -> Estimate | None:
+        """A figure of one detector and condition on one test."""
+        place = detector, condition, test, key
+        if place not in self._values:
+            found = self.measured(detector, condition, [test], key)
+            self._values[place] = estimate(found) if found else None
+        return self._values[place]
+
+    def mean(
+        self, detector: str | None, condition: str, tests: Sequence[str] | None = None, key: str = PRIMARY
+    ) -> Estimate | None:
+        """A figure averaged over tests (by default those of :attr:`asked` that the condition has not seen), and over
+        all detectors where ``detector`` is None."""
+        tests = self.asked_unseen(condition) if tests is None else tests
+        names = self.detectors if detector is None else [detector]
+        parts = [m for name in names if (m := self.measured(name, condition, tests, key))]
+        return estimate(*parts) if parts else None
+
+    def _on(self, test: str) -> dict[str, Measured]:
+        """Key of a cell -> its AUC on one test."""
+        if test not in self._primary:
+            labels, draws = self.truths[test].labels, self._resamples(test)
+            self._primary[test] = {
+                cell.key: Measured(
+                    np.array([metrics.auc(labels, cell.scores[test])]),
+                    weighted_auc(labels, cell.scores[test], draws),
+                )
+                for cell in self.cells
+            }
+        return self._primary[test]
+
+    def _others_on(self, test: str) -> dict[str, dict[str, Measured]]:
+        """Figure -> key of a cell -> measured, from fewer resamples.
+
+        Scores are taken as margins over their own detector's threshold, so that accuracy can be averaged over seeds.
+        """
+        if test not in self._secondary:
+            labels, draws = self.truths[test].labels, self._resamples(test)[:SECONDARY_RESAMPLES]
+            found: dict[str, dict[str, Measured]] = {}
+            for cell in self.cells:
+                for name, measured in measure(
+                    labels, cell.scores[test] - cell.threshold, _weighted, draws
+                ).items():
+                    found.setdefault(name, {})[cell.key] = measured
+            self._secondary[test] = found
+        return self._secondary[test]
+
+    def _resamples(self, test: str) -> Counts:
+        """Resamples of a test; see the module's docstring for what they share."""
+        truth = self.truths[test]
+        pools = list(dict.fromkeys(each["real"] for each in self.tests.values()))
+        seed = pools.index(self.tests[test]["real"])
+        same = ("\n".join(truth.groups), truth.labels.tobytes() + bytes([seed]))
+        if self._draws is None or self._draws[0] != same:  # perturbed versions come one after another
+            self._draws = same, cluster_resamples(truth.labels, truth.groups, self.resamples, seed)
+        return self._draws[1]
 
 
-def better(comparison: Comparison, arm: str, key: str) -> bool:
-    """Whether this arm has the better mean as printed, to three digits; neither arm of a tie has."""
-    here, there = (round(comparison.arms[a][key].mean, 3) for a in (arm, ARMS[1 - ARMS.index(arm)]))
-    return here > there if FIGURES[key].higher_is_better else here < there
+def _read_scores(file: Path) -> tuple[list[int], tuple[str, ...], Floats]:
+    """Labels, groups and scores, by row."""
+    with open(file, newline="", errors="surrogateescape") as lines:
+        reader = csv.reader(lines)
+        if next(reader, None) != ["row", "label", "group", "score"]:
+            raise ValueError("its header is not row,label,group,score")
+        rows, labels, groups, scores = zip(*reader, strict=True)
+    if [int(row) for row in rows] != list(range(len(rows))):
+        raise ValueError("its rows are not numbered 0, 1, 2, …")
+    values = np.array([float(score) for score in scores])
+    if not np.isfinite(values).all():
+        raise ValueError("a score is not a number")
+    return [int(label) for label in labels], groups, values
 
 
-def _tex_value(comparison: Comparison, arm: str, key: str) -> str:
-    found = comparison.arms[arm][key]
-    mean = f"{found.mean:.3f}"
-    return (
-        rf"$\mathbf{{{mean}}}" if better(comparison, arm, key) else f"${mean}"
-    ) + rf" \pm {found.half_width:.3f}$"
+def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
+    """AUC under each row of ``weights`` ``[B, N]``: as :func:`crossfake.detect.metrics.weighted`, and nothing besides.
+
+    A fake beats the reals below it and half of those with its own score (Mann and Whitney 1947).
+
+    Returns:
+        float64 ``[B]``, exact to 1e-6.
+
+    Example:
+        >>> weighted_auc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], [[1, 1, 1, 1], [1, 1, 2, 0]]).tolist()
+        [0.75, 0.5]
+    """
+    labels, scores, weights = np.asarray(labels), np.asarray(scores), np.asarray(weights)
+    real, fake = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    real = real[np.argsort(scores[real], kind="stable")]
+    below = np.zeros(
+        (len(weights), len(real) + 1), np.float32
+    )  # weight of the first k reals: whole numbers, exact
+    np.cumsum(weights[:, real], axis=1, dtype=np.float32, out=below[:, 1:])
+    first, last = (np.searchsorted(scores[real], scores[fake], side=side) for side in ("left", "right"))
+    beaten: npt.NDArray[Any] = below[:, first]
+    if (first != last).any():
+        beaten = (beaten + below[:, last]) / 2
+    times = weights[:, fake].astype(np.float32)
+    wins = np.einsum("bk,bk->b", beaten, times).astype(np.float64)
+    return wins / (below[:, -1].astype(np.float64) * times.sum(axis=1, dtype=np.float64))
 
 
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
+def _weighted(labels: Any, margins: Any, weights: Any) -> dict[str, Floats]:
+    found = metrics.weighted(labels, margins, weights, threshold=0.0)
+    return {name: found[name] for name in FIGURES}

@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
+from crossfake.experiments.cells import Stopped
 from crossfake.experiments.config import Config, Generator
+from crossfake.experiments.protocols import REAL
 from crossfake.experiments.splices import make_splices
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.provenance import hash_json
@@ -28,13 +30,6 @@ from crossfake.runs import Run, write_text
 
 SHEET = (24, 6)  # pictures per contact sheet, and its columns
 SEED_OF = {"train": 0, "test": 1}  # of generation: pictures to test on share no latent with those to train on
-
-
-class Stopped(UserError):
-    """Ctrl-C ended a training in good order."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} was stopped", mend="run the same command again and it goes on from there")
 
 
 @dataclass
@@ -49,6 +44,8 @@ class Pool:
 
     name: str
     role: str
+    family: str = ""
+    year: int | None = None
     train: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
     made: str = ""
@@ -73,12 +70,12 @@ class Stages:
     pools: list[Pool] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def of(self, role: str) -> list[Pool]:
-        return [pool for pool in self.pools if pool.role == role]
+    def __getitem__(self, name: str) -> Pool:
+        return next(pool for pool in self.pools if pool.name == name)
 
     @property
     def reals(self) -> tuple[Path, ...]:
-        return self.of("real")[0].train
+        return self[REAL].train
 
     def run(self) -> None:
         """Make everything that the configuration asks for; afterwards ``pools`` is complete.
@@ -88,14 +85,15 @@ class Stages:
         """
         self.pools = [self._reals()]
         for generator in self.config.generators:
-            self.pools.append(
-                self._splices(generator) if generator.family == "splice" else self._generated(generator)
-            )
-        for role in ("seen", "synthetic"):
-            self.pools += [
-                Pool(f.name, role, train=(f.dir,), test=(f.dir,)) for f in getattr(self.config, role)
-            ]
-        self.pools += [Pool(item.name, "unseen", test=(item.fake,)) for item in self.config.unseen]
+            if generator.dir:
+                train = () if generator.role == "unseen" else generator.dir
+                pool = Pool(generator.name, "", train=train, test=generator.dir, note=generator.note)
+            elif generator.family == "splice":
+                pool = self._splices(generator)
+            else:
+                pool = self._generated(generator)
+            pool.role, pool.family, pool.year = generator.role or "", generator.kin, generator.year
+            self.pools.append(pool)
         for pool in self.pools:
             self._describe(pool)
 
@@ -126,7 +124,7 @@ class Stages:
 
             self._stage("prepare real faces", out, (out / "done").exists, work)
             folders = (*folders, out)
-        return Pool("real", "real", train=folders, test=folders)
+        return Pool(REAL, "real", train=folders, test=folders)
 
     def _splices(self, generator: Generator) -> Pool:
         key = hash_json([generator.n, [ShardSet(folder).hash for folder in self.reals]])[:8]
@@ -138,7 +136,7 @@ class Stages:
 
         self._stage(f"make {generator.name}", out, (out / "done").exists, work)
         made = "One face pasted into another, without any network."
-        return Pool(generator.name, generator.role, train=(out,), test=(out,), made=made, note=generator.note)
+        return Pool(generator.name, "", train=(out,), test=(out,), made=made, note=generator.note)
 
     def _generated(self, generator: Generator) -> Pool:
         from crossfake.synth.generation import GenerateSettings, generate
@@ -159,7 +157,7 @@ class Stages:
             title = f"generate {generator.name}: {n:,} to {'train on' if split == 'train' else split}"
             self._stage(title, out, (out / "generated.json").exists, partial(generate, settings))
         train = (folders["train"],) if "train" in folders else ()
-        pool = Pool(generator.name, generator.role, train=train, test=(folders["test"],), note=generator.note)
+        pool = Pool(generator.name, "", train=train, test=(folders["test"],), note=generator.note)
         kimg = model.card.get("kimg")
         pool.made = (
             f"{model.family}{f' after {1000 * kimg:,.0f} pictures of training' if kimg else ', imported'}."
@@ -236,10 +234,11 @@ class Stages:
 
 
 USE = {
-    "real": "both arms",
-    "seen": "seen fakes, both arms",
-    "synthetic": "own fakes, arm “with” only",
+    "real": "all conditions",
+    "seen": "seen fakes, all conditions",
+    "synthetic": "own fakes",
     "unseen": "unseen fakes",
+    "": "fakes",
 }
 
 

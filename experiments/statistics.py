@@ -5,11 +5,18 @@ went*. An interval that knows only one of them is too narrow, so both are in:
 
 - Pictures: a cluster bootstrap. Whole groups (a person, a source photo) are drawn with replacement, reals and
   fakes apart, and the same draw serves both arms and all seeds, which keeps the comparison paired.
-- Training: the seeds' own spread, as Student's t on the mean over seeds. Resampling three seeds would
-  understate it: the plug-in variance of n values is short by (n-1)/n, and its percentiles lack t's wide
-  tails (Hesterberg 2015, "What teachers should know about the bootstrap", section 3).
+- Training: the seeds' own spread. Resampling three seeds would understate it: the plug-in variance of n values is
+  short by (n-1)/n, and its percentiles lack t's wide tails (Hesterberg 2015, "What teachers should know about the
+  bootstrap", section 3).
 
-The difference between seeds contains a little of the pictures' noise too, so intervals err on the wide side.
+Their variances add up. Part of the pictures' chance is each training's own (its mistakes are not those of the next
+seed) and is in the seeds' spread already: it shows as the variance between seeds of the *draws*, and is taken off the
+pictures' side. See :func:`chance` and :meth:`Chance.reach`.
+
+Simulated coverage of the 95% interval of a difference of AUC (slow tests in tests/experiments/test_statistics.py):
+95.0% to 96.1% on 60 people with three photos each, with 3 and 5 seeds. In theory, whatever the ratio of the two
+sources: 94.9% to 97.2% with 3 seeds, 95.0% to 96.4% with 5. It fails near the ceiling: at an AUC of 0.98 with 30 groups
+a class, where a handful of groups makes all mistakes, it is 85% to 90%; with 200 groups a class, 94% to 98%.
 """
 
 from __future__ import annotations
@@ -25,6 +32,7 @@ Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.uint16]
 Figures = Callable[[Any, Any, Any], Mapping[str, Floats]]
 Verdict = Literal["helped", "hurt", "no difference shown"]
+_TAILS, _Z = (0.025, 0.975), 1.959963984540054  # of the pictures' 95% interval, and the normal distribution's
 _AT_A_TIME = 1_000_000  # weights in a chunk of resamples: 8 MB an array
 
 
@@ -35,14 +43,22 @@ class Measured:
     Attributes:
         per_seed: float64 ``[S]``.
         draws: float64 ``[R]``; entry r belongs to resample r, so quantities on the same test set stay paired.
+        seed_draws: float64 ``[S, R]``, the draws before they were averaged over seeds. Without them nothing is taken
+            off the pictures' side, and intervals err on the wide side.
     """
 
     per_seed: Floats
     draws: Floats
+    seed_draws: Floats | None = None
 
     def __sub__(self, other: Measured) -> Measured:
         """The paired difference, seed by seed and resample by resample."""
-        return Measured(self.per_seed - other.per_seed, self.draws - other.draws)
+        both = self.seed_draws is not None and other.seed_draws is not None
+        return Measured(
+            self.per_seed - other.per_seed,
+            self.draws - other.draws,
+            self.seed_draws - other.seed_draws if both else None,  # type: ignore[operator]
+        )
 
 
 @dataclass(frozen=True)
@@ -124,31 +140,93 @@ def measure(
         ]
         for name in parts[0]:
             found.setdefault(name, []).append([part[name] for part in parts])
-    return {
-        name: Measured(
-            per_seed=np.array([float(parts[0][0]) for parts in seeds]),
-            draws=np.mean([np.concatenate(parts[1:]) for parts in seeds], axis=0),
-        )
-        for name, seeds in found.items()
-    }
+    measured = {}
+    for name, seeds in found.items():
+        draws = np.stack([np.concatenate(parts[1:]) for parts in seeds])
+        measured[name] = Measured(np.array([float(parts[0][0]) for parts in seeds]), draws.mean(0), draws)
+    return measured
 
 
 def average(parts: Sequence[Measured]) -> Measured:
     """The mean of one quantity of the same trainings over test sets, seed by seed and resample by resample."""
+    seed_draws = [part.seed_draws for part in parts if part.seed_draws is not None]
     return Measured(
-        np.mean([part.per_seed for part in parts], axis=0), np.mean([part.draws for part in parts], axis=0)
+        np.mean([part.per_seed for part in parts], axis=0),
+        np.mean([part.draws for part in parts], axis=0),
+        np.mean(seed_draws, axis=0) if len(seed_draws) == len(parts) else None,
     )
 
 
-def estimate(*parts: Measured, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
-    """The mean with an interval for both sources of chance (see the module's docstring).
+@dataclass(frozen=True)
+class Chance:
+    """How far a mean may be off by chance, below and above it.
 
-    Several parts are averaged as trainings that have nothing to do with each other, such as those of two
-    detectors: their variances add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946). With a
-    single seed only the pictures' chance is in the interval: say so wherever it is shown.
+    Attributes:
+        mean: over seeds and parts.
+        errors: float64 ``[2]``, standard errors below and above the mean.
+        shares: float64 ``[2]``, how much of their squares is the seeds' variance; in [0, 1].
+        freedom: degrees of freedom of the seeds' variance; infinite where no spread of seeds is known.
+    """
+
+    mean: float
+    errors: Floats
+    shares: Floats
+    freedom: float
+
+    def reach(self, alpha: float) -> Floats:
+        """How far an interval of level ``1 - alpha`` reaches below and above the mean; ``[2]``, falling in alpha.
+
+        The critical value is Cochran's (1964, "Approximate significance levels of the Behrens-Fisher test"): the
+        normal one for the pictures and t's for the seeds, weighted by their variances. The usual degrees of freedom of
+        Welch and Satterthwaite take the variance of three seeds too much at its word: where the pictures' variance is
+        a tenth of the seeds', the 95% interval covers 92%, and p values below 0.002 come up ten times as often as they
+        should (1.7 times with Cochran's).
+        """
+        from scipy import stats
+
+        normal, students = stats.norm.isf(alpha / 2), stats.t.isf(alpha / 2, self.freedom)
+        return self.errors * (normal + self.shares * (students - normal))
+
+
+def chance(*parts: Measured) -> Chance:
+    """Both sources of chance, from which interval and p value are made.
+
+    The pictures' error of a side is how far the 2.5% or 97.5% percentile of the draws lies from the mean, in units of
+    the normal distribution's: this keeps their skewness. Squared, less what is each training's own, it is added to the
+    seeds' variance ``s² / S``.
+
+    Several parts are averaged as trainings that have nothing to do with each other, such as those of two detectors:
+    the seeds' variances add up, with the degrees of freedom of Welch (1947) and Satterthwaite (1946).
+    """
+    mean = float(np.mean([part.per_seed.mean() for part in parts]))
+    draws = np.mean([part.draws for part in parts], axis=0)
+    pictures = np.maximum(np.quantile(draws, _TAILS) * [-1, 1] + [mean, -mean], 0.0) / _Z
+    spread = [part for part in parts if len(part.per_seed) > 1]
+    variances = np.array([part.per_seed.var(ddof=1) / len(part.per_seed) for part in spread])
+    counted_twice = sum(
+        (part.seed_draws - part.seed_draws.mean(1, keepdims=True)).var(0, ddof=1).mean() / len(part.per_seed)
+        for part in spread
+        if part.seed_draws is not None
+    )
+    if (total := draws.var()) > 0:
+        pictures = pictures * np.sqrt(max(0.0, 1 - counted_twice / len(parts) ** 2 / total))
+    seeds = variances.sum() / len(parts) ** 2
+    summed = pictures**2 + seeds
+    if not seeds > 0:
+        return Chance(mean, np.sqrt(summed), np.zeros(2), float("inf"))
+    freedom = variances.sum() ** 2 / np.sum(variances**2 / [len(part.per_seed) - 1 for part in spread])
+    return Chance(mean, np.sqrt(summed), seeds / summed, float(freedom))
+
+
+def estimate(*parts: Measured, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
+    """The mean with an interval for both sources of chance (see :func:`chance`).
+
+    With a single seed only the pictures' chance is in the interval: say so wherever it is shown. With two, coverage
+    of the 95% interval is 94% to 98%.
 
     Args:
-        parts: what was measured; a difference of two is fine. Draws must come from the same resamples.
+        parts: what was measured; a difference of two is fine. Draws must come from the same resamples. Several parts
+            are averaged as independent trainings.
         level: of the interval.
         bounds: that the quantity cannot leave; ``(-1, 1)`` for differences of rates.
 
@@ -157,19 +235,6 @@ def estimate(*parts: Measured, level: float = 0.95, bounds: tuple[float, float] 
         >>> round(estimate(still).mean, 2)
         0.85
     """
-    from scipy import stats
-
-    seeds = min(len(part.per_seed) for part in parts)
-    draws = np.mean([part.draws for part in parts], axis=0)
-    spread = [part.per_seed for part in parts if len(part.per_seed) > 1]
-    variances = np.array([values.var(ddof=1) / len(values) for values in spread])
-    if variances.sum() > 0:
-        freedom = variances.sum() ** 2 / np.sum(variances**2 / [len(values) - 1 for values in spread])
-        # the t distribution's own quantiles in random order: all the tails, none of the sampling noise
-        quantiles = stats.t.ppf((np.arange(len(draws)) + 0.5) / len(draws), df=freedom)
-        error = np.sqrt(variances.sum()) / len(parts)
-        draws = draws + error * np.random.default_rng(seeds).permutation(quantiles)
-    tail = (1 - level) / 2
-    low, high = np.clip(np.quantile(draws, [tail, 1 - tail]), *bounds)
-    mean = float(np.mean([part.per_seed.mean() for part in parts]))
-    return Estimate(mean, float(low), float(high), seeds)
+    found = chance(*parts)
+    low, high = np.clip(found.mean + found.reach(1 - level) * [-1, 1], *bounds)
+    return Estimate(found.mean, float(low), float(high), min(len(part.per_seed) for part in parts))

@@ -274,11 +274,12 @@ def train(settings: TrainSettings) -> Path:
     learner = training.learner
     found = newest_checkpoint(settings.out) if settings.resume else None
     run = Run(settings.out)
+    if found:
+        restore_checkpoint(learner, found)  # before anything of the run is written: it may not fit
     if training.leads:
         run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
         tqdm.write(training.describe())
     if found:
-        restore_checkpoint(learner, found)
         if training.leads:
             run.trim_log(learner.step)  # so that no line stands twice
             tqdm.write(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")

@@ -16,7 +16,8 @@ from crossfake.errors import UserError
 _GROUPS = {
     "Data": ("real", "fake", "balance", "force"),
     "Your own fakes": (
-        "with_synthetic", "synthetic_ratio", "synthetic_schedule", "synthetic_per_generator", "match_steps",
+        "with_synthetic", "synthetic_ratio", "synthetic_schedule", "synthetic_per_generator", "synthetic_limit",
+        "match_steps",
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
     "Images": ("recipe", "augment", "mixup", "label_smoothing"),
@@ -55,6 +56,9 @@ class _Grouped(ManyValues):
     "--synthetic-per-generator/--synthetic-per-image",
     default=True,
     help="Draw your generators equally often, or in proportion to their images.",
+)
+@click.option(
+    "--synthetic-limit", type=click.IntRange(min=0), default=0, help="Train on so many of your fakes; 0: all."
 )
 @click.option(
     "--match-steps",

@@ -41,7 +41,12 @@ class Training:
         self.settings = settings
         kind = RECIPES.get(settings.recipe)
         self.data = data = TrainingData.open(
-            settings.real, settings.fake, settings.synthetic, settings.force, kind.reals_only
+            settings.real,
+            settings.fake,
+            settings.synthetic,
+            settings.force,
+            kind.reals_only,
+            settings.synthetic_limit,
         )
         self.recipe = kind(settings.augment, data.size, data.crop)
         self.images, self.labels, self.hash = data.validation(recipe=self.recipe if kind.reals_only else None)
@@ -133,6 +138,9 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": training.hash}
         if settings.resume:
             _check_unchanged(run, data.hashes(), training.hash)
+    if settings.resume:
+        training.restore(run)  # before anything of the run is written: it may not fit
+    if training.ranks.leads:
         run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
         audit = data.audit()
         write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
@@ -140,7 +148,6 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
     for difference in settings.differences():
         say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")
     if settings.resume:
-        training.restore(run)
         if training.ranks.leads:
             run.trim_log(learner.step)
         say(f"going on from step {learner.step}")
@@ -242,24 +249,34 @@ def _remember(training: Training, run: Run) -> None:
     run.log(learner.validate(training.images, training.labels), 0)
 
 
-def dry_run(settings: TrainSettings, steps: int = 8) -> str:
-    """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
+def measure_speed(settings: TrainSettings, steps: int = 8) -> float:
+    """Seconds per step, measured over a few that are thrown away; 0 for a model that takes none."""
     training = Training(settings)
-    learner, batch, device = training.learner, settings.batch, training.learner.device
-    if learner.remembers:
-        return f"{training.describe()}\na bank of {_BANK:,} images, and no steps"
-    labels = training.ranks.share(training.sampler.labels)
-    started = time.monotonic()
-    for step in range(2):
-        training.batch(step)
-    reading = 2 * batch / (time.monotonic() - started)
+    return 0.0 if training.learner.remembers else _seconds_per_step(training, steps)
+
+
+def _seconds_per_step(training: Training, steps: int) -> float:
+    learner, labels = training.learner, training.ranks.share(training.sampler.labels)
     with training.feeder() as feeder:
         for step in range(steps + 2):
             if step == 2:  # the first ones allocate
                 started = time.monotonic()
             learner.learn(feeder.take(), labels)
         float(learner.losses[-1])  # waits for a GPU
-        seconds = (time.monotonic() - started) / steps
+        return (time.monotonic() - started) / steps
+
+
+def dry_run(settings: TrainSettings, steps: int = 8) -> str:
+    """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
+    training = Training(settings)
+    learner, batch, device = training.learner, settings.batch, training.learner.device
+    if learner.remembers:
+        return f"{training.describe()}\na bank of {_BANK:,} images, and no steps"
+    started = time.monotonic()
+    for step in range(2):
+        training.batch(step)
+    reading = 2 * batch / (time.monotonic() - started)
+    seconds = _seconds_per_step(training, steps)
     if device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(device) / 2**30
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class TrainingData:
         synthetic: Sequence[Path],
         force: bool,
         reals_only: bool = False,
+        limit: int = 0,
     ) -> TrainingData:
         """Open all folders and hold them against each other.
 
@@ -87,6 +88,7 @@ class TrainingData:
             synthetic: of one's own.
             force: let the folders be cropped differently.
             reals_only: fakes are made from reals, so none need be given.
+            limit: at most so many synthetic ones train, evenly over their generators; 0 is all.
 
         Raises:
             UserError: a class is missing, sizes or crops differ, or a group or a picture is both trained on and held
@@ -120,6 +122,8 @@ class TrainingData:
                 mend="prepare all with the same --crop, or --force if that is the point",
             )
         _check_firewall(every)
+        if limit:
+            pools[2] = _limited(pools[2], limit)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
 
     def validation_rows(self, most: int = VALIDATED, made: bool = False) -> list[Part]:
@@ -192,6 +196,26 @@ class TrainingData:
         """Of every folder, by its absolute path: a bundle may be used from anywhere."""
         pools = self.real + self.fake + self.synthetic
         return {str(pool.shards.path.resolve()): pool.shards.hash for pool in pools}
+
+
+def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
+    """At most ``most`` training rows in all, evenly over generators, those of a smaller limit among them."""
+    parts = [(pool, rows) for pool in pools for rows in pool.by_generator()]
+    if most < len(parts):
+        raise UserError(
+            f"{most} synthetic fakes are fewer than their {len(parts)} generators", mend=f"take {len(parts)}"
+        )
+    shares, left = {}, most
+    for waiting, number in enumerate(sorted(range(len(parts)), key=lambda k: len(parts[k][1]))):
+        shares[number] = min(len(parts[number][1]), left // (len(parts) - waiting))
+        left -= shares[number]
+    kept = [np.random.default_rng(0).permutation(rows)[: shares[k]] for k, (_, rows) in enumerate(parts)]
+    chosen: dict[int, list[Indices]] = {}
+    for (pool, _), rows in zip(parts, kept, strict=True):
+        chosen.setdefault(id(pool), []).append(rows)
+    return [
+        replace(pool, train=np.sort(np.concatenate(chosen[id(pool)]))) for pool in pools if id(pool) in chosen
+    ]
 
 
 def digest_of(parts: Sequence[Part]) -> Any:

@@ -54,6 +54,8 @@ class TrainSettings:
         synthetic_schedule: ``constant``, ``warmup`` or ``curriculum``; see
             :class:`~crossfake.detect.training.sampling.Sampler`.
         synthetic_per_generator: draw one's own generators equally often rather than in proportion.
+        synthetic_limit: train on at most so many of one's own fakes, evenly over their generators; 0 is all. The
+            images of a smaller limit are among those of a larger one.
         eval_every: steps between validations.
         patience: validations without a better AP after which training stops.
         match_steps: a run whose steps, batch, class balance, validations and seed are taken; early stopping is off, so
@@ -86,6 +88,7 @@ class TrainSettings:
     synthetic_ratio: float = 0.5
     synthetic_schedule: Schedule = "constant"
     synthetic_per_generator: bool = True
+    synthetic_limit: int = 0
     eval_every: int = 100
     patience: int = 5
     match_steps: Path | None = None
@@ -128,6 +131,11 @@ class TrainSettings:
                     f"there is no {name} {getattr(self, name)!r}",
                     mend=f"choose one of {', '.join(get_args(choice))}",
                 )
+        if self.synthetic_limit < 0 or (self.synthetic_limit and not self.synthetic):
+            raise UserError(
+                f"{self.synthetic_limit} synthetic fakes cannot be chosen of none",
+                mend="give a number from 0, and name them with --with-synthetic DIR",
+            )
         if self.synthetic_schedule != "constant" and not self.synthetic:
             raise UserError(
                 f"a {self.synthetic_schedule} of synthetic fakes needs some",
@@ -166,7 +174,12 @@ class TrainSettings:
         if self.match_steps is None:
             return []
         config, own = Run(self.match_steps).config, asdict(self)
-        unlike = (*_WHERE, *MATCHED, "patience", *(() if self.synthetic else ("synthetic_schedule",)))
+        unlike = (
+            *_WHERE,
+            *MATCHED,
+            "patience",
+            *(() if self.synthetic else ("synthetic_schedule", "synthetic_limit")),
+        )
         names = [f.name for f in fields(self) if f.name not in unlike]
         return [
             f"{name} {own[name]} instead of {config[name]}"
@@ -193,7 +206,14 @@ class TrainSettings:
             raise UserError(
                 f"{run} holds no training to match", mend="name a run of 'detect train'"
             ) from error
-        fixed = {"synthetic": (), "stop_after": 0, "match_steps": run, "resume": False, "force": False}
+        fixed = {
+            "synthetic": (),
+            "synthetic_limit": 0,
+            "stop_after": 0,
+            "match_steps": run,
+            "resume": False,
+            "force": False,
+        }
         if not changed.get("synthetic"):
             fixed["synthetic_schedule"] = "constant"
         return cls(**{**kept, **fixed, **changed})

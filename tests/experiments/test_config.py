@@ -1,5 +1,6 @@
 """The experiment's YAML: what it may say, and that each mistake is named with its key and line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,19 +8,23 @@ import yaml
 
 from crossfake.errors import UserError
 from crossfake.experiments import config as config_module
-from crossfake.experiments.config import Config, load, to_dict
+from crossfake.experiments.config import load, to_dict
+from crossfake.experiments.protocols import design
 
 GOOD = """\
 name: trial
+protocol: synthetic-ablation
 detectors: [cnn, {model: resnet18, name: big, settings: {steps: 5}}]
 seeds: [0, 1]
 real: [faces]
-seen: [{dir: fakes/old, name: old}]
-synthetic: [fakes/mine]
-unseen:
+generators:
+  - {name: old, role: seen, dir: fakes/old}
+  - {name: mine, role: synthetic, dir: fakes/mine, family: gan, year: 2020}
   - name: web
-    fake: web/fake
+    role: unseen
+    dir: web/fake
     real: ${FACES}/real
+perturbations: {jpeg: [90, 50], blur: []}
 """
 CONFIGS = sorted((Path(config_module.__file__).parent / "configs").glob("*.yaml"))
 
@@ -41,8 +46,8 @@ def test_a_good_one(write):
     assert [d.name for d in loaded.detectors] == ["cnn", "big"] and loaded.detectors[1].settings == {
         "steps": 5
     }
-    assert loaded.unseen[0].real == Path("/somewhere/real") and loaded.seen[0].name == "old"
-    assert loaded.synthetic[0].name == "mine"
+    assert loaded.of("unseen")[0].real == (Path("/somewhere/real"),) and loaded.of("seen")[0].kin == "old"
+    assert loaded.of("synthetic")[0].kin == "gan" and loaded.perturbations == {"jpeg": (90, 50), "blur": ()}
 
 
 def test_it_survives_being_written_down(write):
@@ -53,30 +58,27 @@ def test_it_survives_being_written_down(write):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("seeds: [0, 1]", "sedes: [0, 1]", "line 3: sedes: there is no such key: did you mean seeds?"),
-        ("seeds: [0, 1]", "seeds: [0, x]", "line 3: seeds[1]: expected int, found 'x'"),
-        ("seeds: [0, 1]", "seeds: [0, true]", "line 3: seeds[1]: expected int, found True"),
-        ("seeds: [0, 1]", "seeds: 3", "line 3: seeds: expected a list, found 3"),
+        ("seeds: [0, 1]", "sedes: [0, 1]", "line 4: sedes: there is no such key: did you mean seeds?"),
+        ("seeds: [0, 1]", "seeds: [0, x]", "line 4: seeds[1]: expected int, found 'x'"),
+        ("seeds: [0, 1]", "seeds: [0, true]", "line 4: seeds[1]: expected int, found True"),
+        ("seeds: [0, 1]", "seeds: 3", "line 4: seeds: expected a list, found 3"),
         ("seeds: [0, 1]", "seeds: [1, 1]", "two seeds are called 1"),
-        ("seeds: [0, 1]", "seeds: [0]\nseeds: [1]", "line 4: seeds is given twice"),
+        ("seeds: [0, 1]", "seeds: [0]\nseeds: [1]", "line 5: seeds is given twice"),
         ("name: trial", "note: trial", "line 1: name is missing: add it"),
-        ("    fake: web/fake\n", "", "line 8: unseen[0]: fake is missing"),
+        ("    dir: web/fake\n", "", "line 9: generators[2]: the fakes of web are neither there nor made"),
         ("real: [faces]", "real: []", "there are no reals"),
-        ("synthetic: [fakes/mine]", "synthetic: []", "there are no synthetic fakes"),
-        ("name: web", "name: old", "two fakes are called 'old'"),
+        ("name: web", "name: old", "two generators are called 'old'"),
+        ("name: web", "name: real", "two generators are called 'real'"),
         ("real: [faces]", "real: [faces", "is not YAML"),
         (
             "${FACES}",
             "${NOWHERE_AT_ALL}",
-            "line 10: unseen[0].real: the environment variable NOWHERE_AT_ALL is not set",
+            "line 12: generators[2].real[0]: the environment variable NOWHERE_AT_ALL",
         ),
-        (
-            "seeds: [0, 1]",
-            "generators: [{name: a, role: sen, n: 5}]",
-            "generators[0].role: 'sen' is none of seen, synthetic",
-        ),
-        ("seeds: [0, 1]", "generators: [{name: a, role: seen, n: 0}]", "line 3: generators[0]: n is 0"),
-        ("seeds: [0, 1]", "generators: [{name: a/b, role: seen, n: 9}]", "'a/b' names a folder"),
+        ("role: seen", "role: sen", "line 7: generators[0].role: 'sen' is none of seen, synthetic"),
+        ("dir: fakes/old", "family: dcgan, n: 0", "line 7: generators[0]: n is 0"),
+        ("name: old", "name: a/b", "'a/b' names a folder"),
+        ("year: 2020", "year: soon", "line 8: generators[1].year: expected int, found 'soon'"),
     ],
 )
 def test_mistakes_are_named(write, old, new, expected):
@@ -98,7 +100,9 @@ def test_a_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda path: path.stem)
-def test_the_shipped_configs_load(file, monkeypatch):
-    for name in ("PHOTOS", "RUNS"):
+def test_the_shipped_configs_load_and_make_a_design(file, monkeypatch):
+    for name in set(re.findall(r"\$\{(\w+)\}", file.read_text())):
         monkeypatch.setenv(name, "x")
-    assert isinstance(load(file), Config)
+    found = design(load(file))
+    assert found.conditions and found.tests
+    assert file.read_text().startswith("# "), "'experiment list' shows the first line"

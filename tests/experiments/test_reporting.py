@@ -1,152 +1,210 @@
-"""The page, the CSV and the LaTeX table from a folder whose truth is known."""
+"""The page from folders whose truth is known: what it finds, says, shows and leaves to nobody else."""
 
-import csv
 import json
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score
 
 from crossfake.errors import UserError
-from crossfake.experiments.reporting import report
+from crossfake.experiments.comparing import answers
+from crossfake.experiments.reporting import report, texts
 from crossfake.experiments.results import Results
 from crossfake.pages import duration, signed
 
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_experiment):
-    folder = make_experiment(tmp_path_factory.mktemp("trial"))
-    report(folder)
-    return folder
+from .conftest import GENERATORS, write_experiment
 
 
-@pytest.fixture(scope="module")
-def html(folder):
-    return (folder / "report.html").read_text()
-
-
-def test_verdicts_are_those_of_the_simulation(folder):
+def page(folder):
+    """The page alone, without the figures."""
     results = Results(folder)
-    verdicts = {(c.detector, c.test): c.verdict for c in results.comparisons if c.kind == "unseen"}
-    assert {v for (detector, _), v in verdicts.items() if detector == "cnn"} == {"helped"}
-    assert {v for (detector, _), v in verdicts.items() if detector == "resnet_18"} == {"no difference shown"}
-    assert results.overall.verdict() == "helped"
-    before, after = results.mean_over("without").mean, results.mean_over("with").mean
-    assert results.overall.mean == pytest.approx(after - before)
+    return texts(results, answers(results))["report.html"]
 
 
-def test_worse_is_called_hurt(tmp_path, make_experiment):
-    page = report(make_experiment(tmp_path / "x", swapped=True)).read_text()
-    assert "<h1>Training on stylegan2 fakes hurt.</h1>" in page
+@pytest.fixture(scope="module")
+def html(reported):
+    return (reported / "report.html").read_text()
 
 
-def test_the_page_asks_nobody_else_for_anything(html):
-    class Links(HTMLParser):
-        found: list[str] = []
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory):
+    return page(write_experiment(tmp_path_factory.mktemp("matrix"), "matrix"))
 
-        def handle_starttag(self, tag, attrs):
-            assert tag not in ("script", "link", "iframe")
-            self.found += [value for name, value in attrs if name in ("src", "href", "srcset", "action")]
 
-    parser = Links()
-    parser.feed(html)
-    assert parser.found and all(link.startswith("data:image/png;base64,") for link in parser.found)
-    assert not re.search(r"https?://|url\(|@import", html)
+def bare(html):
+    return re.sub(r"\s+", " ", re.sub(r'"data:[^"]*"', '""', html))
+
+
+def test_everything_is_written(reported):
+    names = {path.relative_to(reported).as_posix() for path in reported.rglob("*") if path.is_file()}
+    expected = {
+        "report.html",
+        "results.csv",
+        "contrasts.csv",
+        "results.tex",
+        "croissant.json",
+        "cards/cnn-with.md",
+    }
+    expected |= {f"figures/{name}.{end}" for name in ("forest", "roc") for end in ("png", "pdf", "svg")}
+    assert expected <= names
+
+
+def test_the_headline_says_it_in_words(html):
+    assert "<h1>Training on stylegan2 fakes helped.</h1>" in html
+    lead = re.search(r'<p class="lead">(.*?)</p>', html)[1]
+    pattern = r"rose from 0\.\d{3} to 0\.\d{3} \(\+0\.\d{3}, 95% interval \+0\.\d{3} to \+0\.\d{3}, p &lt; 0.001, Holm"
+    assert re.search(pattern, lead), lead
+    assert "n = 280 fakes and 240 reals; 2 detectors; 3 seeds." in html
+
+
+def test_worse_is_called_hurt_and_nothing_no_difference(tmp_path):
+    assert "<h1>Training on stylegan2 fakes hurt.</h1>" in page(
+        write_experiment(tmp_path / "x", swapped=True)
+    )
+    same = {("cnn", "without"): 1.0, ("cnn", "with"): 1.0}
+    html = page(write_experiment(tmp_path / "y", strength=same))
+    assert "<h1>Training on stylegan2 fakes showed no difference.</h1>" in html
+    assert re.search(r"A true difference of 0\.\d{3} would have been found four times in five", html)
+
+
+class Page(HTMLParser):
+    def __init__(self, html):
+        super().__init__()
+        self.links, self.ids, self.tags = [], set(), []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        found = dict(attrs)
+        self.ids.add(found.get("id"))
+        self.links += [found[name] for name in ("src", "href", "srcset", "action") if name in found]
+
+
+def test_the_page_asks_nobody_else_and_its_links_lead_somewhere(reported, html, matrix):
+    for each in (html, matrix):
+        found = Page(each)
+        assert not {"script", "link", "iframe"} & set(found.tags)
+        assert not re.search(r"https?://|url\(|@import", re.sub(r'"data:[^"]*"', "", each))
+        inside = [link for link in found.links if link.startswith("#")]
+        assert inside and {link[1:] for link in inside} <= found.ids
+    beside = [link for link in Page(html).links if not link.startswith(("#", "data:image/"))]
+    assert any(link.startswith("cells/") and link.endswith("/cell.json") for link in beside)
+    assert [link for link in beside if not (reported / link).is_file()] == []
+
+
+def test_every_number_of_a_table_leads_to_its_cells(html):
+    for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL):
+        if re.search(r'class="c\d">(with|without)', row) and "±" in row:
+            links = re.findall(r'href="#(cells-\d-\d)">0\.\d{3}', row)
+            assert len(links) >= 1
+    group = re.search(r'id="cells-0-1">(.*?)</tbody>', html, re.DOTALL)[1]
+    assert group.count("cell.json") == 3 and "0123abc" in group and "cnn, with" in group
 
 
 def test_the_page_says_what_it_must(html):
-    assert "<h1>Training on stylegan2 fakes helped.</h1>" in html
+    text = bare(html)
     expected = [
-        "simulated &lt;scores&gt;",
-        "150 fakes against 120 real faces",
-        "prefers-color-scheme: dark",
-        "4 min 00 s",
-    ]
-    expected += ["no difference shown", "resamples: 200", "reals among themselves", "0.09 ± 0.01"]
-    assert [text for text in expected if text not in html] == []
-    assert html.count("<svg") == 4 and not re.search(r"\bnan\b", re.sub(r'"data:[^"]*"', "", html))
+        "simulated &lt;scores&gt;", "150 fakes against 120 reals", "prefers-color-scheme: dark", "no difference shown",
+        "reals among themselves", "0.09 ± 0.01", "resamples: 100", "1 cell(s) failed", "boom", "Wang et al. 2020",
+        "What else gives the training data away", "0.600 <small>(0.560 to 0.640) warn", "Energy: 0.4 Wh for 12 of 12",
+        "Reals called fake", "data:image/jpeg", "A sentence about the data.",
+    ]  # fmt: skip
+    assert [each for each in expected if each not in text and each not in html] == []
+    assert html.count('aria-label="hits') == 4 and not re.search(r"\bnan\b", text)
 
 
-def test_csv_holds_every_cell_and_test_set_and_agrees_with_sklearn(folder):
-    lines = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
-    assert len(lines) == 12 * 3
-    line = next(
-        x for x in lines if (x["detector"], x["arm"], x["seed"], x["test"]) == ("cnn", "with", "1", "dcgan")
+def test_a_matrix_marks_what_was_trained_on(matrix):
+    heat = re.search(r'<table class="heat">.*?</table>', matrix, re.DOTALL)[0]
+    rows = re.findall(r"<tr><th>(\w+)</th>(.*?)</tr>", heat, re.DOTALL)
+    assert [name for name, _ in rows] == list(GENERATORS)
+    for k, (_, cells) in enumerate(rows):
+        seen = [" seen" in cell for cell in re.findall(r"<td.*?</td>", cells, re.DOTALL)]
+        assert seen == [place == k for place in range(6)]
+    assert re.search(r"<h1>From 0\.9\d to 0\.6\d: detectors do worse on generators not trained on", matrix)
+    assert "False alarms and misses of 20 pairs" in matrix
+
+
+@pytest.mark.parametrize(
+    ("design", "title", "charts"),
+    [
+        ("dose-response", "Own fakes helped in all 3 comparisons.", ["Synthetic fakes"]),
+        ("leave-one-out", "Own fakes helped in all 3 comparisons.", []),
+        ("robustness", "Training on stylegan2 fakes helped.", ["JPEG quality", "blur"]),
+    ],
+)
+def test_the_other_protocols(tmp_path, design, title, charts):
+    html = page(
+        write_experiment(tmp_path / "x", design, seeds=(0, 1, 2)[: 2 if design == "robustness" else 3])
     )
-    with open(folder / "cells" / line["key"] / "scores.csv") as file:
-        scored = [row for row in csv.DictReader(file) if row["test"] == "dcgan"]
-    labels, scores = [int(row["label"]) for row in scored], np.array([float(row["score"]) for row in scored])
-    assert float(line["auc"]) == pytest.approx(roc_auc_score(labels, scores), abs=1e-6)
-    assert float(line["ap"]) == pytest.approx(average_precision_score(labels, scores), abs=1e-6)
-    counts = confusion_matrix(labels, scores >= 0.5).ravel().tolist()
-    assert [int(line[name]) for name in ("tn", "fp", "fn", "tp")] == counts
-    assert float(line["accuracy"]) == pytest.approx((counts[0] + counts[3]) / len(labels), abs=1e-6)
+    assert f"<h1>{title}</h1>" in html
+    for chart in charts:
+        assert chart in html
+    bands = re.findall(r'class="band" d="M([^"]+)Z"', html)
+    assert bool(bands) == bool(charts)
+    for band in bands:
+        points = [tuple(map(float, pair.split())) for pair in band.split("L")]
+        assert all(-0.1 <= x <= 240.1 and -0.1 <= y <= 168.1 for x, y in points)
 
 
-def test_latex_is_whole(folder):
-    text = (folder / "results.tex").read_text()
-    body = text.split(r"\midrule")[1].split(r"\bottomrule")[0]
-    rows = [row for row in body.split(r"\\") if "&" in row]
-    assert len(rows) == 4 and {row.count("&") for row in rows} == {1 + 2 * 4}
-    assert (
-        r"resnet\_18" in text
-        and r"\mathbf" in rows[1]
-        and r"\mathbf" not in rows[0]
-        and rows[0].count(r"\pm") == 8
-    )
-    for opening, closing in (("{", "}"), (r"\begin", r"\end")):
-        assert text.count(opening) == text.count(closing)
+def test_an_unfinished_experiment_is_reported_as_far_as_it_got(tmp_path):
+    folder = write_experiment(tmp_path / "x")
+    next(iter(folder.glob("cells/*/cell.json"))).unlink()
+    assert "1 cell(s) have not been run yet" in page(folder)
 
 
-def test_an_unfinished_experiment_is_reported_as_far_as_it_got(tmp_path, make_experiment):
-    folder = make_experiment(tmp_path / "x", failures=("broken",))
-    (folder / "cells" / "cnn-with-2" / "cell.json").unlink()
-    page = report(folder).read_text()
-    assert "1 cell(s) have not been run yet" in page and "1 cell(s) failed" in page and "boom" in page
-    assert len(Results(folder).paired("cnn")) == 2
+def test_one_seed_is_admitted(tmp_path):
+    assert "leaves out how much training itself varies" in page(write_experiment(tmp_path / "x", seeds=(0,)))
 
 
-def test_one_seed_is_admitted(tmp_path, make_experiment):
-    page = report(make_experiment(tmp_path / "x", seeds=(0,))).read_text()
-    assert "leaves out how much training itself varies" in page
+def test_one_side_alone_is_reported_without_an_answer(tmp_path):
+    folder = write_experiment(tmp_path / "x", seeds=(0,))
+    for cell in Results(folder).cells:
+        if cell.condition == "with":
+            (cell.folder / "cell.json").unlink()
+    html = page(folder)
+    assert "detectors do worse on generators not trained on" in html and "2 cell(s) have not been run" in html
+    assert "The comparisons" not in html
 
 
-def test_what_cannot_be_reported(tmp_path, make_experiment):
+def test_without_pictures_it_still_works(tmp_path):
+    folder = write_experiment(tmp_path / "x", seeds=(0, 1))
+    (folder / "pictures" / "faces.png").unlink()
+    html = page(folder)
+    assert "<img" not in html and "Not shown: the pictures of" in html
+
+
+def test_mistakes_are_the_right_pictures(reported, html):
+    from crossfake.experiments.mistakes import sheets
+
+    results = Results(reported)
+    sheet = next(s for s in sheets(results) if (s.detector, s.condition) == ("cnn", "without"))
+    worst = sheet.alarms[0]
+    margins = {
+        test: sum(cell.scores[test] - 0.5 for cell in results.cells_of("cnn", "without"))[:120] / 3
+        for test in ("dcgan", "web faces")
+    }
+    assert worst.margin == pytest.approx(max(values.max() for values in margins.values()))
+    assert margins[worst.test][worst.row] == pytest.approx(worst.margin)
+    assert worst.pool in ("real", "web faces") and worst.image in html
+
+
+def test_what_cannot_be_reported(tmp_path):
     with pytest.raises(UserError, match="holds no experiment"):
         report(tmp_path)
-    folder = make_experiment(tmp_path / "x", seeds=(0,))
-    for path in folder.glob("cells/*-with-*/cell.json"):
-        path.unlink()
-    with pytest.raises(UserError, match="no detector finished both arms"):
-        report(folder)
 
 
-@pytest.mark.parametrize("damage", ["cut", "no number", "other test"])
-def test_a_damaged_cell_is_named(tmp_path, make_experiment, damage):
-    folder = make_experiment(tmp_path / "x", seeds=(0,))
-    file = folder / "cells" / "cnn-with-0" / "scores.csv"
-    lines = file.read_text().splitlines()
-    replaced = {
-        "cut": lines[:50],
-        "no number": [*lines[:-1], lines[-1] + "x"],
-        "other test": [*lines, "elsewhere,0,0,a,0.5"],
-    }
-    file.write_text("\n".join(replaced[damage]) + "\n")
-    with pytest.raises(UserError, match="cnn-with-0.*delete"):
-        report(folder)
-
-
-def test_without_pictures_it_still_works(tmp_path, make_experiment):
-    folder = make_experiment(tmp_path / "x", seeds=(0, 1))
-    (folder / "pictures" / "faces.png").unlink()
-    assert "<img" not in report(folder).read_text()
-
-
-def test_settings_are_not_read_from_elsewhere(folder):
+def test_an_experiment_without_extras_is_reported(tmp_path):
+    """Neither audits, notes, published figures, quality nor energy."""
+    folder = write_experiment(tmp_path / "x", seeds=(0,))
     facts = json.loads((folder / "experiment.json").read_text())
-    assert Results(folder).resamples == facts["config"]["resamples"] and Results(folder, 150).resamples == 150
+    facts |= {"audits": {}, "notes": [], "published": [], "note": ""}
+    for pool in facts["pools"]:
+        pool["quality"] = None
+    (folder / "experiment.json").write_text(json.dumps(facts))
+    for file in folder.glob("cells/*/cell.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"energy": None, "commit": None}))
+    html = page(folder)
+    assert "Energy:" not in html and "published" not in html and "How good" not in html
 
 
 def test_numbers_in_words():

@@ -6,7 +6,15 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from crossfake.detect import metrics
-from crossfake.experiments.statistics import Estimate, Measured, average, cluster_resamples, estimate, measure
+from crossfake.experiments.statistics import (
+    Estimate,
+    Measured,
+    average,
+    chance,
+    cluster_resamples,
+    estimate,
+    measure,
+)
 
 
 def accuracy(labels, scores, weights):
@@ -23,21 +31,53 @@ def found(labels, scores, figures, resamples):
 
 
 def auc(labels, scores, weights):
-    return {"auc": metrics.weighted(labels, scores, weights)["auc"]}
+    """metrics.weighted's AUC (checked below) by counting pairs: on few pictures that is ten times as fast."""
+    right = (scores[labels == 1][:, None] > scores[labels == 0]).astype(np.float64)
+    fakes, reals = (weights[:, labels == label].astype(np.float64) for label in (1, 0))
+    return {"auc": ((fakes @ right) * reals).sum(1) / (fakes.sum(1) * reals.sum(1))}
 
 
-def two_arms(rng, people=60, photos=3, seeds=3, shift=1.0, training_noise=0.0):
-    """Scores [S, N] of two arms on the same pictures; people differ, so photos of one person are alike."""
+def two_arms(rng, people=60, photos=3, seeds=3, shift=1.0, training_noise=0.0, own=0.3, base=0.5):
+    """Scores [S, N] of two arms on the same pictures; people differ, so photos of one person are alike.
+
+    ``training_noise`` makes one training better than the next, ``own`` makes their mistakes differ.
+    """
     labels = np.repeat(np.arange(people) % 2, photos)
     groups = np.repeat(np.arange(people), photos)
     hard = np.repeat(rng.normal(0, 1, people), photos) + rng.normal(0, 0.5, people * photos)
     arms = []
-    for strength in (0.5, 0.5 + shift):
+    for strength in (base, base + shift):
         level = strength + rng.normal(0, training_noise, (seeds, 1))
         arms.append(
-            np.where(labels == 1, 1, -1) * level + hard + rng.normal(0, 0.3, (seeds, people * photos))
+            np.where(labels == 1, 1, -1) * level + hard + rng.normal(0, own, (seeds, people * photos))
         )
     return labels, groups, *arms
+
+
+def true_difference(shift, training_noise, own, base=0.5):
+    """Of :func:`two_arms`: the AUC of two normal distributions, averaged over normally distributed levels."""
+    spread = np.sqrt(2 * (1 + 0.5**2 + own**2) + 4 * training_noise**2)
+    return stats.norm.cdf(2 * (base + shift) / spread) - stats.norm.cdf(2 * base / spread)
+
+
+def simulated(rng, resamples, **of_the_arms):
+    """The measured AUC difference of one simulated experiment."""
+    labels, groups, without, with_ = two_arms(rng, **of_the_arms)
+    draws = cluster_resamples(labels, groups, resamples, seed=int(rng.integers(1 << 30)))
+    return found(labels, with_, auc, draws) - found(labels, without, auc, draws)
+
+
+def coverage(truth, estimates):
+    """The 95% interval (Clopper and Pearson) of how often the truth was held."""
+    held = [one.low <= truth <= one.high for one in estimates]
+    return stats.binomtest(sum(held), len(held)).proportion_ci()
+
+
+def in_theory(rng, seeds, ratio, picture_draws):
+    """A difference whose truth is 0: ``ratio`` is the pictures' variance over that of the seeds' mean."""
+    common = rng.normal(0, np.sqrt(ratio))
+    per_seed = common + rng.normal(0, np.sqrt(seeds), seeds)
+    return Measured(per_seed, per_seed.mean() + np.sqrt(ratio) * picture_draws)
 
 
 def test_resamples_keep_groups_whole_and_classes_present():
@@ -98,39 +138,96 @@ def test_pairing_beats_unpaired_arms():
     assert paired < 0.8 * np.hypot(estimate(one).half_width, estimate(two).half_width)
 
 
-@pytest.mark.parametrize("training_noise", [0.0, 0.25])
+@pytest.mark.parametrize("training_noise", [0.0, 0.1])
 def test_the_interval_of_the_difference_covers_the_truth(training_noise):
-    """95% intervals hold the true AUC difference in at least 91% of 120 simulated experiments, and are not silly."""
+    """Against gross error: 95% intervals hold the true AUC difference in 91% to 99% of 200 simulated experiments."""
     rng = np.random.default_rng(4)
-    truth = np.mean(
-        [
-            np.subtract(*(roc_auc_score(arms[0], arm[0]) for arm in arms[:1:-1]))
-            for arms in (two_arms(rng, people=2000, training_noise=training_noise) for _ in range(100))
-        ]
+    truth = true_difference(0.2, training_noise, 0.3)
+    found = [
+        estimate(simulated(rng, 150, shift=0.2, training_noise=training_noise), bounds=(-1, 1))
+        for _ in range(200)
+    ]
+    assert 0.91 <= np.mean([one.low <= truth <= one.high for one in found]) <= 0.99
+    # t with two degrees of freedom is 4.3 wide where the normal is 1.96
+    assert np.mean([one.half_width for one in found]) < 5 * np.std([one.mean for one in found])
+    assert np.mean([one.mean for one in found]) == pytest.approx(truth, abs=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("training_noise", "own"), [(0.0, 1.0), (0.05, 0.3), (0.1, 1.0)], ids=["pictures", "both", "training"]
+)
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_coverage_of_the_difference_is_within_93_and_97_percent(seeds, training_noise, own):
+    """3,000 experiments, 60 people with three photos each: the measured coverage's own interval lies inside, too."""
+    rng = np.random.default_rng(12)
+    truth = true_difference(0.2, training_noise, own)
+    settings = {"seeds": seeds, "shift": 0.2, "training_noise": training_noise, "own": own}
+    held = coverage(truth, (estimate(simulated(rng, 300, **settings), bounds=(-1, 1)) for _ in range(3000)))
+    print(f"{seeds} seeds, noise {training_noise}, own {own}: {held}")
+    assert held.low >= 0.93 and held.high <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0, 3.0, 30.0])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_coverage_whatever_the_ratio_of_pictures_and_training(seeds, ratio):
+    """Cochran's interval is a trace too wide with three seeds, where the pictures weigh a little more than they."""
+    rng = np.random.default_rng(13)
+    pictures = stats.norm.ppf((np.arange(400) + 0.5) / 400)
+    everywhere = (-np.inf, np.inf)
+    held = coverage(
+        0, (estimate(in_theory(rng, seeds, ratio, pictures), bounds=everywhere) for _ in range(20_000))
     )
-    held, widths, means = [], [], []
-    for _ in range(120):
-        labels, groups, without, with_ = two_arms(rng, training_noise=training_noise)
-        draws = cluster_resamples(labels, groups, 120, seed=int(rng.integers(1 << 30)))
-        one, two = found(labels, without, auc, draws), found(labels, with_, auc, draws)
-        difference = estimate(two - one, bounds=(-1, 1))
-        held.append(difference.low <= truth <= difference.high)
-        widths.append(difference.half_width)
-        means.append(difference.mean)
-    assert np.mean(held) >= 0.91
-    assert np.mean(widths) < 5 * np.std(
-        means
-    )  # t with two degrees of freedom is 4.3 wide where the normal is 1.96
+    print(f"{seeds} seeds, ratio {ratio}: {held}")
+    assert held.low >= 0.93 and held.high <= (0.975 if seeds == 3 else 0.97)
+
+
+@pytest.mark.slow
+def test_the_ceiling_where_the_interval_fails_is_as_the_module_says():
+    rng = np.random.default_rng(14)
+    settings = {"seeds": 5, "shift": 0.2, "training_noise": 0.1, "base": 1.8}
+    held = coverage(
+        true_difference(0.2, 0.1, 0.3, base=1.8),
+        (estimate(simulated(rng, 300, **settings), bounds=(-1, 1)) for _ in range(600)),
+    )
+    print(f"30 groups a class at an AUC of 0.98: {held}")
+    assert held.low > 0.8 and held.high < 0.93
+
+
+def test_what_is_each_trainings_own_is_counted_once():
+    """Trainings that share nothing but their quality: the pictures' chance is in the seeds' spread as a whole."""
+    rng = np.random.default_rng(8)
+    seed_draws = rng.normal(0, 0.02, (3, 20_000)) + np.array([[0.10], [0.12], [0.17]])
+    values = seed_draws.mean(1)
+    ours = chance(Measured(values, seed_draws.mean(0), seed_draws))
+    assert ours.errors == pytest.approx(2 * [stats.sem(values)], rel=0.05)
+    assert ours.freedom == 2 and ours.shares == pytest.approx([1, 1], abs=0.05)
+    twice = chance(Measured(values, seed_draws.mean(0)))
+    assert twice.errors == pytest.approx(2 * [np.hypot(stats.sem(values), 0.02 / np.sqrt(3))], rel=0.05)
+
+    shared = np.tile(rng.normal(0, 0.02, 20_000), (3, 1)) + values[:, None]
+    ours = chance(Measured(values, shared.mean(0), shared))
+    assert ours.errors == pytest.approx(2 * [np.hypot(stats.sem(values), 0.02)], rel=0.05)
+
+
+def test_skewness_of_the_pictures_stays():
+    draws = 0.02 * np.random.default_rng(9).exponential(1, 50_000)
+    ours = estimate(Measured(np.full(3, 0.02) + [-1e-6, 0, 1e-6], draws))
+    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), rel=0.01)
+
+
+def test_the_interval_holds_its_mean_even_where_resampling_is_biased():
+    ours = estimate(Measured(np.array([0.9]), np.linspace(0.5, 0.6, 100)))
+    assert ours.low < 0.9 == ours.high
 
 
 def test_no_true_difference_is_rarely_called_one():
     rng = np.random.default_rng(5)
-    verdicts = []
-    for _ in range(120):
-        labels, groups, without, with_ = two_arms(rng, shift=0.0, training_noise=0.1)
-        draws = cluster_resamples(labels, groups, 120, seed=int(rng.integers(1 << 30)))
-        difference = found(labels, with_, auc, draws) - found(labels, without, auc, draws)
-        verdicts.append(estimate(difference, bounds=(-1, 1)).verdict())
+    verdicts = [
+        estimate(simulated(rng, 150, shift=0.0, training_noise=0.1), bounds=(-1, 1)).verdict()
+        for _ in range(200)
+    ]
     assert np.mean([verdict != "no difference shown" for verdict in verdicts]) <= 0.08
 
 
@@ -150,6 +247,11 @@ def test_average_is_taken_seed_by_seed_and_draw_by_draw():
     ]
     both = average(parts)
     assert both.per_seed.tolist() == pytest.approx([0.2, 0.4]) and both.draws.tolist() == [0.5, 1.0]
+    assert both.seed_draws is None and (parts[0] - parts[1]).seed_draws is None
+    known = [Measured(part.per_seed, part.draws, np.stack([part.draws, part.draws])) for part in parts]
+    assert average(known).seed_draws.tolist() == [[0.5, 1.0], [0.5, 1.0]]
+    assert (known[1] - known[0]).seed_draws.tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert average([known[0], parts[1]]).seed_draws is None
 
 
 def test_intervals_stay_within_bounds():
@@ -166,6 +268,9 @@ def test_chunks_make_no_difference(monkeypatch):
     parts = measure(labels, without, metrics.weighted, draws)
     assert all((whole[name].draws == parts[name].draws).all() for name in whole)
     assert whole["auc"].per_seed[0] == pytest.approx(roc_auc_score(labels, without[0]))
+    pairs = found(labels, without, auc, draws)
+    assert pairs.seed_draws.shape == (3, 30) and pairs.draws == pytest.approx(pairs.seed_draws.mean(0))
+    assert pairs.seed_draws == pytest.approx(whole["auc"].seed_draws)
 
 
 def test_independent_parts_are_pooled_as_welch_and_satterthwaite_do():

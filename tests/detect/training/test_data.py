@@ -150,3 +150,27 @@ def test_a_folder_may_be_there_to_validate_alone(real: Path, tmp_path: Path) -> 
     assert len(sampler.places(0, sampler.rng(0))) == 8
     with pytest.raises(UserError, match="has no fake images to train on"):
         TrainingData.open((real,), (held_out,), (), force=False)
+
+
+def test_a_limit_is_even_over_generators_and_nested(real: Path, tmp_path: Path) -> None:
+    folders = []
+    for name, count in (("many", 60), ("some", 60), ("few", 8)):
+        with ShardWriter(tmp_path / name, 16) as writer:
+            for k in range(count):
+                writer.append(np.full((16, 16, 3), k, np.uint8), Row(1, "x", name, "train", f"{name}{k}"))
+                if k < 5:
+                    writer.append(np.full((16, 16, 3), 100 + k, np.uint8), Row(1, "x", name, "val", f"{name}v{k}"))
+        folders.append(tmp_path / name)
+
+    def rows(limit: int) -> dict[str, set[int]]:
+        data = TrainingData.open((real,), (), tuple(folders), True, limit=limit)
+        assert all(len(pool.val) == 5 for pool in data.synthetic)
+        return {pool.shards.path.name: set(pool.train.tolist()) for pool in data.synthetic}
+
+    small, large = rows(30), rows(68)
+    assert {name: len(kept) for name, kept in small.items()} == {"many": 11, "some": 11, "few": 8}
+    assert {name: len(kept) for name, kept in large.items()} == {"many": 30, "some": 30, "few": 8}
+    assert all(small[name] <= large[name] for name in small)
+    assert sum(map(len, rows(1000).values())) == 128
+    with pytest.raises(UserError, match="fewer than their 3 generators"):
+        rows(2)

@@ -11,11 +11,9 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
-from crossfake.experiments import cross_generator
 from crossfake.experiments.cli import demo as demo_command
 from crossfake.experiments.cli import experiment as group
-from crossfake.experiments.reporting import report
-from crossfake.experiments.results import Results
+from crossfake.experiments.running import run
 
 
 def write(folder, label, count, seed, generator="", blur=0, prefix=None):
@@ -45,14 +43,15 @@ def parts(tmp_path):
 def config(parts):
     return {
         "name": "tiny",
+        "protocol": "synthetic-ablation",
         "detectors": ["cnn"],
-        "seeds": [0, 1],
+        "seeds": [0],
         "real": [parts["real"]],
-        "seen": [parts["old"]],
-        "synthetic": [parts["mine"]],
-        "unseen": [
-            {"name": "new", "fake": parts["new"]},
-            {"name": "web", "fake": parts["new"], "real": parts["elsewhere"]},
+        "generators": [
+            {"name": "old", "role": "seen", "dir": parts["old"]},
+            {"name": "mine", "role": "synthetic", "dir": parts["mine"]},
+            {"name": "new", "role": "unseen", "dir": parts["new"]},
+            {"name": "web", "role": "unseen", "dir": parts["new"], "real": parts["elsewhere"]},
         ],
         "train": {"steps": 2, "batch": 8, "eval_every": 2},
         "resamples": 100,
@@ -70,53 +69,110 @@ def trained(monkeypatch):
     return seen
 
 
-def test_both_arms_differ_in_the_synthetic_fakes_only(config, parts, trained, tmp_path):
-    out = cross_generator.run(config, tmp_path / "out")
+def facts(out):
+    return json.loads((out / "experiment.json").read_text())
+
+
+def scores(out, key, test):
+    hash_ = next(t["hash"] for t in facts(out)["tests"] if t["name"] == test)
+    return [
+        line.split(",")
+        for line in (out / "cells" / key / "scores" / f"{hash_[:16]}.csv").read_text().split()[1:]
+    ]
+
+
+def test_conditions_differ_in_the_synthetic_fakes_only(config, parts, trained, tmp_path):
+    out = run({**config, "seeds": [0, 1]}, tmp_path / "out")
     assert [(s.seed, len(s.synthetic)) for s in trained] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     for without, with_ in zip(trained[::2], trained[1::2], strict=True):
         ours = {key: value for key, value in vars(without).items() if key not in ("synthetic", "out")}
         assert ours == {key: value for key, value in vars(with_).items() if key not in ("synthetic", "out")}
         assert with_.synthetic == (parts["mine"],) and without.fake == (parts["old"],)
-    results = Results(out)
-    assert [(t["name"], t["kind"], t["n_real"], t["n_fake"]) for t in results.tests] == [
-        ("new", "unseen", 20, 20), ("web", "unseen", 20, 20), ("old", "seen", 20, 10), ("mine", "seen", 20, 10),
+        assert without.stop_after == 2, "early stopping would change a second thing"
+    found = facts(out)
+    assert [(t["name"], t["fake"], t["real"], t["n_real"], t["n_fake"]) for t in found["tests"]] == [
+        ("old", "old", "real", 20, 10), ("mine", "mine", "real", 20, 10),
+        ("new", "new", "real", 20, 20), ("web", "web", "web", 20, 20),
     ]  # fmt: skip
-    cell = results.cells[0]
-    assert cell.card["model_hash"] and (cell.labels["new"][:20] == 0).all()
+    assert found["seen"] == [["without", "old"], ["with", "old"], ["with", "mine"]]
+    lines = scores(out, found["cells"][0]["key"], "new")
+    assert [line[1] for line in lines] == ["0"] * 20 + ["1"] * 20
     real = ShardSet(parts["real"])
-    assert set(cell.groups["new"][:20]) == set(real.columns["group"][real.select(split="test")])
-    assert report(out).exists()
+    assert {line[2] for line in lines[:20]} == set(real.columns["group"][real.select(split="test")])
 
 
 def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
     from crossfake.detect.bundle import load as load_detector
 
-    out = cross_generator.run(config, tmp_path / "out")
-    cell = Results(out).cells[0]
-    detector = load_detector(out / "cells" / cell.card["key"] / "run")
+    out = run(config, tmp_path / "out")
+    key = facts(out)["cells"][0]["key"]
+    detector = load_detector(out / "cells" / key / "run")
     fakes = ShardSet(parts["new"])
-    assert cell.scores["new"][20:] == pytest.approx(detector.score(fakes.read_many(range(20))), abs=1e-12)
+    ours = [float(line[3]) for line in scores(out, key, "new")[20:]]
+    assert ours == pytest.approx(detector.score(fakes.read_many(range(20))), abs=1e-12)
+
+
+def test_perturbed_tests(config, parts, tmp_path):
+    from crossfake.detect.bundle import load as load_detector
+    from crossfake.experiments.perturbations import perturb
+
+    out = run({**config, "perturbations": {"jpeg": [30], "pgd": [4]}}, tmp_path / "out")
+    key = facts(out)["cells"][0]["key"]
+    detector = load_detector(out / "cells" / key / "run")
+    images = perturb(ShardSet(parts["new"]).read_many(range(20)), "jpeg", 30.0)
+    ours = [float(line[3]) for line in scores(out, key, "new, jpeg 30")[20:]]
+    assert ours == pytest.approx(detector.score(images), abs=1e-12)
+    plain, attacked = ([float(line[3]) for line in scores(out, key, name)] for name in ("new", "new, pgd 4"))
+    assert np.mean(attacked[20:]) < np.mean(plain[20:]) and np.mean(attacked[:20]) > np.mean(plain[:20])
 
 
 def test_finished_cells_are_not_run_again(config, trained, tmp_path):
-    out = cross_generator.run(config, tmp_path / "out")
-    assert len(trained) == 4
+    out = run(config, tmp_path / "out")
+    assert len(trained) == 2
     shutil.rmtree(next((out / "cells").iterdir()))
-    cross_generator.run(config, out)
+    run(config, out)
+    assert len(trained) == 3
+    run({**config, "seeds": [0, 1]}, out)
     assert len(trained) == 5
-    cross_generator.run({**config, "seeds": [0, 1, 2]}, out)
+    run({**config, "train": {**config["train"], "steps": 3}}, out)
     assert len(trained) == 7
-    cross_generator.run({**config, "train": {**config["train"], "steps": 3}}, out)
-    assert len(trained) == 11
-    assert len(Results(out).cells) == 4  # those of the configuration that was run last
+    assert len(facts(out)["cells"]) == 2, "those of the configuration that was run last"
+
+
+def test_another_test_is_scored_without_training_anew(config, trained, tmp_path):
+    out = run(config, tmp_path / "out")
+    run({**config, "perturbations": {"blur": [1]}}, out)
+    assert len(trained) == 2
+    assert len(list((out / "cells" / facts(out)["cells"][0]["key"] / "scores").iterdir())) == 6
+
+
+def test_experiments_share_a_cache(config, trained, tmp_path):
+    shared = {**config, "cache": tmp_path / "cells"}
+    run(shared, tmp_path / "one")
+    more = [*config["generators"], {"name": "other", "role": "unseen", "dir": config["generators"][2]["dir"]}]
+    run({**shared, "name": "two", "generators": more}, tmp_path / "two")
+    assert len(trained) == 2 and not (tmp_path / "two" / "cells").exists()
 
 
 def test_other_data_makes_other_cells(config, parts, trained, tmp_path):
-    out = cross_generator.run(config, tmp_path / "out")
+    out = run(config, tmp_path / "out")
     shutil.rmtree(parts["mine"])
     write(parts["mine"], 1, 40, 33, "my-gan")
-    cross_generator.run(config, out)
-    assert len(trained) == 8  # both arms: they are tested on held-out pictures of these fakes
+    run(config, out)
+    assert [len(s.synthetic) for s in trained[2:]] == [1], "the condition without them knows nothing of it"
+
+
+def test_a_killed_training_goes_on(config, trained, tmp_path, monkeypatch):
+    """What a kill leaves: checkpoints, and no finished run."""
+    small = {**config, "train": {"steps": 4, "batch": 8, "eval_every": 2}}
+    out = run(small, tmp_path / "out")
+    cell = out / "cells" / facts(out)["cells"][0]["key"]
+    before = scores(out, cell.name, "new")
+    shutil.rmtree(cell / "scores")
+    (cell / "cell.json").unlink()
+    (cell / "run" / "finished.json").unlink()
+    run(small, out)
+    assert trained[-1].resume and scores(out, cell.name, "new") == before
 
 
 def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
@@ -130,18 +186,21 @@ def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
         return train(settings)
 
     monkeypatch.setattr(training, "train", failing)
-    out = cross_generator.run(config, tmp_path / "out")
-    (failure,) = Results(out).experiment["failures"]
-    assert (failure["arm"], failure["seed"], failure["error"]) == ("with", 0, "RuntimeError: out of luck")
-    assert len(Results(out).paired("cnn")) == 1 and "out of luck" in report(out).read_text()
+    out = run(config, tmp_path / "out")
+    (failure,) = facts(out)["failures"]
+    assert (failure["condition"], failure["seed"], failure["error"]) == (
+        "with",
+        0,
+        "RuntimeError: out of luck",
+    )
     monkeypatch.setattr(training, "train", train)
-    cross_generator.run(config, out)
-    assert Results(out).experiment["failures"] == [] and len(Results(out).cells) == 4
+    run(config, out)
+    assert facts(out)["failures"] == []
 
 
 def test_when_all_cells_fail_the_first_reason_is_given(config, tmp_path):
     with pytest.raises(UserError, match="no detector could be trained.*no_such_model"):
-        cross_generator.run({**config, "detectors": ["no_such_model"]}, tmp_path / "out")
+        run({**config, "detectors": ["no_such_model"]}, tmp_path / "out")
 
 
 def leak_person(parts):
@@ -162,15 +221,15 @@ def leak_generator(parts):
 @pytest.mark.parametrize(
     ("leak", "expected"),
     [
-        (leak_person, "test set web: group real:0 .* is trained on too"),
-        (leak_picture, "test set web: picture 0 of .*elsewhere is picture 0 of .*real, which is trained on"),
-        (leak_generator, "test set new is of my-gan, which is trained on"),
+        (leak_person, "test web: group real:0 .* is trained on too"),
+        (leak_picture, "test web: picture 0 of .*elsewhere is picture 0 of .*real, which is trained on"),
+        (leak_generator, "test new is of my-gan, which 'with' trains on"),
     ],
 )
 def test_the_firewall(config, parts, trained, tmp_path, leak, expected):
     leak(parts)
     with pytest.raises(UserError, match=expected):
-        cross_generator.run(config, tmp_path / "out")
+        run(config, tmp_path / "out")
     assert not trained
 
 
@@ -186,7 +245,7 @@ def test_pictures_cut_otherwise_are_refused(config, parts, trained, tmp_path, si
                 split = ("train", "val", "test", "test")[number % 4]
                 writer.append(image, Row(label, "toy", split=split, group=f"{name}:{number}"))
     with pytest.raises(UserError, match="elsewhere and .*real were not cut alike"):
-        cross_generator.run(config, tmp_path / "out")
+        run(config, tmp_path / "out")
     assert not trained
 
 
@@ -199,7 +258,7 @@ def test_a_crc_alone_is_no_leak(config, parts, tmp_path, monkeypatch):
         self.columns["crc32"] = np.zeros(len(self), np.uint32)
 
     monkeypatch.setattr(ShardSet, "__init__", colliding)
-    cross_generator.run({**config, "seeds": [0]}, tmp_path / "out")
+    run(config, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -208,28 +267,27 @@ def test_a_crc_alone_is_no_leak(config, parts, tmp_path, monkeypatch):
         ({"train": {"stepz": 3}}, "settings of cnn: .*stepz"),
         ({"quality": {"metrics": ["fad"]}}, "fad is unknown"),
         (
-            {"generators": [{"name": "g", "role": "synthetic", "n": 4, "train": {"kimgs": 1}}]},
+            {"generators": [{"name": "g", "family": "dcgan", "n": 4, "train": {"kimgs": 1}}]},
             "train of g: .*kimgs",
         ),
-        (
-            {"generators": [{"name": "g", "role": "synthetic", "n": 4, "family": "stylegan9"}]},
-            "no family 'stylegan9'",
-        ),
+        ({"generators": [{"name": "g", "family": "stylegan9", "n": 4}]}, "no family 'stylegan9'"),
+        ({"published": "wang2021"}, "wang2020"),
+        ({"protocol": "transfr"}, "did you mean 'transfer'"),
         ({"prepare": {"source": "toyfaces"}}, "toyfaces never ends"),
         ({"prepare": {"sorce": "toyfaces"}}, "prepare: .*sorce"),
     ],
 )
 def test_wrong_settings_are_found_before_anything_is_made(config, tmp_path, change, expected):
     with pytest.raises(UserError, match=expected):
-        cross_generator.run({**config, **change}, tmp_path / "out")
+        run({**config, **change}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_reals_without_a_test_split(config, parts, tmp_path):
     with ShardWriter(tmp_path / "flat", size=16) as writer:
         writer.append(toyface(0, 16), Row(0, "toy", split="train", group="a"))
-    with pytest.raises(UserError, match="lacks reals or fakes"):
-        cross_generator.run({**config, "real": [tmp_path / "flat"]}, tmp_path / "out")
+    with pytest.raises(UserError, match="the test old lacks reals"):
+        run({**config, "real": [tmp_path / "flat"]}, tmp_path / "out")
 
 
 def test_the_smoke_demo_and_the_commands(tmp_path):
@@ -240,11 +298,11 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
     assert done.exit_code == 0 and "DRAWN" in done.output and done.output.rstrip().endswith("report.html")
     page = (out / "report.html").read_text()
     assert "drawn faces" in page
-    facts = json.loads((out / "experiment.json").read_text())
-    assert [(pool["name"], pool["role"]) for pool in facts["pools"]] == [
+    found = facts(out)
+    assert [(pool["name"], pool["role"]) for pool in found["pools"]] == [
         ("real", "real"), ("face-splices", "seen"), ("stylegan2", "synthetic"), ("dcgan", "unseen"),
     ]  # fmt: skip
-    assert facts["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in facts["seconds"]
+    assert found["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in found["seconds"]
     before = {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}
     again = runner.invoke(demo_command, ["--smoke", "--out", str(out)], catch_exceptions=False)
     assert "2 of 2 cells are there already" in again.output + again.stderr
@@ -254,14 +312,13 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
     assert runner.invoke(group, ["report", str(out)], catch_exceptions=False).exit_code == 0
     assert (out / "report.html").exists()
     listed = runner.invoke(group, ["list"], catch_exceptions=False).output
-    assert "cross-generator" in listed and "--config demo" in listed and "--config photos" in listed
-    dry = runner.invoke(
-        group, ["run", "cross-generator", "--config", "demo", "--dry-run"], catch_exceptions=False
-    )
-    assert "3 generators, then 12 detectors" in dry.output
+    assert "leave-one-out: train on all" in listed and "  demo " in listed and "  photos " in listed
+    dry = runner.invoke(group, ["run", "demo", "--dry-run"], catch_exceptions=False)
+    assert "12 cells = 2 detectors × 2 conditions × 3 seeds" in dry.output and "made first:" in dry.output
+    assert runner.invoke(group, ["verify", str(out)], catch_exceptions=False).exit_code == 0
 
 
 def test_an_unknown_configuration_is_one_line():
-    result = CliRunner().invoke(group, ["run", "cross-generator", "--config", "nowhere"])
+    result = CliRunner().invoke(group, ["run", "nowhere"])
     assert result.exit_code == 2
-    assert "there is no configuration nowhere: name a YAML file, or one of demo, first-run," in result.output
+    assert "there is no configuration nowhere: name a YAML file, or one of chronological" in result.output

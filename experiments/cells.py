@@ -1,0 +1,208 @@
+"""One cell of an experiment: a detector trained once, and its scores on every test picture.
+
+A cell's folder is named by the hash of all that its training depends on, and each score file by the hash of its
+test, so what is there need not be done again: after a kill, in a larger experiment, or in another one that shares the
+folder. Everything that a cell needs is in its :class:`CellSpec`, which can be sent to another process or machine.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossfake import __version__
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.training import TrainSettings
+from crossfake.energy import Meter
+from crossfake.errors import UserError
+from crossfake.experiments import perturbations
+from crossfake.provenance import environment
+from crossfake.runs import Run, write_text
+
+PGD = "pgd"  # the one perturbation that asks the detector itself
+_AT_A_TIME = 256  # pictures in memory
+
+
+class Stopped(UserError):
+    """Ctrl-C ended a training in good order."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} was stopped", mend="run the same command again and it goes on from there")
+
+
+@dataclass(frozen=True)
+class TestRows:
+    """Pictures of one test: rows of shard folders, reals first.
+
+    Attributes:
+        name: in this experiment.
+        hash: of pixels, rows and perturbation.
+        parts: shard folder, its hash, and rows int64 ``[N]``.
+        perturbation: name and strength, or None.
+    """
+
+    name: str
+    hash: str
+    parts: tuple[tuple[Path, str, npt.NDArray[np.int64]], ...]
+    perturbation: tuple[str, float] | None = None
+    __test__ = False  # pytest takes classes of such a name for tests
+
+    @property
+    def file(self) -> str:
+        """Of the scores, in the folder ``scores`` of a cell."""
+        return f"{self.hash[:16]}.csv"
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """What is trained, and what it is tested on.
+
+    Attributes:
+        key: hash of all that the training depends on; the folder's name.
+        detector: name in this experiment.
+        condition: name in this experiment.
+        settings: of the training; ``out`` is set when it is run.
+        train_hash: of the training data.
+        inputs: hash of every shard folder, by its path.
+        processes: that train it together.
+        memory: GiB that each of them may take.
+    """
+
+    key: str
+    detector: str
+    condition: str
+    settings: TrainSettings
+    train_hash: str
+    tests: tuple[TestRows, ...]
+    inputs: dict[Path, str]
+    processes: int = 1
+    memory: float = 2.0
+
+    @property
+    def label(self) -> str:
+        return f"{self.detector}, {self.condition}, seed {self.settings.seed}"
+
+    def about(self) -> dict[str, Any]:
+        """Its entry in ``experiment.json``."""
+        names = {"detector": self.detector, "condition": self.condition}
+        return {"key": self.key, **names, "seed": self.settings.seed}
+
+    def missing(self, folder: Path) -> list[TestRows]:
+        """Tests without scores in the cell's folder: all where the card is missing."""
+        if not (folder / "cell.json").is_file():
+            return list(self.tests)
+        return [test for test in self.tests if not (folder / "scores" / test.file).is_file()]
+
+
+def run_cell(spec: CellSpec, folder: Path) -> None:
+    """Train the detector unless it is trained, score what has no scores yet, and write ``cell.json`` last.
+
+    Raises:
+        UserError: the training was stopped, or cannot be done.
+    """
+    run = Run(folder / "run")
+    card = _card(folder)
+    if card is None or not run.finished:
+        with Meter() as meter:
+            started = time.monotonic()
+            _train(spec, run)
+            seconds = time.monotonic() - started
+        card = {"seconds": round(seconds, 2), "energy": meter.joules}
+    from crossfake.detect.bundle import load
+
+    detector = load(run.path, device=spec.settings.device)
+    (folder / "scores").mkdir(parents=True, exist_ok=True)
+    _score(spec.missing(folder), detector, folder / "scores")
+    facts = environment()
+    card |= {
+        "key": spec.key, "detector": spec.detector, "model": spec.settings.model, "condition": spec.condition,
+        "seed": spec.settings.seed, "threshold": detector.threshold, "audit": detector.card["audit"],
+        "train_hash": spec.train_hash, "model_hash": detector.hash, "settings": asdict(spec.settings),
+        "commit": facts["git_commit"], "version": __version__, "hardware": facts["hardware"],
+        "tests": {test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
+                  for test in spec.tests},
+    }  # fmt: skip
+    write_text(folder / "cell.json", json.dumps(card, indent=2, default=str) + "\n")
+
+
+def _card(folder: Path) -> dict[str, Any] | None:
+    try:
+        card: dict[str, Any] = json.loads((folder / "cell.json").read_text())
+        return card
+    except (OSError, ValueError):
+        return None
+
+
+def _train(spec: CellSpec, run: Run) -> None:
+    from crossfake.detect import training
+
+    resume = any((run.path / "checkpoints").glob("*.pt"))
+    if not resume:
+        shutil.rmtree(run.path, ignore_errors=True)  # what a failed or killed attempt left
+    settings = replace(spec.settings, out=run.path, resume=resume)
+    if spec.processes == 1:
+        training.train(settings)
+    else:
+        from crossfake.experiments.torchrun import train_together
+
+        train_together(settings, spec.processes)
+    if not run.finished:
+        raise Stopped("the experiment")
+
+
+def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:
+    """One file per test; several tests share their reals, which are scored once."""
+    scored: dict[tuple[Any, ...], npt.NDArray[np.float64]] = {}
+    for test in tests:
+        lines = []
+        for path, _, rows in test.parts:
+            shards = ShardSet(path)
+            key = (path, rows.tobytes(), test.perturbation)
+            if key not in scored:
+                scored[key] = score_rows(detector, shards, rows, test.perturbation)
+            columns = (shards.columns["label"][rows].tolist(), shards.columns["group"][rows].tolist())
+            lines += list(zip(*columns, scored[key].tolist(), strict=True))
+        temporary = folder / f"{test.file}.tmp-{os.getpid()}"
+        with open(temporary, "w", newline="", errors="surrogateescape") as file:
+            table = csv.writer(file)
+            table.writerow(["row", "label", "group", "score"])
+            for row, (label, group, score) in enumerate(lines):
+                table.writerow([row, label, group or f"row {row}", repr(score)])
+        temporary.replace(folder / test.file)
+
+
+def score_rows(
+    detector: Any,
+    shards: ShardSet,
+    rows: npt.NDArray[np.int64],
+    perturbation: tuple[str, float] | None = None,
+) -> npt.NDArray[np.float64]:
+    """The detector's scores of rows, ``[N]``; a few hundred pictures are in memory at a time."""
+    parts = [detector.score(images) for images in _pictures(detector, shards, rows, perturbation)]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _pictures(
+    detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], perturbation: tuple[str, float] | None
+) -> Iterator[npt.NDArray[np.uint8]]:
+    for first in range(0, len(rows), _AT_A_TIME):
+        part = rows[first : first + _AT_A_TIME]
+        images = shards.read_many(part)
+        if perturbation is None:
+            yield images
+        elif perturbation[0] == PGD:
+            from crossfake.experiments.adversarial import pgd
+
+            yield pgd(detector, images, shards.columns["label"][part], eps=perturbation[1] / 255)
+        else:
+            yield perturbations.perturb(images, *perturbation, seed=first)

@@ -1,0 +1,149 @@
+"""What an experiment will do, can show and will cost, said before hours are spent."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect.training import TrainSettings, measure_speed
+from crossfake.errors import UserError
+from crossfake.experiments.config import Config, Detector, Generator
+from crossfake.experiments.protocols import Design
+from crossfake.experiments.running import check
+from crossfake.experiments.significance import minimum_detectable
+from crossfake.pages import duration
+
+_STEPS = 4  # of training that are timed per detector
+_SHARE = 0.1  # of fakes made to train on that are made to test on as well
+
+
+def plan(config: Config, out: Path, measure: bool = False) -> str:
+    """The plan in words.
+
+    Args:
+        config: of the experiment.
+        out: its folder; cells that are there give times.
+        measure: time a few steps of detectors that have no cell there yet.
+
+    Raises:
+        UserError: the configuration is wrong.
+    """
+    found = check(config)
+    cells = config.cache or out / "cells"
+    count = len(config.detectors) * len(found.conditions) * len(config.seeds)
+    made = [g.name for g in config.generators if not g.dir]
+    lines = [
+        f"{config.name}, {config.protocol}: {count} cells = {len(config.detectors)} detectors × "
+        f"{len(found.conditions)} conditions × {len(config.seeds)} seeds",
+        f"conditions: {'; '.join(condition.name for condition in found.conditions)}",
+        f"tests: {_tests(found)}",
+    ]
+    if made:
+        lines.append(f"made first: fakes of {', '.join(made)}")
+    lines += _detectable(config, found)
+    lines += _cost(config, found, cells, measure)
+    return "\n".join(lines)
+
+
+def _tests(found: Design) -> str:
+    plain = [test.name for test in found.tests if test.base == test.name]
+    changed = len(found.tests) - len(plain)
+    return ", ".join(plain) + (f", and {changed} perturbed" if changed else "")
+
+
+def _count(folders: tuple[Path, ...], label: int, split: str | None) -> int:
+    try:
+        return sum(len(ShardSet(folder).select(label=label, split=split)) for folder in folders)
+    except UserError:
+        return 0
+
+
+def _groups(reals: tuple[Path, ...]) -> int:
+    """Of the test split: people, photos or videos, which pictures come in."""
+    sets = [ShardSet(folder) for folder in reals]
+    return len(
+        {group for s in sets for group in s.columns["group"][s.select(label=0, split="test")].tolist()}
+    )
+
+
+def _to_test(generator: Generator, trained: bool) -> int:
+    if generator.dir:
+        return _count(generator.dir, 1, "test" if trained else None)
+    return max(1, round(generator.n * _SHARE)) if trained else generator.n
+
+
+def _detectable(config: Config, found: Design) -> list[str]:
+    """The smallest difference that each contrast would show four times in five."""
+    generators = {g.name: g for g in config.generators}
+    trained = {name for condition in found.conditions for name in condition.trained_on}
+    own = _count(config.real, 0, "test")
+    grouped = _groups(config.real) / own if own else 1.0
+    lines = []
+    for contrast in found.contrasts:
+        names = [test.fake for test in found.tests if test.name in contrast.tests]
+        fakes = [_to_test(generators[name], name in trained) for name in names]
+        if own and fakes and min(fakes):
+            n_fake, seeds = round(float(np.mean(fakes))), len(config.seeds)
+            least = minimum_detectable(own, n_fake, seeds, groups_per_row=grouped)
+            chance = "one seed: training's chance is not in it" if seeds == 1 else f"{seeds} seeds"
+            lines.append(
+                f"'{contrast.name}': a difference in AUC below {least:.3f} would probably not show on one of these "
+                f"tests with one detector (n = {own:,} and {n_fake:,}, {chance}, power 0.8; correlation 0.5 and "
+                "spread of seeds 0.02 assumed)"
+            )
+    return lines
+
+
+def _cost(config: Config, found: Design, cells: Path, measure: bool) -> list[str]:
+    total, unknown, size = 0.0, [], 0.0
+    for detector in config.detectors:
+        times, sizes = _finished(cells, detector)
+        each = statistics.median(times) if times else _timed(config, found, detector) if measure else None
+        if each is None:
+            unknown.append(detector.name)
+            continue
+        number = len(found.conditions) * len(config.seeds)
+        total += each * number
+        size += (statistics.median(sizes) if sizes else 0.0) * number
+    lines = []
+    if total:
+        disk = f" and {size / 2**20:,.0f} MB" if size else ""
+        lines.append(
+            f"training takes about {duration(total)}{disk} in all, cells that are there already included"
+        )
+    if unknown:
+        why = "their data are not there yet" if measure else "--dry-run measures it"
+        lines.append(f"time of {', '.join(unknown)}: unknown, {why}")
+    return lines
+
+
+def _finished(cells: Path, detector: Detector) -> tuple[list[float], list[int]]:
+    """Seconds and bytes of the detector's cells that are there."""
+    times, sizes = [], []
+    for file in cells.glob("*/cell.json"):
+        card: dict[str, Any] = json.loads(file.read_text())
+        if card["detector"] == detector.name:
+            times.append(card["seconds"])
+            sizes.append(sum(f.stat().st_size for f in file.parent.rglob("*") if f.is_file()))
+    return times, sizes
+
+
+def _timed(config: Config, found: Design, detector: Detector) -> float | None:
+    """Seconds that a training takes, from a few of its steps; None where its data are not there yet."""
+    folders = {g.name: g.dir for g in config.generators}
+    for condition in found.conditions:
+        fakes = tuple(folder for name in condition.fakes + condition.synthetic for folder in folders[name])
+        there = all(folders[name] for name in condition.trained_on) and all(f.exists() for f in fakes)
+        if not config.real or not there:
+            continue
+        settings = TrainSettings(
+            real=config.real, fake=fakes, out=Path(), model=detector.model,
+            **{"device": config.device, **config.train, **detector.settings},
+        )  # fmt: skip
+        return measure_speed(settings, _STEPS) * settings.steps
+    return None

@@ -1,0 +1,289 @@
+"""Protocols: what is trained on what, tested on what, and which pairs are compared. Pure functions of a configuration.
+
+- ``synthetic-ablation``: without and with one's own fakes.
+- ``dose-response``: how many of them.
+- ``mixture``: which generators' fakes help against which unseen one; also fakes of one generator at several
+  truncations or qualities.
+- ``cross-generator``: train on each generator (or on each of ``train_on``), test on all: the matrix of GenImage
+  (Zhu et al. 2023), whose diagonal is no test of generalisation and stays out of means.
+- ``leave-one-out``: train on all generators (or families) but one, test on that one.
+- ``chronological``: train on generators up to a year, test on later ones (after AI-GenBench, Pellegrini et al. 2025).
+- ``transfer``: train once, test on everything unseen: how Wang et al. 2020, Ojha et al. 2023 and DeepfakeBench
+  (Yan et al. 2023) report.
+- ``cross-auc``: the same, every set of reals against every set of fakes: a detector that knows the data set rather
+  than the forgery fails where the two come from different ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from crossfake.errors import UserError
+from crossfake.experiments.config import Config, Generator
+from crossfake.registry import Registry
+
+REAL = "real"  # the pool of the experiment's own reals
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a detector trains on besides the reals.
+
+    Attributes:
+        name: in tables.
+        about: in words.
+        fakes: generators whose fakes it is given.
+        synthetic: generators whose fakes are added as one's own: they fill half of a batch's fake half.
+        limit: at most so many of them are used, evenly over their generators.
+        x: position on the design's axis.
+    """
+
+    name: str
+    about: str
+    fakes: tuple[str, ...]
+    synthetic: tuple[str, ...] = ()
+    limit: int | None = None
+    x: float | None = None
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        return frozenset(self.fakes + self.synthetic)
+
+
+@dataclass(frozen=True)
+class Test:
+    """Fakes of one generator against one set of reals, as they are or perturbed."""
+
+    name: str
+    fake: str
+    real: str = REAL
+    perturbation: tuple[str, float] | None = None
+    base: str = ""
+    __test__ = False  # pytest takes classes of such a name for tests
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", self.base or self.name)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A question: does ``b`` do better than ``a`` on these tests?"""
+
+    name: str
+    a: str
+    b: str
+    tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Design:
+    """A protocol's answer to a configuration.
+
+    Attributes:
+        conditions, tests, contrasts: see the classes.
+        axis: name and unit of the conditions' ``x``; None where they lie on no axis.
+    """
+
+    conditions: tuple[Condition, ...]
+    tests: tuple[Test, ...]
+    contrasts: tuple[Contrast, ...] = ()
+    axis: tuple[str, str] | None = None
+
+    def condition(self, name: str) -> Condition:
+        return next(condition for condition in self.conditions if condition.name == name)
+
+
+Parts = tuple[Sequence[Condition], Sequence[Contrast], tuple[str, str] | None]
+PROTOCOLS: Registry[Callable[[Config], Parts]] = Registry("protocol")
+_SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator"}
+
+
+def design(config: Config) -> Design:
+    """Conditions, tests and contrasts of a configuration.
+
+    Raises:
+        UserError: the protocol is unknown, or lacks something, or is given what belongs to another.
+
+    Example:
+        >>> from crossfake.experiments.config import load
+        >>> two = [{"name": name, "dir": name} for name in ("a", "b")]
+        >>> [c.name for c in design(load({"name": "x", "protocol": "cross-generator", "detectors": ["cnn"],
+        ...     "real": ["faces"], "generators": two})).conditions]
+        ['a', 'b']
+    """
+    make = PROTOCOLS.get(config.protocol)
+    for setting, owner in _SETTINGS.items():
+        if getattr(config, setting) and owner != config.protocol:
+            raise UserError(
+                f"{setting} means nothing to {config.protocol}", mend=f"leave it out, or use {owner}"
+            )
+    conditions, contrasts, axis = make(config)
+    plain = _tests(config)
+    changed = [
+        Test(f"{test.name}, {name} {strength:g}", test.fake, test.real, (name, strength), test.name)
+        for test in plain
+        if not any(test.fake in condition.trained_on for condition in conditions)
+        for name, strength in _perturbations(config)
+    ]
+    return Design(tuple(conditions), (*plain, *changed), tuple(contrasts), axis)
+
+
+def seen(config: Config, condition: Condition, test: Test) -> bool:
+    """Whether a condition trained on a test's generator, or on its family where families are left out."""
+    kin = {generator.name: generator.kin for generator in config.generators}
+    if config.by == "family":
+        return kin[test.fake] in {kin[name] for name in condition.trained_on}
+    return test.fake in condition.trained_on
+
+
+def _tests(config: Config) -> list[Test]:
+    """Every generator against its own reals or the experiment's; with ``cross-auc`` against all."""
+    if config.protocol != "cross-auc":
+        return [Test(g.name, g.name, g.name if g.real else REAL) for g in config.generators]
+    reals = [REAL, *(g.name for g in config.generators if g.real)]
+    return [
+        Test(f"{g.name} against {'own reals' if real == REAL else f'reals of {real}'}", g.name, real)
+        for g in config.generators
+        for real in reals
+    ]
+
+
+def _perturbations(config: Config) -> list[tuple[str, float]]:
+    from crossfake.experiments import perturbations
+
+    found = []
+    for name, strengths in config.perturbations.items():
+        usual = perturbations.grid(name)  # an unknown name is an error, whatever strengths are given
+        for strength in strengths:
+            perturbations.check(name, float(strength))
+        found += [(name, float(strength)) for strength in strengths or usual]
+    return found
+
+
+def _names(generators: Sequence[Generator]) -> tuple[str, ...]:
+    return tuple(generator.name for generator in generators)
+
+
+def _needed(config: Config, *roles: str) -> list[tuple[str, ...]]:
+    """Names by role, each role filled."""
+    for role in roles:
+        if not config.of(role):  # type: ignore[arg-type]
+            raise UserError(f"there are no {role} fakes", mend=f"give a generator with role: {role}")
+    return [_names(config.of(role)) for role in roles]  # type: ignore[arg-type]
+
+
+@PROTOCOLS.register("synthetic-ablation")
+def _ablation(config: Config) -> Parts:
+    given, own, unseen = _needed(config, "seen", "synthetic", "unseen")
+    conditions = [
+        Condition("without", "the seen fakes alone", given),
+        Condition("with", "the seen fakes and one's own", given, own),
+    ]
+    return conditions, [Contrast("with minus without", "without", "with", unseen)], None
+
+
+@PROTOCOLS.register("dose-response")
+def _dose(config: Config) -> Parts:
+    given, own, unseen = _needed(config, "seen", "synthetic", "unseen")
+    doses = sorted(set(config.doses))
+    if len(doses) < 2 or doses[0] != 0:
+        raise UserError(f"doses are {doses}", mend="give 0 and at least one more, say [0, 1000, 5000]")
+    conditions = [Condition("0", "the seen fakes alone", given, x=0.0)]
+    conditions += [
+        Condition(f"{n:,}", f"with {n:,} of one's own fakes", given, own, n, float(n)) for n in doses[1:]
+    ]
+    contrasts = [Contrast(f"{c.name} minus 0", "0", c.name, unseen) for c in conditions[1:]]
+    return conditions, contrasts, ("synthetic fakes", "images")
+
+
+@PROTOCOLS.register("mixture")
+def _mixture(config: Config) -> Parts:
+    given, own, unseen = _needed(config, "seen", "synthetic", "unseen")
+    conditions = [Condition("without", "the seen fakes alone", given)]
+    conditions += [
+        Condition(f"with {name}", f"the seen fakes and those of {name}", given, (name,)) for name in own
+    ]
+    if len(own) > 1:
+        conditions.append(Condition("with all", "the seen fakes and all of one's own", given, own))
+    contrasts = [Contrast(f"{c.name} minus without", "without", c.name, unseen) for c in conditions[1:]]
+    return conditions, contrasts, None
+
+
+@PROTOCOLS.register("cross-generator")
+def _matrix(config: Config) -> Parts:
+    trainable = [g for g in config.generators if g.role != "unseen"]
+    subsets = config.train_on or tuple((name,) for name in _names(trainable))
+    for names in subsets:
+        for name in names:
+            if name not in _names(trainable):
+                known = ", ".join(_names(trainable))
+                raise UserError(f"train_on names {name}, which is not trained on", mend=f"known are {known}")
+    conditions = [
+        Condition(" + ".join(names), f"fakes of {' and '.join(names)} alone", names) for names in subsets
+    ]
+    return conditions, [], None
+
+
+@PROTOCOLS.register("leave-one-out")
+def _leave_one_out(config: Config) -> Parts:
+    """Left out are those without a role or with role ``synthetic``; ``seen`` ones are always trained on."""
+    given, unseen = _names(config.of("seen")), _names(config.of("unseen"))
+    pool = [g for g in config.generators if g.role in (None, "synthetic")]
+    kin = dict.fromkeys(g.kin if config.by == "family" else g.name for g in pool)
+    if len(kin) < 2:
+        raise UserError("there is nothing to leave out", mend="give at least two generators, or families")
+    members = {k: _names([g for g in pool if k in (g.name, g.kin)]) for k in kin}
+    every = _names(pool)
+    base = Condition("without", "the seen fakes alone", given) if given else Condition("all", "all", every)
+    conditions, contrasts = [base], []
+    for left, names in members.items():
+        rest = tuple(name for name in every if name not in names)
+        fakes, synthetic = (given, rest) if given else (rest, ())
+        conditions.append(Condition(f"all but {left}", f"everything but {left}", fakes, synthetic))
+        contrasts.append(Contrast(f"all but {left} minus {base.name}", base.name, f"all but {left}", names))
+    if given and unseen:
+        conditions.append(Condition("all", "the seen fakes and all of one's own", given, every))
+        contrasts.append(Contrast("all minus without", "without", "all", unseen))
+    return conditions, contrasts, None
+
+
+@PROTOCOLS.register("chronological")
+def _chronological(config: Config) -> Parts:
+    undated = [g.name for g in config.generators if g.year is None]
+    if undated:
+        raise UserError(f"{undated[0]} has no year", mend="say when the generator was published, year: 2019")
+    years = sorted({g.year for g in config.generators if g.year is not None})
+    if len(years) < 2:
+        raise UserError("all generators are of one year", mend="give some of later years")
+
+    def until(year: int) -> tuple[str, ...]:
+        return _names([g for g in config.generators if g.year is not None and g.year <= year])
+
+    conditions = [
+        Condition(f"until {year}", f"generators published until {year}", until(year), x=float(year))
+        for year in years[:-1]
+    ]
+    later = {year: tuple(n for n in _names(config.generators) if n not in until(year)) for year in years}
+    contrasts = [
+        Contrast(f"until {new} minus until {old}", f"until {old}", f"until {new}", later[new])
+        for old, new in zip(years[:-2], years[1:-1], strict=True)
+    ]
+    return conditions, contrasts, ("generators trained on, until", "year")
+
+
+@PROTOCOLS.register("transfer")
+@PROTOCOLS.register("cross-auc")
+def _transfer(config: Config) -> Parts:
+    given, _ = _needed(config, "seen", "unseen")
+    own = _names(config.of("synthetic"))
+    about = "the seen fakes" + (" and one's own" if own else "")
+    return [Condition("trained", about, given, own)], [], None
+
+
+def explain(name: str) -> str:
+    """The first sentence about a protocol, from this module's docstring."""
+    text: Any = __doc__
+    entry = text.split(f"- ``{name}``: ")[1].split("\n- ")[0]
+    return " ".join(entry.split())

@@ -1,0 +1,356 @@
+"""Running an experiment: stages, then a firewall over all data, then cells, those that are there already left alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from crossfake import __version__
+from crossfake.datasets.audit.verdict import audit_training
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import related
+from crossfake.detect.training import TrainSettings
+from crossfake.errors import UserError
+from crossfake.experiments import published
+from crossfake.experiments.cells import CellSpec, TestRows
+from crossfake.experiments.config import Config, Detector, load, to_dict
+from crossfake.experiments.executors import Executor, Local
+from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
+from crossfake.experiments.stages import Stages
+from crossfake.provenance import hash_json
+from crossfake.runs import Run, write_text
+
+Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
+
+
+def run(
+    config: str | Path | dict[str, Any] | Config, out: str | Path, executor: Executor | None = None
+) -> Path:
+    """Run an experiment, or what is left of it; returns the folder, ready for ``reporting.report``.
+
+    A finished stage or cell is not run again: cells are keyed by the hash of their settings and training data, scores
+    by their test's. A cell that fails is listed in the results and does not stop the others.
+
+    Args:
+        config: YAML file, dict of the same shape, or a :class:`~crossfake.experiments.config.Config`.
+        out: folder of the experiment; made when it is not there.
+        executor: where cells run; one after another in this process by default.
+
+    Raises:
+        UserError: the configuration is wrong; a test picture or person is among the training data; or no cell
+            could be run.
+
+    Example:
+        >>> run("experiments/configs/smoke.yaml", "runs/smoke")  # doctest: +SKIP
+        PosixPath('runs/smoke')
+    """
+    config = config if isinstance(config, Config) else load(config)
+    check(config)
+    folder = Run.create(out, to_dict(config), kind="experiment", resume=True)
+    experiment = Experiment(config, folder.path)
+    specs, cells = experiment.specs, experiment.cells
+    todo = [spec for spec in specs if spec.missing(cells / spec.key)]
+    audits = experiment.audit()
+    failures: list[dict[str, Any]] = []
+    experiment.write(audits, failures)
+    if len(todo) < len(specs):
+        tqdm.write(f"\n{len(specs) - len(todo)} of {len(specs)} cells are there already")
+    if todo:
+        tqdm.write(f"\ntrain and test {len(todo)} detectors")
+    executor = executor or Local()
+    with tqdm(total=len(todo), unit="cell", desc="detectors", dynamic_ncols=True, disable=not todo) as bar:
+        for spec, error in executor.run(todo, cells):
+            bar.update()
+            bar.set_postfix_str(spec.label)
+            if error is not None:
+                text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                failures.append({**spec.about(), "error": text.partition("\n")[0]})
+                tqdm.write(f"failed: {spec.label}: {failures[-1]['error']}")
+                experiment.write(audits, failures)
+    experiment.write(audits, failures)
+    if len(failures) == len(specs):
+        raise UserError(
+            f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again"
+        )
+    folder.finish({"cells": len(specs), "failures": len(failures)})
+    return folder.path
+
+
+def check(config: Config) -> Design:
+    """Find wrong settings before hours are spent: every stage's settings are built once without being run."""
+    from crossfake.datasets.prepare import PrepareSettings
+    from crossfake.synth.evaluation import EvaluateSettings as QualitySettings
+    from crossfake.synth.training import TrainSettings as SynthSettings
+
+    nowhere = Path("nowhere")
+    if config.prepare:
+        _built(PrepareSettings, "prepare", out=nowhere, **config.prepare)
+    _built(QualitySettings, "quality", real=nowhere, fake=nowhere, **config.quality)
+    for generator in config.generators:
+        if generator.family not in ("", "splice") and generator.model is None and not generator.dir:
+            _built(SynthSettings, f"train of {generator.name}", data=nowhere, out=nowhere, family=generator.family,
+                   **generator.train)  # fmt: skip
+    for detector in config.detectors:
+        _built(TrainSettings, f"settings of {detector.name}", real=(nowhere,), fake=(nowhere,), out=nowhere,
+               model=detector.model, **{**config.train, **detector.settings})  # fmt: skip
+    if config.published:
+        published.published(config.published)
+    return design(config)
+
+
+def _built(kind: Any, what: str, **settings: Any) -> Any:
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        detail = str(error).split(") ", 1)[-1].removeprefix(f"{kind.__name__}.__init__() ")
+        raise UserError(
+            f"{what}: {detail}", mend=f"see the fields of {kind.__module__}.{kind.__name__}"
+        ) from error
+
+
+class Experiment:
+    """Everything that exists before the first detector is trained: pools, tests and cells.
+
+    Making one runs the stages that are not finished.
+
+    Attributes:
+        design: conditions, tests and contrasts; tests without pictures are gone.
+        rows: the pictures of every test.
+        specs: the cells, seed by seed, so that an interrupted experiment has whole pairs to compare.
+        cells: their folder.
+
+    Raises:
+        UserError: a stage failed, the pictures were not cut alike, a test lacks a class, or the firewall was broken.
+    """
+
+    def __init__(self, config: Config, out: Path) -> None:
+        self.config, self.out = config, out
+        self.cells = config.cache or out / "cells"
+        self.stages = Stages(config, out)
+        self.stages.run()
+        planned = design(config)
+        self.rows = {test.name: rows for test in planned.tests if (rows := self._rows_of(test, planned))}
+        kept = set(self.rows)
+        self.design = Design(
+            planned.conditions,
+            tuple(test for test in planned.tests if test.name in kept),
+            tuple(c for c in planned.contrasts if set(c.tests) <= kept),
+            planned.axis,
+        )
+        if not self.rows:
+            raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
+        self._check_alike()
+        self._firewall()
+        self.specs = [
+            self._spec(detector, condition, seed)
+            for seed in config.seeds
+            for detector in config.detectors
+            for condition in self.design.conditions
+        ]
+
+    def _rows_of(self, test: Test, planned: Design) -> Rows:
+        """Reals first. Of what any condition trains on only split ``test`` counts, of all else everything."""
+        own = test.real == REAL
+        brought = {generator.name: generator.real for generator in self.config.generators}
+        real = _rows(self.stages.reals if own else brought[test.real], 0, "test" if own else None)
+        trained = any(test.fake in condition.trained_on for condition in planned.conditions)
+        fake = _rows(self.stages[test.fake].test, 1, "test" if trained else None)
+        if not fake and trained:
+            return []  # a folder to train on need not have test pictures
+        if not real or not fake:
+            raise UserError(
+                f"the test {test.name} lacks {'reals' if not real else 'fakes'}",
+                mend="prepare with a test split, say 0.8/0.1/0.1",
+            )
+        return real + fake
+
+    def _folders(self, condition: Condition) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """Shard folders of the fakes and of the synthetic fakes that a condition trains on."""
+        fakes, own = (
+            tuple(folder for name in names for folder in self.stages[name].train)
+            for names in (condition.fakes, condition.synthetic)
+        )
+        return fakes, own
+
+    def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
+        fakes, own = self._folders(condition)
+        data = [[ShardSet(folder).hash for folder in part] for part in (self.stages.reals, fakes, own)]
+        chosen = {**self.config.train, **detector.settings}
+        if "patience" not in chosen:  # all train equally long, whatever their validations say
+            chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
+        settings = TrainSettings(
+            real=self.stages.reals, fake=fakes, synthetic=own, model=detector.model, seed=seed, out=Path(),
+            **{"device": self.config.device, "synthetic_limit": condition.limit or 0, **chosen},
+        )  # fmt: skip
+        where = ("real", "fake", "synthetic", "out", "device")
+        asked = {name: value for name, value in asdict(settings).items() if name not in where}
+        inputs = {folder: ShardSet(folder).hash for folder in (*self.stages.reals, *fakes, *own)}
+        return CellSpec(
+            hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
+            hash_json([data, condition.limit]), tuple(map(self._test_rows, self.design.tests)), inputs,
+            detector.processes, detector.memory,
+        )  # fmt: skip
+
+    def _test_rows(self, test: Test) -> TestRows:
+        rows = self.rows[test.name]
+        facts = [[[shards.hash, which.tolist()] for shards, which in rows], test.perturbation]
+        parts = tuple((shards.path, shards.hash, which) for shards, which in rows)
+        return TestRows(test.name, hash_json(facts), parts, test.perturbation)
+
+    def _check_alike(self) -> None:
+        """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike."""
+        ours = ShardSet(self.stages.reals[0])
+        for shards in {id(shards): shards for rows in self.rows.values() for shards, _ in rows}.values():
+            crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
+            if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
+                raise UserError(
+                    f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
+                    f"crops {' and '.join(map(str, crops))})",
+                    mend="prepare both with the same --size and --crop",
+                )
+
+    def _firewall(self) -> None:
+        """No test picture, no person in it, and no generator that counts as unseen is in any training or validation.
+
+        Raises:
+            UserError: one is; the message names the file.
+        """
+        conditions = self.design.conditions
+        folders = dict.fromkeys(
+            (*self.stages.reals, *(f for c in conditions for part in self._folders(c) for f in part))
+        )
+        train = {
+            folder: (s := ShardSet(folder), np.flatnonzero(s.columns["split"] != "test"))
+            for folder in folders
+        }
+        people = {group for shards, rows in train.values() for group in shards.columns["group"][rows]} - {""}
+        by_crc: dict[int, tuple[ShardSet, int]] = {}
+        for shards, rows in train.values():
+            by_crc.update({int(shards.columns["crc32"][row]): (shards, int(row)) for row in rows})
+        mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
+        looked: set[tuple[Path, bytes]] = set()
+        for test in self.design.tests:
+            what = f"test {test.name}"
+            for shards, rows in self.rows[test.name]:
+                if (shards.path, rows.tobytes()) in looked:
+                    continue
+                looked.add((shards.path, rows.tobytes()))
+                if shared := sorted(people & set(shards.columns["group"][rows])):
+                    raise UserError(
+                        f"{what}: group {shared[0]} of {shards.path} is trained on too", mend=mend
+                    )
+                for row in rows:
+                    twin = by_crc.get(int(shards.columns["crc32"][row]))
+                    if twin and np.array_equal(twin[0].read(twin[1]), shards.read(int(row))):
+                        same = f"picture {row} of {shards.path} is picture {twin[1]} of {twin[0].path}"
+                        raise UserError(f"{what}: {same}, which is trained on", mend=mend)
+        made = {
+            folder: set(np.unique(shards.columns["generator"][rows]).tolist()) - {""}
+            for folder, (shards, rows) in train.items()
+        }
+        for test in self.design.tests:
+            names = {
+                n for shards, rows in self.rows[test.name] for n in shards.columns["generator"][rows].tolist()
+            }
+            for condition in conditions:
+                trained = {n for part in self._folders(condition) for folder in part for n in made[folder]}
+                if not seen(self.config, condition, test) and (known := sorted(trained & names)):
+                    raise UserError(
+                        f"test {test.name} is of {known[0]}, which '{condition.name}' trains on",
+                        mend="it is not unseen",
+                    )
+
+    def audit(self) -> dict[str, Any]:
+        """What gives the classes away besides forgery, in the training data of each condition."""
+        audits = {}
+        for condition in self.design.conditions:
+            if fakes := [folder for part in self._folders(condition) for folder in part]:
+                audits[condition.name] = audit_training(self.stages.reals, fakes)
+                tqdm.write(f"training data of '{condition.name}': {audits[condition.name]['summary']}")
+        return audits
+
+    def notes(self) -> list[str]:
+        """Tests whose data set is made from one that is trained on: they are no cross-data-set tests."""
+        always = [*self.stages.reals, *(f for g in self.config.of("seen") for f in self.stages[g.name].train)]
+        trained = {str(name) for folder in always for name in np.unique(ShardSet(folder).columns["source"])}
+        unseen = {g.name for g in self.config.of("unseen")}
+        found = {
+            f"{test.name} is no cross-data-set test: {why}"
+            for test in self.design.tests
+            if test.fake in unseen and test.base == test.name
+            for shards, rows in self.rows[test.name]
+            for name in np.unique(shards.columns["source"][rows])
+            for other in trained
+            if other != name and (why := related(other, str(name)))
+        }
+        return sorted(found)
+
+    def facts(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What a report needs besides the cells."""
+        config, found = self.config, self.design
+        conditions, axis = self._conditions()
+        return {
+            "name": config.name,
+            "protocol": config.protocol,
+            "date": f"{date.today():%-d %B %Y}",
+            "note": config.note,
+            "config": to_dict(config),
+            "pools": [pool.facts() for pool in self.stages.pools],
+            "conditions": conditions,
+            "axis": dict(zip(("name", "unit"), axis, strict=True)) if axis else None,
+            "tests": [self._test_facts(test) for test in found.tests],
+            "seen": [[c.name, t.name] for c in found.conditions for t in found.tests if seen(config, c, t)],
+            "contrasts": [asdict(contrast) for contrast in found.contrasts],
+            "published": published.published(config.published) if config.published else [],
+            "audits": audits,
+            "notes": self.notes(),
+            "cells": [spec.about() for spec in self.specs],
+            "failures": list(failures),
+            "seconds": self.stages.seconds,
+        }
+
+    def _conditions(self) -> tuple[list[dict[str, Any]], tuple[str, str] | None]:
+        """Entries of ``experiment.json`` and their axis: where the protocol has none, the quality of the own fakes."""
+        names = ("name", "about", "fakes", "synthetic", "x")
+        entries = [
+            {name: getattr(c, name) for name in names} | {"n_synthetic": c.limit}
+            for c in self.design.conditions
+        ]
+        if self.design.axis or self.config.protocol != "mixture":
+            return entries, self.design.axis
+        for figure, title in (("fid", "FID"), ("swd", "sliced Wasserstein distance")):
+            values = {pool.name: (pool.quality or {}).get(figure) for pool in self.stages.pools}
+            single = [entry for entry in entries if len(entry["synthetic"]) == 1]
+            if single and all(values[entry["synthetic"][0]] is not None for entry in single):
+                for entry in single:
+                    entry["x"] = float(values[entry["synthetic"][0]] or 0.0)
+                return entries, (f"{title} of the training fakes", "")
+        return entries, None
+
+    def _test_facts(self, test: Test) -> dict[str, Any]:
+        labels = np.concatenate([shards.columns["label"][rows] for shards, rows in self.rows[test.name]])
+        changed = test.perturbation
+        return {
+            "name": test.name, "fake": test.fake, "real": test.real, "base": test.base,
+            "perturbation": dict(zip(("name", "strength"), changed, strict=True)) if changed else None,
+            "hash": self._test_rows(test).hash, "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
+            "parts": [[str(shards.path), rows.tolist()] for shards, rows in self.rows[test.name]]
+            if not changed else None,
+        }  # fmt: skip
+
+    def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
+        """``experiment.json``: what the report is made from, besides the cells."""
+        write_text(self.out / "experiment.json", json.dumps(self.facts(audits, failures), indent=2) + "\n")
+
+
+def _rows(folders: Sequence[Path], label: int, split: str | None = None) -> Rows:
+    found = [(shards := ShardSet(folder), shards.select(label=label, split=split)) for folder in folders]
+    return [(shards, rows) for shards, rows in found if len(rows)]

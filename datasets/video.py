@@ -55,6 +55,8 @@ def read_frames(
                 raise Unreadable(name, "no picture in it")
             stream = container.streams.video[0]
             context = stream.codec_context
+            if context is None:
+                raise Unreadable(name, "its codec is not known")
             if context.width * context.height > MAX_PIXELS:
                 raise Unreadable(name, f"its frames have {context.width}×{context.height} pixels, too many")
             context.thread_count = 1  # workers are processes already

@@ -192,6 +192,8 @@ class Experiment:
         )  # fmt: skip
         where = ("real", "fake", "synthetic", "out", "device")
         asked = {name: value for name, value in asdict(settings).items() if name not in where}
+        if detector.processes > 1:  # which changes the last digits
+            asked["processes"] = detector.processes
         inputs = {folder: ShardSet(folder).hash for folder in (*self.stages.reals, *fakes, *own)}
         return CellSpec(
             hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,

@@ -14,8 +14,9 @@ from crossfake.detect.training import TrainSettings, measure_speed
 from crossfake.errors import UserError
 from crossfake.experiments.config import Config, Detector, Generator
 from crossfake.experiments.protocols import Design
-from crossfake.experiments.running import check
+from crossfake.experiments.running import check, settings_of
 from crossfake.experiments.significance import minimum_detectable
+from crossfake.experiments.stages import trainable
 from crossfake.pages import duration
 
 _STEPS = 4  # of training that are timed per detector
@@ -137,13 +138,13 @@ def _timed(config: Config, found: Design, detector: Detector) -> float | None:
     """Seconds that a training takes, from a few of its steps; None where its data are not there yet."""
     folders = {g.name: g.dir for g in config.generators}
     for condition in found.conditions:
-        fakes = tuple(folder for name in condition.fakes + condition.synthetic for folder in folders[name])
-        there = all(folders[name] for name in condition.trained_on) and all(f.exists() for f in fakes)
+        there = all(folders[name] and all(f.exists() for f in folders[name]) for name in condition.trained_on)
         if not config.real or not there:
             continue
+        fakes = trainable([f for name in condition.fakes + condition.synthetic for f in folders[name]])
         settings = TrainSettings(
             real=config.real, fake=fakes, out=Path(), model=detector.model,
-            **{"device": config.device, **config.train, **detector.settings},
+            **{"device": config.device, **settings_of(config, detector)},
         )  # fmt: skip
         return measure_speed(settings, _STEPS) * settings.steps
     return None

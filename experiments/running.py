@@ -25,7 +25,7 @@ from crossfake.experiments.config import Config, Detector, load, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
-from crossfake.provenance import hash_json
+from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run, write_text
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
@@ -100,10 +100,16 @@ def check(config: Config) -> Design:
                    **generator.train)  # fmt: skip
     for detector in config.detectors:
         _built(TrainSettings, f"settings of {detector.name}", real=(nowhere,), fake=(nowhere,), out=nowhere,
-               model=detector.model, **{**config.train, **detector.settings})  # fmt: skip
+               model=detector.model, **settings_of(config, detector))  # fmt: skip
     if config.published:
         published.published(config.published)
     return design(config)
+
+
+def settings_of(config: Config, detector: Detector) -> dict[str, Any]:
+    """Of ``detect train``, as the configuration gives them for a detector."""
+    chosen = {**config.train, **detector.settings}
+    return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
 
 
 def _built(kind: Any, what: str, **settings: Any) -> Any:
@@ -183,7 +189,7 @@ class Experiment:
     def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
         fakes, own = self._folders(condition)
         data = [[ShardSet(folder).hash for folder in part] for part in (self.stages.reals, fakes, own)]
-        chosen = {**self.config.train, **detector.settings}
+        chosen = settings_of(self.config, detector)
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
         settings = TrainSettings(
@@ -192,6 +198,8 @@ class Experiment:
         )  # fmt: skip
         where = ("real", "fake", "synthetic", "out", "device")
         asked = {name: value for name, value in asdict(settings).items() if name not in where}
+        if settings.weights is not None:
+            asked["weights"] = hash_file(settings.weights)
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
         inputs = {folder: ShardSet(folder).hash for folder in (*self.stages.reals, *fakes, *own)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -86,7 +86,7 @@ class Stages:
         self.pools = [self._reals()]
         for generator in self.config.generators:
             if generator.dir:
-                train = () if generator.role == "unseen" else generator.dir
+                train = () if generator.role == "unseen" else trainable(generator.dir)
                 pool = Pool(generator.name, "", train=train, test=generator.dir, note=generator.note)
             elif generator.family == "splice":
                 pool = self._splices(generator)
@@ -231,6 +231,11 @@ class Stages:
         pool.caption = f"{USE[pool.role]}; {numbers}. {pool.made}".strip()
         pool.picture = "pictures/" + re.sub(r"[^\w.-]+", "-", pool.name) + ".png"
         save_png(contact_sheet(handful(sets[0], label), SHEET[1]), self.out / pool.picture)
+
+
+def trainable(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Those shard folders that hold anything but test pictures."""
+    return tuple(folder for folder in folders if (ShardSet(folder).columns["split"] != "test").any())
 
 
 USE = {

@@ -101,6 +101,19 @@ def test_conditions_differ_in_the_synthetic_fakes_only(config, parts, trained, t
     assert {line[2] for line in lines[:20]} == set(real.columns["group"][real.select(split="test")])
 
 
+def test_fakes_of_one_generator_may_lie_in_a_folder_for_each_split(config, trained, tmp_path):
+    folders = []
+    for split in ("train", "val", "test"):
+        folders.append(tmp_path / f"swap-{split}")
+        with ShardWriter(folders[-1], size=16) as writer:
+            for k in range(8):
+                writer.append(toyface((9, split == "val", k), 16), Row(1, "toy", "swap", split, f"{split}{k}"))
+    config["generators"][0] = {"name": "old", "role": "seen", "dir": folders}
+    out = run(config, tmp_path / "out")
+    assert trained[0].fake == tuple(folders[:2])
+    assert [t["n_fake"] for t in facts(out)["tests"] if t["name"] == "old"] == [8]
+
+
 def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
     from crossfake.detect.bundle import load as load_detector
 

@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.crossfake-ready
 PYTHON ?=
 
-.PHONY: help setup demo test test-slow lint bench
+.PHONY: help setup demo test test-slow lint bench docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 18
@@ -18,7 +18,7 @@ demo: $(READY) ## the whole loop on drawn faces, ending with an HTML report
 	$(BIN)/crossfake demo
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto
 
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -30,6 +30,10 @@ lint: $(READY) ## ruff and mypy
 
 bench: $(READY) ## speed of shards, generation and detection on this machine
 	$(BIN)/python benchmarks/bench.py
+
+docs: $(READY) ## the documentation site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html, or, for search as well: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 # The stamp is younger than setup.cfg and constraints.txt, or the environment is brought up to date.
 $(READY): setup.cfg constraints.txt pyproject.toml

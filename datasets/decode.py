@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import stat
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -58,7 +59,7 @@ def decode_image(source: str | Path | bytes, name: str | None = None, at_least: 
     try:
         with (
             warnings.catch_warnings(action="ignore"),  # MAX_PIXELS is stricter than PIL's warning
-            Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image,
+            _opened(source) as image,
         ):
             if image.width * image.height > MAX_PIXELS:
                 raise Unreadable(name, f"it has {image.width}×{image.height} pixels, too many")
@@ -70,6 +71,26 @@ def decode_image(source: str | Path | bytes, name: str | None = None, at_least: 
         raise
     except Exception as error:  # PIL's decoders raise whatever they stumble over when bytes are wrong
         raise Unreadable(name, _reason(error)) from error
+
+
+def _opened(source: str | Path | bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except UnidentifiedImageError:
+        if not register_heif():
+            raise
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+
+
+@lru_cache(maxsize=1)
+def register_heif() -> bool:
+    """Teach PIL to read HEIC photos of phones; False when the package pillow-heif is not installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def file_bytes(source: Path | bytes | SupportsBytes) -> bytes:

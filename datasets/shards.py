@@ -33,6 +33,8 @@ FORMAT = 1
 MANIFEST = "manifest.jsonl"
 SPLITS = "splits.csv"  # groups and splits as 'crossfake data split' decided them; the shards stay as they are
 
+_OPEN = 200  # shards at a time, in one process: each takes 5 MB, and Linux may allow 256 files
+
 Array = npt.NDArray[Any]
 
 
@@ -186,6 +188,7 @@ class _Part:
     """
 
     def __init__(self, file: h5py.File, codec: str) -> None:
+        self._file = file  # HDF5 closes it with the last that knows it
         self._crc = file["crc32"][:]
         self._data = file["image" if codec == "raw" else "blob"]
         self._shape = self._data.shape[1:]
@@ -253,6 +256,10 @@ class ShardSet:
             self._files, self._parts, self._pid = {}, {}, os.getpid()
         index %= len(self.names)
         if index not in self._files:
+            if len(self._files) >= _OPEN:  # let go, not closed: another thread may be reading from it
+                oldest = next(iter(self._files.copy()))
+                self._files.pop(oldest, None)
+                self._parts.pop(oldest, None)
             path = self.path / self.names[index]
             try:
                 self._files[index] = h5py.File(path, "r")

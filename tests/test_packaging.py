@@ -196,15 +196,19 @@ def test_documents_link_to_files_that_are_there(document: str) -> None:
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
 
 
+# Of what mkdocs is made of: its parts do not always fit each other's newest versions.
+BELOW = {"griffelib", "mkdocs", "mkdocs-autorefs", "mkdocstrings-python"}
+
+
 def test_constraints_cover_every_requirement() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     wanted = config["options"]["install_requires"].split() + config["options.extras_require"]["dev"].split()
-    names = {re.split(r"[<>=!~]", line)[0].lower() for line in wanted}
+    names = {re.split(r"[<>=!~[]", line)[0].lower() for line in wanted}
     text = (ROOT / "constraints.txt").read_text()
     held = {
         re.split(r"[<>=!~]", line)[0].lower()
         for line in text.splitlines()
         if line and not line.startswith("#")
     }
-    assert names == held
+    assert names <= held and held - names <= BELOW

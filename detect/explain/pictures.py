@@ -24,6 +24,40 @@ _STRONGEST = 0.8  # how opaque an overlay gets
 _PERCENTILE = 99.5  # of a map's numbers that the colours reach to: one pixel must not make all others pale
 
 
+def overlay(image: Pixels, chart: npt.NDArray[np.float32], kind: str) -> Pixels:
+    """A map laid over its grey crop: uint8 ``[S, S, 3]`` and float32 ``[S, S]`` to uint8 ``[S, S, 3]``."""
+    scale, color_map = _scale(chart, kind)
+    strength = np.clip(np.abs(chart if kind != "attention" else chart - scale.vmin) / _reach(scale), 0, 1)
+    gray = (image @ np.array([0.299, 0.587, 0.114])).astype(np.float64) / 255
+    alpha = _STRONGEST * np.sqrt(strength)[..., None]
+    tint = color_map(scale(chart))[..., :3] * (0.3 + 0.7 * gray[..., None])  # so that the face stays visible
+    blend = gray[..., None] * (1 - alpha) + tint * alpha
+    return np.asarray((np.clip(blend, 0, 1) * 255).round(), np.uint8)
+
+
+def strengths(chart: npt.NDArray[np.float32], kind: str) -> npt.NDArray[np.float32]:
+    """A map as :func:`overlay` colours it, in numbers: float32 ``[S, S]`` in [-1, 1], of attention in [0, 1]."""
+    scale, _ = _scale(chart, kind)
+    found = np.asarray(scale(chart), np.float32)
+    return found if kind == "attention" else np.clip(2 * found - 1, -1, 1)
+
+
+def spectrum_panels(
+    spectrum: npt.NDArray[np.float64], difference: npt.NDArray[np.float64] | None = None
+) -> Pixels:
+    """A log power spectrum ``[S, S]`` in dB, and beside it its difference from that of reals in standard deviations.
+
+    Returns:
+        uint8 ``[S, S, 3]``, or ``[S, 2S + S // 16, 3]`` with the difference: orange is more power than reals have.
+    """
+    low, high = np.percentile(spectrum, [1, 99.5])
+    panels = [_POWER(Normalize(low, max(high, low + 1e-12), clip=True)(spectrum))[..., :3]]
+    if difference is not None:
+        panels.append(np.ones((len(spectrum), len(spectrum) // 16, 3)))
+        panels.append(_SIGNED(Normalize(-4, 4, clip=True)(difference))[..., :3])
+    return np.asarray((np.concatenate(panels, axis=1) * 255).round(), np.uint8)
+
+
 def overlay_picture(image: Pixels, chart: npt.NDArray[np.float32], kind: str, title: str, path: Path) -> None:
     """The crop, its map, and both in one.
 
@@ -34,14 +68,9 @@ def overlay_picture(image: Pixels, chart: npt.NDArray[np.float32], kind: str, ti
     """
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.9), layout="constrained")
     scale, color_map = _scale(chart, kind)
-    strength = np.clip(np.abs(chart if kind != "attention" else chart - scale.vmin) / _reach(scale), 0, 1)
-    gray = (image @ np.array([0.299, 0.587, 0.114])).astype(np.float64) / 255
-    alpha = _STRONGEST * np.sqrt(strength)[..., None]
-    tint = color_map(scale(chart))[..., :3] * (0.3 + 0.7 * gray[..., None])  # so that the face stays visible
-    blend = gray[..., None] * (1 - alpha) + tint * alpha
     axes[0].imshow(image)
     shown = axes[1].imshow(chart, cmap=color_map, norm=scale)
-    axes[2].imshow(np.clip(blend, 0, 1))
+    axes[2].imshow(overlay(image, chart, kind))
     for each, name in zip(axes, ("the detector's crop", "map", "overlay"), strict=True):
         _frame(each, name)
     bar = figure.colorbar(shown, ax=axes[1], location="bottom", fraction=0.05, pad=0.03, aspect=30)

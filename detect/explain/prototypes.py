@@ -67,7 +67,11 @@ class Prototypes:
             ``nearest``: row numbers ``[count]``, ``similarity`` ``[count]`` in [-1, 1], ``labels`` ``[count]``, and
             ``names``.
         """
-        similarity = self.features @ _unit(_features(self.detector, image[None]) - self.center)[0]
+        return self.nearest(_features(self.detector, image[None])[0], count)
+
+    def nearest(self, features: npt.NDArray[np.float32], count: int = 6) -> dict[str, Any]:
+        """:meth:`explain` for an image whose features ``[F]`` are known."""
+        similarity = self.features @ _unit((features - self.center)[None])[0]
         nearest = np.argsort(-similarity, kind="stable")[:count]
         return {
             "nearest": nearest,

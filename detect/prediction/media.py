@@ -223,7 +223,7 @@ def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bo
             return replace(media, content=content if keep_fetched else None)
         if source.is_video:
             return _video(source, source.path, cropper, frames)
-        return _picture(source, file_bytes(source.path), cropper)
+        return open_picture(source, file_bytes(source.path), cropper)
     except Unreadable as error:
         return Media(source, problem=f"cannot be read ({error.reason})")
     except UserError as error:
@@ -236,7 +236,13 @@ def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bo
         return Media(source, problem="cannot be read (too large for the memory)")
 
 
-def _picture(source: Input, content: bytes, cropper: Cropper) -> Media:
+def open_picture(source: Input, content: bytes, cropper: Cropper) -> Media:
+    """A picture from its bytes, whatever its name; without a face the ``problem`` says so.
+
+    Raises:
+        Unreadable: it is no picture.
+        Skip: a policy that looks for no faces leaves it out.
+    """
     glance = decode_image(content, source.name, at_least=GLANCE)
     width, height, quality = _header(content, glance)
     common = ("compressed",) if quality is not None and quality < COMPRESSED else ()
@@ -332,11 +338,18 @@ def _most(missed: Sequence[Missed]) -> str:
 
 
 def _video(source: Input, path: Path, cropper: Cropper, frames: int) -> Media:
+    return open_frames(source, read_frames(path, frames, source.name), cropper, frame_rate(path))
+
+
+def open_frames(
+    source: Input, frames: Iterable[tuple[int, Pixels]], cropper: Cropper, rate: float = 0.0
+) -> Media:
+    """A video from its frames' numbers and pixels uint8 ``[H, W, 3]``; they are let go one by one."""
     size = (0, 0)
 
     def pictures() -> Iterator[tuple[int, Pixels, None]]:
         nonlocal size
-        for number, image in read_frames(path, frames, source.name):
+        for number, image in frames:
             size = (image.shape[1], image.shape[0])
             yield number, image, None
 
@@ -349,12 +362,12 @@ def _video(source: Input, path: Path, cropper: Cropper, frames: int) -> Media:
             box = _pixels(crop.box, *size)
             looks.append(Look(crop.image, box, number, crop.person or 0, _hard(crop)))
     problem = "" if looks else _most(missed) or "no frame can be decoded"
-    return Media(source, "video", size, tuple(looks), tuple(missed), problem, frame_rate(path))
+    return Media(source, "video", size, tuple(looks), tuple(missed), problem, rate)
 
 
 def _fetched(source: Input, content: bytes, video: bool, cropper: Cropper, frames: int) -> Media:
     if not video:
-        return _picture(source, content, cropper)
+        return open_picture(source, content, cropper)
     with temporary_video(content) as path:
         return _video(source, path, cropper, frames)
 

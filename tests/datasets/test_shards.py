@@ -230,3 +230,16 @@ def test_two_processes_may_list_their_shards_at_once(tmp_path: Path) -> None:
         shard.close()
     assert ShardSet(tmp_path).names == ["00000.h5", "00001.h5"]
     assert os.path.getsize(tmp_path / MANIFEST) > 100
+
+
+def test_only_so_many_shards_are_open_at_a_time(tmp_path, monkeypatch):
+    from crossfake.datasets import shards as module
+
+    with ShardWriter(tmp_path / "many", size=8, shard_rows=2) as writer:
+        for k in range(12):
+            writer.append(np.full((8, 8, 3), k, np.uint8), Row(0, "x"))
+    monkeypatch.setattr(module, "_OPEN", 2)
+    many = ShardSet(tmp_path / "many")
+    for _ in range(2):
+        assert [int(many.read(row)[0, 0, 0]) for row in range(12)] == list(range(12))
+        assert len(many._files) <= 2

@@ -159,7 +159,9 @@ def test_a_limit_is_even_over_generators_and_nested(real: Path, tmp_path: Path) 
             for k in range(count):
                 writer.append(np.full((16, 16, 3), k, np.uint8), Row(1, "x", name, "train", f"{name}{k}"))
                 if k < 5:
-                    writer.append(np.full((16, 16, 3), 100 + k, np.uint8), Row(1, "x", name, "val", f"{name}v{k}"))
+                    writer.append(
+                        np.full((16, 16, 3), 100 + k, np.uint8), Row(1, "x", name, "val", f"{name}v{k}")
+                    )
         folders.append(tmp_path / name)
 
     def rows(limit: int) -> dict[str, set[int]]:

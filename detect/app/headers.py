@@ -1,0 +1,194 @@
+"""What the first bytes of a file say: its kind, and how many pixels or seconds it claims, without decoding any."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from crossfake.datasets.decode import register_heif
+from crossfake.datasets.video import import_av
+from crossfake.errors import MissingDependency, UserError
+
+Kind = Literal["image", "video", "archive"]
+HEAD = 512  # bytes that the kind is read from
+
+_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF = {b"avif", b"avis"}
+_BOXES = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # QuickTime files that state no brand
+_TRANSPORT = 188  # bytes of a packet of an MPEG transport stream
+_OTHER_ARCHIVES = (b"7z\xbc\xaf'\x1c", b"Rar!\x1a\x07", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")
+_MOST_RATE = 240  # frames per second: a phone's slow motion
+
+
+class Refused(UserError):
+    """A file that is not taken.
+
+    Attributes:
+        code: ``empty``, ``too-large``, ``too-many-pixels``, ``too-long``, ``too-many-files``, ``not-an-image``,
+            ``damaged``, ``heic-not-supported``, ``video-not-supported``, ``unsafe-archive``, ``nested-archive``,
+            ``encrypted``.
+        status: for HTTP: 413 for what is too much, 415 for what is of no known kind, 422 for the rest.
+    """
+
+    def __init__(self, code: str, message: str, mend: str, status: int = 422) -> None:
+        self.code, self.status = code, status
+        super().__init__(message, mend)
+
+
+def kind_of(head: bytes) -> Kind | None:
+    """What a file is, by its first 512 bytes; None for what is not taken.
+
+    Example:
+        >>> kind_of(b"GIF89a" + bytes(10)), kind_of(b"plain text")
+        ('image', None)
+    """
+    if picture_format(head):
+        return "image"
+    if head[:4] in (b"PK\3\4", b"PK\5\6"):
+        return "archive"
+    if head[4:8] == b"ftyp" or head[4:8] in _BOXES:
+        return "video"
+    if head[:4] in (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"OggS", b"FLV\1", b"0&\xb2u"):
+        return "video"  # Matroska and WebM, MPEG, Ogg, Flash, Windows Media
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "video"
+    packets = head[:HEAD:_TRANSPORT]
+    return "video" if len(head) > 2 * _TRANSPORT and set(packets) == {0x47} else None
+
+
+def picture_format(head: bytes) -> str | None:
+    """The name that PIL has for a picture's format; None for what is no picture."""
+    if head[:3] == b"\xff\xd8\xff":
+        return "JPEG"
+    if head[:8] == b"\x89PNG\r\n\x1a\n":
+        return "PNG"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    if head[4:8] == b"ftyp":
+        return "AVIF" if head[8:12] in _AVIF else "HEIF" if head[8:12] in _HEIC else None
+    return None
+
+
+def is_archive(head: bytes) -> bool:
+    """Whether it is an archive of any kind, also of those that are not taken."""
+    return kind_of(head) == "archive" or head.startswith(_OTHER_ARCHIVES) or head[257:262] == b"ustar"
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a header says of a picture or video: pixels as stored, seconds (0 when unknown), more frames than one."""
+
+    width: int
+    height: int
+    seconds: float = 0.0
+    animated: bool = False
+
+
+def read_picture(path: Path, head: bytes) -> Claims:
+    """A picture's size.
+
+    Raises:
+        Refused: the header is broken, or the format needs a package that is not installed.
+    """
+    name = picture_format(head) or ""
+    if name == "WEBP":  # PIL would make room for all pixels at once
+        return _webp(head)
+    if name == "HEIF" and not register_heif():
+        raise Refused(
+            "heic-not-supported", "HEIC pictures cannot be read here", "send a JPEG or PNG, or install pillow-heif",
+            415,
+        )  # fmt: skip
+    formats = ("JPEG", "MPO") if name == "JPEG" else (name,)
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+            return Claims(*image.size, animated=bool(getattr(image, "is_animated", False)))
+    except Image.DecompressionBombError:
+        raise too_many_pixels(None) from None
+    except UnidentifiedImageError as error:
+        raise broken("picture") from error
+    except Exception as error:  # PIL's parsers raise whatever they stumble over when bytes are wrong
+        raise broken("picture") from error
+
+
+def _webp(head: bytes) -> Claims:
+    """Of the three kinds of WebP (RFC 9649, sec. 2.4 to 2.7)."""
+    try:
+        chunk, body = head[12:16], head[20:]
+        if chunk == b"VP8X":
+            width, height = (1 + int.from_bytes(body[at : at + 3], "little") for at in (4, 7))
+            return Claims(width, height, animated=bool(body[0] & 2))
+        if chunk == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+            width, height = struct.unpack("<HH", body[6:10])
+            return Claims(width & 0x3FFF, height & 0x3FFF)
+        if chunk == b"VP8L" and body[0] == 0x2F:
+            bits = int.from_bytes(body[1:5], "little")
+            return Claims(1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+    except (struct.error, IndexError):
+        pass
+    raise broken("picture")
+
+
+def read_video(path: Path, most_seconds: float) -> Claims:
+    """A video's frame size and duration, from its container alone.
+
+    Raises:
+        Refused: it holds no picture, has more frames than so many seconds can have, or PyAV is not installed.
+    """
+    try:
+        av = import_av()
+    except MissingDependency as error:
+        raise Refused(
+            "video-not-supported", "videos cannot be read here", "send single frames, or install PyAV", 415
+        ) from error
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            if not container.streams.video:
+                raise Refused("not-an-image", "there is no picture in this video", "send another file", 415)
+            stream = container.streams.video[0]
+            context = stream.codec_context
+            if context is None:
+                raise Refused(
+                    "not-an-image", "this video is in a format that is not known", "send it as MP4", 415
+                )
+            seconds = (container.duration or 0) / 1e6
+            if not seconds and stream.duration and stream.time_base:
+                seconds = float(stream.duration * stream.time_base)
+            if not seconds:  # as browsers record it
+                seconds = _last_stamp(container, stream)
+            if stream.frames > most_seconds * _MOST_RATE:
+                raise too_long(most_seconds)
+            return Claims(context.width, context.height, max(0.0, seconds))
+    except (av.FFmpegError, OSError, ValueError, EOFError, OverflowError, ZeroDivisionError) as error:
+        raise broken("video") from error
+
+
+def _last_stamp(container: object, stream: object) -> float:
+    last = 0.0
+    for packet in container.demux(stream):  # type: ignore[attr-defined]
+        if packet.pts is not None and packet.time_base:
+            last = max(last, float(packet.pts * packet.time_base))
+    return last
+
+
+def broken(what: str) -> Refused:
+    return Refused("damaged", f"this {what} is damaged or cut short", "send the original file")
+
+
+def too_many_pixels(limit: int | None) -> Refused:
+    most = f": {limit / 1e6:g} million at most" if limit else ""
+    return Refused("too-many-pixels", f"this has too many pixels{most}", "make it smaller", 413)
+
+
+def too_long(limit: float) -> Refused:
+    return Refused(
+        "too-long", f"this video lasts too long: {limit:g} seconds at most", "send a part of it", 413
+    )

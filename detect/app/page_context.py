@@ -1,0 +1,156 @@
+"""What all tabs of the page share: the analyser, the desk, the visitors, and how an upload becomes an analysis."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from crossfake.datasets.decode import Unreadable
+from crossfake.detect.app.analysis import Analyser
+from crossfake.detect.app.generators import Generators
+from crossfake.detect.app.intake import Upload, accept
+from crossfake.detect.app.limits import Limits
+from crossfake.detect.app.page_desk import Desk, Step
+from crossfake.detect.app.page_sessions import Case, Sessions
+from crossfake.detect.app.page_view import render, sentence
+from crossfake.detect.app.results import Analysis
+from crossfake.errors import UserError
+
+_LOG = logging.getLogger("crossfake.app")
+
+# Events: none is in Gradio's API, and what runs long waits at our own desk, not in Gradio's queue
+LONG: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+SHORT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Made once a server.
+
+    Attributes:
+        analyser: the engine.
+        limits: of uploads.
+        desk: where long work waits for its turn.
+        sessions: the visitors.
+        generators: for the tab Generate; None: there are none.
+        runs: folder of finished runs; None: none are shown.
+        key: Ed25519 key that reports are signed with.
+    """
+
+    analyser: Analyser
+    limits: Limits
+    desk: Desk
+    sessions: Sessions
+    generators: Generators | None = None
+    runs: Path | None = None
+    key: Path | None = None
+
+    def receive(self, case: Case, path: str) -> Upload:
+        """Take an upload over into a case and check it.
+
+        Raises:
+            Refused: it is not taken.
+        """
+        return accept(case.take(path), self.limits, name=Path(path).name)
+
+    def offer_files(self, case: Case, analysis: Analysis) -> dict[str, str]:
+        """Links to the report and the figures of an analysis, made when they are followed."""
+
+        def report(kind: Any) -> Path:
+            from crossfake.detect.app.reports import write_report
+
+            return write_report(analysis, case.folder, kind, self.key)
+
+        def figures() -> Path:
+            return write_json(case.folder / "analysis.json", analysis.to_json())
+
+        case.downloads |= {
+            "report.html": lambda: report("html"),
+            "report.pdf": lambda: report("pdf"),
+            "analysis.json": figures,
+        }
+        return {kind: case.link(name) for kind, name in _LINKS.items()}
+
+
+_LINKS = {"html": "report.html", "pdf": "report.pdf", "json": "analysis.json"}
+
+
+def area(html: str = "", *, elem_id: str | None = None, elem_classes: str | None = None) -> gr.Markdown:
+    """A place for HTML of :func:`~crossfake.detect.app.page_view.render`.
+
+    Gradio's own HTML component runs templates with ``eval``, which the headers forbid. Markdown leaves a block of HTML
+    alone, as long as it has no empty line: ``render`` writes none.
+    """
+    return gr.Markdown(
+        html,
+        sanitize_html=False,
+        latex_delimiters=[],
+        elem_id=elem_id,
+        elem_classes=["cf-area", elem_classes or ""],
+    )
+
+
+def part(tell: Progress, first: float, last: float) -> Progress:
+    """Progress of a part of the work: its 0 to 1 is ``first`` to ``last`` of the whole."""
+    return lambda share, words: tell(first + share * (last - first), words)
+
+
+def status(step: Step) -> str:
+    return render("status.html", share=step.share, words=step.words or "Starting")
+
+
+def status_of(words: str) -> str:
+    return render("status.html", share=None, words=words)
+
+
+def problem(error: Exception) -> str:
+    """What went wrong, for people. Of a fault of our own no detail: it may hold names of files."""
+    if isinstance(error, UserError):
+        return render("problem.html", what=sentence(error.message), mend=sentence(error.mend or ""))
+    if isinstance(error, Unreadable):
+        return render(
+            "problem.html",
+            what="This file cannot be opened: it is damaged.",
+            mend="Save or send it again, if possible from where it comes.",
+        )
+    for place in traceback.extract_tb(error.__traceback__)[-1:]:
+        _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+    return render("problem.html", what="Something went wrong here.", mend="Try again, or another file.")
+
+
+def merge_stability(analysis: Analysis, later: Analysis) -> Analysis:
+    """An analysis with the stability that was measured later."""
+    points = {face.person: face.stability for face in later.faces}
+    faces = tuple(dataclasses.replace(face, stability=points.get(face.person, ())) for face in analysis.faces)
+    return dataclasses.replace(analysis, faces=faces, seconds=analysis.seconds + later.seconds)
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A table that spreadsheets open: a cell that would be taken for a formula gets an apostrophe before it."""
+    with open(path, "w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["file"])
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(
+                {
+                    key: f"'{value}" if str(value)[:1] in ("=", "+", "@", "\t", "\r") else value
+                    for key, value in row.items()
+                }
+            )
+    return path

@@ -1,0 +1,352 @@
+"""What stands between strangers and the analyser: host, origin, token, rate, size, time, and the headers of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import math
+import time
+import traceback
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from crossfake.detect.app.intake import Refused
+from crossfake.detect.app.limits import MIB
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from crossfake.detect.app.metrics import Metrics
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN = frozenset({"/healthz"})  # without a token
+_IDLE, _LONGEST, _DRAIN = (
+    30.0,
+    600.0,
+    2.0,
+)  # seconds without a byte of the body; for all of it; for what is too much
+_MOST_CLIENTS = 10_000
+_LOG = logging.getLogger("crossfake.app")
+
+STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
+PAGE = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob: data:; "
+    "worker-src 'self' blob:; frame-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self'"
+)
+# A file that somebody sent, opened by its address, must not act as a part of the page
+FILE = (
+    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'unsafe-inline'; font-src data:; "
+    "frame-ancestors 'self'; sandbox"
+)
+_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+class TryLater(Refused):
+    """Not now: the answer says in how many seconds."""
+
+    def __init__(self, code: str, message: str, seconds: float, status: int) -> None:
+        self.seconds = max(1, math.ceil(seconds))
+        super().__init__(code, message, f"try again in {self.seconds} s", status)
+
+
+class RateLimit:
+    """A bucket of tokens per client (IPv6: per /64), full at first, refilled evenly.
+
+    Args:
+        per_minute: size of a bucket, and how many tokens flow in within a minute.
+
+    Example:
+        >>> limit = RateLimit(1)
+        >>> limit.take("192.0.2.1", now=0.0)
+        >>> limit.take("192.0.2.1", now=30.0)
+        Traceback (most recent call last):
+        crossfake.detect.app.security.TryLater: more than 1 requests in a minute: try again in 30 s
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self._buckets: dict[str, tuple[float, float]] = {}  # client: tokens left, and when
+
+    def take(self, client: str, now: float | None = None) -> None:
+        """Take one token.
+
+        Raises:
+            TryLater: there is none.
+        """
+        now = time.monotonic() if now is None else now
+        client, rate = _network(client), self.per_minute / 60
+        left, then = self._buckets.get(client, (float(self.per_minute), now))
+        left = min(float(self.per_minute), left + (now - then) * rate)
+        if left < 1:
+            raise TryLater(
+                "too-many-requests",
+                f"more than {self.per_minute} requests in a minute",
+                (1 - left) / rate,
+                429,
+            )
+        if len(self._buckets) >= _MOST_CLIENTS:  # forget those whose bucket is full again, then the oldest
+            fresh = {
+                c: (n, t) for c, (n, t) in self._buckets.items() if n + (now - t) * rate < self.per_minute
+            }
+            self._buckets = dict(list(fresh.items())[-_MOST_CLIENTS // 2 :])
+        self._buckets.pop(client, None)
+        self._buckets[client] = (left - 1, now)
+
+
+class Places:
+    """So many requests at once inside, working or waiting; the next one is told that the server is busy.
+
+    Args:
+        concurrent: analyses that run at once.
+        waiting: requests that may wait for them.
+    """
+
+    def __init__(self, concurrent: int, waiting: int) -> None:
+        self.concurrent, self.waiting, self.inside = concurrent, waiting, 0
+        self.typical = 1.0  # seconds of a recent request, smoothed
+
+    @contextlib.contextmanager
+    def enter(self) -> Iterator[None]:
+        """Hold a place.
+
+        Raises:
+            TryLater: there is none.
+        """
+        if self.inside >= self.concurrent + self.waiting:
+            seconds = min(60.0, self.typical * (self.waiting + 1) / self.concurrent)
+            raise TryLater("busy", f"{self.inside} requests are ahead", seconds, 503)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    def took(self, seconds: float) -> None:
+        """Learn how long one analysis takes."""
+        self.typical += 0.2 * (seconds - self.typical)
+
+
+class Guard:
+    """Middleware around everything that is served.
+
+    Args:
+        app: what is guarded.
+        most: bytes of a body.
+        token: that requests must bear (``Bearer TOKEN``, or for browsers Basic with it as the password).
+        hosts: names and addresses that the Host header may give; None: any.
+        rate: of POST requests below ``/api/`` and of wrong tokens.
+        metrics: that count.
+        routes: paths counted under their own name; the others are ``page``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most: int,
+        token: str | None,
+        hosts: Collection[str] | None,
+        rate: RateLimit,
+        metrics: Metrics,
+        routes: Collection[str],
+    ) -> None:
+        self.app, self.most, self.hosts, self.rate = app, most, hosts, rate
+        self.metrics, self.routes = metrics, frozenset(routes)
+        self._token = None if token is None else _digest(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _headers(message.get("headers", ()), scope["path"])
+            await send(message)
+
+        body = _Body(receive, self.most, self.metrics.received.inc)
+        try:
+            self._check(scope)
+            await self.app(scope, body, answer)
+        except Refused as refused:
+            if not status:
+                if refused.status == 413:
+                    await body.drain()
+                await answer_refused(refused, answer, scope["path"])
+            self.metrics.refusals.labels(refused.code).inc()
+        except Exception as error:
+            # Where, not what: messages may hold names of files
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+            if not status:
+                broken = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
+                await answer_refused(broken, answer, scope["path"])
+        finally:
+            route = scope["path"] if scope["path"] in self.routes else "page"
+            self.metrics.observe(route, status, time.perf_counter() - start)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise :class:`Refused` by what the head of a request says."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host, path = headers.get(b"host", ""), scope["path"]
+        if self.hosts is not None and _host_name(host) not in self.hosts:
+            raise Refused(
+                "wrong-host",
+                "this server does not answer to that name",
+                f"use {' or '.join(sorted(self.hosts))}, or start it with another --host",
+                421,
+            )
+        origin = headers.get(b"origin")
+        changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if changes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        if (
+            self._token is not None
+            and path not in OPEN
+            and not self._bears(headers.get(b"authorization", ""))
+        ):
+            if headers.get(b"authorization"):
+                self.rate.take(client)
+            raise Refused("no-token", "this needs the token", "send 'Authorization: Bearer TOKEN'", 401)
+        if changes and path.startswith("/api/"):
+            self.rate.take(client)
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > self.most:
+            raise too_large(self.most)
+
+    def _bears(self, authorization: str) -> bool:
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        assert self._token is not None
+        return hmac.compare_digest(_digest(value.strip()), self._token)
+
+
+class _Body:
+    """The body as it comes in; cut off where it gets too long or too slow.
+
+    Args:
+        receive: where it comes from.
+        most: bytes of it.
+        count: is told how many bytes came.
+    """
+
+    def __init__(self, receive: Receive, most: int, count: Callable[[float], None]) -> None:
+        self._receive, self.most, self._count = receive, most, count
+        self.total, self.more, self._end = 0, True, time.monotonic() + _LONGEST
+
+    async def __call__(self) -> Message:
+        if not self.more:  # what comes is the end of the connection, and may be waited for
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), min(_IDLE, self._end - time.monotonic()))
+        except TimeoutError:
+            raise Refused("too-slow", "the rest of the request did not come", "send it again", 408) from None
+        self.more = message["type"] == "http.request" and message.get("more_body", False)
+        self.total += len(message.get("body", b""))
+        self._count(len(message.get("body", b"")))
+        if self.total > self.most:
+            raise too_large(self.most)
+        return message
+
+    async def drain(self) -> None:
+        """Read on for a moment and keep nothing: a client that is still sending would not see the answer."""
+        left = self.most
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN):
+                while self.more and left > 0:
+                    message = await self._receive()
+                    self.more = message.get("more_body", False)
+                    left -= len(message.get("body", b""))
+
+
+def too_large(most: int, what: str = "the request") -> Refused:
+    """What is said of a body or a file beyond a limit."""
+    size = f"{most / MIB:,.0f} MiB" if most >= MIB else f"{most:,} bytes"
+    return Refused("too-large", f"{what} has more than {size}", "send less", 413)
+
+
+def error_json(error: Refused) -> dict[str, str]:
+    """``{error, mend, code}``, as all errors are answered."""
+    return {"error": error.message, "mend": error.mend or "", "code": error.code}
+
+
+def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:
+    """What goes with the status of an error."""
+    headers = {}
+    if isinstance(error, TryLater):
+        headers["Retry-After"] = str(error.seconds)
+    if error.status == 401:
+        basic = not path.startswith("/api/")
+        headers["WWW-Authenticate"] = 'Basic realm="crossfake", charset="UTF-8"' if basic else "Bearer"
+    if error.status in (408, 413):
+        headers["Connection"] = "close"
+    return headers
+
+
+async def answer_refused(error: Refused, send: Send, path: str) -> None:
+    """Send an error as JSON."""
+    body = json.dumps(error_json(error)).encode()
+    headers = {**error_headers(error, path), "Content-Type": "application/json"}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _headers(given: Collection[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in given if not name.lower().startswith(b"access-control-")]
+    own = dict(_HEADERS)
+    if path.startswith("/api/") or path in ("/healthz", "/metrics"):
+        own |= {b"content-security-policy": STRICT.encode(), b"cache-control": b"no-store"}
+    else:
+        own[b"content-security-policy"] = (FILE if "/file=" in path else PAGE).encode()
+    present = {name.lower() for name, _ in kept}
+    return kept + [(name, value) for name, value in own.items() if name not in present]
+
+
+def _host_name(host: str) -> str:
+    """The Host header without its port, in lower case; an IPv6 address keeps its brackets."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host.lower()
+
+
+def _network(client: str) -> str:
+    with contextlib.suppress(ValueError):
+        address = ipaddress.ip_address(client)
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+            return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
+    return client
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,199 @@
+"""``detect serve``: the page and the API in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossfake.detect.app.generators import Generators
+from crossfake.detect.app.limits import Limits
+from crossfake.detect.app.security import LOOPBACK
+from crossfake.errors import MissingDependency, UserError
+from crossfake.runs import DEFAULT_ROOT
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_SHORTEST_TOKEN = 16
+_GRACE = 3  # seconds that running requests are given when the server stops
+_ANYWHERE = ("0.0.0.0", "::")
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """What to serve, and to whom.
+
+    Attributes:
+        bundles: runs of ``detect train`` or bundle folders; several are asked side by side.
+        host: name or address to listen on. Beyond this machine only with a token.
+        port: 0 takes a free one.
+        token: that the API and the page ask for; browsers ask for it as the password of any user.
+        limits: of uploads.
+        runs: folder whose generators and reports the page offers.
+        page: serve the page, not the API alone.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        face_model: YuNet's ONNX file.
+        requests_per_minute: of one client to the API.
+        concurrent: analyses of the API at once.
+
+    Raises:
+        UserError: no bundle, a port or rate that is none, a weak token, or none where one is needed.
+    """
+
+    bundles: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = 7860
+    token: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    runs: Path = DEFAULT_ROOT
+    page: bool = True
+    device: str = "auto"
+    face_model: Path | None = None
+    requests_per_minute: int = 60
+    concurrent: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.bundles:
+            raise UserError("there is no detector to serve", mend="name one with --bundle")
+        if not 0 <= self.port < 1 << 16:
+            raise UserError(
+                f"there is no port {self.port}", mend="give --port 1 to 65535, or 0 for a free one"
+            )
+        if self.requests_per_minute < 1 or self.concurrent < 1:
+            raise UserError("a server that answers no request is none", mend="give 1 or more")
+        make = "make one with 'openssl rand -hex 24' and give it as --token or CROSSFAKE_TOKEN"
+        if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _plain(self.token)):
+            raise UserError(
+                f"a token needs {_SHORTEST_TOKEN} or more letters, digits and signs of ASCII, without spaces",
+                mend=make,
+            )
+        if self.token is None and not is_loopback(self.host):
+            raise UserError(f"{self.host} can be reached by others, and there is no token", mend=make)
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """Names that requests may call the server by; None: any, where it listens on all addresses."""
+        if self.host in _ANYWHERE:
+            return None
+        name = f"[{self.host}]" if ":" in self.host else self.host.lower()
+        return LOOPBACK | {name}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address stands for this machine alone.
+
+    Example:
+        >>> is_loopback("127.0.0.2"), is_loopback("::1"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def serve(
+    settings: ServeSettings,
+    generators: Generators | None = None,
+    tell: Callable[[str], None] = print,
+) -> None:
+    """Serve until Ctrl-C.
+
+    Args:
+        settings: what, where, to whom.
+        generators: for the page's tab Generate.
+        tell: is given the address; the socket listens by then, so requests wait rather than fail.
+
+    Raises:
+        UserError: the port is taken, the host is not this machine's, or a bundle cannot be loaded.
+        MissingDependency: the extra ``app`` is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingDependency("uvicorn", extra="app") from error
+    with _listen(settings.host, settings.port) as listener:  # first: models take seconds to load
+        app = create_app(settings, generators)
+        # the first visitor need not wait for what explanations compare with
+        threading.Thread(target=app.state.analyser.prepare, daemon=True).start()
+        port = listener.getsockname()[1]
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,  # addresses and paths are nobody's business
+            server_header=False,
+            proxy_headers=False,  # anyone could claim to be somebody else
+            ws="none",
+            timeout_graceful_shutdown=_GRACE,
+        )
+        tell(f"crossfake answers at http://{name}:{port}  (Ctrl-C stops it)")
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn shuts down, then says again what stopped it
+            uvicorn.Server(config).run(sockets=[listener])
+        tell("stopped")
+
+
+def create_app(settings: ServeSettings, generators: Generators | None = None) -> FastAPI:
+    """What :func:`serve` serves, as an ASGI application for any other server."""
+    from crossfake.detect.app.analysis import Analyser
+    from crossfake.detect.app.api import ROOT, create_api
+
+    # A parser's warnings quote what strangers send
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    if settings.page:
+        from crossfake.detect.app.page import mount_page  # before models are loaded: the extra may be missing
+    analyser = Analyser(settings.bundles, settings.limits, settings.device, settings.face_model)
+    app = create_api(
+        analyser,
+        settings.limits,
+        token=settings.token,
+        requests_per_minute=settings.requests_per_minute,
+        concurrent=settings.concurrent,
+        hosts=settings.hosts,
+    )
+    app.state.analyser = analyser
+    if settings.page:
+        runs = settings.runs if settings.runs.is_dir() else None
+        mount_page(app, analyser, settings.limits, generators=generators, runs=runs)
+    else:
+        from fastapi.responses import RedirectResponse
+
+        app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
+    return app
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound already.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise UserError(f"there is no host {host!r} here", mend="give --host 127.0.0.1") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"cannot listen on {host}, port {port} ({error.strerror})",
+            mend="stop what listens there, or give another --port",
+        ) from error
+    return listener
+
+
+def _plain(token: str) -> bool:
+    return token.isascii() and all("!" <= sign <= "~" for sign in token)

@@ -1,0 +1,90 @@
+"""A video: people followed through its frames, and every detector's score over time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Sequence
+
+import cv2
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.video import read_frames
+from crossfake.detect.app.intake import Upload
+from crossfake.detect.app.judging import Judged, Seat, counterpart, looks_of, side_by_side
+from crossfake.detect.app.limits import Limits
+from crossfake.detect.app.results import ENSEMBLE, FrameScore, Opinion
+from crossfake.detect.prediction.media import Input, Media, frame_rate, open_frames
+from crossfake.detect.prediction.verdicts import FaceVerdict
+
+_THUMBNAIL = 96
+
+
+def follow(
+    upload: Upload,
+    cropper: Cropper,
+    limits: Limits,
+    lock: threading.Lock,
+    progress: Callable[[float, str], None],
+) -> Media:
+    """The crops of all people in a video's frames.
+
+    Args:
+        upload: the video.
+        cropper: what cuts the frames.
+        limits: how many frames are looked at.
+        lock: held while faces are looked for, not while frames are decoded.
+        progress: takes the share done; what it raises ends the work.
+
+    Raises:
+        Unreadable: not one frame can be decoded.
+    """
+
+    def frames() -> Generator[tuple[int, Pixels]]:
+        for done, (number, image) in enumerate(read_frames(upload.path, limits.frames, "the video")):
+            progress(done / limits.frames, f"frame {number}")
+            with lock:
+                yield number, image
+
+    with contextlib.closing(frames()) as pictures:
+        return open_frames(Input("the video", upload.path), pictures, cropper, frame_rate(upload.path))
+
+
+def over_time(
+    lead: Judged, face: FaceVerdict, others: dict[str, Judged], seats: Sequence[Seat]
+) -> list[FrameScore]:
+    """One person's frames with what every detector says of each.
+
+    Args:
+        lead: what the detector found that the person is taken from.
+        face: the person.
+        others: what each detector found, by name; the first among them.
+        seats: all of them.
+    """
+    series: dict[str, dict[int, Opinion]] = {}
+    for name, judged in others.items():
+        same = face if judged is lead else counterpart(face, judged.prediction)
+        if same is not None:
+            series[name] = {
+                each.frame: Opinion(each.score, each.probability, None, None, each.verdict)
+                for each in same.frames
+            }
+    crops = {lead.media.looks[n].frame: lead.media.looks[n].image for n in looks_of(lead, face)}
+    scores = []
+    for each in face.frames:
+        opinions = {name: found[each.frame] for name, found in series.items() if each.frame in found}
+        all_of_them = side_by_side(opinions, seats)
+        head = all_of_them.get(ENSEMBLE) or next(iter(opinions.values()))
+        own = {name: opinion.probability for name, opinion in opinions.items()}
+        crop = _thumbnail(crops[each.frame])
+        scores.append(
+            FrameScore(each.frame, each.seconds, each.box, head.probability, head.verdict, own, crop)
+        )
+    return scores
+
+
+def _thumbnail(crop: Pixels) -> Pixels:
+    if len(crop) <= _THUMBNAIL:
+        return crop
+    return cv2.resize(crop, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

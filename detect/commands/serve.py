@@ -1,0 +1,54 @@
+"""``detect serve``."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.detect.commands import FOLDER, device, newest_bundle
+
+GENERATORS = "crossfake.generators"  # entry points that open the generators of a folder of runs
+
+
+@click.command()
+@click.option(
+    "--bundle",
+    "bundles",
+    type=FOLDER,
+    multiple=True,
+    help="Run of 'detect train' or a bundle; repeated, several side by side.  [default: the newest finished run]",
+)
+@click.option(
+    "--host", default="127.0.0.1", help="Name or address to listen on; beyond this machine with a token."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, help="0: a free one.")
+@click.option("--token", envvar="CROSSFAKE_TOKEN", show_envvar=True, help="That callers must bear.")
+@click.option(
+    "--runs", type=FOLDER, default=Path("runs"), help="Generators and reports that the page offers."
+)
+@click.option("--no-page", is_flag=True, help="The API alone.")
+@click.option(
+    "--rate", type=click.IntRange(min=1), default=60, help="Requests per minute of one client of the API."
+)
+@click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
+@click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
+@device
+def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -> None:
+    """Serve a page where anyone can analyse a picture or a video, and an API beside it.
+
+    Uploads stay in a private folder until they are answered. See docs/api.md for the API, docs/page.md for the page.
+    """
+    from crossfake.detect.app.serving import ServeSettings
+    from crossfake.detect.app.serving import serve as run
+
+    options |= {"page": not no_page, "requests_per_minute": rate}
+    ServeSettings(bundles or (Path(),), **options)  # a wrong option is said before a bundle is looked for
+    settings = ServeSettings(bundles or (newest_bundle(),), **options)
+    generators = None
+    if settings.page:
+        for entry in entry_points(group=GENERATORS):
+            generators = entry.load()(settings.runs)
+    run(settings, generators, click.echo)

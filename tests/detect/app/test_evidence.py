@@ -1,0 +1,54 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crossfake.datasets.shards import ShardSet
+from crossfake.detect import bundle as bundles
+from crossfake.detect.app.evidence import Evidence
+from crossfake.detect.explain import networks
+from crossfake.errors import MissingDependency
+
+
+@pytest.fixture(scope="module")
+def crops(real: Path, fake: Path) -> np.ndarray:
+    return np.stack([ShardSet(real).read(110), ShardSet(fake).read(110)])
+
+
+def test_all_of_it(bundle: Path, crops: np.ndarray) -> None:
+    pytest.importorskip("pytorch_grad_cam")
+    detector = bundles.load(bundle, "cpu")
+    features = detector.outputs(crops)[1]
+    found = Evidence(detector).of(crops, features)
+    assert len(found) == 2
+    for one, label in zip(found, ("real", "fake"), strict=True):
+        assert one["notes"] == () and one["heat_method"] == "gradcam"
+        assert one["heatmap"].shape == (16, 16, 3) and one["heatmap"].dtype == np.uint8
+        assert one["heat"].shape == (16, 16) and np.abs(one["heat"]).max() <= 1
+        assert one["spectrum"].dtype == np.uint8 and one["spectrum"].shape[1] > 32
+        assert len(one["nearest"]) == 6 and one["nearest"][0].label == label
+        distances = [each.distance for each in one["nearest"]]
+        assert distances == sorted(distances) and distances[0] >= -1e-6
+    assert found[1]["nearest"][0].generator == "grid"
+    # and the detector that scores is as it was
+    assert (detector.outputs(crops)[1] == features).all()
+
+
+def test_what_is_missing_is_said(
+    bundle: Path, crops: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bundle, tmp_path / "run")
+    detector = bundles.load(tmp_path / "run", "cpu")
+    detector.card["data_hashes"] = {"/gone": "0"}
+    for module in ("cams", "pixels"):
+        monkeypatch.setattr(f"crossfake.detect.explain.{module}.needs", _none)
+    (one,) = Evidence(detector).of(crops[:1], detector.outputs(crops[:1])[1])
+    assert "heatmap" not in one and "nearest" not in one and one["spectrum"].shape == (16, 16, 3)
+    assert len(one["notes"]) == 3 and "grad-cam" in one["notes"][0]
+    assert all(str(tmp_path) not in note and "/gone" not in note for note in one["notes"])
+    assert networks.needs is not _none
+
+
+def _none(module: str, package: str) -> object:
+    raise MissingDependency(package, extra="explain")

@@ -1,0 +1,256 @@
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio")
+
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from crossfake.datasets.decode import Unreadable
+from crossfake.detect.app.intake import Refused
+from crossfake.detect.app.page_compare import show
+from crossfake.detect.app.page_context import problem, write_csv
+from crossfake.detect.app.page_desk import Busy, Desk, Stopped, Tell
+from crossfake.detect.app.page_experiments import find_pages
+from crossfake.detect.app.page_generate import parse_seeds
+from crossfake.detect.app.page_routes import Narrow, add_routes, run_file
+from crossfake.detect.app.page_sessions import Sessions
+from crossfake.detect.app.page_view import brief, curve, jpeg, render, steadiness, strip
+from crossfake.detect.app.results import Analysis, FaceAnalysis, FrameScore, Opinion, StabilityPoint
+from crossfake.errors import UserError
+
+
+def _face(person: int = 0, probability: float = 0.8, **more: Any) -> FaceAnalysis:
+    opinion = Opinion(probability, probability, probability - 0.1, probability + 0.1, "fake")
+    return FaceAnalysis(person, (10, 10, 20, 20), {"small": opinion}, np.zeros((16, 16, 3), np.uint8), **more)
+
+
+def _analysis(**more: Any) -> Analysis:
+    values: dict[str, Any] = {
+        "name": "x.jpg", "sha256": "0" * 64, "bytes": 10, "kind": "image", "width": 100, "height": 50,
+        "seconds": 0.1, "when": "2026-01-01T00:00:00+00:00", "version": "1", "detectors": (), "faces": (_face(),),
+        "missed": (), "verdict": "fake", "words": "Probably fake.", "picture": np.zeros((50, 100, 3), np.uint8),
+    }  # fmt: skip
+    return Analysis(**{**values, **more})
+
+
+# ---- the desk
+
+
+def _wait(event: threading.Event) -> Any:
+    def work(tell: Tell) -> str:
+        while not event.wait(0.01):
+            tell(0.5, "halfway")
+        return "done"
+
+    return work
+
+
+def test_a_job_tells_its_steps_and_gives_its_result() -> None:
+    desk, go = Desk(places=1), threading.Event()
+    job = desk.start(_wait(go), threading.Event())
+    steps = []
+    for step in job:
+        steps.append(step)
+        if step.words == "halfway":
+            go.set()
+    assert steps[-1].share == 0.5 and job.result() == "done"
+
+
+def test_the_next_waits_and_is_told_so_and_one_too_many_is_refused() -> None:
+    desk, go = Desk(places=1, waiting=1), threading.Event()
+    first, second = (desk.start(_wait(go), threading.Event()) for _ in range(2))
+    steps = iter(second)
+    assert next(steps).words == "Waiting: 1 before you"
+    with pytest.raises(Busy, match="busy: 2 others"):
+        desk.start(_wait(go), threading.Event())
+    go.set()
+    assert first.result() == second.result() == "done"
+
+
+def test_work_stops_when_it_is_told_to_and_frees_its_place() -> None:
+    desk, stop = Desk(places=1, waiting=0), threading.Event()
+    job = desk.start(_wait(threading.Event()), stop)
+    with pytest.raises(Stopped):
+        for _ in job:
+            stop.set()
+    with pytest.raises(Stopped):
+        job.result()
+    for _ in range(200):
+        try:
+            assert desk.start(lambda tell: 1, threading.Event()).result() == 1
+            break
+        except Busy:
+            time.sleep(0.01)
+    else:
+        pytest.fail("the place was never freed")
+
+
+def test_a_visitor_who_leaves_stops_the_work() -> None:
+    desk, stop = Desk(places=1), threading.Event()
+    steps = iter(desk.start(_wait(threading.Event()), stop))
+    next(steps)
+    steps.close()  # type: ignore[attr-defined]
+    assert stop.is_set()
+
+
+# ---- visitors
+
+
+def test_what_a_visitor_sends_is_gone_with_the_next_case_and_with_the_visit(tmp_path: Path) -> None:
+    sessions = Sessions()
+    file = tmp_path / "up" / "secret name.jpg"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    case = sessions.of("a").begin("analyse")
+    taken = case.take(file)
+    assert not file.parent.exists() and "secret" not in taken.name
+    assert case.folder.parent.stat().st_mode & 0o077 == 0
+    newer = sessions.of("a").begin("analyse")
+    assert case.stop.is_set() and not taken.exists() and sessions.find(case.token) is None
+    assert sessions.find(newer.token) is newer and sessions.current("a", "analyse", newer)
+    sessions.close("a")
+    assert not newer.folder.parent.exists() and sessions.find(newer.token) is None
+
+
+def test_an_idle_visit_is_over() -> None:
+    sessions = Sessions()
+    idle = sessions.of("idle")
+    idle.seen -= 7200
+    sessions.of("other")
+    assert not idle.folder.exists() and sessions.of("idle") is not idle
+
+
+# ---- routes
+
+
+def test_downloads_need_their_token_and_reports_stay_below_their_folder(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    (runs / "a").mkdir(parents=True)
+    (runs / "a" / "report.html").write_text("<title>Fine &amp; good</title>")
+    (runs / "a" / ".hidden.html").write_text("no")
+    (runs / "a" / "model.pt").write_text("no")
+    (tmp_path / "out.html").write_text("no")
+    (runs / "link.html").symlink_to(tmp_path / "out.html")
+    sessions, app = Sessions(), FastAPI()
+    add_routes(app, sessions, runs)
+    client = TestClient(app)
+    case = sessions.of("a").begin("analyse")
+    (case.folder / "made.json").write_text("{}")
+    case.downloads["made.json"] = lambda: case.folder / "made.json"
+    answer = client.get("/" + case.link("made.json"))
+    assert answer.json() == {} and "attachment" in answer.headers["content-disposition"]
+    assert client.get(f"/page/{case.token}/other").status_code == 404
+    assert client.get("/page/guess/made.json").status_code == 404
+    assert client.get("/runs/a/report.html").status_code == 200
+    for path in ("a/.hidden.html", "a/model.pt", "link.html", "%2e%2e/out.html", "a", "", "a%00.html"):
+        assert client.get(f"/runs/{path}").status_code == 404, path
+    assert run_file(runs, "../out.html") is None
+    assert find_pages(runs) == {"a/report.html": "Fine & good"}
+
+
+def test_pages_of_a_run_in_progress_are_not_listed(tmp_path: Path) -> None:
+    for name in ("going", "over"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("kind: synth\n")
+        (tmp_path / name / "quality.html").write_text("<title>Q</title>")
+    (tmp_path / "over" / "finished.json").write_text('{"time": 1}')
+    assert list(find_pages(tmp_path)) == ["over/quality.html"]
+
+
+def test_only_what_the_page_needs_is_let_through() -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    client = TestClient(Narrow(answer))
+    for path in (
+        "/",
+        "/config",
+        "/theme.css",
+        "/assets/index-1.js",
+        "/gradio_api/queue/join",
+        "/gradio_api/upload",
+    ):
+        assert client.get(path).status_code == 200, path
+    for path in (
+        "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://x", "/gradio_api/info", "/gradio_api/vibe-code",
+        "/gradio_api/run/predict", "/gradio_api/process_recording", "/monitoring", "/login", "/assets/..%2fx",
+    ):  # fmt: skip
+        assert client.get(path).status_code == 404, path
+
+
+# ---- what is shown
+
+
+def test_text_of_strangers_is_escaped_and_fits_on_one_line() -> None:
+    html = show(_analysis(name="<script>alert(1)</script>", words="a\n\n<b>b</b>"), None)
+    assert "<script>" not in html and "<b>b</b>" not in html and "\n" not in html
+    assert "/secret" not in problem(ValueError("/secret")) and problem(Unreadable("x", "y"))
+    said = problem(Refused("too-large", "this is <i>large</i>", "send less"))
+    assert "This is &lt;i&gt;large&lt;/i&gt;." in said and "Send less." in said
+
+
+def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
+    points = (
+        StabilityPoint("as sent", 0, 0.9),
+        StabilityPoint("JPEG", 70, 0.8),
+        StabilityPoint("JPEG", 30, 0.2),
+        StabilityPoint("resize", 0.5, None),
+    )
+    drawn = strip(points, 0.5)
+    assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "real", None]
+    assert [(group["name"], group["count"]) for group in drawn["groups"]] == [
+        ("as sent", 1),
+        ("JPEG", 2),
+        ("resize", 1),
+    ]
+    assert drawn["marks"][0]["y"] < drawn["marks"][2]["y"]
+    assert "turn the answer around" in steadiness(points, 0.5)
+    assert steadiness(points[:2], 0.5).endswith("The answer holds.")
+    assert "score" in steadiness(points, 0.5, calibrated=False) and steadiness(points[:1], 0.5) == ""
+    assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
+
+
+def test_a_curve_runs_along_the_video() -> None:
+    frames = tuple(
+        FrameScore(25 * k, float(k), (0, 0, 9, 9), 0.2 * (k + 1), "real", {"small": 0.2}) for k in range(3)
+    )
+    drawn = curve(_face(frames=frames), ["a", "b", "c"], 0.5, 4.0, 100)
+    assert [mark["x"] for mark in drawn["marks"]] == [0, 150, 300]
+    assert drawn["worst"] == 2 and drawn["end"] == "0:04.0"
+    untimed = tuple(FrameScore(k, None, None, 0.5, "real", {}) for k in (0, 99))
+    assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], 0.5, None, 100)["marks"]] == [
+        0,
+        600,
+    ]
+
+
+def test_large_pictures_are_sent_small() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), dtype=np.uint8)
+    assert len(jpeg(noise, 96)) < 12_000
+    assert jpeg(noise, 96).startswith("data:image/jpeg;base64,")
+
+
+def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
+    path = write_csv(
+        tmp_path / "t.csv", [{"name": "=cmd()", "probability": -0.5}, {"name": "a,b", "probability": None}]
+    )
+    assert path.read_text("utf-8-sig").splitlines() == ["name,probability", "'=cmd(),-0.5", '"a,b",']
+
+
+def test_seeds_are_few_numbers_and_ranges() -> None:
+    assert parse_seeds("1-3, 7 ") == [1, 2, 3, 7]
+    for wrong in ("", "x", "3-1", "1-99", "-4", "1e3", "1-" + "9" * 20):
+        with pytest.raises(UserError):
+            parse_seeds(wrong)
+
+
+def test_every_template_stands_alone_on_one_line() -> None:
+    assert render("status.html", share=0.5, words="Looking").startswith('<div class="cf">')
+    assert "\n" not in render("about.html", facts=[])

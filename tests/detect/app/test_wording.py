@@ -1,0 +1,66 @@
+import numpy as np
+
+from crossfake.detect.app.results import DetectorFacts, FaceAnalysis, Opinion
+from crossfake.detect.app.wording import WARNINGS, conclusion, facts_words, in_100, interval, opinion, warning
+from crossfake.detect.prediction.verdicts import REASONS
+
+
+def face(verdict: str, probability: float, box: tuple[float, ...] | None = (0, 0, 9, 9)) -> FaceAnalysis:
+    low, high = max(0.0, probability - 0.05), min(1.0, probability + 0.05)
+    said = Opinion(probability, probability, low, high, verdict)
+    return FaceAnalysis(0, box, {"a": said}, np.zeros((8, 8, 3), np.uint8))  # type: ignore[arg-type]
+
+
+def test_every_reason_of_a_prediction_has_a_sentence() -> None:
+    assert set(REASONS) <= set(WARNINGS)
+    assert all(warning(code).words.endswith(".") for code in WARNINGS)
+
+
+def test_nothing_is_certain() -> None:
+    for value in np.linspace(0, 1, 1001).tolist():
+        words = [in_100(value), interval(value, 1.0), interval(0.0, value)]
+        for verdict in ("real", "fake", "uncertain"):
+            words.append(opinion(Opinion(value, value, value, value, verdict)))
+            words.append(opinion(Opinion(value, value, None, None, verdict)))
+        said = " ".join(words).replace("95% interval", "").replace("in 100", "")
+        assert "%" not in said and not {"100", "0", "1.00", "0.00"} & set(said.split())
+
+
+def test_one_sentence_on_a_file() -> None:
+    assert conclusion("image", [face("fake", 0.97)], "fake") == (
+        "The face in this picture is probably fake: about 97 in 100 such pictures are "
+        "(95% interval: 92 to above 99 in 100). This is not proof."
+    )
+    two = conclusion("video", [face("uncertain", 0.5), face("real", 0.1)], "uncertain", detectors=2)
+    assert (
+        two.startswith("Of 2 people the most suspicious is uncertain: about 50 in 100")
+        and "2 detectors" in two
+    )
+    assert conclusion("image", [face("real", 0.001, None)], "real").startswith(
+        "This picture is probably real"
+    )
+    none = conclusion("image", [], "not judged", "no face")
+    assert none == "This picture was not judged: no face. That says nothing about it."
+
+
+def test_facts_say_what_is_not_known() -> None:
+    plain = DetectorFacts("d", "cnn", "0", 64, "faces", 0.5, True, ("faces", "dcgan"))
+    words = " ".join(facts_words(plain, unknown="it was not evaluated"))
+    assert "is not known: it was not evaluated" in words and "never seen any other generator" in words
+    measured = DetectorFacts(
+        "d",
+        "cnn",
+        "0",
+        64,
+        "faces",
+        0.5,
+        False,
+        (),
+        (("a", 500, 0.99), ("b", 500, 0.1)),
+        0.02,
+        (0.01, 0.04),
+        300,
+    )
+    words = " ".join(facts_words(measured, "audit: FAIL"))
+    assert "Of 300 real test pictures it called 2.0% fake (95% interval: 1.0% to 4.0%)." in words
+    assert "It misses most fakes of b." in words and "never calibrated" in words and "audit: FAIL" in words

@@ -1,0 +1,203 @@
+"""The documentation: it builds without a warning, its links lead somewhere, and its commands are those there are."""
+
+import html.parser
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+from crossfake.datasets.toyfaces import toyface
+from crossfake.images import save_png
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(page.relative_to(ROOT) for page in (*DOCS.rglob("*.md"), ROOT / "README.md"))
+_BLOCK = re.compile(r"(?:^<!-- test: (?P<note>.*?) -->\n)?^```sh\n(?P<text>.*?)^```$", re.M | re.S)
+_SMALLER = re.compile(r'"(.*?)" is "(.*?)"')
+_COMMANDS = {"crossfake": ["crossfake"], "synth": ["crossfake", "synth"], "detect": ["crossfake", "detect"]}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Shell commands of a page. A comment before them says how the test makes them smaller, or ``not run``:
+    ``<!-- test: "--minutes 3" is "--kimg 0.2" -->``."""
+
+    page: str
+    line: int
+    text: str
+    note: str
+
+    @property
+    def small(self) -> str:
+        text = self.text
+        for old, new in _SMALLER.findall(self.note):
+            assert old in text, f"{self.page}:{self.line}: {old!r} is not in the block any more"
+            text = text.replace(old, new.replace("\\n", "\n"), 1)
+        return text
+
+
+def blocks(page: Path) -> list[Block]:
+    text = (ROOT / page).read_text()
+    return [
+        Block(str(page), text[: found.start("text")].count("\n") + 1, found["text"], found["note"] or "")
+        for found in _BLOCK.finditer(text)
+    ]
+
+
+def run_blocks(page: str, folder: Path, **environment: str) -> str:
+    """The page's blocks, small, in one shell; what they printed."""
+    chosen = [block for block in blocks(Path(page)) if block.note != "not run"]
+    assert chosen
+    binaries = Path(sys.executable).parent
+    ours = {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "CROSSFAKE_OFFLINE": "1", **environment}
+    script = "set -eu\n" + "\n".join(block.small for block in chosen)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env={**os.environ, **ours}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{page}\n{script}\n{done.stdout}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def draw_photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        save_png(toyface(1000 + number, 48), folder / f"{number}.png")
+    return folder
+
+
+def command_lines(text: str) -> Iterator[list[str]]:
+    """The words of each crossfake command in a block, from the command's name on."""
+    heredoc = re.compile(r"<<'(\w+)'\n.*?^\1$", re.M | re.S)
+    for line in heredoc.sub("", text).replace("\\\n", " ").splitlines():
+        for part in re.split(r"&&|\|\||;|\|", line):
+            try:
+                words = shlex.split(part, comments=True)
+            except ValueError as error:
+                raise AssertionError(f"{part!r} is no shell: {error}") from error
+            while words and re.fullmatch(r"\w+=.*", words[0]):
+                words = words[1:]
+            if "-m" in words and words[words.index("-m") + 1].startswith(
+                "crossfake."
+            ):  # torchrun -m crossfake.synth
+                rest = words[words.index("-m") + 1 :]
+                yield [rest[0].rpartition(".")[2], *[word for word in rest[1:] if word != "--"]]
+            elif words and words[0] in ("python", "python3") and len(words) > 2 and words[2] in _COMMANDS:
+                yield words[2:]  # python family.py synth train …
+            elif words and words[0] in _COMMANDS:
+                yield words
+
+
+def check_command(words: list[str]) -> None:
+    """Every word that names a command or an option does so."""
+    from crossfake.cli import main
+
+    command: click.Command = main
+    rest = [*_COMMANDS[words[0]][1:], *words[1:]]
+    with click.Context(command, info_name="crossfake") as context:
+        while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+            found = command.get_command(context, rest[0])
+            assert found, f"{' '.join(words)}: there is no command {rest[0]}"
+            command, rest = found, rest[1:]
+        known = {name for p in command.get_params(context) for name in (*p.opts, *p.secondary_opts)}
+    for word in rest:
+        if re.match(r"--?[a-zA-Z]", word):
+            assert word.partition("=")[0] in known, f"{' '.join(words)}: there is no option {word}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_exist(page: Path) -> None:
+    for block in blocks(page):
+        for words in command_lines(block.text):
+            check_command(words)
+
+
+def test_an_option_that_is_gone_is_noticed() -> None:
+    check_command(["synth", "generate", "--n", "5"])
+    for wrong in (["synth", "generate", "--many", "5"], ["detect", "guess"], ["crossfake", "data", "prepar"]):
+        with pytest.raises(AssertionError, match="there is no"):
+            check_command(wrong)
+    found = list(command_lines("X=1 torchrun --nproc-per-node=2 -m crossfake.synth -- train --data a # b\n"))
+    assert found == [["synth", "train", "--data", "a"]]
+
+
+def slug(heading: str) -> str:
+    """The anchor that GitHub and mkdocs both give to a heading."""
+    text = re.sub(r"[`*]|\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+    return re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", text)).strip("-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
+        assert file.exists(), f"{page}: {target} leads nowhere"
+        if anchor and file.suffix == ".md":
+            found = file.read_text()
+            anchors = {slug(heading) for heading in re.findall(r"^#+ (.*)$", found, re.M)}
+            anchors |= set(re.findall(r"^::: (crossfake\S*)$", found, re.M))  # of docstrings
+            assert anchor in anchors, f"{page}: {target} has no such heading"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = set(re.findall(r"([\w/-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
+    assert {str(page.relative_to("docs")) for page in PAGES if page.name != "README.md"} <= named
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path: Path) -> None:
+    said = run_blocks("docs/tutorial.md", tmp_path, PHOTOS=str(draw_photos(tmp_path / "photos", 60)))
+    assert "all numbers are those of the stored scores" in said
+    assert "dcgan" in (tmp_path / "runs" / "table" / "results.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/howto/add-a-family.md", "docs/howto/add-a-detector.md"])
+def test_examples_run(page: str, tmp_path: Path) -> None:
+    for example in (DOCS / "examples").glob("*.py"):
+        (tmp_path / example.name).write_text(example.read_text())
+    run_blocks(page, tmp_path)
+
+
+class _Loaded(html.parser.HTMLParser):
+    """What a browser fetches to show a page, as far as its HTML says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        if tag == "link" and given.get("rel") in ("canonical", "next", "prev"):
+            return
+        named = ("src", "srcset", "data") if tag != "link" else ("href",)
+        self.urls += [url for name in named if (url := given.get(name))]
+        self.urls += re.findall(r"url\(([^)]*)\)", given.get("style") or "")
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_asks_for_nothing_from_outside(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (site / "tutorial.html").exists() and (site / "search").is_dir()
+    assert "--with-synthetic" in (site / "reference" / "commands" / "detect.html").read_text()
+    for page in site.rglob("*.html"):
+        loaded = _Loaded()
+        loaded.feed(page.read_text())
+        assert not [url for url in loaded.urls if re.match(r"\s*['\"]?(https?:)?//", url)], page
+    for style in site.rglob("*.css"):
+        outside = re.findall(r"(?:url\(|@import )\s*['\"]?(?:https?:)?//[^)'\"]*", style.read_text())
+        assert not outside, style

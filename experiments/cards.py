@@ -37,12 +37,24 @@ def write_cards(results: Results, found: Sequence[Answer]) -> None:
     folder = results.folder / "cards"
     shutil.rmtree(folder, ignore_errors=True)  # of conditions that are no more
     folder.mkdir()
-    for detector in results.detectors:
-        for condition in results.conditions:
-            if results.cells_of(detector, condition):
-                file = folder / card_name(detector, condition)
-                write_text(file, model_card(results, found, detector, condition))
-    write_text(results.folder / "croissant.json", json.dumps(data_card(results), indent=2) + "\n")
+    for name, text in model_cards(results, found).items():
+        write_text(folder / name, text)
+    write_text(results.folder / "croissant.json", data_card_text(results))
+
+
+def model_cards(results: Results, found: Sequence[Answer]) -> dict[str, str]:
+    """Name and content of every card in ``cards/``."""
+    return {
+        card_name(detector, condition): model_card(results, found, detector, condition)
+        for detector in results.detectors
+        for condition in results.conditions
+        if results.cells_of(detector, condition)
+    }
+
+
+def data_card_text(results: Results) -> str:
+    """Content of ``croissant.json``."""
+    return json.dumps(data_card(results), indent=2) + "\n"
 
 
 def card_name(detector: str, condition: str) -> str:

@@ -8,11 +8,13 @@ folder. Everything that a cell needs is in its :class:`CellSpec`, which can be s
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,9 +109,26 @@ class CellSpec:
 def run_cell(spec: CellSpec, folder: Path) -> None:
     """Train the detector unless it is trained, score what has no scores yet, and write ``cell.json`` last.
 
+    Another experiment that shares the folder waits meanwhile, and then finds the work done.
+
     Raises:
         UserError: the training was stopped, or cannot be done.
     """
+    with _alone(folder):
+        if spec.missing(folder):
+            _work(spec, folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The lock ends with its process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _work(spec: CellSpec, folder: Path) -> None:
     run = Run(folder / "run")
     card = _card(folder)
     if card is None or not run.finished:

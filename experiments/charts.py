@@ -16,8 +16,6 @@ LINES = 8  # in one chart, as many as colours can be told apart
 _GRID = np.concatenate(
     [[0, 0], np.linspace(0, 1, 101)[1:]]
 )  # 0 twice: an ROC curve may leave the axis straight up
-# of the training fakes, against the AUC: column of ``quality.json`` and its axis
-_QUALITY = {"fid": "FID of the synthetic fakes", "swd": "Sliced Wasserstein ×10³ of the synthetic fakes"}
 
 
 @dataclass(frozen=True)
@@ -160,42 +158,16 @@ def axis_panels(results: Results) -> list[Panel]:
             Panel(
                 f"{axis['name'][:1].upper()}{axis['name'][1:]}",
                 detector,
-                f"{axis['name']}, {axis['unit']}",
+                ", ".join(part for part in (axis["name"], axis["unit"]) if part),
                 "AUC, unseen generators",
                 tuple(lines),
-                tuple((at[x], f"{x:,.0f}" if axis["unit"] != "year" else f"{x:.0f}") for x in xs)
+                tuple((at[x], f"{x:,.0f}" if axis["unit"] == "images" else f"{x:.4g}") for x in xs)
                 if len(xs) < 9
                 else nice_ticks(min(at.values()), max(at.values())),
                 ((min(at.values()), max(at.values())), _y_limits(lines)),
                 f"Band: 95% interval of the {what}." + (" Steps are drawn evenly." if even else ""),
             )
         )
-    return panels
-
-
-def quality_panels(results: Results) -> list[Panel]:
-    """AUC over the measured quality of the condition's own fakes, where at least three conditions have one."""
-    panels = []
-    for key, label in _QUALITY.items():
-        placed = []
-        for name, condition in results.conditions.items():
-            known = [q[key] for q in condition.get("quality", {}).values() if q.get(key) is not None]
-            if len(known) == 1 and len(condition["synthetic"]) == 1:
-                placed.append((float(known[0]), name))
-        if len(placed) < 3:
-            continue
-        placed.sort()
-        shared = results.unseen(*(name for _, name in placed))
-        for detector in results.detectors if shared else ():
-            points = [(x, v) for x, name in placed if (v := results.mean(detector, name, shared))]
-            if len(points) < 3:
-                continue
-            line = _band("mean", points, color=1)
-            span = (points[0][0], points[-1][0])
-            panels.append(
-                Panel("Quality of the fakes", detector, label, "AUC, unseen generators", (line,), nice_ticks(*span),
-                      (span, _y_limits([line])), f"Band: 95% interval of the mean over {len(shared)} unseen tests.")
-            )  # fmt: skip
     return panels
 
 

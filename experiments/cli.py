@@ -77,7 +77,9 @@ def run(
 @experiment.command("report")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
-    "--resamples", type=int, help="Of each test set, for the intervals.  [default: the configuration's]"
+    "--resamples",
+    type=click.IntRange(min=100),
+    help="Of each test set, for the intervals.  [default: the configuration's]",
 )
 def report_(folder: Path, resamples: int | None) -> None:
     """Write the report of an experiment or of a training run, finished or not, anew."""

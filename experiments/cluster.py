@@ -238,7 +238,11 @@ def _arrive(archive: bytes, folder: Path) -> None:
                 file.replace(folder / file.relative_to(arrived))
         else:
             shutil.rmtree(folder, ignore_errors=True)  # a part, left by a killed run on this machine
-            arrived.rename(folder)
+            try:
+                arrived.rename(folder)
+            except OSError:  # another experiment that shares the cells was faster
+                if not _is_trained(folder):
+                    raise
 
 
 def _packed(folder: Path) -> bytes:

@@ -52,6 +52,8 @@ class Detector:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.model)
+        if not self.name.isprintable():
+            raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line")
         if self.processes < 1 or not 0 < self.memory < float("inf"):
             raise UserError(
                 f"{self.name} cannot be trained by {self.processes} processes with {self.memory} GiB each",
@@ -170,9 +172,17 @@ class Config:
             ("generators", ["real", *(g.name for g in self.generators)]),
             ("seeds", self.seeds),
         ):
-            twice = [name for name in names if list(names).count(name) > 1]
-            if twice:
-                raise UserError(f"two {kind} are called {twice[0]!r}", mend="give each its own name")
+            files: dict[str, Any] = {}
+            for name in names:
+                file = re.sub(r"[\W_]+", "-", str(name).lower())
+                if file in files:
+                    alike = (
+                        f"two {kind} are called {name!r}"
+                        if files[file] == name
+                        else (f"the {kind} {files[file]!r} and {name!r} would write the same files")
+                    )
+                    raise UserError(alike, mend="give each its own name")
+                files[file] = name
 
     def of(self, role: Role) -> tuple[Generator, ...]:
         return tuple(generator for generator in self.generators if generator.role == role)

@@ -20,7 +20,6 @@ from crossfake.experiments.charts import (
     axis_panels,
     forest_rows,
     heat,
-    quality_panels,
     robustness_panels,
     roc_panels,
 )
@@ -66,7 +65,6 @@ def write_figures(results: Results, found: Sequence[Answer]) -> list[str]:
             drawn["forest"] = forest(found)
         curves = {
             "axis": axis_panels(results),
-            "quality": quality_panels(results),
             "robustness": robustness_panels(results),
             "roc": roc_panels(results),
         }
@@ -186,4 +184,4 @@ def curve_chart(panels: Sequence[Panel]) -> Any:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")

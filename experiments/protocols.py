@@ -120,6 +120,9 @@ def design(config: Config) -> Design:
                 f"{setting} means nothing to {config.protocol}", mend=f"leave it out, or use {owner}"
             )
     conditions, contrasts, axis = make(config)
+    names = [condition.name for condition in conditions]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"two conditions are called {twice[0]!r}", mend="train on it once")
     plain = _tests(config)
     changed = [
         Test(f"{test.name}, {name} {strength:g}", test.fake, test.real, (name, strength), test.name)
@@ -127,6 +130,11 @@ def design(config: Config) -> Design:
         if not any(test.fake in condition.trained_on for condition in conditions)
         for name, strength in _perturbations(config)
     ]
+    if config.perturbations and not changed:
+        raise UserError(
+            f"{config.protocol} trains on every generator, and only what nobody trains on is perturbed",
+            mend="give a generator with role: unseen, or leave perturbations out",
+        )
     return Design(tuple(conditions), (*plain, *changed), tuple(contrasts), axis)
 
 
@@ -159,7 +167,7 @@ def _perturbations(config: Config) -> list[tuple[str, float]]:
         for strength in strengths:
             perturbations.check(name, float(strength))
         found += [(name, float(strength)) for strength in strengths or usual]
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _names(generators: Sequence[Generator]) -> tuple[str, ...]:
@@ -231,10 +239,20 @@ def _leave_one_out(config: Config) -> Parts:
     """Left out are those without a role or with role ``synthetic``; ``seen`` ones are always trained on."""
     given, unseen = _names(config.of("seen")), _names(config.of("unseen"))
     pool = [g for g in config.generators if g.role in (None, "synthetic")]
-    kin = dict.fromkeys(g.kin if config.by == "family" else g.name for g in pool)
+
+    def left_with(generator: Generator) -> str:
+        return generator.kin if config.by == "family" else generator.name
+
+    kin = dict.fromkeys(map(left_with, pool))
     if len(kin) < 2:
         raise UserError("there is nothing to leave out", mend="give at least two generators, or families")
-    members = {k: _names([g for g in pool if k in (g.name, g.kin)]) for k in kin}
+    for relative in config.of("seen"):
+        if config.by == "family" and relative.kin in kin:
+            raise UserError(
+                f"{relative.name} is always trained on, so its family {relative.kin} cannot be left out",
+                mend="give it another family, or no role",
+            )
+    members = {k: _names([g for g in pool if left_with(g) == k]) for k in kin}
     every = _names(pool)
     base = Condition("without", "the seen fakes alone", given) if given else Condition("all", "all", every)
     conditions, contrasts = [base], []

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import yaml
@@ -92,7 +93,6 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         "summaries": [] if few else [summary(results, detector) for detector in results.detectors],
         "curves": [
             (f"AUC over {(experiment['axis'] or {}).get('name')}", [drawn(p) for p in charts.axis_panels(results)]),
-            ("Quality of the fakes against what they teach", [drawn(p) for p in charts.quality_panels(results)]),
             ("Robustness", [drawn(p) for p in charts.robustness_panels(results)]),
         ],
         "rocs": [drawn(p) for p in charts.roc_panels(results)],
@@ -280,7 +280,7 @@ def cost(results: Results) -> dict[str, Any]:
     by_key = {cell.key: cell for cell in results.cells}  # conditions with the same data share a cell
     for detector in results.detectors:
         mine = [cell for cell in by_key.values() if cell.detector == detector]
-        rows.append((f"{len(mine)} × {detector} trained and tested", sum(c.card["seconds"] for c in mine)))
+        rows.append((f"{len(mine)} × {detector} trained", sum(c.card["seconds"] for c in mine)))
     joules = [cell.card.get("energy") for cell in by_key.values()]
     measured = [float(j) for j in joules if j is not None]
     longest = max((seconds for _, seconds in rows), default=0.0) or 1.0
@@ -294,7 +294,7 @@ def cost(results: Results) -> dict[str, Any]:
 
 def groups(results: Results) -> list[dict[str, Any]]:
     """Where the numbers of each detector and condition come from."""
-    place = os.path.relpath(results.store, results.folder)
+    place = quote(os.path.relpath(results.store, results.folder))
     return [
         {"id": anchor(results, detector, condition), "detector": detector, "condition": condition,
          "cells": [{**cell.card, "seed": cell.seed, "key": cell.key, "link": f"{place}/{cell.key}/cell.json",

@@ -18,6 +18,7 @@ from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
 from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 from crossfake.experiments import published
 from crossfake.experiments.cells import CellSpec, TestRows
@@ -29,6 +30,9 @@ from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run, write_text
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
+_OURS = frozenset(
+    ("real", "fake", "synthetic", "synthetic_limit", "out", "model", "seed", "resume", "match_steps")
+)
 
 
 def run(
@@ -57,12 +61,13 @@ def run(
     folder = Run.create(out, to_dict(config), kind="experiment", resume=True)
     experiment = Experiment(config, folder.path)
     specs, cells = experiment.specs, experiment.cells
-    todo = [spec for spec in specs if spec.missing(cells / spec.key)]
+    missing = [spec for spec in specs if spec.missing(cells / spec.key)]
+    todo = list({spec.key: spec for spec in missing}.values())  # conditions with the same data share a cell
     audits = experiment.audit()
     failures: list[dict[str, Any]] = []
     experiment.write(audits, failures)
-    if len(todo) < len(specs):
-        tqdm.write(f"\n{len(specs) - len(todo)} of {len(specs)} cells are there already")
+    if len(missing) < len(specs):
+        tqdm.write(f"\n{len(specs) - len(missing)} of {len(specs)} cells are there already")
     if todo:
         tqdm.write(f"\ntrain and test {len(todo)} detectors")
     executor = executor or Local()
@@ -72,7 +77,11 @@ def run(
             bar.set_postfix_str(spec.label)
             if error is not None:
                 text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-                failures.append({**spec.about(), "error": text.partition("\n")[0]})
+                failures += [
+                    {**each.about(), "error": text.partition("\n")[0]}
+                    for each in missing
+                    if each.key == spec.key
+                ]
                 tqdm.write(f"failed: {spec.label}: {failures[-1]['error']}")
                 experiment.write(audits, failures)
     experiment.write(audits, failures)
@@ -107,8 +116,16 @@ def check(config: Config) -> Design:
 
 
 def settings_of(config: Config, detector: Detector) -> dict[str, Any]:
-    """Of ``detect train``, as the configuration gives them for a detector."""
+    """Of ``detect train``, as the configuration gives them for a detector.
+
+    Raises:
+        UserError: one of them is the experiment's business.
+    """
     chosen = {**config.train, **detector.settings}
+    if ours := sorted(_OURS & set(chosen)):
+        raise UserError(
+            f"settings of {detector.name}: {ours[0]} follows from the protocol", mend="leave it out"
+        )
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
 
 
@@ -132,6 +149,7 @@ class Experiment:
         rows: the pictures of every test.
         specs: the cells, seed by seed, so that an interrupted experiment has whole pairs to compare.
         cells: their folder.
+        seen: names of conditions and of tests whose generator they train on.
 
     Raises:
         UserError: a stage failed, the pictures were not cut alike, a test lacks a class, or the firewall was broken.
@@ -155,6 +173,7 @@ class Experiment:
             raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
         self._check_alike()
         self._firewall()
+        self.seen = self._seen()
         self.specs = [
             self._spec(detector, condition, seed)
             for seed in config.seeds
@@ -242,9 +261,6 @@ class Experiment:
             for folder in folders
         }
         people = {group for shards, rows in train.values() for group in shards.columns["group"][rows]} - {""}
-        by_crc: dict[int, tuple[ShardSet, int]] = {}
-        for shards, rows in train.values():
-            by_crc.update({int(shards.columns["crc32"][row]): (shards, int(row)) for row in rows})
         mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
         looked: set[tuple[Path, bytes]] = set()
         for test in self.design.tests:
@@ -257,26 +273,41 @@ class Experiment:
                     raise UserError(
                         f"{what}: group {shared[0]} of {shards.path} is trained on too", mend=mend
                     )
-                for row in rows:
-                    twin = by_crc.get(int(shards.columns["crc32"][row]))
-                    if twin and np.array_equal(twin[0].read(twin[1]), shards.read(int(row))):
-                        same = f"picture {row} of {shards.path} is picture {twin[1]} of {twin[0].path}"
+                for other, theirs in train.values():
+                    if twins := _twins(shards, rows, other, theirs):
+                        same = f"picture {twins[0]} of {shards.path} is picture {twins[1]} of {other.path}"
                         raise UserError(f"{what}: {same}, which is trained on", mend=mend)
+
+    def _seen(self) -> list[tuple[str, str]]:
+        """By the configuration, and by what the pictures say: fakes of one generator may go by several names.
+
+        Raises:
+            UserError: a test that is asked about is of a generator that counts as unseen and is trained on.
+        """
+        folders = {f for c in self.design.conditions for part in self._folders(c) for f in part}
         made = {
-            folder: set(np.unique(shards.columns["generator"][rows]).tolist()) - {""}
-            for folder, (shards, rows) in train.items()
+            folder: set(np.unique(s.columns["generator"][s.columns["split"] != "test"]).tolist()) - {""}
+            for folder in folders
+            for s in (ShardSet(folder),)
         }
+        asked = {generator.name for generator in self.config.of("unseen")}
+        asked |= {test for contrast in self.design.contrasts for test in contrast.tests}
+        found = []
         for test in self.design.tests:
             names = {
                 n for shards, rows in self.rows[test.name] for n in shards.columns["generator"][rows].tolist()
             }
-            for condition in conditions:
+            for condition in self.design.conditions:
                 trained = {n for part in self._folders(condition) for folder in part for n in made[folder]}
-                if not seen(self.config, condition, test) and (known := sorted(trained & names)):
+                known, declared = sorted(trained & names), seen(self.config, condition, test)
+                if known and not declared and asked & {test.base, test.fake}:
                     raise UserError(
                         f"test {test.name} is of {known[0]}, which '{condition.name}' trains on",
                         mend="it is not unseen",
                     )
+                if known or declared:
+                    found.append((condition.name, test.name))
+        return found
 
     def audit(self) -> dict[str, Any]:
         """What gives the classes away besides forgery, in the training data of each condition."""
@@ -301,7 +332,17 @@ class Experiment:
             for other in trained
             if other != name and (why := related(other, str(name)))
         }
-        return sorted(found)
+        few = {
+            f"Condition {c.name} has no more than {self._used(c):,} of one's own fakes to train on."
+            for c in self.design.conditions
+            if c.limit and self._used(c) < c.limit
+        }
+        return sorted(found | few)
+
+    def _used(self, condition: Condition) -> int:
+        """How many of one's own fakes a condition with a limit trains on."""
+        there = sum(len(Pool.open(folder, 1).train) for folder in self._folders(condition)[1])
+        return min(condition.limit or there, there)
 
     def facts(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What a report needs besides the cells."""
@@ -317,7 +358,7 @@ class Experiment:
             "conditions": conditions,
             "axis": dict(zip(("name", "unit"), axis, strict=True)) if axis else None,
             "tests": [self._test_facts(test) for test in found.tests],
-            "seen": [[c.name, t.name] for c in found.conditions for t in found.tests if seen(config, c, t)],
+            "seen": [list(pair) for pair in self.seen],
             "contrasts": [asdict(contrast) for contrast in found.contrasts],
             "published": published.published(config.published) if config.published else [],
             "audits": audits,
@@ -331,9 +372,12 @@ class Experiment:
         """Entries of ``experiment.json`` and their axis: where the protocol has none, the quality of the own fakes."""
         names = ("name", "about", "fakes", "synthetic", "x")
         entries = [
-            {name: getattr(c, name) for name in names} | {"n_synthetic": c.limit}
+            {name: getattr(c, name) for name in names} | {"n_synthetic": self._used(c) if c.limit else None}
             for c in self.design.conditions
         ]
+        for entry in entries:
+            if entry["n_synthetic"] is not None:  # the axis shows what was used, not what was wished for
+                entry["x"] = float(entry["n_synthetic"])
         if self.design.axis or self.config.protocol != "mixture":
             return entries, self.design.axis
         for figure, title in (("fid", "FID"), ("swd", "sliced Wasserstein distance")):
@@ -359,6 +403,19 @@ class Experiment:
     def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
         """``experiment.json``: what the report is made from, besides the cells."""
         write_text(self.out / "experiment.json", json.dumps(self.facts(audits, failures), indent=2) + "\n")
+
+
+def _twins(
+    shards: ShardSet, rows: npt.NDArray[np.int64], other: ShardSet, theirs: npt.NDArray[np.int64]
+) -> tuple[int, int] | None:
+    """The first of ``rows`` whose pixels are those of one of ``theirs``; equal checksums alone may be chance."""
+    own, sums = shards.columns["crc32"], other.columns["crc32"][theirs]
+    for row in rows[np.isin(own[rows], sums)].tolist():
+        image = shards.read(row)
+        for twin in theirs[sums == own[row]].tolist():
+            if np.array_equal(image, other.read(twin)):
+                return row, twin
+    return None
 
 
 def _rows(folders: Sequence[Path], label: int, split: str | None = None) -> Rows:

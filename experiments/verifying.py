@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from crossfake.experiments import cards
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.reporting import texts
 from crossfake.experiments.results import Results
@@ -26,8 +27,8 @@ def verify(folder: str | Path) -> list[str]:
     """Recompute the tables of an experiment from its stored scores, and say what differs.
 
     Looked at are ``results.csv`` and ``contrasts.csv`` line by line, ``results.parquet`` if it is there and pyarrow is,
-    ``results.tex`` and ``report.html``. ``results.csv`` holds the hash of every score file, so a changed score is found
-    even where no figure moved.
+    ``results.tex``, ``report.html`` and the cards; not the figures. ``results.csv`` holds the hash of every score file,
+    so a changed score is found even where no figure moved.
 
     Args:
         folder: an experiment that ``experiment report`` was run on.
@@ -48,12 +49,17 @@ def verify(folder: str | Path) -> list[str]:
         f"cell {entry['key']} ({entry['detector']}, {entry['condition']}, seed {entry['seed']}) is missing"
         for entry in results.pending
     ]
-    fresh = texts(results, answers(results))
+    found = answers(results)
+    fresh = texts(results, found)
     for name, keys in _KEYS.items():
         said += _compare_tables(folder / name, fresh[name], keys)
     said += _compare_parquet(folder / "results.parquet", fresh["results.csv"])
     for name in ("results.tex", "report.html"):
         said += _compare_texts(folder / name, fresh[name])
+    for name, text in cards.model_cards(results, found).items():
+        said += _compare_texts(folder / "cards" / name, text)
+    if not said:  # it holds the tables' hashes, so whatever is wrong with them would be said again
+        said += _compare_texts(folder / "croissant.json", cards.data_card_text(results))
     return said
 
 
@@ -79,12 +85,18 @@ def _compare_tables(file: Path, fresh: str, keys: tuple[str, ...]) -> list[str]:
     text = _text(file)
     if text is None:
         return [f"{file.name} is not there"]
-    here, there = ({tuple(row.get(key, "") for key in keys): row for row in _rows(t)} for t in (text, fresh))
+    lines = _rows(text)
+    here, there = ({tuple(r.get(key, "") for key in keys): r for r in rows} for rows in (lines, _rows(fresh)))
 
     def called(place: tuple[str, ...]) -> str:
         return f"{file.name}, {', '.join(part or 'mean' for part in place)}"
 
-    said = [f"{called(place)}: the line is missing" for place in there if place not in here]
+    said = (
+        [f"{file.name}: {len(lines) - len(here)} lines say anew what others say"]
+        if len(lines) > len(here)
+        else []
+    )
+    said += [f"{called(place)}: the line is missing" for place in there if place not in here]
     said += [f"{called(place)}: the scores give no such line" for place in here if place not in there]
     for place, row in there.items():
         for column, value in row.items():

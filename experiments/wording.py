@@ -76,9 +76,11 @@ def _several(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
     title = title[0].upper() + title[1:]
     smallest = min(found, key=lambda answer: answer.overall.estimate.mean).overall
     largest = max(found, key=lambda answer: answer.overall.estimate.mean).overall
+    unseen = all(set(answer.tests) <= set(results.unseen(answer.a, answer.b)) for answer in found)
     sentence = (
-        f"The difference in mean AUC on tests of unseen generators goes from {signed(smallest.estimate.mean)} "
-        f"({smallest.contrast}) to {signed(largest.estimate.mean)} ({largest.contrast})."
+        f"The difference in mean AUC{' on tests of unseen generators' if unseen else ''} goes from "
+        f"{signed(smallest.estimate.mean)} ({smallest.contrast}) to {signed(largest.estimate.mean)} "
+        f"({largest.contrast})."
     )
     if set(verdicts) == {"no difference shown"}:
         sentence += f" {_detectable(max((a.overall for a in found), key=lambda each: each.detectable))}"
@@ -200,8 +202,8 @@ def notes(results: Results, found: Sequence[Answer]) -> list[str]:
     experiment = results.experiment
     said = [
         "All conditions have the same reals, the same number of training steps and batches that are half real, half "
-        "fake; only the pool that the fake half is drawn from differs. Early stopping, calibration and the threshold "
-        "saw training and validation rows only.",
+        "fake; only the pool that the fake half is drawn from differs. The checkpoint that is kept, calibration and "
+        "threshold come from validation rows of the same pools, so they differ with them; never from test rows.",
         "No person, source photo or picture of a test is among the training or validation rows; this was checked by "
         "group and by pixels before the first detector was trained.",
         f"Intervals (95%) of AUC come from {results.resamples:,} resamples of whole groups of the test pictures, the "

@@ -214,7 +214,8 @@ def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
     for (pool, _), rows in zip(parts, kept, strict=True):
         chosen.setdefault(id(pool), []).append(rows)
     return [
-        replace(pool, train=np.sort(np.concatenate(chosen[id(pool)]))) for pool in pools if id(pool) in chosen
+        replace(pool, train=np.sort(np.concatenate(chosen[id(pool)]))) if id(pool) in chosen else pool
+        for pool in pools  # those without rows to train on validate as they do without a limit
     ]
 
 

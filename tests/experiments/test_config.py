@@ -69,6 +69,7 @@ def test_it_survives_being_written_down(write):
         ("real: [faces]", "real: []", "there are no reals"),
         ("name: web", "name: old", "two generators are called 'old'"),
         ("name: web", "name: real", "two generators are called 'real'"),
+        ("name: web", "name: Old", "the generators 'old' and 'Old' would write the same files"),
         ("real: [faces]", "real: [faces", "is not YAML"),
         (
             "${FACES}",

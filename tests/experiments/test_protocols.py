@@ -82,6 +82,16 @@ def test_leave_one_family_out():
     assert seen(setting, one_gan, Test("a", "a")) and not seen(setting, one_gan, Test("c", "c"))
 
 
+def test_a_name_that_is_another_family_leaves_nobody_else_out():
+    generators = [*plain("gan"), *plain("small", family="gan"), *plain("c")]
+    assert [c.tests for c in design(config("leave-one-out", generators)).contrasts] == [
+        ("gan",), ("small",), ("c",),
+    ]  # fmt: skip
+    apart = [*plain("gan", family="other"), *plain("small", family="gan"), *plain("c")]
+    found = design(config("leave-one-out", apart, by="family"))
+    assert [c.tests for c in found.contrasts] == [("gan",), ("small",), ("c",)]
+
+
 def test_a_relative_is_seen_when_families_are_left_out():
     generators = [*plain("a", family="gan"), *plain("b", family="gan", role="unseen"), *plain("c")]
     setting = config("leave-one-out", generators, by="family")
@@ -135,6 +145,22 @@ def test_every_protocol_is_explained(protocol):
         (lambda: config("dose-response", doses=[5, 6]), "give 0 and at least one more"),
         (lambda: config("leave-one-out", plain("a")), "nothing to leave out"),
         (lambda: config("cross-generator", plain("a"), train_on=[["z"]]), "train_on names z"),
+        (
+            lambda: config("cross-generator", plain("a"), train_on=[["a"], ["a"]]),
+            "two conditions are called 'a'",
+        ),
+        (
+            lambda: config("cross-generator", plain("a"), perturbations={"jpeg": []}),
+            "trains on every generator",
+        ),
+        (
+            lambda: config(
+                "leave-one-out",
+                [*plain("k", family="gan", role="seen"), *plain("a", family="gan"), *plain("b")],
+                by="family",
+            ),
+            "k is always trained on, so its family gan cannot be left out",
+        ),
         (lambda: config("chronological", plain("a", "b")), "a has no year"),
         (lambda: config("chronological", plain("a", "b", year=2020)), "all generators are of one year"),
         (lambda: config("synthetic-ablation", perturbations={"jpg": [9]}), "did you mean 'jpeg'"),

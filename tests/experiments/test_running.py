@@ -218,6 +218,49 @@ def test_when_all_cells_fail_the_first_reason_is_given(config, tmp_path):
         run({**config, "detectors": ["no_such_model"]}, tmp_path / "out")
 
 
+def test_fakes_of_one_generator_under_two_names_are_seen_by_both(config, parts, tmp_path):
+    """As of one model at two truncations: the one is no unseen test of the other."""
+    psi = write(tmp_path / "psi", 1, 40, 7, "my-gan")
+    config["generators"][3] = {"name": "psi", "role": "synthetic", "dir": psi}
+    from crossfake.experiments.running import Experiment, load
+
+    (tmp_path / "out").mkdir()
+    found = Experiment(load({**config, "protocol": "mixture"}), tmp_path / "out").seen
+    assert {("with psi", "mine"), ("with mine", "psi")} <= set(found)
+    assert not {("without", "mine"), ("with psi", "new")} & set(found)
+
+
+def test_a_dose_of_more_than_there_is_says_so(config, tmp_path):
+    from crossfake.experiments.running import Experiment, load
+
+    (tmp_path / "out").mkdir()
+    doses = {**config, "protocol": "dose-response", "doses": [0, 10, 5000]}
+    found = Experiment(load(doses), tmp_path / "out").facts({}, [])
+    assert [c["x"] for c in found["conditions"]] == [0.0, 10.0, 20.0]
+    assert found["notes"] == ["Condition 5,000 has no more than 20 of one's own fakes to train on."]
+
+
+def test_cells_with_the_same_data_are_trained_once(config, trained, tmp_path):
+    out = run({**config, "detectors": ["cnn", {"model": "cnn", "name": "twin"}]}, tmp_path / "out")
+    assert len(trained) == 2 and len(facts(out)["cells"]) == 4
+
+
+def test_two_experiments_wait_for_each_other_at_a_cell(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from crossfake.experiments.cells import _alone
+
+    def enter():
+        with _alone(tmp_path / "cell"):
+            return (tmp_path / "done").exists()
+
+    with ThreadPoolExecutor(1) as pool:
+        with _alone(tmp_path / "cell"):
+            second = pool.submit(enter)
+            (tmp_path / "done").touch()
+        assert second.result()
+
+
 def leak_person(parts):
     shutil.rmtree(parts["elsewhere"])
     write(parts["elsewhere"], 0, 20, 5, prefix="real")
@@ -280,6 +323,7 @@ def test_a_crc_alone_is_no_leak(config, parts, tmp_path, monkeypatch):
     ("change", "expected"),
     [
         ({"train": {"stepz": 3}}, "settings of cnn: .*stepz"),
+        ({"train": {"seed": 3}}, "settings of cnn: seed follows from the protocol"),
         ({"quality": {"metrics": ["fad"]}}, "fad is unknown"),
         (
             {"generators": [{"name": "g", "family": "dcgan", "n": 4, "train": {"kimgs": 1}}]},

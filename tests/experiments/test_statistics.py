@@ -287,3 +287,13 @@ def test_parts_without_any_spread_have_the_pictures_interval_only():
     for values in ([0.5], [0.5, 0.5]):
         found = estimate(Measured(np.array(values), draws))
         assert (found.low, found.high) == pytest.approx((0.405, 0.595))
+
+
+def test_tests_against_the_same_reals_resample_these_alike():
+    """Also where the fakes of one of them show the reals' people."""
+    reals, labels = [f"p{k}" for k in range(60)], np.repeat([0, 1], [60, 40])
+    apart, shared = (
+        cluster_resamples(labels, [*reals, *(f"{who}{k}" for k in range(40))], 50) for who in ("x", "p")
+    )
+    assert (apart[:, :60] == shared[:, :60]).all()
+    assert (shared[:, 60:] == shared[:, :40]).all() and shared[:, 60:].any(1).all()

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from crossfake.experiments.cards import write_cards
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.reporting import texts
 from crossfake.experiments.results import Results
@@ -24,6 +25,7 @@ def small(tmp_path_factory):
     for name, text in texts(results, answers(results)).items():
         (folder / name).write_text(text)
     write_parquet(cell_rows(results), folder / "results.parquet")
+    write_cards(results, answers(results))
     return folder
 
 
@@ -81,6 +83,19 @@ def test_a_missing_line_is_named(copy):
     (copy / "results.csv").write_text("\n".join(lines[:-1]) + "\n")
     (said,) = verify(copy)
     assert said.startswith("results.csv, cnn, with") and said.endswith("the line is missing")
+
+
+def test_a_line_that_is_there_twice_is_named(copy):
+    lines = (copy / "results.csv").read_text().splitlines(keepends=True)
+    (copy / "results.csv").write_text("".join([lines[0], lines[1].replace(",0.", ",0.9"), *lines[1:]]))
+    assert verify(copy) == ["results.csv: 1 lines say anew what others say"]
+
+
+def test_cards_are_compared(copy):
+    change(copy / "croissant.json", '"sc:Dataset"', '"sc:Thing"')
+    assert [each.partition(" is not")[0] for each in verify(copy)] == ["croissant.json"]
+    change(copy / "cards" / "cnn-with.md", " ± ", " ± 0")
+    assert [each.partition(" is not")[0] for each in verify(copy)] == ["cnn-with.md"]
 
 
 def test_pages_and_tables_for_people_are_compared(copy):

@@ -176,3 +176,12 @@ def test_a_limit_is_even_over_generators_and_nested(real: Path, tmp_path: Path) 
     assert sum(map(len, rows(1000).values())) == 128
     with pytest.raises(UserError, match="fewer than their 3 generators"):
         rows(2)
+
+
+def test_a_limit_leaves_folders_that_only_validate(real: Path, tmp_path: Path) -> None:
+    folders = tuple(
+        make_shards(tmp_path / split, 1, seed=k, split=split) for k, split in enumerate(("train", "val"), 5)
+    )
+    whole, limited = (TrainingData.open((real,), (), folders, True, limit=n) for n in (0, 5))
+    assert sum(len(pool.train) for pool in limited.synthetic) == 5
+    assert limited.validation()[2] == whole.validation()[2]

@@ -313,7 +313,8 @@ class Experiment:
         """What gives the classes away besides forgery, in the training data of each condition."""
         audits = {}
         for condition in self.design.conditions:
-            if fakes := [folder for part in self._folders(condition) for folder in part]:
+            fakes = [folder for part in self._folders(condition) for folder in part if _trains(folder)]
+            if fakes:
                 audits[condition.name] = audit_training(self.stages.reals, fakes)
                 tqdm.write(f"training data of '{condition.name}': {audits[condition.name]['summary']}")
         return audits
@@ -416,6 +417,11 @@ def _twins(
             if np.array_equal(image, other.read(twin)):
                 return row, twin
     return None
+
+
+def _trains(folder: Path) -> bool:
+    """Whether a shard folder has more than pictures to validate or test on."""
+    return bool(len(ShardSet(folder).select(split=["train", ""])))
 
 
 def _rows(folders: Sequence[Path], label: int, split: str | None = None) -> Rows:

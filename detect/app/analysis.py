@@ -278,7 +278,7 @@ class Analyser:
             faces=tuple(faces),
             missed=missed,
             verdict=verdict,
-            words=wording.conclusion(upload.kind, faces, verdict, prediction.problem, len(self._seats)),
+            words=wording.conclusion(upload.kind, faces, verdict, prediction.problem),
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
             **more,
         )

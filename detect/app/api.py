@@ -15,7 +15,7 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.detect.app.intake import Refused, Upload, accept, display_name, session_folder, unpack
 from crossfake.detect.app.limits import MIB, Limits
 from crossfake.detect.app.openapi import ABOUT, components, docs_page, operation
-from crossfake.detect.app.receiving import Received, receive_files
+from crossfake.detect.app.receiving import Received, gone, receive_files
 from crossfake.detect.app.results import SCHEMA, Analysis
 from crossfake.detect.app.security import LOOPBACK, Guard, Places, RateLimit, error_headers, error_json
 from crossfake.errors import MissingDependency
@@ -197,7 +197,7 @@ class _Service:
         finally:
             stop.set()  # also when the server shuts down
         if answer is None and (problem is None or isinstance(problem, _Stopped)):
-            raise Refused("gone", "the client went away", "", 499)
+            raise gone()
         if isinstance(problem, Unreadable):
             problem = _damaged(problem)
         if problem is not None:

@@ -6,7 +6,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image, UnidentifiedImageError
 
@@ -85,12 +85,16 @@ def is_archive(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a header says of a picture or video: pixels as stored, seconds (0 when unknown), more frames than one."""
+    """What a header says of a picture or video: pixels as stored, seconds (0 when unknown), more frames than one.
+
+    ``tile`` is how many pixels a TIFF's tiles have: each is decoded whole, however small the picture.
+    """
 
     width: int
     height: int
     seconds: float = 0.0
     animated: bool = False
+    tile: int = 0
 
 
 def read_picture(path: Path, head: bytes) -> Claims:
@@ -110,13 +114,19 @@ def read_picture(path: Path, head: bytes) -> Claims:
     formats = ("JPEG", "MPO") if name == "JPEG" else (name,)
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
-            return Claims(*image.size, animated=bool(getattr(image, "is_animated", False)))
+            tile = _tile(image) if name == "TIFF" else 0
+            return Claims(*image.size, animated=bool(getattr(image, "is_animated", False)), tile=tile)
     except Image.DecompressionBombError:
         raise too_many_pixels(None) from None
     except UnidentifiedImageError as error:
         raise broken("picture") from error
     except Exception as error:  # PIL's parsers raise whatever they stumble over when bytes are wrong
         raise broken("picture") from error
+
+
+def _tile(image: Any) -> int:
+    """Pixels of a tile (TIFF 6.0, sec. 15); 0 for strips, which end with the picture."""
+    return int(image.tag_v2.get(322, 0)) * int(image.tag_v2.get(323, 0))
 
 
 def _webp(head: bytes) -> Claims:

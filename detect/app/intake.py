@@ -137,7 +137,7 @@ def accept(path: Path, limits: Limits = DEFAULTS, name: str = "") -> Upload:
     if kind == "archive":
         return upload
     claims = read_picture(path, head) if kind == "image" else read_video(path, limits.seconds)
-    if claims.width * claims.height > limits.pixels:
+    if max(claims.width * claims.height, claims.tile) > limits.pixels:
         raise too_many_pixels(limits.pixels)
     if min(claims.width, claims.height) < 1:
         raise broken(kind)

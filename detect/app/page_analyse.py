@@ -13,8 +13,7 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.detect.app.intake import Refused, Upload
 from crossfake.detect.app.page_context import (
-    LONG,
-    SHORT,
+    EVENT,
     Context,
     area,
     merge_stability,
@@ -67,8 +66,8 @@ class Tab:
         def stop(request: gr.Request) -> None:
             page.sessions.of(request.session_hash or "").cancel(KIND)
 
-        self._upload.upload(run, self._upload, self.outputs, trigger_mode="multiple", **LONG)
-        self._cancel.click(stop, None, None, **SHORT)
+        self._upload.upload(run, self._upload, self.outputs, trigger_mode="multiple", **EVENT)
+        self._cancel.click(stop, None, None, **EVENT)
 
     def follow(self, name: str, make: Callable[[Case], str]) -> Iterator[dict[Any, Any]]:
         """Analyse the file that ``make`` gives for a new case of the visitor ``name``, and show it step by step."""

@@ -11,10 +11,9 @@ import gradio as gr
 
 from crossfake.datasets.decode import Unreadable
 from crossfake.detect.app.analysis import Analyser
-from crossfake.detect.app.intake import Refused, Upload, unpack
+from crossfake.detect.app.intake import Refused, Upload, display_name, unpack
 from crossfake.detect.app.page_context import (
-    LONG,
-    SHORT,
+    EVENT,
     Context,
     area,
     part,
@@ -80,9 +79,9 @@ def build(page: Context) -> None:
             source,
             [upload, progress, cancel, shown],
             trigger_mode="multiple",
-            **LONG,
+            **EVENT,
         )
-    cancel.click(stop, None, None, **SHORT)
+    cancel.click(stop, None, None, **EVENT)
 
 
 def judge(page: Context, case: Case, paths: list[str]) -> Iterator[tuple[str, str | None]]:
@@ -128,10 +127,9 @@ def judge(page: Context, case: Case, paths: list[str]) -> Iterator[tuple[str, st
 
 def _receive(page: Context, case: Case, paths: list[str]) -> list[Upload]:
     """All files, those of archives among them; one that is not taken has a ``problem``."""
-    if len(paths) > page.limits.files:
-        raise Refused("too-many-files", f"these are {len(paths)} files", f"send {page.limits.files} at most")
     files: list[Upload] = []
     for path in paths:
+        _check_total(page, max(len(paths), len(files)), files)
         try:
             upload = page.receive(case, path)
             if upload.kind == "archive":
@@ -144,10 +142,18 @@ def _receive(page: Context, case: Case, paths: list[str]) -> list[Upload]:
         except Refused as refused:
             if len(paths) == 1:
                 raise
-            files.append(Upload(Path(path), "unknown", "", 0, Path(path).name[:80], problem=str(refused)))
-    if len(files) > page.limits.files:
-        raise Refused("too-many-files", f"these are {len(files)} files", f"send {page.limits.files} at most")
+            files.append(Upload(Path(path), "unknown", "", 0, display_name(path), problem=str(refused)))
+    _check_total(page, len(files), files)
     return files
+
+
+def _check_total(page: Context, count: int, files: list[Upload]) -> None:
+    """Refuse too much, archive by archive, before the next one is unpacked."""
+    limits = page.limits
+    if count > limits.files:
+        raise Refused("too-many-files", f"these are {count} files", f"send {limits.files} at most")
+    if sum(each.bytes for each in files if each.path.is_file()) > limits.bytes_archive:
+        raise Refused("too-large", "these are too many bytes", "send fewer at once", 413)
 
 
 def _analyse(analyser: Analyser, upload: Upload, tell: Tell) -> Analysis:

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from crossfake.detect.app.intake import Refused
-from crossfake.detect.app.page_context import LONG, Context, area, part, problem, status, status_of
+from crossfake.detect.app.page_context import EVENT, Context, area, part, problem, status, status_of
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_view import boxes, render
 from crossfake.detect.app.results import Analysis
@@ -66,7 +66,7 @@ def build(page: Context) -> None:
             [upload, other],
             [upload, progress, shown, held[side]],
             trigger_mode="multiple",
-            **LONG,
+            **EVENT,
         )
 
     for side, upload in zip(_SIDES, uploads, strict=True):

@@ -28,8 +28,7 @@ from crossfake.errors import UserError
 _LOG = logging.getLogger("crossfake.app")
 
 # Events: none is in Gradio's API, and what runs long waits at our own desk, not in Gradio's queue
-LONG: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-SHORT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
 
 Progress = Callable[[float, str], None]
 
@@ -68,9 +67,13 @@ class Context:
         """Links to the report and the figures of an analysis, made when they are followed."""
 
         def report(kind: Any) -> Path:
-            from crossfake.detect.app.reports import write_report
+            from crossfake.detect.app.reports import render as report_bytes
+            from crossfake.detect.app.signing import open_key
 
-            return write_report(analysis, case.folder, kind, self.key)
+            target = case.folder / f"report.{kind}"  # makes no folder: the visitor's may be gone by now
+            temporary = target.with_suffix(".tmp")
+            temporary.write_bytes(report_bytes(analysis, kind, open_key(self.key)))
+            return temporary.replace(target)
 
         def figures() -> Path:
             return write_json(case.folder / "analysis.json", analysis.to_json())
@@ -130,9 +133,14 @@ def problem(error: Exception) -> str:
 
 
 def merge_stability(analysis: Analysis, later: Analysis) -> Analysis:
-    """An analysis with the stability that was measured later."""
-    points = {face.person: face.stability for face in later.faces}
-    faces = tuple(dataclasses.replace(face, stability=points.get(face.person, ())) for face in analysis.faces)
+    """An analysis with the stability that was measured later, and the warning that came of it."""
+    measured = {face.person: face for face in later.faces}
+    faces = tuple(
+        dataclasses.replace(face, stability=found.stability, warnings=found.warnings)
+        if (found := measured.get(face.person))
+        else face
+        for face in analysis.faces
+    )
     return dataclasses.replace(analysis, faces=faces, seconds=analysis.seconds + later.seconds)
 
 

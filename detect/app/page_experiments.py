@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from crossfake.detect.app.page_context import SHORT, Context, area
+from crossfake.detect.app.page_context import EVENT, Context, area
 from crossfake.detect.app.page_routes import run_file
 from crossfake.detect.app.page_view import render
 from crossfake.runs import Run
@@ -38,8 +38,8 @@ def build(page: Context) -> None:
         now = find_pages(page.runs) if page.runs else {}
         return gr.update(choices=_choices(now), value=None), _show(page.runs, None, len(now))
 
-    choice.input(lambda name: _show(page.runs, name, 1), choice, shown, **SHORT)
-    again.click(look, None, [choice, shown], **SHORT)
+    choice.input(lambda name: _show(page.runs, name, 1), choice, shown, **EVENT)
+    again.click(look, None, [choice, shown], **EVENT)
 
 
 def find_pages(runs: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from crossfake.detect.app.generators import Generators
 from crossfake.detect.app.page_analyse import Tab
-from crossfake.detect.app.page_context import LONG, SHORT, Context, area, problem, status, status_of
+from crossfake.detect.app.page_context import EVENT, Context, area, problem, status, status_of
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_sessions import Case
 from crossfake.detect.app.page_view import render
@@ -98,16 +98,16 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
         yield {tabs: gr.Tabs(selected="analyse")}
         yield from analyse.follow(request.session_hash or "", draw)
 
-    way.change(lambda what: gr.update(visible=what == "Mix styles"), way, mixing, **SHORT)
+    way.change(lambda what: gr.update(visible=what == "Mix styles"), way, mixing, **EVENT)
     inputs = [model, way, seeds, psi, columns, layers]
     gr.on(
         [make.click, seeds.submit],
         run,
         inputs,
         [progress, shown],
-        **LONG,
+        **EVENT,
     )
-    go.click(send, [sent, model, psi], [tabs, *analyse.outputs], trigger_mode="multiple", **LONG)
+    go.click(send, [sent, model, psi], [tabs, *analyse.outputs], trigger_mode="multiple", **EVENT)
 
 
 def _enlarged(picture: Images) -> Image.Image:

@@ -107,7 +107,7 @@ class Sessions:
         """The case whose links bear that token."""
         with self._lock:
             for session in self._open.values():
-                for case in session.cases.values():
+                for case in list(session.cases.values()):  # a tab may begin one meanwhile
                     if secrets.compare_digest(case.token.encode(), token.encode()):
                         session.seen = time.monotonic()
                         return case

@@ -15,7 +15,7 @@ from PIL import Image
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect.app.results import ENSEMBLE, Analysis, FaceAnalysis, StabilityPoint
-from crossfake.detect.app.wording import in_100, opinion
+from crossfake.detect.app.wording import bare_score, in_100, opinion
 from crossfake.pages import environment
 
 _TEMPLATES = Path(__file__).parent / "templates" / "page"
@@ -62,7 +62,7 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
 
 def brief(probability: float, calibrated: bool) -> str:
     """A number in few words: ``about 73 in 100``; of a detector that was never calibrated ``score 0.73``."""
-    return in_100(probability) if calibrated else f"score {probability:.2f}"
+    return in_100(probability) if calibrated else f"score {bare_score(probability)}"
 
 
 def tone(verdict: str) -> str:
@@ -125,11 +125,13 @@ def steadiness(points: tuple[StabilityPoint, ...], limit: float, calibrated: boo
     if len(scores) < 2:
         return ""
     low, high = min(scores), max(scores)
-    ends = [in_100(low), in_100(high)] if calibrated else [f"{low:.2f}", f"{high:.2f}"]
+    ends = [in_100(each) if calibrated else bare_score(each) for each in (low, high)]
     span = f"stays {ends[0]}" if ends[0] == ends[1] else f"goes from {ends[0]} to {ends[1]}"
     words = f"Recompressed, resized and blurred a little, the {'chance of fake' if calibrated else 'score'} {span}."
     if low < limit <= high:
         return f"{words} Some of these changes turn the answer around: do not lean on it."
+    if len(scores) < len(points):
+        return f"{words} After some of these changes the face was no longer found: do not lean on it."
     return f"{words} The answer holds{', though the number moves' if high - low > 0.2 else ''}."
 
 

@@ -59,10 +59,11 @@ async def receive_files(
         strict: refuse the request for one file of the wrong kind or size, rather than drop that file.
 
     Raises:
-        Refused: the request is malformed or too much.
+        Refused: the request is malformed or too much, or its sender went away.
     """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
+    from starlette.requests import ClientDisconnect
 
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary")
@@ -78,6 +79,8 @@ async def receive_files(
             raise _malformed("it ends too early")
     except FormParserError as error:
         raise _malformed("its form is damaged") from error
+    except ClientDisconnect as error:
+        raise gone() from error
     except OSError as error:
         raise Refused(
             "no-space", f"the file cannot be stored ({error.strerror})", "try later", 507
@@ -204,6 +207,11 @@ class _Form:
         if self._problem is not None:
             self._path.unlink()
         self.received.append(Received(self._path, self._name, self._kind, self._problem))
+
+
+def gone() -> Refused:
+    """Nobody reads the answer; it is counted as what it is, not as a fault of the server."""
+    return Refused("gone", "the client went away", "", 499)
 
 
 def _malformed(what: str) -> Refused:

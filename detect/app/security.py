@@ -221,7 +221,7 @@ class Guard:
             )
         origin = headers.get(b"origin")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if changes and origin is not None and _netloc(origin) != host.lower():
             raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
         client = scope["client"][0] if scope.get("client") else "unknown"
         if (
@@ -338,6 +338,13 @@ def _host_name(host: str) -> str:
     """The Host header without its port, in lower case; an IPv6 address keeps its brackets."""
     name, colon, port = host.lower().rpartition(":")
     return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host.lower()
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an Origin header; empty for ``null`` and for what is no address."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(origin).netloc.lower()
+    return ""
 
 
 def _network(client: str) -> str:

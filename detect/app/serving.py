@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -104,7 +105,7 @@ def serve(
     generators: Generators | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Serve until Ctrl-C.
+    """Serve until Ctrl-C or SIGTERM.
 
     Args:
         settings: what, where, to whom.
@@ -119,6 +120,8 @@ def serve(
         import uvicorn
     except ImportError as error:
         raise MissingDependency("uvicorn", extra="app") from error
+    if threading.current_thread() is threading.main_thread():  # as Ctrl-C: uploads are deleted on the way out
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _listen(settings.host, settings.port) as listener:  # first: models take seconds to load
         app = create_app(settings, generators)
         # the first visitor need not wait for what explanations compare with

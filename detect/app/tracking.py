@@ -11,6 +11,7 @@ import cv2
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.video import read_frames
+from crossfake.detect.app.headers import too_many_pixels
 from crossfake.detect.app.intake import Upload
 from crossfake.detect.app.judging import Judged, Seat, counterpart, looks_of, side_by_side
 from crossfake.detect.app.limits import Limits
@@ -33,16 +34,19 @@ def follow(
     Args:
         upload: the video.
         cropper: what cuts the frames.
-        limits: how many frames are looked at.
+        limits: how many frames are looked at, and of how many pixels: they may grow within a video.
         lock: held while faces are looked for, not while frames are decoded.
         progress: takes the share done; what it raises ends the work.
 
     Raises:
+        Refused: a frame has more pixels than the header said, and too many.
         Unreadable: not one frame can be decoded.
     """
 
     def frames() -> Generator[tuple[int, Pixels]]:
         for done, (number, image) in enumerate(read_frames(upload.path, limits.frames, "the video")):
+            if image.shape[0] * image.shape[1] > limits.pixels:
+                raise too_many_pixels(limits.pixels)
             progress(done / limits.frames, f"frame {number}")
             with lock:
                 yield number, image

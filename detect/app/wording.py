@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from crossfake.detect.app.results import DetectorFacts, FaceAnalysis, Opinion, Warning
+from crossfake.detect.app.results import ENSEMBLE, DetectorFacts, FaceAnalysis, Opinion, Warning
 from crossfake.detect.prediction.verdicts import NOT_JUDGED
 
 UNCERTAIN = "uncertain"
@@ -27,7 +27,7 @@ WARNINGS = {
     "blurred": "There is hardly any detail: traces of a forgery may be gone.",
     "other-crop": "The picture could not be cut like those that the detector was trained on: its score means less.",
     "detectors-disagree": "The detectors do not agree.",
-    "unstable": "The verdict changes when the picture is recompressed or resized a little.",
+    "unstable": "The verdict changes, or the face is lost, when the picture is recompressed or resized a little.",
     "no-face": "No face was found, so there was nothing to judge.",
     "no-face-model": "The model that finds faces is not installed, so the whole picture was judged.",
     "missed-faces": "Some faces could not be judged.",
@@ -53,6 +53,16 @@ def in_100(probability: float) -> str:
     if probability < _BELOW:
         return "below 1 in 100"
     return f"about {round(100 * probability)} in 100"
+
+
+def bare_score(score: float) -> str:
+    """A score in [0, 1] that is no probability; it, too, never says that a thing is certain.
+
+    Example:
+        >>> bare_score(0.734), bare_score(1.0)
+        ('0.73', '0.99')
+    """
+    return f"{min(max(score, _BELOW), _ABOVE):.2f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -90,22 +100,29 @@ def opinion(found: Opinion) -> str:
     """
     if found.low is None or found.high is None:
         says = found.verdict if found.verdict == UNCERTAIN else f"probably {found.verdict}"
-        score = min(max(found.probability, _BELOW), _ABOVE)
-        return f"{says}, with a score of {score:.2f} out of 1 for fake (never calibrated, so this is no probability)"
+        score = bare_score(found.probability)
+        return (
+            f"{says}, with a score of {score} out of 1 for fake (never calibrated, so this is no probability)"
+        )
     share, span = in_100(found.probability), interval(found.low, found.high)
-    match found.verdict:
-        case "fake":
+    match found.verdict, found.probability >= 0.5:
+        case "fake", True:
             return f"probably fake: {share} such pictures are ({span})"
-        case "real":
+        case "real", False:
             return f"probably real: {share} such pictures are fake ({span})"
+        case "fake" | "real", _:  # its threshold is far from one half
+            return f"called {found.verdict}, though {share} such pictures are fake ({span})"
+    if "out-of-distribution" in found.reasons:
+        return (
+            f"uncertain: it is unlike nearly all pictures that the detector knows, so its {share} ({span}) "
+            "says little"
+        )
     return (
         f"uncertain: {share} such pictures are fake ({span}), but that is not clear enough to say of this one"
     )
 
 
-def conclusion(
-    kind: str, faces: Sequence[FaceAnalysis], verdict: str, problem: str = "", detectors: int = 1
-) -> str:
+def conclusion(kind: str, faces: Sequence[FaceAnalysis], verdict: str, problem: str = "") -> str:
     """The one sentence on a whole file.
 
     Args:
@@ -113,7 +130,6 @@ def conclusion(
         faces: what was judged.
         verdict: of the file.
         problem: why nothing was judged.
-        detectors: how many were asked.
     """
     what = "video" if kind == "video" else "picture"
     if verdict == NOT_JUDGED or not faces:
@@ -123,7 +139,8 @@ def conclusion(
     )
     many = "people" if kind == "video" else "faces"
     who = f"Of {len(faces)} {many} the most suspicious is " if len(faces) > 1 else _subject(worst, what)
-    by = f", by {detectors} detectors together" if detectors > 1 else ""
+    judged = len(worst.per_detector.keys() - {ENSEMBLE})  # some may have found no face there
+    by = f", by {judged} detectors together" if judged > 1 else ""
     return f"{who}{opinion(worst.opinion)}{by}. This is not proof."
 
 

@@ -28,9 +28,14 @@ def verify_report(file: Path, public_key: Path | None) -> None:
     if found.signer:
         click.echo(f"signer:   {found.signer}")
     if found.status != "changed":
-        said = found.payload["analysis"]
-        click.echo(f"file:     {printable(said['name'])}, sha256 {said['sha256']}")
-        click.echo(f"verdict:  {said['verdict']}, {said['when']}, crossfake {said['version']}")
+        # anyone can sign anything: nothing in it may be missing, or steer the terminal
+        said = found.payload.get("analysis")
+        name, sha256, verdict, when, version = (
+            printable(str(said.get(key, "–")) if isinstance(said, dict) else "–")
+            for key in ("name", "sha256", "verdict", "when", "version")
+        )
+        click.echo(f"file:     {name}, sha256 {sha256}")
+        click.echo(f"verdict:  {verdict}, {when}, crossfake {version}")
     if found.status == "unknown signer":
         click.echo(
             "Compare the fingerprint with one that the sender told you, or name their key with --public-key."

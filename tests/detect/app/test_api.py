@@ -339,6 +339,13 @@ def test_work_stops_when_the_client_goes_away(analyser: Analyser, monkeypatch: p
     assert ended.is_set()
 
 
+def test_a_client_that_goes_away_while_sending_is_no_fault(
+    analyser: Analyser, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert _ask(create_api(analyser, LIMITS), iter([FORM + _picture()[:100]]))["status"] == 499
+    assert not [record for record in caplog.records if record.name == "crossfake.app"]
+
+
 def test_names_are_not_logged(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         client.post(ANALYZE, files={"file": ("anna-at-the-beach.jpg", _picture()[:300])})

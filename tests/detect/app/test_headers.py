@@ -10,6 +10,7 @@ from crossfake.datasets.decode import register_heif
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.app import headers
 from crossfake.detect.app.headers import Refused, is_archive, kind_of, read_picture, read_video
+from crossfake.detect.app.intake import accept
 
 
 def saved(kind: str, width: int = 40, height: int = 30, **options: object) -> bytes:
@@ -121,3 +122,16 @@ def test_videos_are_measured_by_their_container(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(Refused) as caught:
         read_video(tmp_path / "c.webm", 600)
     assert caught.value.code == "not-an-image"
+
+
+def test_a_tile_larger_than_the_picture_counts(tmp_path: Path) -> None:
+    entries = [(256, 64), (257, 64), (258, 8), (259, 1), (262, 1), (277, 1), (322, 32768), (323, 32768)]
+    entries += [(324, 8), (325, 100)]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(104))
+    claims = read_picture(path, path.read_bytes()[:512])
+    assert (claims.width, claims.height, claims.tile) == (64, 64, 1 << 30)
+    with pytest.raises(Refused) as caught:
+        accept(path)
+    assert caught.value.code == "too-many-pixels"

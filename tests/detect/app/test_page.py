@@ -1,10 +1,13 @@
+import io
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio")
 
@@ -13,16 +16,20 @@ from starlette.testclient import TestClient
 
 from crossfake.datasets.decode import Unreadable
 from crossfake.detect.app.intake import Refused
+from crossfake.detect.app.limits import DEFAULTS, Limits
+from crossfake.detect.app.page_batch import judge
 from crossfake.detect.app.page_compare import show
-from crossfake.detect.app.page_context import problem, write_csv
+from crossfake.detect.app.page_context import Context, merge_stability, problem, write_csv
 from crossfake.detect.app.page_desk import Busy, Desk, Stopped, Tell
 from crossfake.detect.app.page_experiments import find_pages
 from crossfake.detect.app.page_generate import parse_seeds
 from crossfake.detect.app.page_routes import Narrow, add_routes, run_file
 from crossfake.detect.app.page_sessions import Sessions
 from crossfake.detect.app.page_view import brief, curve, jpeg, render, steadiness, strip
-from crossfake.detect.app.results import Analysis, FaceAnalysis, FrameScore, Opinion, StabilityPoint
+from crossfake.detect.app.results import Analysis, FaceAnalysis, FrameScore, Opinion, StabilityPoint, Warning
 from crossfake.errors import UserError
+
+from .analyses import make_analysis
 
 
 def _face(person: int = 0, probability: float = 0.8, **more: Any) -> FaceAnalysis:
@@ -37,6 +44,11 @@ def _analysis(**more: Any) -> Analysis:
         "missed": (), "verdict": "fake", "words": "Probably fake.", "picture": np.zeros((50, 100, 3), np.uint8),
     }  # fmt: skip
     return Analysis(**{**values, **more})
+
+
+def _context(limits: Limits = DEFAULTS, key: Path | None = None) -> Context:
+    nobody: Any = None  # no analysis is asked for
+    return Context(nobody, limits, Desk(1), Sessions(), key=key)
 
 
 # ---- the desk
@@ -124,6 +136,68 @@ def test_an_idle_visit_is_over() -> None:
     idle.seen -= 7200
     sessions.of("other")
     assert not idle.folder.exists() and sessions.of("idle") is not idle
+
+
+def test_links_are_found_while_tabs_begin_new_cases() -> None:
+    sessions, over = Sessions(), threading.Event()
+    session = sessions.of("a")
+
+    def begin() -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            session.begin(f"{number % 7}")
+            session.cases.pop(f"{number % 5}", None)
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    try:
+        for _ in range(3000):
+            assert sessions.find("guess") is None
+    finally:
+        over.set()
+        thread.join()
+        sessions.close_all()
+
+
+def test_a_report_asked_for_too_late_leaves_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    page = _context(key=tmp_path / "key.pem")
+    case = page.sessions.of("a").begin("analyse")
+    page.offer_files(case, make_analysis(faces=1))
+    make = case.downloads["report.html"]
+    assert make().read_bytes().startswith(b"<!doctype html>")
+    page.sessions.close("a")
+    with pytest.raises(FileNotFoundError):
+        make()
+    assert not case.folder.parent.exists()
+
+
+def test_a_warning_of_the_stability_test_is_kept() -> None:
+    unstable = Warning("unstable", "It moves.")
+    points = (StabilityPoint("as sent", 0, 0.9), StabilityPoint("JPEG", 70, 0.1))
+    later = _analysis(faces=(_face(stability=points, warnings=(unstable,)),))
+    (face,) = merge_stability(_analysis(), later).faces
+    assert face.stability == points and face.warnings == (unstable,)
+
+
+def test_many_archives_in_one_batch_are_added_up(tmp_path: Path) -> None:
+    page = _context(limits=Limits(bytes_archive=20_000, files=3))
+    case = page.sessions.of("a").begin("batch")
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "PNG")  # 11 kB
+    paths = []
+    for number in range(3):
+        path = tmp_path / str(number) / "a.zip"
+        path.parent.mkdir()
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.png", out.getvalue())
+        paths.append(str(path))
+    with pytest.raises(Refused) as caught:
+        next(judge(page, case, paths))
+    assert caught.value.code == "too-large" and Path(paths[2]).exists()  # the last one was not even opened
+    page.sessions.close_all()
 
 
 # ---- routes
@@ -214,6 +288,8 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
     assert "turn the answer around" in steadiness(points, 0.5)
     assert steadiness(points[:2], 0.5).endswith("The answer holds.")
     assert "score" in steadiness(points, 0.5, calibrated=False) and steadiness(points[:1], 0.5) == ""
+    assert "no longer found" in steadiness((*points[:2], points[3]), 0.5)
+    assert brief(1.0, False) == "score 0.99" and brief(0.0, False) == "score 0.01"
     assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from crossfake.detect.app.reports import probability, verify_report, write_report
-from crossfake.detect.app.signing import MARKER
+from crossfake.detect.app.signing import MARKER, blank_block, open_key, seal
 from crossfake.detect.cli import detect
 from crossfake.errors import UserError
 
@@ -149,3 +149,22 @@ def test_mistakes(tmp_path: Path, key: Path) -> None:
 def test_no_number_claims_to_be_certain() -> None:
     assert [probability(p) for p in (0.0, 1.0, 0.5)] == ["below 0.01", "above 0.99", "0.50"]
     assert MARKER.startswith(b"{")
+
+
+@pytest.mark.parametrize(
+    "analysis", [None, {}, {"sha256": "\x1b[2Jvalid", "verdict": "\rvalid: as it was signed"}]
+)
+def test_what_a_stranger_signed_cannot_steer_the_terminal(
+    analysis: object, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    stranger = open_key(tmp_path / "stranger.pem")
+    block = blank_block({"analysis": analysis} if analysis else {}, stranger)
+    path = tmp_path / "a.html"
+    path.write_bytes(seal(b"<p>" + block, block, stranger))
+    key_option = ["--public-key", str(key.with_suffix(".pub"))]
+    open_key(key)
+    said = CliRunner().invoke(detect, ["verify-report", str(path), *key_option], color=True)
+    assert said.exit_code == 1 and isinstance(said.exception, SystemExit)
+    rest = said.output.partition("signer:")[2]
+    assert "\x1b" not in rest and "\r" not in rest

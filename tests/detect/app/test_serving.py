@@ -101,7 +101,8 @@ def test_a_server_answers_and_stops_cleanly(bundle: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_the_page_and_the_api_together(bundle: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_page_and_the_api_together(bundle: Path, tmp_path: Path, how: signal.Signals) -> None:
     pytest.importorskip("gradio")
     process, address = _start(bundle, tmp_path)
     try:
@@ -114,6 +115,6 @@ def test_the_page_and_the_api_together(bundle: Path, tmp_path: Path) -> None:
             assert caught.value.code == status
             assert "unsafe" not in caught.value.headers["content-security-policy"]
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
     process.communicate(timeout=60)
     assert process.returncode == 0 and not list(tmp_path.glob("crossfake-*"))

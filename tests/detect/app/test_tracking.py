@@ -1,7 +1,10 @@
+import io
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.sources.fixtures import face_video
@@ -68,6 +71,29 @@ def test_a_video_that_is_too_long(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
         Analyser([bundle], Limits(seconds=1), "cpu").video(tmp_path / "a.mp4")
     assert caught.value.code == "too-long"
+
+
+def test_frames_that_grow_within_a_video_are_refused(tmp_path: Path) -> None:
+    import av
+
+    def jpeg(side: int) -> bytes:
+        out = io.BytesIO()
+        Image.new("RGB", (side, side)).save(out, "JPEG")
+        return out.getvalue()
+
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for number, side in enumerate((64, 64, 64, 256)):
+            packet = av.Packet(jpeg(side))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 5)
+            container.mux(packet)
+    limits = Limits(pixels=100 * 100)
+    upload = accept(tmp_path / "a.avi", limits)
+    assert (upload.width, upload.height) == (64, 64)
+    with pytest.raises(Refused) as caught:
+        follow(upload, Cropper(16, "center"), limits, threading.Lock(), lambda share, what: None)
+    assert caught.value.code == "too-many-pixels"
 
 
 def test_a_picture_is_no_video(analyser: Analyser, tmp_path: Path) -> None:

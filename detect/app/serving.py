@@ -124,8 +124,9 @@ def serve(
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _listen(settings.host, settings.port) as listener:  # first: models take seconds to load
         app = create_app(settings, generators)
-        # the first visitor need not wait for what explanations compare with
-        threading.Thread(target=app.state.analyser.prepare, daemon=True).start()
+        # The first visitor need not wait for what explanations compare with. No daemon: Python hangs or aborts when it
+        # ends while one is inside torch
+        threading.Thread(target=app.state.analyser.prepare).start()
         port = listener.getsockname()[1]
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
         config = uvicorn.Config(

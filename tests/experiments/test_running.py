@@ -107,9 +107,7 @@ def test_fakes_of_one_generator_may_lie_in_a_folder_for_each_split(config, train
         folders.append(tmp_path / f"swap-{split}")
         with ShardWriter(folders[-1], size=16) as writer:
             for k in range(8):
-                writer.append(
-                    toyface((9, split == "val", k), 16), Row(1, "toy", "swap", split, f"{split}{k}")
-                )
+                writer.append(toyface((9, len(folders), k), 16), Row(1, "toy", "swap", split, f"{split}{k}"))
     config["generators"][0] = {"name": "old", "role": "seen", "dir": folders}
     out = run(config, tmp_path / "out")
     assert trained[0].fake == tuple(folders[:2])

@@ -60,6 +60,8 @@ def read_frames(
             if context.width * context.height > MAX_PIXELS:
                 raise Unreadable(name, f"its frames have {context.width}×{context.height} pixels, too many")
             context.thread_count = 1  # workers are processes already
+            # a stream may grow after its header: no such frame is decoded
+            context.options = {**context.options, "max_pixels": str(MAX_PIXELS)}
             total = total or _count(av, container, stream, path)
             wanted = sorted({int((k + 0.5) * total / most) for k in range(most)})
             for number, frame in _at(container, stream, wanted):

@@ -1,3 +1,5 @@
+import io
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,21 @@ def test_rows_of_a_video_say_which_frame_and_share_a_group(tmp_path: Path) -> No
     assert shards.columns["origin"][:2].tolist() == ["0.mp4#frame=000001", "0.mp4#frame=000004"]
     for group in set(shards.columns["group"]):
         assert len(set(shards.columns["split"][shards.columns["group"] == group])) == 1
+
+
+def test_frames_that_grow_beyond_the_limit_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    monkeypatch.setattr(module, "MAX_PIXELS", 200 * 200)
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for number, side in enumerate((64, 64, 64, 512)):
+            out = io.BytesIO()
+            Image.new("RGB", (side, side)).save(out, "JPEG")
+            packet = av.Packet(out.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 5)
+            container.mux(packet)
+    assert {image.shape for _, image in read_frames(tmp_path / "a.avi", 4)} == {(64, 64, 3)}

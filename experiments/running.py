@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -147,6 +148,7 @@ class Experiment:
     Attributes:
         design: conditions, tests and contrasts; tests without pictures are gone.
         rows: the pictures of every test.
+        tests: the same as a cell is given them, by name.
         specs: the cells, seed by seed, so that an interrupted experiment has whole pairs to compare.
         cells: their folder.
         seen: names of conditions and of tests whose generator they train on.
@@ -157,6 +159,7 @@ class Experiment:
 
     def __init__(self, config: Config, out: Path) -> None:
         self.config, self.out = config, out
+        self._hash = functools.cache(lambda folder: ShardSet(folder).hash)
         self.cells = config.cache or out / "cells"
         self.stages = Stages(config, out)
         self.stages.run()
@@ -171,6 +174,7 @@ class Experiment:
         )
         if not self.rows:
             raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
+        self.tests = {test.name: self._test_rows(test) for test in self.design.tests}
         self._check_alike()
         self._firewall()
         self.seen = self._seen()
@@ -205,9 +209,13 @@ class Experiment:
         )
         return fakes, own
 
+    def _fakes(self, condition: Condition) -> list[Path]:
+        return [folder for part in self._folders(condition) for folder in part]
+
     def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
         fakes, own = self._folders(condition)
-        data = [[ShardSet(folder).hash for folder in part] for part in (self.stages.reals, fakes, own)]
+        inputs = {folder: self._hash(folder) for folder in (*self.stages.reals, *fakes, *own)}
+        data = [[inputs[folder] for folder in part] for part in (self.stages.reals, fakes, own)]
         chosen = settings_of(self.config, detector)
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
@@ -221,10 +229,9 @@ class Experiment:
             asked["weights"] = hash_file(settings.weights)
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
-        inputs = {folder: ShardSet(folder).hash for folder in (*self.stages.reals, *fakes, *own)}
         return CellSpec(
             hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
-            hash_json([data, condition.limit]), tuple(map(self._test_rows, self.design.tests)), inputs,
+            hash_json([data, condition.limit]), tuple(self.tests.values()), inputs,
             detector.processes, detector.memory,
         )  # fmt: skip
 
@@ -253,9 +260,7 @@ class Experiment:
             UserError: one is; the message names the file.
         """
         conditions = self.design.conditions
-        folders = dict.fromkeys(
-            (*self.stages.reals, *(f for c in conditions for part in self._folders(c) for f in part))
-        )
+        folders = dict.fromkeys((*self.stages.reals, *(f for c in conditions for f in self._fakes(c))))
         train = {
             folder: (s := ShardSet(folder), np.flatnonzero(s.columns["split"] != "test"))
             for folder in folders
@@ -284,7 +289,7 @@ class Experiment:
         Raises:
             UserError: a test that is asked about is of a generator that counts as unseen and is trained on.
         """
-        folders = {f for c in self.design.conditions for part in self._folders(c) for f in part}
+        folders = {f for c in self.design.conditions for f in self._fakes(c)}
         made = {
             folder: set(np.unique(s.columns["generator"][s.columns["split"] != "test"]).tolist()) - {""}
             for folder in folders
@@ -298,7 +303,7 @@ class Experiment:
                 n for shards, rows in self.rows[test.name] for n in shards.columns["generator"][rows].tolist()
             }
             for condition in self.design.conditions:
-                trained = {n for part in self._folders(condition) for folder in part for n in made[folder]}
+                trained = {n for folder in self._fakes(condition) for n in made[folder]}
                 known, declared = sorted(trained & names), seen(self.config, condition, test)
                 if known and not declared and asked & {test.base, test.fake}:
                     raise UserError(
@@ -313,7 +318,7 @@ class Experiment:
         """What gives the classes away besides forgery, in the training data of each condition."""
         audits = {}
         for condition in self.design.conditions:
-            fakes = [folder for part in self._folders(condition) for folder in part if _trains(folder)]
+            fakes = [folder for folder in self._fakes(condition) if _trains(folder)]
             if fakes:
                 audits[condition.name] = audit_training(self.stages.reals, fakes)
                 tqdm.write(f"training data of '{condition.name}': {audits[condition.name]['summary']}")
@@ -396,7 +401,7 @@ class Experiment:
         return {
             "name": test.name, "fake": test.fake, "real": test.real, "base": test.base,
             "perturbation": dict(zip(("name", "strength"), changed, strict=True)) if changed else None,
-            "hash": self._test_rows(test).hash, "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
+            "hash": self.tests[test.name].hash, "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
             "parts": [[str(shards.path), rows.tolist()] for shards, rows in self.rows[test.name]]
             if not changed else None,
         }  # fmt: skip

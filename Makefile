@@ -18,7 +18,7 @@ demo: $(READY) ## the whole loop on drawn faces, ending with an HTML report
 	$(BIN)/crossfake demo
 
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n auto
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: $(READY) ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

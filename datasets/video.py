@@ -13,7 +13,9 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import MAX_PIXELS, Unreadable
 from crossfake.errors import MissingDependency
 
-_SEEK = 300  # frames: a jump shorter than the usual distance of key frames costs more than decoding on
+_SEEK = (
+    300  # frames between key frames, until a video shows its own: a shorter jump costs more than decoding on
+)
 
 
 def import_av() -> Any:
@@ -98,20 +100,32 @@ def _at(container: Any, stream: Any, wanted: list[int]) -> Iterator[tuple[int, A
     rate, base = stream.average_rate or stream.guessed_rate, stream.time_base
     start = stream.start_time or 0
     seekable = bool(rate and base)
-    position = 0
+    position = key = 0  # of the next frame, and of the last key frame
+    apart, steady = (
+        0,
+        seekable,
+    )  # the widest gap between key frames so far; whether time stamps tell the numbers
+
+    def by_time(frame: Any) -> int:
+        return round(float((frame.pts or 0) - start) * float(base * rate))
+
     frames = container.decode(stream)
     for target in wanted:
-        if seekable and target - position > _SEEK:
+        if seekable and target - position > (apart if steady and apart else _SEEK):
             container.seek(start + int(target / rate / base), stream=stream)
             frames = container.decode(stream)
             first = next(frames, None)
             if first is None:
                 return
-            position = round(float((first.pts or 0) - start) * float(base * rate)) + 1
+            key = by_time(first)
+            position = key + 1
             if position > target:
                 yield target, first
                 continue
         for frame in frames:
+            if frame.key_frame:
+                key, apart = position, max(apart, position - key)
+                steady = steady and by_time(frame) == position
             position += 1
             if position > target:
                 yield target, frame

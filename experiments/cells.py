@@ -148,6 +148,7 @@ def _work(spec: CellSpec, folder: Path) -> None:
         "seed": spec.settings.seed, "threshold": detector.threshold, "audit": detector.card["audit"],
         "train_hash": spec.train_hash, "model_hash": detector.hash, "settings": asdict(spec.settings),
         "commit": facts["git_commit"], "version": __version__, "hardware": facts["hardware"],
+        "packages": facts["packages"],
         "tests": {test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
                   for test in spec.tests},
     }  # fmt: skip

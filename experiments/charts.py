@@ -131,8 +131,8 @@ def _label(each: Difference, alone: bool) -> str:
     return f"{each.detector}, {each.test or 'mean'}"
 
 
-def axis_panels(results: Results) -> list[Panel]:
-    """Dose-response, or whatever the conditions' axis is: mean AUC over unseen tests, and each test thin."""
+def axis_panels(results: Results, key: str = PRIMARY) -> list[Panel]:
+    """Dose-response, or whatever the conditions' axis is: a figure's mean over unseen tests, and each test thin."""
     axis = results.experiment["axis"]
     placed = sorted((c["x"], name) for name, c in results.conditions.items() if c["x"] is not None)
     if not axis or len(placed) < 2:
@@ -145,11 +145,11 @@ def axis_panels(results: Results) -> list[Panel]:
     panels = []
     for detector in results.detectors:
         kept = [(at[x], name) for x, name in placed if results.seeds(detector, name)]
-        means = [(x, results.mean(detector, name, shared or None)) for x, name in kept]
+        means = [(x, results.mean(detector, name, shared or None, key)) for x, name in kept]
         lines = [_band("mean", [(x, value) for x, value in means if value], color=1)]
         if 1 < len(shared) < LINES:
             for k, test in enumerate(shared):
-                points = [(x, v) for x, name in kept if (v := results.value(detector, name, test))]
+                points = [(x, v) for x, name in kept if (v := results.value(detector, name, test, key))]
                 lines.append(Series(test, *_xy(points), color=(2, 3, 4, 5, 6, 7, 0)[k]))
         if not lines[0].x:
             continue
@@ -159,7 +159,7 @@ def axis_panels(results: Results) -> list[Panel]:
                 f"{axis['name'][:1].upper()}{axis['name'][1:]}",
                 detector,
                 ", ".join(part for part in (axis["name"], axis["unit"]) if part),
-                "AUC, unseen generators",
+                f"{FIGURES[key].title}, unseen generators",
                 tuple(lines),
                 tuple((at[x], f"{x:,.0f}" if axis["unit"] == "images" else f"{x:.4g}") for x in xs)
                 if len(xs) < 9

@@ -65,12 +65,13 @@ def write_figures(results: Results, found: Sequence[Answer]) -> list[str]:
             drawn["forest"] = forest(found)
         curves = {
             "axis": axis_panels(results),
+            "axis-ap": axis_panels(results, "ap"),
             "robustness": robustness_panels(results),
             "roc": roc_panels(results),
         }
         for name, panels in curves.items():
-            if name == "axis" and panels:
-                name = _slug(panels[0].title)
+            if name.startswith("axis") and panels:
+                name = name.replace("axis", _slug(panels[0].title))
             for part in range(0, len(panels), _PANELS):
                 number = f"-{part // _PANELS + 1}" if len(panels) > _PANELS else ""
                 drawn[f"{name}{number}"] = curve_chart(panels[part : part + _PANELS])

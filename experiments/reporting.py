@@ -92,7 +92,13 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         "heats": [charts.heat(results, d) for d in results.detectors] if len(results.conditions) > 2 else [],
         "summaries": [] if few else [summary(results, detector) for detector in results.detectors],
         "curves": [
-            (f"AUC over {(experiment['axis'] or {}).get('name')}", [drawn(p) for p in charts.axis_panels(results)]),
+            *(
+                (
+                    f"{FIGURES[key].title} over {(experiment['axis'] or {}).get('name')}",
+                    [drawn(p) for p in charts.axis_panels(results, key)],
+                )
+                for key in ("auc", "ap")
+            ),
             ("Robustness", [drawn(p) for p in charts.robustness_panels(results)]),
         ],
         "rocs": [drawn(p) for p in charts.roc_panels(results)],

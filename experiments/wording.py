@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from crossfake.experiments.comparing import LEVEL, Answer, Difference
@@ -230,7 +231,33 @@ def notes(results: Results, found: Sequence[Answer]) -> list[str]:
         said.append(f"{failed} cell(s) failed and are missing from all figures; they are listed below.")
     if results.pending:
         said.append(f"{len(results.pending)} cell(s) have not been run yet: these results are preliminary.")
-    return [*experiment.get("notes", []), *said]
+    return [*experiment.get("notes", []), *said, *_mixed(results)]
+
+
+def _mixed(results: Results) -> list[str]:
+    """What differs between the machines and programs that trained the cells: their keys know nothing of it."""
+    cards = [cell.card for cell in results.cells]
+    said = []
+    for what, of in _CIRCUMSTANCES.items():
+        counts = Counter(text for card in cards if (text := of(card)))
+        if len(counts) > 1:
+            listed = join([f"{text} ({count})" for text, count in counts.most_common()])
+            said.append(f"Cells do not share one {what}: {listed}. Small differences may come from that.")
+    return said
+
+
+def _package(name: str) -> Callable[[dict[str, Any]], str | None]:
+    return lambda card: card.get("packages", {}).get(name)
+
+
+_CIRCUMSTANCES: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "commit of crossfake": lambda card: str(card.get("commit") or "")[:12],
+    "version of torch": _package("torch"),
+    "version of timm": _package("timm"),
+    "processor": lambda card: ", ".join(
+        map(str, card.get("hardware", {}).get("gpus") or [card.get("hardware", {}).get("cpu") or ""])
+    ),
+}
 
 
 def join(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from crossfake.errors import UserError
+from crossfake.seeds import parse_seeds
 from crossfake.synth.cli import _device, _precision, synth
 
 _model = click.option(
@@ -46,14 +47,14 @@ def grid(
     from crossfake.images import save_png
     from crossfake.synth import latents
 
-    rows, psis = latents.parse_seeds(seeds), latents.parse_psis(trunc)
+    rows, psis = parse_seeds(seeds), latents.parse_psis(trunc)
     if mix and len(psis) > 1:
         raise UserError("a table of mixed styles has one truncation", mend="give --trunc 0.7, say")
     if columns and not mix:
         raise UserError("--columns are for a table of mixed styles", mend="give --mix coarse with it")
     network = latents.open_model(model, **where)
     if mix:
-        others = latents.parse_seeds(columns) if columns else rows
+        others = parse_seeds(columns) if columns else rows
         sheet = latents.mixing_table(network, rows, others, mix, psis[0], label)
     else:
         sheet = latents.grid(network, rows, psis, label)
@@ -88,7 +89,7 @@ def interpolate(
     """Film a walk from seed to seed and back to the first."""
     from crossfake.synth import interpolation, latents
 
-    numbers, (psi,) = latents.parse_seeds(seeds), latents.parse_psis(str(trunc))
+    numbers, (psi,) = parse_seeds(seeds), latents.parse_psis(str(trunc))
     network = latents.open_model(model, **where)
     space = space or ("w" if latents.has_styles(network) else "z")
     film = interpolation.interpolate(network, numbers, out, space, frames, fps, psi, label)

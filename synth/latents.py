@@ -6,7 +6,6 @@ Seed s stands for image 0 of ``synth generate --seed s``: the same vector, the s
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,28 +26,6 @@ from crossfake.synth.models import Model, load_model, random_vectors
 LAYERS = {"coarse": slice(0, 4), "middle": slice(4, 8), "fine": slice(8, None)}
 _MOST_CELLS = 10_000
 _LEAST_SIDE = 64  # pixels of a cell, so that there is room for its caption
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from a list of numbers and ranges, in the order they are named.
-
-    Raises:
-        UserError: it is no such list.
-
-    Example:
-        >>> parse_seeds("1-3,7")
-        [1, 2, 3, 7]
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise UserError(f"{text!r} is no list of seeds", mend="write them like 1-100 or 1-5,7")
-        if len(seeds) + last - first >= _MOST_CELLS:
-            raise UserError(f"{text!r} names too many seeds", mend=f"give at most {_MOST_CELLS:,}")
-        seeds += range(first, last + 1)
-    return seeds
 
 
 def parse_psis(text: str) -> list[float]:

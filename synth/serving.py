@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,6 @@ from crossfake.synth.latents import LAYERS, has_styles, mixing_table, render, st
 from crossfake.synth.models import CARD, WEIGHTS, Model, load_model
 
 _MOST_LOADED = 2  # models kept in memory
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a generator: its name below the folder, its kind, its size, and the layers it can mix."""
-
-    name: str
-    family: str
-    size: int
-    layers: tuple[str, ...]
 
 
 class RunGenerators:
@@ -56,18 +45,17 @@ class RunGenerators:
         found = sorted(self._found().items(), key=lambda pair: (-pair[1].stat().st_mtime, pair[0]))
         return [name for name, _ in found]
 
-    def facts(self, name: str) -> Facts:
-        """Read from the card of a model, or from the model itself where it has been loaded.
+    def layers(self, name: str) -> tuple[str, ...]:
+        """Which groups of styles it has: of ``coarse``, ``middle`` and ``fine`` as many as its size allows.
 
         Raises:
             UserError: there is no such generator, or it is damaged.
         """
         with self._lock:
             model = self._model(name)
-            layers: tuple[str, ...] = ()
-            if has_styles(model):
-                layers = tuple(key for key, part in LAYERS.items() if range(styled(model).num_ws)[part])
-            return Facts(name, model.family, model.size, layers)
+            if not has_styles(model):
+                return ()
+            return tuple(key for key, part in LAYERS.items() if range(styled(model).num_ws)[part])
 
     def sample(self, name: str, seeds: Sequence[int], psi: float) -> Images:
         """A picture for every seed, uint8 ``[N, S, S, 3]``."""

@@ -1,6 +1,7 @@
 """Tests see no weights, caches, settings or working folder of whoever runs them, and use one thread each."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,13 @@ os.environ |= {
     "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",
 }
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers() -> None:
+    """Whatever ran before, a test draws the same random numbers."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -8,26 +8,6 @@ from typing import Protocol
 from crossfake.images import Images
 
 
-class GeneratorFacts(Protocol):
-    """What is known of a generator before any picture is made."""
-
-    @property
-    def name(self) -> str:
-        """As in :meth:`Generators.names`."""
-
-    @property
-    def family(self) -> str:
-        """Its kind, such as ``stylegan2``."""
-
-    @property
-    def size(self) -> int:
-        """Pixels of the square pictures that it makes."""
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Groups of styles that can be mixed, such as ``coarse``; empty for a generator without styles."""
-
-
 class Generators(Protocol):
     """Trained generators by name. Its methods may be called from several threads.
 
@@ -38,8 +18,8 @@ class Generators(Protocol):
     def names(self) -> list[str]:
         """Those that can make pictures of their own, the newest first."""
 
-    def facts(self, name: str) -> GeneratorFacts:
-        """What one of them can do."""
+    def layers(self, name: str) -> tuple[str, ...]:
+        """Groups of styles that can be mixed, such as ``coarse``; none for a generator without styles."""
 
     def sample(self, name: str, seeds: Sequence[int], psi: float) -> Images:
         """A picture for every seed, uint8 ``[N, S, S, 3]``."""

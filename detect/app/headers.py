@@ -18,7 +18,7 @@ Kind = Literal["image", "video", "archive"]
 HEAD = 512  # bytes that the kind is read from
 
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_AVIF = {b"avif", b"avis"}
+_AVIF = {b"avif", b"avis"}  # without one of them no decoder takes a file for AVIF
 _BOXES = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # QuickTime files that state no brand
 _TRANSPORT = 188  # bytes of a packet of an MPEG transport stream
 _OTHER_ARCHIVES = (b"7z\xbc\xaf'\x1c", b"Rar!\x1a\x07", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")
@@ -30,8 +30,8 @@ class Refused(UserError):
 
     Attributes:
         code: ``empty``, ``too-large``, ``too-many-pixels``, ``too-long``, ``too-many-files``, ``not-an-image``,
-            ``damaged``, ``heic-not-supported``, ``video-not-supported``, ``unsafe-archive``, ``nested-archive``,
-            ``encrypted``.
+            ``damaged``, ``avif-not-supported``, ``heic-not-supported``, ``video-not-supported``, ``unsafe-archive``,
+            ``nested-archive``, ``encrypted``.
         status: for HTTP: 413 for what is too much, 415 for what is of no known kind, 422 for the rest.
     """
 
@@ -74,8 +74,16 @@ def picture_format(head: bytes) -> str | None:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return "TIFF"
     if head[4:8] == b"ftyp":
-        return "AVIF" if head[8:12] in _AVIF else "HEIF" if head[8:12] in _HEIC else None
+        return "HEIF" if head[8:12] in _HEIC | _AVIF else None
     return None
+
+
+def _is_avif(head: bytes) -> bool:
+    """Whether any brand of the first box says so (ISO/IEC 14496-12, sec. 4.3)."""
+    length = int.from_bytes(head[:4])
+    if not 16 <= length <= HEAD:
+        raise broken("picture")
+    return any(head[at : at + 4] in _AVIF for at in range(8, length, 4))
 
 
 def is_archive(head: bytes) -> bool:
@@ -101,9 +109,12 @@ def read_picture(path: Path, head: bytes) -> Claims:
     """A picture's size.
 
     Raises:
-        Refused: the header is broken, or the format needs a package that is not installed.
+        Refused: the header is broken, the format needs a package that is not installed, or it is AVIF: its decoder
+            makes room for what the video inside says, whatever size the file states.
     """
     name = picture_format(head) or ""
+    if name == "HEIF" and _is_avif(head):
+        raise Refused("avif-not-supported", "AVIF pictures are not read here", "save it as PNG", 415)
     if name == "WEBP":  # PIL would make room for all pixels at once
         return _webp(head)
     if name == "HEIF" and not register_heif():

@@ -32,7 +32,7 @@ from crossfake.provenance import hash_file
 
 __all__ = ["Kind", "Refused", "Upload", "accept", "display_name", "kind_of", "session_folder", "unpack"]
 
-TAKEN = "JPEG, PNG, WebP, HEIC, AVIF, GIF and TIFF pictures, videos, and zip archives of them"
+TAKEN = "JPEG, PNG, WebP, HEIC, GIF and TIFF pictures, videos, and zip archives of them"
 _LONGEST_NAME = 80
 _RATIO = 100  # pictures and videos hardly shrink; bombs do a thousandfold
 _ENTRY = 1024  # bytes that an archive's directory may take for each file that is allowed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from crossfake.detect.app.page_sessions import Case
 from crossfake.detect.app.page_view import render
 from crossfake.errors import UserError
 from crossfake.images import Images
+from crossfake.seeds import parse_seeds
 
 _KIND = "generate"
 _MOST = 32  # pictures at once
@@ -60,7 +60,7 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
         )
     with gr.Row(visible=False) as mixing:
         columns = gr.Textbox("11-14", label="Styles of these seeds", elem_id="cf-columns")
-        layers = gr.Radio(["coarse", "middle", "fine"], value="coarse", label="Which styles")
+        layers = gr.Radio([], label="Which styles", elem_id="cf-layers")
     make = gr.Button("Make them", variant="primary", elem_id="cf-make")
     progress = area(elem_id="cf-generate-status", elem_classes="cf-status")
     shown = area("", elem_id="cf-generate-result")
@@ -68,16 +68,16 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
     go = gr.Button("Send", visible="hidden", elem_id="cf-go")  # page.js fills the field in, then presses this
 
     def run(
-        name: str, what: str, text: str, trunc: float, others: str, which: str, request: gr.Request
+        name: str, what: str, text: str, trunc: float, others: str, which: str | None, request: gr.Request
     ) -> Iterator[Any]:
         case = page.sessions.of(request.session_hash or "").begin(_KIND)
         yield {progress: status_of("Waiting"), shown: ""}
         try:
-            rows = parse_seeds(text)
+            rows = parse_seeds(text, _MOST)
 
             def work(tell: Tell) -> str:
                 tell(0.1, "Making pictures")
-                return _made(generators, name, what, rows, trunc, others, which)
+                return _made(generators, name, what, rows, trunc, others, which or "")
 
             job = page.desk.start(work, case.stop)
             for step in job:
@@ -90,7 +90,7 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
 
     def send(seed: str, name: str, trunc: float, request: gr.Request) -> Iterator[dict[Any, Any]]:
         def draw(case: Case) -> str:
-            number = parse_seeds(seed)[0]
+            number = parse_seeds(seed, _MOST)[0]
             target = case.folder / f"{Path(name).name}-seed-{number}.png"
             _enlarged(generators.sample(name, [number], trunc)[0]).save(target)
             return str(target)
@@ -98,7 +98,22 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
         yield {tabs: gr.Tabs(selected="analyse")}
         yield from analyse.follow(request.session_hash or "", draw)
 
-    way.change(lambda what: gr.update(visible=what == "Mix styles"), way, mixing, **EVENT)
+    def offer(name: str, what: str) -> dict[Any, Any]:
+        if what != "Mix styles":
+            return {mixing: gr.update(visible=False), progress: ""}
+        try:
+            found = generators.layers(name)
+            if not found:
+                raise UserError("this generator has no styles to mix", mend="choose another one, or pictures")
+        except Exception as error:
+            return {mixing: gr.update(visible=False), progress: problem(error)}
+        return {
+            mixing: gr.update(visible=True),
+            layers: gr.update(choices=list(found), value=found[0]),
+            progress: "",
+        }
+
+    gr.on([way.change, model.change], offer, [model, way], [mixing, layers, progress], **EVENT)
     inputs = [model, way, seeds, psi, columns, layers]
     gr.on(
         [make.click, seeds.submit],
@@ -127,31 +142,9 @@ def _made(
         if len(rows) > 6:
             raise UserError(f"a walk past {len(rows)} seeds is long", mend="name 2 to 6 seeds")
         return render("walk.html", pictures=generators.interpolate(name, rows, psi, _STEPS), seeds=rows)
-    columns = parse_seeds(others)
+    columns = parse_seeds(others, _MOST)
     if len(rows) * len(columns) > _MOST * 2:
         raise UserError("these are too many pairs to mix", mend=f"name at most {_MOST * 2} in all")
     seeds = ", ".join(map(str, rows))
     words = f"The {layers} styles of seeds {others} (columns) in the pictures of seeds {seeds} (rows)"
     return render("sheet.html", sheet=generators.mix(name, rows, columns, layers, psi), words=words)
-
-
-def parse_seeds(text: str) -> list[int]:
-    """Seeds from numbers and ranges, at most 32.
-
-    Raises:
-        UserError: it is no such list.
-
-    Example:
-        >>> parse_seeds("1-3, 7")
-        [1, 2, 3, 7]
-    """
-    seeds: list[int] = []
-    for each in str(text).split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", each)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if first > last:
-            raise UserError(f"{str(text)[:40]!r} is no list of seeds", mend="write them like 1-8 or 3,7,12")
-        if len(seeds) + last - first >= _MOST:
-            raise UserError(f"{str(text)[:40]!r} names too many seeds", mend=f"name {_MOST} at most")
-        seeds += range(first, last + 1)
-    return seeds

@@ -23,9 +23,9 @@ _EMBEDDING = 128  # length of a class's vector
 
 
 def widths_to(size: int, channels: int) -> list[int]:
-    """Feature maps at 4×4, 8×8, … ``size``: ``channels / resolution``, at most a sixteenth of ``channels``."""
+    """Feature maps at 4×4, 8×8, … ``size``: ``channels / resolution``, at most 768."""
     resolutions = [2**k for k in range(2, log2_size(size) + 1)]
-    return [max(_GROUP, min(channels // r, channels // 16, 768) // _GROUP * _GROUP) for r in resolutions]
+    return [max(_GROUP, min(channels // r, 768) // _GROUP * _GROUP) for r in resolutions]
 
 
 class Conv(nn.Module):

@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+from crossfake.datasets.decode import register_heif
 
 Visit = Callable[..., Any]
 
@@ -51,6 +54,17 @@ def test_a_picture_gets_a_verdict_reasons_stability_and_reports(visit: Visit, fa
     _send(page, faces / "face-1.png")  # the former case is gone
     page.wait_for_selector("#cf-analyse-result >> text=face-1.png")
     assert page.request.get(link).status == 404
+
+
+def test_every_kind_of_picture_is_taken_and_shown(visit: Visit, faces: Path, tmp_path: Path) -> None:
+    kinds = ["JPEG", "WEBP", "GIF", "TIFF", *["HEIF"] * register_heif()]
+    page = visit()
+    for kind in kinds:
+        name = f"face.{kind.lower()}"
+        Image.open(faces / "face-0.png").save(tmp_path / name, kind)
+        _send(page, tmp_path / name)
+        page.wait_for_selector(f"#cf-analyse-result >> text={name}")
+        assert page.evaluate("document.querySelector('.cf-picture img').naturalWidth") == 96
 
 
 @pytest.mark.parametrize(
@@ -158,6 +172,20 @@ def test_a_made_picture_goes_to_analyse(visit: Visit) -> None:
     page.wait_for_selector("#cf-analyse-result h2")
     assert "tiny-seed-5.png" in page.locator("#cf-analyse-result").inner_text()
     assert page.get_by_role("tab", name="Analyse").get_attribute("aria-selected") == "true"
+
+
+def test_only_the_styles_that_a_generator_has_can_be_mixed(visit: Visit) -> None:
+    page = visit()
+    _open(page, "Generate")
+    page.locator("#cf-seeds :is(input, textarea)").fill("1-2")
+    page.get_by_label("What to make").click()
+    page.get_by_role("option", name="Mix styles").click()
+    page.wait_for_selector("#cf-layers label")
+    assert page.locator("#cf-layers label").all_inner_texts() == ["coarse", "middle"]
+    page.get_by_label("middle").check()
+    page.get_by_role("button", name="Make them").click()
+    page.wait_for_selector("#cf-generate-result img")
+    assert "The middle styles" in page.locator("#cf-generate-result").inner_text()
 
 
 def test_a_report_is_shown_and_can_do_nothing(visit: Visit, address: str) -> None:

@@ -33,14 +33,58 @@ def test_frames_are_the_middles_of_equal_parts(frames: int, most: int, tmp_path:
         assert abs(float(image.mean()) - (20 + 200 * number // frames)) < 4
 
 
-def test_jumps_by_time_give_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = _counting(tmp_path / "a.mp4", 200)
-    straight = list(read_frames(path, 6))
-    monkeypatch.setattr(module, "_SEEK", 5)
+def _decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets an entry for every frame that is looked at from now on."""
+    seen: list[int] = []
+    whole = module._at
+
+    class Counting:
+        def __init__(self, container: object) -> None:
+            self._container = container
+
+        def seek(self, *args: object, **more: object) -> None:
+            self._container.seek(*args, **more)
+
+        def decode(self, stream: object) -> object:
+            for frame in self._container.decode(stream):
+                seen.append(frame.pts)
+                yield frame
+
+    monkeypatch.setattr(module, "_at", lambda container, *rest: whole(Counting(container), *rest))
+    return seen
+
+
+@pytest.mark.parametrize("jump", [5, 300])
+def test_jumps_give_the_frames_that_decoding_on_gives(
+    jump: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _counting(tmp_path / "a.mp4", 400)  # a key frame every twelve
+    every = dict(read_frames(path, 400))
+    monkeypatch.setattr(module, "_SEEK", jump)
+    looked_at = _decoded(monkeypatch)
     jumped = list(read_frames(path, 6))
-    assert [number for number, _ in jumped] == [number for number, _ in straight]
-    for (_, one), (_, other) in zip(straight, jumped, strict=True):
-        assert np.abs(one.astype(int) - other).max() <= 2
+    assert [number for number, _ in jumped] == [33, 100, 166, 233, 300, 366]
+    for number, image in jumped:
+        assert np.array_equal(image, every[number])
+    assert len(looked_at) < 150
+
+
+def test_where_time_says_nothing_frames_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as out:  # at a third of the rate after five frames
+        stream = out.add_stream("mpeg4", rate=30)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 30)
+        for k in range(200):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 20 + k, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = k if k < 5 else 5 + 3 * (k - 5), Fraction(1, 30)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    looked_at = _decoded(monkeypatch)
+    for number, image in read_frames(path, 6):
+        assert abs(float(image.mean()) - (20 + number)) < 4
+    assert len(looked_at) > 180
 
 
 def test_containers_that_do_not_say_how_long_they_are(tmp_path: Path) -> None:

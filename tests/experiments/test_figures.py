@@ -23,20 +23,21 @@ def dose(tmp_path_factory):
 
 def test_every_figure_is_there_in_every_format(dose):
     results, names = dose
-    assert set(names) == {"heatmap-cnn", "forest", "synthetic-fakes", "roc"}
+    assert set(names) == {"heatmap-cnn", "forest", "synthetic-fakes", "synthetic-fakes-ap", "roc"}
     for name in names:
         file = results.folder / "figures" / name
         with Image.open(file.with_suffix(".png")) as image:
             assert image.width >= 3.4 * 300 and np.asarray(image.convert("L")).std() > 5
         assert file.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
         text = "".join(ET.parse(file.with_suffix(".svg")).getroot().itertext())
-        assert "AUC" in text or "hits" in text
+        assert "AUC" in text or "AP" in text or "hits" in text
 
 
 def test_axes_have_names_and_units(dose):
     results, _ = dose
     text = (results.folder / "figures" / "synthetic-fakes.svg").read_text()
-    assert "synthetic fakes, images" in text and "20,000" in text
+    assert "synthetic fakes, images" in text and "20,000" in text and "AUC" in text
+    assert "AP, unseen" in (results.folder / "figures" / "synthetic-fakes-ap.svg").read_text()
     assert "false alarms" in (results.folder / "figures" / "roc.svg").read_text()
 
 
@@ -59,6 +60,9 @@ def test_curves_are_the_means_and_their_bands(dose):
         found = results.mean("cnn", condition, ["dcgan", "web faces"])
         assert (mean.y[k], mean.low[k], mean.high[k]) == (found.mean, found.low, found.high)
     assert mean.y == tuple(sorted(mean.y))  # more helped, as it was simulated
+    (panel,) = charts.axis_panels(results, "ap")
+    expected = tuple(results.mean("cnn", c, ["dcgan", "web faces"], "ap").mean for c in results.conditions)
+    assert panel.series[0].y == expected and panel.ylabel == "AP, unseen generators"
 
 
 def test_robustness_starts_from_clean_pictures_and_falls(tmp_path):

@@ -207,6 +207,20 @@ def test_an_experiment_without_extras_is_reported(tmp_path):
     assert "Energy:" not in html and "published" not in html and "How good" not in html
 
 
+def test_what_trained_the_cells_is_said_where_it_differs(tmp_path):
+    folder = write_experiment(tmp_path / "x", seeds=(0,))
+    assert "do not share" not in page(folder)
+    for number, file in enumerate(sorted(folder.glob("cells/*/cell.json"))):
+        made = {
+            "packages": {"torch": "2.15.0" if number else "2.14.1"},
+            "hardware": {"cpu": "one", "gpus": []},
+        }
+        file.write_text(json.dumps(json.loads(file.read_text()) | made))
+    html = page(folder)
+    assert "do not share one version of torch: 2.15.0" in html and "2.14.1 (1)" in html
+    assert "one processor" not in html
+
+
 def test_numbers_in_words():
     assert [signed(value) for value in (0.12, -0.05, 0.0, -0.0001)] == [
         "+0.120",

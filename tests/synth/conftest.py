@@ -27,6 +27,14 @@ def reals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New diffusion models draw in two passes: twenty would take the tests minutes."""
+    from crossfake.synth.families.diffusion import Diffusion
+
+    monkeypatch.setattr(Diffusion.__init__, "__defaults__", (0, 2))
+
+
 @pytest.fixture(scope="session")
 def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A finished two-step run of a family, made once."""
@@ -40,7 +48,7 @@ def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
             runs[family] = train(
                 TrainSettings(reals, out, family, kimg=0.016, batch=8, channels=64, device="cpu")
             )
-            if family == "diffusion":  # twenty steps of its sampler would take the tests minutes
+            if family == "diffusion":  # as in few_passes
                 card = runs[family] / "model" / "model.json"
                 facts = json.loads(card.read_text())
                 facts["network"]["steps"] = 2

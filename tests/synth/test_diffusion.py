@@ -29,7 +29,7 @@ def test_the_vector_decides_the_image() -> None:
 def test_it_learns_to_denoise_and_its_samples_look_like_the_data(reals: Path, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     settings = TrainSettings(
-        reals, tmp_path, family="diffusion", batch=8, channels=256, lr=2e-3, device="cpu"
+        reals, tmp_path, family="diffusion", batch=8, channels=128, lr=2e-3, device="cpu"
     )
     learner = DenoisingLearner(make_plan(settings, 16), 0)
     flat = torch.full((8, 3, 16, 16), 200, dtype=torch.uint8)

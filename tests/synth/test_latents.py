@@ -14,7 +14,6 @@ from crossfake.synth.latents import (
     grid,
     mixing_table,
     parse_psis,
-    parse_seeds,
     render,
     styled,
     styles_of,
@@ -34,16 +33,6 @@ def model(trained: Callable[[str], Path]) -> Model:
 def _cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:
     top, left = PAD + row * (SIDE + CAPTION + PAD), PAD + column * (SIDE + PAD)
     return sheet[top : top + SIDE : TIMES, left : left + SIDE : TIMES]
-
-
-def test_seeds_are_numbers_and_ranges() -> None:
-    assert parse_seeds("5") == [5]
-    assert parse_seeds("3-5, 0,9-9") == [3, 4, 5, 0, 9]
-    for wrong in ("", "a", "5-3", "-1", "1-", "1,,2", "1.5"):
-        with pytest.raises(UserError, match="no list of seeds"):
-            parse_seeds(wrong)
-    with pytest.raises(UserError, match="too many"):
-        parse_seeds("1-99999999999")
 
 
 def test_truncations_are_in_range() -> None:

@@ -39,11 +39,9 @@ def test_only_generators_that_make_pictures_are_listed(generators: RunGenerators
     assert open_generators(generators.root).names() == generators.names()
 
 
-def test_facts_say_what_can_be_mixed(generators: RunGenerators) -> None:
-    facts = generators.facts("made/stylegan2")
-    assert (facts.family, facts.size) == ("stylegan2", 16)
-    assert facts.layers == ("coarse", "middle")
-    assert generators.facts("made/dcgan").layers == ()
+def test_only_the_styles_that_a_generator_has_can_be_mixed(generators: RunGenerators) -> None:
+    assert generators.layers("made/stylegan2") == ("coarse", "middle")
+    assert generators.layers("made/dcgan") == ()
 
 
 @pytest.mark.parametrize("name", ["made/stylegan2", "made/dcgan"])

@@ -50,6 +50,7 @@ def test_a_run_leaves_all_it_promises(family: str, trained: Callable[[str], Path
     assert model.card["crop"] == {"policy": "none"}
 
 
+@pytest.mark.usefixtures("few_passes")
 @pytest.mark.parametrize("family", LEARNING)
 def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_path: Path) -> None:
     settings = dict(data=reals, family=family, batch=8, channels=64, snapshot_kimg=0.016, device="cpu")

@@ -27,7 +27,7 @@ WEBPS = (
 )
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "HEIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIF"])
 def test_pictures_are_known_by_content_and_measured(kind: str, tmp_path: Path) -> None:
     if kind == "HEIF":
         pytest.importorskip("pillow_heif")
@@ -49,6 +49,19 @@ def test_webp_is_measured_as_pil_does(options: dict[str, object], tmp_path: Path
     claims = read_picture(tmp_path / "never opened", content[:512])
     with Image.open(io.BytesIO(content)) as image:
         assert (claims.width, claims.height) == image.size and claims.animated == image.is_animated
+
+
+@pytest.mark.parametrize("major", [b"avif", b"mif1", b"heic"])
+def test_avif_is_refused_under_any_brand(major: bytes, tmp_path: Path) -> None:
+    content = bytearray(saved("AVIF"))
+    content[8:12] = major
+    (tmp_path / "a").write_bytes(content)
+    with pytest.raises(Refused) as caught:
+        accept(tmp_path / "a")
+    assert caught.value.code == "avif-not-supported"
+    content[:4] = (4096).to_bytes(4)  # brands beyond what is looked at
+    with pytest.raises(Refused, match="damaged"):
+        read_picture(tmp_path / "a", bytes(content[:512]))
 
 
 def test_an_enormous_picture_is_not_decoded(tmp_path: Path) -> None:

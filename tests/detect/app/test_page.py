@@ -22,12 +22,10 @@ from crossfake.detect.app.page_compare import show
 from crossfake.detect.app.page_context import Context, merge_stability, problem, write_csv
 from crossfake.detect.app.page_desk import Busy, Desk, Stopped, Tell
 from crossfake.detect.app.page_experiments import find_pages
-from crossfake.detect.app.page_generate import parse_seeds
 from crossfake.detect.app.page_routes import Narrow, add_routes, run_file
 from crossfake.detect.app.page_sessions import Sessions
 from crossfake.detect.app.page_view import brief, curve, jpeg, render, steadiness, strip
 from crossfake.detect.app.results import Analysis, FaceAnalysis, FrameScore, Opinion, StabilityPoint, Warning
-from crossfake.errors import UserError
 
 from .analyses import make_analysis
 
@@ -318,13 +316,6 @@ def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
         tmp_path / "t.csv", [{"name": "=cmd()", "probability": -0.5}, {"name": "a,b", "probability": None}]
     )
     assert path.read_text("utf-8-sig").splitlines() == ["name,probability", "'=cmd(),-0.5", '"a,b",']
-
-
-def test_seeds_are_few_numbers_and_ranges() -> None:
-    assert parse_seeds("1-3, 7 ") == [1, 2, 3, 7]
-    for wrong in ("", "x", "3-1", "1-99", "-4", "1e3", "1-" + "9" * 20):
-        with pytest.raises(UserError):
-            parse_seeds(wrong)
 
 
 def test_every_template_stands_alone_on_one_line() -> None:

@@ -38,7 +38,7 @@ def test_it_is_standardised_by_the_average_over_all_batches() -> None:
     torch.testing.assert_close(model.standardise.running_mean, spectra.mean((0, 1)))
     torch.testing.assert_close(model.standardise.running_var, spectra.var(1).mean(0))
     features = model.eval().features(torch.cat(batches))
-    assert features.mean(0).abs().max() < 1e-4 and (features.std(0) - 1).abs().max() < 0.3
+    assert features.mean(0).abs().max() < 1e-4 and (features.std(0) - 1).abs().max() < 0.5
     assert not list(model.standardise.parameters())
 
 

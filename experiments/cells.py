@@ -130,7 +130,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _work(spec: CellSpec, folder: Path) -> None:
     run = Run(folder / "run")
-    card = _card(folder)
+    card = read_card(folder)
     if card is None or not run.finished:
         with Meter() as meter:
             started = time.monotonic()
@@ -155,7 +155,8 @@ def _work(spec: CellSpec, folder: Path) -> None:
     write_text(folder / "cell.json", json.dumps(card, indent=2, default=str) + "\n")
 
 
-def _card(folder: Path) -> dict[str, Any] | None:
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """A cell's card; None where there is none, or a damaged one."""
     try:
         card: dict[str, Any] = json.loads((folder / "cell.json").read_text())
         return card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -174,42 +174,52 @@ def axis_panels(results: Results, key: str = PRIMARY) -> list[Panel]:
 def robustness_panels(results: Results) -> list[Panel]:
     """Per perturbation and detector: AUC over its strengths, mildest first, all conditions in one chart.
 
-    Each point is the mean over the tests that none of the conditions has seen and that were perturbed so.
+    Each point is the mean over the tests that were perturbed so, of generators that no condition has seen, or in charts
+    of their own, that all have.
     """
     by_name: dict[str, dict[float, list[str]]] = {}
     for name, test in results.tests.items():
         if test["perturbation"]:
             kind, strength = test["perturbation"]["name"], float(test["perturbation"]["strength"])
             by_name.setdefault(kind, {}).setdefault(strength, []).append(name)
-    unseen = set(results.unseen(*results.conditions))
-    panels = []
-    for kind, strengths in by_name.items():
-        groups = [[t for t in names if results.tests[t]["base"] in unseen] for names in strengths.values()]
-        bases = [{results.tests[t]["base"] for t in group} for group in groups]
-        shared = set.intersection(*bases)
-        if not shared:
-            continue
-        clean = sorted(shared, key=results.plain.index)
-        steps = [clean, *([t for t in group if results.tests[t]["base"] in shared] for group in groups)]
-        labels = ["none", *(f"{strength:g}" for strength in strengths)]
-        for detector in results.detectors:
-            lines = []
-            for condition in list(results.conditions)[:LINES]:
-                points = [
-                    (float(k), value)
-                    for k, tests in enumerate(steps)
-                    if (value := results.mean(detector, condition, tests))
-                ]
-                if points:
-                    lines.append(_band(condition, points, color_of(results, condition)))
-            if lines:
-                over = clean[0] if len(clean) == 1 else f"mean over {len(clean)} unseen tests"
-                panels.append(
-                    Panel(kind, detector, described(kind), "AUC, unseen generators", tuple(lines),
-                          tuple((float(k), label) for k, label in enumerate(labels)),
-                          ((0.0, float(len(steps) - 1)), _y_limits(lines)), f"{over}; bands: 95% intervals.")
-                )  # fmt: skip
-    return panels
+    return [
+        panel
+        for bases, who in (
+            (results.unseen(*results.conditions), "unseen"),
+            (results.seen(*results.conditions), "known"),
+        )
+        for kind, strengths in by_name.items()
+        for panel in _perturbed(results, kind, strengths, frozenset(bases), who)
+    ]
+
+
+def _perturbed(
+    results: Results, kind: str, strengths: dict[float, list[str]], wanted: frozenset[str], who: str
+) -> Iterator[Panel]:
+    groups = [[t for t in names if results.tests[t]["base"] in wanted] for names in strengths.values()]
+    shared = set.intersection(*({results.tests[t]["base"] for t in group} for group in groups))
+    if not shared:
+        return
+    clean = sorted(shared, key=results.plain.index)
+    steps = [clean, *([t for t in group if results.tests[t]["base"] in shared] for group in groups)]
+    labels = ["none", *(f"{strength:g}" for strength in strengths)]
+    for detector in results.detectors:
+        lines = []
+        for condition in list(results.conditions)[:LINES]:
+            points = [
+                (float(k), value)
+                for k, tests in enumerate(steps)
+                if (value := results.mean(detector, condition, tests))
+            ]
+            if points:
+                lines.append(_band(condition, points, color_of(results, condition)))
+        if lines:
+            over = clean[0] if len(clean) == 1 else f"mean over {len(clean)} {who} tests"
+            yield Panel(
+                kind, detector, described(kind), f"AUC, {who} generators", tuple(lines),
+                tuple((float(k), label) for k, label in enumerate(labels)),
+                ((0.0, float(len(steps) - 1)), _y_limits(lines)), f"{over}; bands: 95% intervals.",
+            )  # fmt: skip
 
 
 def described(perturbation: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training import TrainSettings, measure_speed
 from crossfake.errors import UserError
+from crossfake.experiments.cells import read_card
 from crossfake.experiments.config import Config, Detector, Generator
 from crossfake.experiments.protocols import Design
 from crossfake.experiments.running import check, settings_of
@@ -126,11 +125,11 @@ def _cost(config: Config, found: Design, cells: Path, measure: bool) -> list[str
 def _finished(cells: Path, detector: Detector) -> tuple[list[float], list[int]]:
     """Seconds and bytes of the detector's cells that are there."""
     times, sizes = [], []
-    for file in cells.glob("*/cell.json"):
-        card: dict[str, Any] = json.loads(file.read_text())
-        if card["detector"] == detector.name:
+    for folder in cells.glob("*"):
+        card = read_card(folder)
+        if card and card["detector"] == detector.name:
             times.append(card["seconds"])
-            sizes.append(sum(f.stat().st_size for f in file.parent.rglob("*") if f.is_file()))
+            sizes.append(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()))
     return times, sizes
 
 

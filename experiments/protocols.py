@@ -127,12 +127,13 @@ def design(config: Config) -> Design:
     changed = [
         Test(f"{test.name}, {name} {strength:g}", test.fake, test.real, (name, strength), test.name)
         for test in plain
-        if not any(test.fake in condition.trained_on for condition in conditions)
+        if len({test.fake in condition.trained_on for condition in conditions})
+        == 1  # known to all, or to none
         for name, strength in _perturbations(config)
     ]
     if config.perturbations and not changed:
         raise UserError(
-            f"{config.protocol} trains on every generator, and only what nobody trains on is perturbed",
+            f"{config.protocol} trains on every generator in some conditions only, and none of those is perturbed",
             mend="give a generator with role: unseen, or leave perturbations out",
         )
     return Design(tuple(conditions), (*plain, *changed), tuple(contrasts), axis)

@@ -184,8 +184,9 @@ class Results:
         """Tests, unperturbed, of what none of these conditions trained on."""
         return [test for test in self.plain if not any(self.is_seen(c, test) for c in conditions)]
 
-    def seen(self, condition: str) -> list[str]:
-        return [test for test in self.plain if self.is_seen(condition, test)]
+    def seen(self, *conditions: str) -> list[str]:
+        """Tests, unperturbed, of what all of these conditions trained on."""
+        return [test for test in self.plain if all(self.is_seen(c, test) for c in conditions)]
 
     @cached_property
     def asked(self) -> list[str]:

@@ -18,6 +18,7 @@ from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
+from crossfake.detect.evaluation.firewall import Trained, refuse_overlap
 from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
@@ -261,27 +262,17 @@ class Experiment:
         """
         conditions = self.design.conditions
         folders = dict.fromkeys((*self.stages.reals, *(f for c in conditions for f in self._fakes(c))))
-        train = {
-            folder: (s := ShardSet(folder), np.flatnonzero(s.columns["split"] != "test"))
-            for folder in folders
-        }
-        people = {group for shards, rows in train.values() for group in shards.columns["group"][rows]} - {""}
+        sets = tuple(ShardSet(folder) for folder in folders)
+        trained = Trained(sets, tuple(np.flatnonzero(s.columns["split"] != "test") for s in sets), gone=())
         mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
         looked: set[tuple[Path, bytes]] = set()
         for test in self.design.tests:
-            what = f"test {test.name}"
-            for shards, rows in self.rows[test.name]:
-                if (shards.path, rows.tobytes()) in looked:
-                    continue
-                looked.add((shards.path, rows.tobytes()))
-                if shared := sorted(people & set(shards.columns["group"][rows])):
-                    raise UserError(
-                        f"{what}: group {shared[0]} of {shards.path} is trained on too", mend=mend
-                    )
-                for other, theirs in train.values():
-                    if twins := _twins(shards, rows, other, theirs):
-                        same = f"picture {twins[0]} of {shards.path} is picture {twins[1]} of {other.path}"
-                        raise UserError(f"{what}: {same}, which is trained on", mend=mend)
+            new = [(s, rows) for s, rows in self.rows[test.name] if (s.path, rows.tobytes()) not in looked]
+            looked |= {(shards.path, rows.tobytes()) for shards, rows in new}
+            try:
+                refuse_overlap(trained, [shards for shards, _ in new], [rows for _, rows in new], mend)
+            except UserError as error:
+                raise UserError(f"test {test.name}: {error.message}", mend=mend) from error
 
     def _seen(self) -> list[tuple[str, str]]:
         """By the configuration, and by what the pictures say: fakes of one generator may go by several names.
@@ -324,6 +315,7 @@ class Experiment:
                 tqdm.write(f"training data of '{condition.name}': {audits[condition.name]['summary']}")
         return audits
 
+    @functools.cached_property
     def notes(self) -> list[str]:
         """Tests whose data set is made from one that is trained on: they are no cross-data-set tests."""
         always = [*self.stages.reals, *(f for g in self.config.of("seen") for f in self.stages[g.name].train)]
@@ -368,7 +360,7 @@ class Experiment:
             "contrasts": [asdict(contrast) for contrast in found.contrasts],
             "published": published.published(config.published) if config.published else [],
             "audits": audits,
-            "notes": self.notes(),
+            "notes": self.notes,
             "cells": [spec.about() for spec in self.specs],
             "failures": list(failures),
             "seconds": self.stages.seconds,
@@ -409,19 +401,6 @@ class Experiment:
     def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
         """``experiment.json``: what the report is made from, besides the cells."""
         write_text(self.out / "experiment.json", json.dumps(self.facts(audits, failures), indent=2) + "\n")
-
-
-def _twins(
-    shards: ShardSet, rows: npt.NDArray[np.int64], other: ShardSet, theirs: npt.NDArray[np.int64]
-) -> tuple[int, int] | None:
-    """The first of ``rows`` whose pixels are those of one of ``theirs``; equal checksums alone may be chance."""
-    own, sums = shards.columns["crc32"], other.columns["crc32"][theirs]
-    for row in rows[np.isin(own[rows], sums)].tolist():
-        image = shards.read(row)
-        for twin in theirs[sums == own[row]].tolist():
-            if np.array_equal(image, other.read(twin)):
-                return row, twin
-    return None
 
 
 def _trains(folder: Path) -> bool:

@@ -16,6 +16,8 @@ except ImportError as error:
 
     raise MissingDependency("gradio", extra="app") from error
 
+import matplotlib.pyplot  # noqa: F401  Gradio uses it at every event, even while another thread is importing it
+
 from crossfake import __version__
 from crossfake.detect.app import page_analyse, page_batch, page_compare, page_experiments, page_generate
 from crossfake.detect.app.analysis import Analyser

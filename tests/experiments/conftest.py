@@ -37,7 +37,7 @@ def ablation():
 
 
 def robustness():
-    """The ablation with perturbed pictures of the unseen generators; the last strength of each leaves nothing."""
+    """The ablation with perturbed pictures of generators known to all or to none; the last strength leaves nothing."""
     return ablation() | {"perturbations": PERTURBED}
 
 
@@ -177,7 +177,7 @@ def _tests(made):
     for name in made["roles"]:
         real = "web faces" if name == "web faces" else "real"  # one set of fakes brings reals of its own
         tests.append(_test(name, name, real, None))
-    for base in [test for test in tests if made["roles"][test["name"]] == "unseen"]:
+    for base in [test for test in tests if made["roles"][test["name"]] in ("seen", "unseen")]:
         for kind, strengths in made.get("perturbations", {}).items():
             for s in strengths:
                 changed = {"name": kind, "strength": float(s)}

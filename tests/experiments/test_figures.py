@@ -68,8 +68,11 @@ def test_curves_are_the_means_and_their_bands(dose):
 def test_robustness_starts_from_clean_pictures_and_falls(tmp_path):
     results = Results(write_experiment(tmp_path / "x", "robustness", seeds=(0, 1)))
     panels = charts.robustness_panels(results)
-    assert [(panel.title, panel.about) for panel in panels] == [
-        (kind, detector) for kind in ("jpeg", "blur") for detector in ("cnn", "resnet_18")
+    assert [(panel.ylabel, panel.title, panel.about) for panel in panels] == [
+        (f"AUC, {who} generators", kind, detector)
+        for who in ("unseen", "known")
+        for kind in ("jpeg", "blur")
+        for detector in ("cnn", "resnet_18")
     ]
     assert [label for _, label in panels[0].ticks] == ["none", "90", "60", "30"]
     for line in panels[0].series:

@@ -122,10 +122,11 @@ def test_transfer_and_cross_auc():
     ]  # fmt: skip
 
 
-def test_only_unseen_tests_are_perturbed():
+def test_what_is_known_to_all_or_to_none_is_perturbed():
     found = design(config("synthetic-ablation", perturbations={"jpeg": [90, 50]}))
     changed = [t for t in found.tests if t.perturbation]
     assert [(t.name, t.base, t.perturbation) for t in changed] == [
+        ("old, jpeg 90", "old", ("jpeg", 90.0)), ("old, jpeg 50", "old", ("jpeg", 50.0)),
         ("new, jpeg 90", "new", ("jpeg", 90.0)), ("new, jpeg 50", "new", ("jpeg", 50.0)),
     ]  # fmt: skip
     assert len(design(config("synthetic-ablation", perturbations={"jpeg": []})).tests) > 6
@@ -150,8 +151,8 @@ def test_every_protocol_is_explained(protocol):
             "two conditions are called 'a'",
         ),
         (
-            lambda: config("cross-generator", plain("a"), perturbations={"jpeg": []}),
-            "trains on every generator",
+            lambda: config("cross-generator", plain("a", "b"), perturbations={"jpeg": []}),
+            "trains on every generator in some conditions only",
         ),
         (
             lambda: config(

@@ -156,7 +156,7 @@ def test_another_test_is_scored_without_training_anew(config, trained, tmp_path)
     out = run(config, tmp_path / "out")
     run({**config, "perturbations": {"blur": [1]}}, out)
     assert len(trained) == 2
-    assert len(list((out / "cells" / facts(out)["cells"][0]["key"] / "scores").iterdir())) == 6
+    assert len(list((out / "cells" / facts(out)["cells"][0]["key"] / "scores").iterdir())) == 7
 
 
 def test_experiments_share_a_cache(config, trained, tmp_path):
@@ -277,8 +277,8 @@ def leak_generator(parts):
 @pytest.mark.parametrize(
     ("leak", "expected"),
     [
-        (leak_person, "test web: group real:0 .* is trained on too"),
-        (leak_picture, "test web: picture 0 of .*elsewhere is picture 0 of .*real, which is trained on"),
+        (leak_person, "test web: group 'real:0' of .*elsewhere was trained on"),
+        (leak_picture, "test web: image 0 of .*elsewhere was trained on: it is image 0 of .*real"),
         (leak_generator, "test new is of my-gan, which 'with' trains on"),
     ],
 )

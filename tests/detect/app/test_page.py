@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -321,3 +323,10 @@ def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
 def test_every_template_stands_alone_on_one_line() -> None:
     assert render("status.html", share=0.5, words="Looking").startswith('<div class="cf">')
     assert "\n" not in render("about.html", facts=[])
+
+
+def test_pyplot_is_imported_before_threads_do_it() -> None:
+    """Half imported by one thread, it broke the first visitor's event in another."""
+    code = "import sys, crossfake.detect.app.page; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -13,9 +13,7 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import MAX_PIXELS, Unreadable
 from crossfake.errors import MissingDependency
 
-_SEEK = (
-    300  # frames between key frames, until a video shows its own: a shorter jump costs more than decoding on
-)
+_SEEK = 300  # frames between key frames, until a video shows its own: to decode a shorter way is cheaper
 
 
 def import_av() -> Any:
@@ -97,14 +95,12 @@ def _count(av: Any, container: Any, stream: Any, path: Path) -> int:
 
 def _at(container: Any, stream: Any, wanted: list[int]) -> Iterator[tuple[int, Any]]:
     """The frames of these numbers, in order. Far jumps go by the time stamp; numbers are then derived from it."""
-    rate, base = stream.average_rate or stream.guessed_rate, stream.time_base
-    start = stream.start_time or 0
-    seekable = bool(rate and base)
+    rate, base, start = stream.average_rate or stream.guessed_rate, stream.time_base, stream.start_time
+    seekable = bool(rate and base) and start is not None
+    seekable = seekable and container.format.name != "mpeg"  # after a jump its time stamps are guesses
     position = key = 0  # of the next frame, and of the last key frame
-    apart, steady = (
-        0,
-        seekable,
-    )  # the widest gap between key frames so far; whether time stamps tell the numbers
+    apart = 0  # the widest gap between key frames so far
+    steady = seekable  # whether time stamps tell the numbers
 
     def by_time(frame: Any) -> int:
         return round(float((frame.pts or 0) - start) * float(base * rate))
@@ -112,14 +108,19 @@ def _at(container: Any, stream: Any, wanted: list[int]) -> Iterator[tuple[int, A
     frames = container.decode(stream)
     for target in wanted:
         if seekable and target - position > (apart if steady and apart else _SEEK):
-            container.seek(start + int(target / rate / base), stream=stream)
-            frames = container.decode(stream)
-            first = next(frames, None)
-            if first is None:
+            # what is found may start past the target: after an open group of pictures, or between key frames
+            for back in (0, apart or _SEEK, target):
+                container.seek(start + int(max(0, target - back) / rate / base), stream=stream)
+                frames = container.decode(stream)
+                first = next((f for f in frames if f.key_frame and f.pts is not None), None)
+                if first and by_time(first) <= target:
+                    break
+            else:
                 return
             key = by_time(first)
             position = key + 1
-            if position > target:
+            apart = max(apart, target - key)
+            if key == target:
                 yield target, first
                 continue
         for frame in frames:

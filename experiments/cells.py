@@ -28,7 +28,6 @@ from crossfake.detect.training import TrainSettings
 from crossfake.energy import Meter
 from crossfake.errors import UserError
 from crossfake.experiments import perturbations
-from crossfake.provenance import environment
 from crossfake.runs import Run, write_text
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
@@ -142,7 +141,7 @@ def _work(spec: CellSpec, folder: Path) -> None:
     detector = load(run.path, device=spec.settings.device)
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     _score(spec.missing(folder), detector, folder / "scores")
-    facts = environment()
+    facts = json.loads((run.path / "environment.json").read_text())  # of the training, not of later scoring
     card |= {
         "key": spec.key, "detector": spec.detector, "model": spec.settings.model, "condition": spec.condition,
         "seed": spec.settings.seed, "threshold": detector.threshold, "audit": detector.card["audit"],

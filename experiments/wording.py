@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -251,7 +252,7 @@ def _package(name: str) -> Callable[[dict[str, Any]], str | None]:
 
 
 _CIRCUMSTANCES: dict[str, Callable[[dict[str, Any]], str | None]] = {
-    "commit of crossfake": lambda card: str(card.get("commit") or "")[:12],
+    "commit of crossfake": lambda card: re.sub(r"^(\w{12})\w+", r"\1", card.get("commit") or ""),
     "version of torch": _package("torch"),
     "version of timm": _package("timm"),
     "processor": lambda card: ", ".join(

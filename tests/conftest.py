@@ -22,7 +22,7 @@ os.environ |= {
 
 @pytest.fixture(autouse=True)
 def _same_numbers() -> None:
-    """Whatever ran before, a test draws the same random numbers."""
+    """Whatever ran before, a test draws the same random numbers of torch, once that is imported."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
 

@@ -60,7 +60,9 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
         )
     with gr.Row(visible=False) as mixing:
         columns = gr.Textbox("11-14", label="Styles of these seeds", elem_id="cf-columns")
-        layers = gr.Radio([], label="Which styles", elem_id="cf-layers")
+        layers = gr.Radio(
+            ["coarse", "middle", "fine"], value="coarse", label="Which styles", elem_id="cf-layers"
+        )
     make = gr.Button("Make them", variant="primary", elem_id="cf-make")
     progress = area(elem_id="cf-generate-status", elem_classes="cf-status")
     shown = area("", elem_id="cf-generate-result")
@@ -100,18 +102,14 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
 
     def offer(name: str, what: str) -> dict[Any, Any]:
         if what != "Mix styles":
-            return {mixing: gr.update(visible=False), progress: ""}
+            return {mixing: gr.update(visible=False)}
         try:
             found = generators.layers(name)
             if not found:
                 raise UserError("this generator has no styles to mix", mend="choose another one, or pictures")
         except Exception as error:
             return {mixing: gr.update(visible=False), progress: problem(error)}
-        return {
-            mixing: gr.update(visible=True),
-            layers: gr.update(choices=list(found), value=found[0]),
-            progress: "",
-        }
+        return {mixing: gr.update(visible=True), layers: gr.update(choices=list(found), value=found[0])}
 
     gr.on([way.change, model.change], offer, [model, way], [mixing, layers, progress], **EVENT)
     inputs = [model, way, seeds, psi, columns, layers]

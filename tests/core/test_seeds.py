@@ -6,6 +6,7 @@ from crossfake.seeds import parse_seeds
 
 def test_seeds_are_numbers_and_ranges() -> None:
     assert parse_seeds("5") == [5]
+    assert parse_seeds("4294967295") == [2**32 - 1]
     assert parse_seeds("3 - 5, 0,9-9") == [3, 4, 5, 0, 9]
 
 

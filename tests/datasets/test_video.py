@@ -40,7 +40,7 @@ def _decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     class Counting:
         def __init__(self, container: object) -> None:
-            self._container = container
+            self._container, self.format = container, container.format
 
         def seek(self, *args: object, **more: object) -> None:
             self._container.seek(*args, **more)
@@ -67,6 +67,60 @@ def test_jumps_give_the_frames_that_decoding_on_gives(
     for number, image in jumped:
         assert np.array_equal(image, every[number])
     assert len(looked_at) < 150
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pattern"),
+    [
+        ("a.mp4", "mpeg4", {"max_b_frames": 2}),  # pictures before a key frame need the group before it
+        ("a.ts", "mpeg2video", {}),  # jumps lead to any packet
+        ("a.mpg", "mpeg2video", {"max_b_frames": 2}),  # after a jump time stamps are guesses
+        ("a.h264", "libx264", {}),  # raw: nothing to jump by
+    ],
+)
+@pytest.mark.parametrize("jump", [5, 300])
+def test_containers_that_lead_past_a_frame(
+    name: str,
+    codec: str,
+    pattern: dict[str, int],
+    jump: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV was built without {codec}")
+    path = _groups(tmp_path / name, codec, 240, **pattern)
+    every = [image for _, image in read_frames(path, 240)]
+    monkeypatch.setattr(module, "_SEEK", jump)
+    jumped = list(read_frames(path, 11))
+    assert [number for number, _ in jumped] == sorted({int((k + 0.5) * 240 / 11) for k in range(11)})
+    for number, image in jumped:
+        assert np.array_equal(image, every[number])
+
+
+def test_key_frames_that_come_far_apart_later_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _groups(tmp_path / "a.mp4", "mpeg4", 400, keys=(0, 5, 10), gop_size=600)
+    looked_at = _decoded(monkeypatch)
+    assert len(list(read_frames(path, 20))) == 20
+    assert len(looked_at) < 500  # no group is decoded again for each of its frames
+
+
+def _groups(path: Path, codec: str, frames: int, keys: tuple[int, ...] = (), **pattern: int) -> Path:
+    """A video that is encoded as told, with key frames at ``keys`` too."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=30)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for setting, value in ({"gop_size": 12} | pattern).items():
+            setattr(stream.codec_context, setting, value)
+        for k in range(frames):
+            grey = np.full((32, 32, 3), 20 + 200 * k // frames, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            if k in keys:
+                frame.pict_type = av.video.frame.PictureType.I
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
 
 
 def test_where_time_says_nothing_frames_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

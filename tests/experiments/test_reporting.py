@@ -212,13 +212,14 @@ def test_what_trained_the_cells_is_said_where_it_differs(tmp_path):
     assert "do not share" not in page(folder)
     for number, file in enumerate(sorted(folder.glob("cells/*/cell.json"))):
         made = {
+            "commit": "0123456789abcdef" + "+dirty" * (number == 0),
             "packages": {"torch": "2.15.0" if number else "2.14.1"},
             "hardware": {"cpu": "one", "gpus": []},
         }
         file.write_text(json.dumps(json.loads(file.read_text()) | made))
     html = page(folder)
     assert "do not share one version of torch: 2.15.0" in html and "2.14.1 (1)" in html
-    assert "one processor" not in html
+    assert "0123456789ab+dirty (1)" in html and "one processor" not in html
 
 
 def test_numbers_in_words():

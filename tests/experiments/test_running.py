@@ -154,9 +154,13 @@ def test_finished_cells_are_not_run_again(config, trained, tmp_path):
 
 def test_another_test_is_scored_without_training_anew(config, trained, tmp_path):
     out = run(config, tmp_path / "out")
+    cell = out / "cells" / facts(out)["cells"][0]["key"]
+    then = cell / "run" / "environment.json"
+    then.write_text(json.dumps(json.loads(then.read_text()) | {"git_commit": "0123abc"}))
     run({**config, "perturbations": {"blur": [1]}}, out)
     assert len(trained) == 2
-    assert len(list((out / "cells" / facts(out)["cells"][0]["key"] / "scores").iterdir())) == 7
+    assert len(list((cell / "scores").iterdir())) == 7
+    assert json.loads((cell / "cell.json").read_text())["commit"] == "0123abc", "of the training"
 
 
 def test_experiments_share_a_cache(config, trained, tmp_path):

@@ -137,6 +137,28 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint with ``torch.save`` so that a crash leaves either the old one or the new.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    import torch
+
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
+        ) from error
+
+
 def _made(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake.errors import UserError
-from crossfake.runs import Run
+from crossfake.runs import Run, save_state
 from crossfake.synth.learner import Learner
 from crossfake.synth.models import DISCRIMINATOR, WEIGHTS
 
@@ -26,18 +25,7 @@ def newest_checkpoint(run: Path) -> Path | None:
 def save_checkpoint(learner: Learner, run: Run) -> Path:
     """Write the state; a crash at any moment leaves the checkpoints that were there."""
     path = run.checkpoints / f"{learner.step:08d}.pt"
-    temporary = path.with_suffix(".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(learner.state(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
-        ) from error
+    save_state(path, learner.state())
     for old in sorted(run.checkpoints.glob("*.pt"))[:-_KEPT]:
         old.unlink()
     return path

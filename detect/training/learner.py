@@ -21,7 +21,7 @@ from crossfake.detect.training.settings import TrainSettings
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
-from crossfake.runs import Run
+from crossfake.runs import Run, save_state
 
 _CHECKPOINT = "last.pt"
 _BATCH = 128  # images that are judged at once
@@ -254,16 +254,7 @@ def not_finite(what: str, step: int, run: Run | None = None) -> UserError:
 
 def save_checkpoint(state: dict[str, Any], run: Run) -> None:
     """Replace the run's checkpoint; a crash leaves the old one."""
-    path = run.checkpoints / _CHECKPOINT
-    temporary = path.with_suffix(".tmp")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
-        ) from error
+    save_state(run.checkpoints / _CHECKPOINT, state)
 
 
 def load_checkpoint(run: Run, device: torch.device) -> dict[str, Any]:

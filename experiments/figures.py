@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ _STYLE: Any = {
 _UNDATED = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same results, same bytes
 _ROWS = 40  # of a forest; more are no figure but a table
 _PANELS = 12  # of one picture
+_LABEL = 34  # letters below a chart that is a third of a page wide
 
 
 def write_figures(results: Results, found: Sequence[Answer]) -> list[str]:
@@ -176,7 +178,7 @@ def curve_chart(panels: Sequence[Panel]) -> Any:
                       alpha=1 if main else 0.75, zorder=3 if main else 2, **style,
                       **({} if main else {"linewidth": 0.8, "markersize": 2.2}))  # fmt: skip
         axes.set_title(f"{panel.title}: {panel.about}")
-        axes.set(xlabel=panel.xlabel, ylabel=panel.ylabel, ylim=panel.limits[1])
+        axes.set(xlabel=textwrap.fill(panel.xlabel, _LABEL), ylabel=panel.ylabel, ylim=panel.limits[1])
         axes.set_xticks([x for x, _ in panel.ticks], [label for _, label in panel.ticks])
         margin = 0.0 if panel.square else 0.03 * (panel.limits[0][1] - panel.limits[0][0])
         axes.set_xlim(panel.limits[0][0] - margin, panel.limits[0][1] + margin)

@@ -181,7 +181,7 @@ FAMILIES.register("r3gan")(
         discriminator=Discriminator,
         summary="R3GAN: relativistic loss, R1 and R2, plain residual networks.",
         learner=RelativisticLearner,
-        # residual branches start at zero: at the paper's 2e-4, meant for larger batches, an hour hardly moves them
+        # residual branches start at zero: at 2e-4, made for larger batches, an hour hardly moves them
         recipe=Recipe(lr=0.001, betas=(0.0, 0.9), ema_kimg=10.0, gamma=1.0),
         batch_cpu=8,
         channels_cpu=1024,

@@ -167,11 +167,11 @@ def _prdc(job: Job) -> Details:
     if job.least <= max(k):
         raise Skip(f"{job.least} images have too few neighbours")
     found = manifolds(real[:_MOST], fake[:_MOST], *k)
-    detail = {name: _interval(estimate) | facts for name, estimate in found._asdict().items()}
+    detail = {name: _interval(each, name != "density") | facts for name, each in found._asdict().items()}
     if job.settings.baseline and len(real) > 2 * max(k) + 1:
         halves = manifolds(real[:_MOST:2], real[1:_MOST:2], *k)
         for name, estimate in halves._asdict().items():
-            detail[name]["baseline"] = _interval(estimate)
+            detail[name]["baseline"] = _interval(estimate, name != "density")
     return {name: each | {"k": k[name in ("density", "coverage")]} for name, each in detail.items()}
 
 
@@ -282,13 +282,13 @@ def _detectability(job: Job) -> Details:
     if n < _FEWEST or len(np.unique(groups)) < _FEWEST // 2:
         raise Skip(f"{n} images of {len(np.unique(groups))} people are too few to train a detector on")
     real, fake = (s.read_many(rows[:n]) for s, rows in ((job.real, job.real_rows), (job.fake, job.fake_rows)))
-    detail = _interval(detectability(real, fake, groups, job.device, job.settings.seed))
+    detail = _interval(detectability(real, fake, groups, job.device, job.settings.seed), share=True)
     if job.settings.baseline:
         half = n // 2
         again = detectability(
             real[:half], real[half : 2 * half], groups[:half], job.device, job.settings.seed
         )
-        detail["baseline"] = _interval(again)
+        detail["baseline"] = _interval(again, share=True)
     return {"detectability": detail | {"n": n}}
 
 
@@ -324,8 +324,8 @@ def _bar(title: str, total: int) -> tqdm[Any]:
     return tqdm(total=total, desc=title, unit="img", leave=False)
 
 
-def _interval(estimate: Estimate) -> dict[str, Any]:
-    """The figure with its standard error and the 95% interval that follows.
+def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
+    """The figure with its standard error and the 95% interval that follows; of a ``share`` within 0 and 1.
 
     ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
     for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero.
@@ -336,6 +336,8 @@ def _interval(estimate: Estimate) -> dict[str, Any]:
             "a figure is not a number", mend="the network's weights file is damaged: fetch it again"
         )
     interval = None if error is None else [value - 1.96 * error, value + 1.96 * error]
+    if interval and share:
+        interval = [max(0.0, interval[0]), min(1.0, interval[1])]
     figure = {"value": value, "standard_error": error, "interval": interval}
     return figure if estimate.debiased is None else figure | {"debiased": estimate.debiased}
 

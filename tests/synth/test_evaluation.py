@@ -97,6 +97,9 @@ def test_everything_is_measured_and_written(
     assert fid["interval"][0] < fid["value"] < fid["interval"][1]
     assert fid["debiased"] < fid["value"] and fid["baseline"]["debiased"] < fid["baseline"]["value"]
     assert fid["baseline"]["n"] == [20, 20] and fid["dtype"] == "float32" and not fid["network"]["published"]
+    for share in ("precision", "recall", "coverage"):
+        low, high = result["details"][share]["interval"]
+        assert 0 <= low <= result[share] <= high <= 1
     assert result["details"]["lpips"]["pairs"] == 12 and result["details"]["lpips"]["real"]["pairs"] == 20
     assert result["details"]["swd"]["baseline"]["n"] == 20
     assert len(result["details"]["spectrum"]["decibels"]["fake"]["mean"]) == 8

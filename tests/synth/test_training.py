@@ -18,7 +18,7 @@ from crossfake.runs import Run
 from crossfake.synth.adversarial import Adversarial
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import load_model
-from crossfake.synth.training import Batches, TrainSettings, make_plan, train
+from crossfake.synth.training import Batches, Training, TrainSettings, make_plan, train
 
 
 def _equal(one: object, other: object, at: str = "") -> None:
@@ -64,6 +64,21 @@ def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_
     assert hash_file(whole / "model" / "generator.safetensors") == hash_file(
         part / "model" / "generator.safetensors"
     )
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_the_processor_is_left_as_it_was(before: bool, reals: Path, tmp_path: Path) -> None:
+    tiny = torch.tensor(1e-40)  # denormal in float32
+    torch.set_flush_denormal(before)
+    try:
+        training = Training(
+            TrainSettings(reals, tmp_path / "run", batch=8, channels=64, device="cpu", precision="fp32")
+        )
+        with training.quick():
+            assert tiny * 1 == 0
+        assert bool(tiny * 1 == 0) is before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def test_batches_cover_each_epoch_once_and_start_anywhere() -> None:

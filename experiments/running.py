@@ -331,16 +331,20 @@ class Experiment:
             if other != name and (why := related(other, str(name)))
         }
         few = {
-            f"Condition {c.name} has no more than {self._used(c):,} of one's own fakes to train on."
+            f"Condition {c.name} has no more than {self.used[c.name]:,} of one's own fakes to train on."
             for c in self.design.conditions
-            if c.limit and self._used(c) < c.limit
+            if c.limit and self.used[c.name] < c.limit
         }
         return sorted(found | few)
 
-    def _used(self, condition: Condition) -> int:
-        """How many of one's own fakes a condition with a limit trains on."""
-        there = sum(len(Pool.open(folder, 1).train) for folder in self._folders(condition)[1])
-        return min(condition.limit or there, there)
+    @functools.cached_property
+    def used(self) -> dict[str, int]:
+        """How many of one's own fakes each condition with a limit trains on."""
+        return {
+            c.name: min(c.limit, sum(len(Pool.open(folder, 1).train) for folder in self._folders(c)[1]))
+            for c in self.design.conditions
+            if c.limit
+        }
 
     def facts(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """What a report needs besides the cells."""
@@ -370,7 +374,7 @@ class Experiment:
         """Entries of ``experiment.json`` and their axis: where the protocol has none, the quality of the own fakes."""
         names = ("name", "about", "fakes", "synthetic", "x")
         entries = [
-            {name: getattr(c, name) for name in names} | {"n_synthetic": self._used(c) if c.limit else None}
+            {name: getattr(c, name) for name in names} | {"n_synthetic": self.used.get(c.name)}
             for c in self.design.conditions
         ]
         for entry in entries:

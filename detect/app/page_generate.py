@@ -70,7 +70,7 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
     go = gr.Button("Send", visible="hidden", elem_id="cf-go")  # page.js fills the field in, then presses this
 
     def run(
-        name: str, what: str, text: str, trunc: float, others: str, which: str | None, request: gr.Request
+        name: str, what: str, text: str, trunc: float, others: str, which: str, request: gr.Request
     ) -> Iterator[Any]:
         case = page.sessions.of(request.session_hash or "").begin(_KIND)
         yield {progress: status_of("Waiting"), shown: ""}
@@ -79,7 +79,7 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
 
             def work(tell: Tell) -> str:
                 tell(0.1, "Making pictures")
-                return _made(generators, name, what, rows, trunc, others, which or "")
+                return _made(generators, name, what, rows, trunc, others, which)
 
             job = page.desk.start(work, case.stop)
             for step in job:

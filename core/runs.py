@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from crossfake.errors import UserError
+from crossfake.files import replacing, write_text
 from crossfake.provenance import environment
 
 DEFAULT_ROOT = Path("runs")
@@ -127,33 +127,18 @@ def newest_synthetic(root: str | Path = DEFAULT_ROOT) -> Path | None:
     return max(ended)[1] if ended else None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint with ``torch.save`` so that a crash leaves either the old one or the new.
+    """Replace a checkpoint with ``torch.save``.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
     import torch
 
-    temporary = path.with_suffix(".tmp")
     try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"cannot write {path} ({error})", mend="free some space and go on with --resume"
         ) from error

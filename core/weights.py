@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossfake.errors import UserError
+from crossfake.files import replacing
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,6 @@ def _fetched(weights: Weights) -> Path | None:
     if not weights.url or os.environ.get("CROSSFAKE_OFFLINE"):
         return None
     file = folders()[-2] / weights.files[0]
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
     with suppress(OSError, ValueError):
         with urllib.request.urlopen(weights.url, timeout=20) as answer:
             content = answer.read(_MOST_BYTES)
@@ -108,7 +108,7 @@ def _fetched(weights: Weights) -> Path | None:
                 mend=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with replacing(file, shared=True) as temporary:
+            temporary.write_bytes(content)
         return file
     return None

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.files import replacing
 from crossfake.workers import map_in_order
 
 BITS = 256
@@ -65,11 +66,12 @@ def fingerprints(shards: ShardSet, workers: int = 0) -> Codes:
             found.append(part)
             bar.update(len(block))
     codes = np.concatenate(found)
-    temporary = kept.with_suffix(".npz.tmp")
-    with contextlib.suppress(OSError):  # a folder that cannot be written is fingerprinted each time
-        with open(temporary, "wb") as file:
-            np.savez(file, codes=codes, content=shards.content_hash)
-        temporary.replace(kept)
+    with (
+        contextlib.suppress(OSError),  # a folder that cannot be written is fingerprinted each time
+        replacing(kept, shared=True) as temporary,
+        open(temporary, "wb") as file,
+    ):
+        np.savez(file, codes=codes, content=shards.content_hash)
     return codes
 
 

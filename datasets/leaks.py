@@ -21,7 +21,7 @@ from crossfake.datasets.fingerprints import RADIUS, Codes, Pairs, distance, fing
 from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions
 from crossfake.errors import UserError
-from crossfake.runs import write_text
+from crossfake.files import write_text
 
 ASIDE = "aside"  # the split of rows that would leak wherever they went
 _PRIORITY = (

@@ -23,8 +23,8 @@ from crossfake.detect.models import Model, create_model
 from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
+from crossfake.files import replacing, write_text
 from crossfake.provenance import hash_file
-from crossfake.runs import write_text
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
 LABELS = ("real", "fake")
@@ -207,9 +207,8 @@ def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tens
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and ``bundle.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (WEIGHTS + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
-    temporary.replace(folder / WEIGHTS)
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
     write_card(folder, {"crossfake": __version__, "labels": LABELS, **card})
 
 

@@ -7,7 +7,6 @@ import importlib
 import io
 import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from crossfake.detect.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.models import Model
 from crossfake.detect.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.errors import MissingDependency, UserError
+from crossfake.files import replacing
 
 FORMATS = {"onnx": ONNX, "torchscript": "model.torchscript"}
 TOLERANCE = 1e-4
@@ -327,15 +327,9 @@ def _cost(
 
 
 def _write(out: Path, content: bytes) -> None:
-    temporary = out.with_name(out.name + ".tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
+        with replacing(out) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error

@@ -18,9 +18,9 @@ from typing import Any
 from crossfake.experiments.comparing import Answer
 from crossfake.experiments.results import FIGURES, Cell, Results
 from crossfake.experiments.statistics import Estimate
+from crossfake.files import write_text
 from crossfake.pages import duration, signed
 from crossfake.provenance import hash_file
-from crossfake.runs import write_text
 
 _INTENDED = """\
 A second opinion on whether a picture of a face was made or altered by a machine, for people who weigh other evidence

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -28,7 +27,8 @@ from crossfake.detect.training import TrainSettings
 from crossfake.energy import Meter
 from crossfake.errors import UserError
 from crossfake.experiments import perturbations
-from crossfake.runs import Run, write_text
+from crossfake.files import replacing, write_text
+from crossfake.runs import Run
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
 _AT_A_TIME = 256  # pictures in memory
@@ -192,13 +192,14 @@ def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:
                 scored[key] = score_rows(detector, shards, rows, test.perturbation)
             columns = (shards.columns["label"][rows].tolist(), shards.columns["group"][rows].tolist())
             lines += list(zip(*columns, scored[key].tolist(), strict=True))
-        temporary = folder / f"{test.file}.tmp-{os.getpid()}"
-        with open(temporary, "w", newline="", errors="surrogateescape") as file:
+        with (
+            replacing(folder / test.file, shared=True) as temporary,
+            open(temporary, "w", newline="", errors="surrogateescape") as file,
+        ):
             table = csv.writer(file)
             table.writerow(["row", "label", "group", "score"])
             for row, (label, group, score) in enumerate(lines):
                 table.writerow([row, label, group or f"row {row}", repr(score)])
-        temporary.replace(folder / test.file)
 
 
 def score_rows(

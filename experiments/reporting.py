@@ -23,8 +23,8 @@ from crossfake.experiments.charts import Panel, best, color_of
 from crossfake.experiments.comparing import Answer, Difference, answers
 from crossfake.experiments.quality_table import quality_table
 from crossfake.experiments.results import FIGURES, Results, scores_name
+from crossfake.files import write_text
 from crossfake.pages import environment, picture, signed
-from crossfake.runs import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 240  # of the unit square of a chart, in SVG units

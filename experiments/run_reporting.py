@@ -10,8 +10,9 @@ import numpy as np
 
 from crossfake.errors import UserError
 from crossfake.experiments.reporting import SIDE, TEMPLATES, environment_text
+from crossfake.files import write_text
 from crossfake.pages import duration, environment, picture
-from crossfake.runs import Run, write_text
+from crossfake.runs import Run
 
 _SHEETS = 4  # sample sheets on the page, the last among them
 _WINDOW = 9  # logged values in a running median

@@ -28,8 +28,9 @@ from crossfake.experiments.config import Config, Detector, load, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
+from crossfake.files import write_text
 from crossfake.provenance import hash_file, hash_json
-from crossfake.runs import Run, write_text
+from crossfake.runs import Run
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
 _OURS = frozenset(

@@ -24,9 +24,10 @@ from crossfake.experiments.cells import Stopped
 from crossfake.experiments.config import Config, Generator
 from crossfake.experiments.protocols import REAL
 from crossfake.experiments.splices import make_splices
+from crossfake.files import write_text
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.provenance import hash_json
-from crossfake.runs import Run, write_text
+from crossfake.runs import Run
 
 SHEET = (24, 6)  # pictures per contact sheet, and its columns
 SEED_OF = {"train": 0, "test": 1}  # of generation: pictures to test on share no latent with those to train on

@@ -15,8 +15,8 @@ import numpy as np
 
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.provenance import environment
-from crossfake.runs import write_text
 from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Skip
 from crossfake.synth.quality.page import write_page

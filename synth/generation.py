@@ -18,8 +18,9 @@ from crossfake.datasets.shard_writer import ShardFile, adopt_finished
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.images import Images
-from crossfake.runs import newest_run, write_text
+from crossfake.runs import newest_run
 from crossfake.synth.models import Model, load_model, untrained_model
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from crossfake.errors import UserError
+from crossfake.files import replacing
 from crossfake.images import Images
 from crossfake.synth.families.stylegan2 import Generator as StyleGenerator
 from crossfake.synth.latents import label_of, render, styled, styles_of, synthesise, vectors_of
@@ -119,19 +120,18 @@ def interpolate(
         styled(model)
     if out.suffix.lower() == ".mp4":
         _import_av()  # before any work
-    temporary = out.with_name(out.name + ".tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=steps * len(seeds), unit="frame", desc="interpolate") as bar:
+        with (
+            tqdm(total=steps * len(seeds), unit="frame", desc="interpolate") as bar,
+            replacing(out) as temporary,
+        ):
             walk = _enlarged(frames(model, seeds, space, steps, psi, label), bar)
             writers[out.suffix.lower()](walk, temporary, fps)
-        temporary.replace(out)
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror or error})", mend="check the folder and its space"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return out
 
 

@@ -20,8 +20,8 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet
 from crossfake.device import Precision
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.images import Images, contact_sheet, save_png
-from crossfake.runs import write_text
 from crossfake.stopping import Stopper
 from crossfake.synth.latents import open_model, styled
 from crossfake.synth.models import Model

@@ -13,8 +13,8 @@ from crossfake import __version__
 from crossfake.datasets.audit import AuditSettings, audit
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.provenance import hash_json
-from crossfake.runs import write_text
 from crossfake.weights import locate
 
 _LIMIT = 500  # images of each class: what differs enough to be learnt shows in these

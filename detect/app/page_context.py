@@ -24,6 +24,7 @@ from crossfake.detect.app.page_sessions import Case, Sessions
 from crossfake.detect.app.page_view import render, sentence
 from crossfake.detect.app.results import Analysis
 from crossfake.errors import UserError
+from crossfake.files import replacing
 
 _LOG = logging.getLogger("crossfake.app")
 
@@ -71,9 +72,9 @@ class Context:
             from crossfake.detect.app.signing import open_key
 
             target = case.folder / f"report.{kind}"  # makes no folder: the visitor's may be gone by now
-            temporary = target.with_suffix(".tmp")
-            temporary.write_bytes(report_bytes(analysis, kind, open_key(self.key)))
-            return temporary.replace(target)
+            with replacing(target) as temporary:
+                temporary.write_bytes(report_bytes(analysis, kind, open_key(self.key)))
+            return target
 
         def figures() -> Path:
             return write_json(case.folder / "analysis.json", analysis.to_json())

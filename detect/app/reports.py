@@ -24,6 +24,7 @@ from crossfake.detect.app.signing import (
 )
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
+from crossfake.files import replacing
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,9 +92,8 @@ def write_report(
     target = folder / f"crossfake-{analysis.sha256[:12]}.{fmt}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(target.name + ".tmp")
-        temporary.write_bytes(document)
-        temporary.replace(target)
+        with replacing(target) as temporary:
+            temporary.write_bytes(document)
     except OSError as error:
         raise UserError(f"cannot write {target} ({error.strerror})", mend="name another folder") from error
     return target

@@ -22,7 +22,7 @@ from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, digest_of
 from crossfake.device import Precision
 from crossfake.errors import UserError
-from crossfake.runs import write_text
+from crossfake.files import write_text
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")

@@ -25,7 +25,7 @@ from crossfake.detect.evaluation.firewall import check_overlap, notes_on_trainin
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.device import Precision
 from crossfake.errors import UserError
-from crossfake.runs import write_text
+from crossfake.files import write_text
 
 _BATCH = 256
 _FEW_GROUPS = 20

@@ -10,9 +10,9 @@ import numpy as np
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.evaluation import pictures, sheets
+from crossfake.files import write_text
 from crossfake.images import save_png
 from crossfake.pages import environment, picture
-from crossfake.runs import write_text
 
 if TYPE_CHECKING:
     from crossfake.detect.evaluation import Scored

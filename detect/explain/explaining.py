@@ -26,7 +26,7 @@ from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
 from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
-from crossfake.runs import write_text
+from crossfake.files import write_text
 
 FIGURES, CHECK, CHECK_PICTURE = "explanations.json", "check.json", "check.png"
 _NEAREST = 6

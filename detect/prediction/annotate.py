@@ -23,6 +23,7 @@ from crossfake.datasets.video import count_frames, import_av, read_frames
 from crossfake.detect.prediction.media import Media, temporary_video
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, FaceVerdict, Prediction
 from crossfake.errors import UserError
+from crossfake.files import replacing
 
 # Apart for colour-blind eyes, too (Okabe and Ito 2008); the word is always there
 COLOURS = {
@@ -274,10 +275,9 @@ def draw_video(source: Path, prediction: Prediction, target: Path, rate: float) 
     codec = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
     rate = rate if 1 <= rate <= 240 else 25.0
     count = max(1, count_frames(source))
-    temporary = target.with_suffix(".tmp.mp4")
     stream: Any = None
     try:
-        with av.open(str(temporary), "w") as out:
+        with replacing(target) as temporary, av.open(str(temporary), "w", format="mp4") as out:
             for number, picture in read_frames(source, count, total=count):
                 drawn = _even(
                     draw_picture(picture, video_marks(prediction, number, rate), headline(prediction))
@@ -289,11 +289,8 @@ def draw_video(source: Path, prediction: Prediction, target: Path, rate: float) 
                 out.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgb24")))
             if stream is not None:
                 out.mux(stream.encode(None))
-        temporary.replace(target)
     except (av.FFmpegError, OSError) as error:
         raise _cannot_write(target, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def video_marks(prediction: Prediction, number: int, rate: float) -> list[Mark]:

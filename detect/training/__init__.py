@@ -22,7 +22,8 @@ from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
 from crossfake.detect.training.settings import TrainSettings as TrainSettings
 from crossfake.errors import UserError
-from crossfake.runs import Run, write_text
+from crossfake.files import write_text
+from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
 _BANK = 4096  # images that a nearest-neighbour head compares with

@@ -39,7 +39,8 @@ from crossfake.detect.tuning.trials import (
     trial_settings,
 )
 from crossfake.errors import UserError
-from crossfake.runs import Run, write_text
+from crossfake.files import write_text
+from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
 

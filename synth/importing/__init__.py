@@ -21,8 +21,8 @@ from tqdm import tqdm
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.provenance import hash_file
-from crossfake.runs import write_text
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
 from crossfake.synth.importing import official, rosinality

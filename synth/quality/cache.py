@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.files import replacing
 from crossfake.provenance import hash_json
 from crossfake.synth.quality.moments import Moments
 
@@ -45,15 +46,10 @@ def _cached(
     with suppress(Exception):  # not there, cut short or something else: measuring again mends it
         return read(file)
     found = measure()
-    temporary = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
+    with suppress(OSError):  # no room or no right to write: the next evaluation takes longer, that is all
         file.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as out:
+        with replacing(file, shared=True) as temporary, open(temporary, "wb") as out:
             write(out, found)
-        temporary.replace(file)
-    except OSError:  # no room or no right to write: the next evaluation takes longer, that is all
-        with suppress(OSError):
-            temporary.unlink()
     return found
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from crossfake.files import write_text
 from crossfake.images import contact_sheet, save_png
 from crossfake.pages import environment, picture
-from crossfake.runs import Run, write_text
+from crossfake.runs import Run
 from crossfake.synth.quality.measures import Job
 from crossfake.synth.quality.neighbours import nearest
 from crossfake.synth.quality.table import HEADS, rounded, with_error

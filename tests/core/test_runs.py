@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crossfake.errors import UserError
-from crossfake.runs import Run, newest_run, newest_synthetic, write_text
+from crossfake.runs import Run, newest_run, newest_synthetic
 
 
 def test_a_run_keeps_config_environment_and_log(tmp_path: Path) -> None:
@@ -50,9 +50,3 @@ def test_newest_synthetic_is_the_last_completed_folder(tmp_path: Path) -> None:
         (tmp_path / name / "generated.json").write_text("{}")
         os.utime(tmp_path / name / "generated.json", (1e9 - age, 1e9 - age))
     assert newest_synthetic(tmp_path) == tmp_path / "new"
-
-
-def test_write_text_leaves_no_temporary_file(tmp_path: Path) -> None:
-    write_text(tmp_path / "a.json", "1")
-    write_text(tmp_path / "a.json", "2")
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.json", "2")]

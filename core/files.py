@@ -1,0 +1,40 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path, *, shared: bool = False) -> Iterator[Path]:
+    """A path to write to; what was written takes the place of ``target`` at the end, on disk before it does.
+
+    A crash leaves the old file or the new one, never a part; an error leaves the old one and no temporary.
+
+    Args:
+        target: its folder must be there.
+        shared: several processes may write it at once. Otherwise what a killed process left is written over.
+
+    Example:
+        >>> with replacing(Path("model.safetensors")) as temporary:  # doctest: +SKIP
+        ...     save_file(tensors, temporary)
+    """
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp" if shared else f"{target.name}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text in UTF-8; names that are not UTF-8 keep their bytes."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

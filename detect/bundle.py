@@ -17,6 +17,7 @@ from torch import nn
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.shards import ShardSet
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.models import Model, create_model
@@ -108,6 +109,29 @@ class Detector:
     def crop(self) -> Cropper:
         """What turns a photo into what the network was trained on."""
         return Cropper.from_description(self.size, self.card["crop"] or {}, self.face_model)
+
+    def check_data(self, shards: ShardSet, *, force: bool | None = None) -> None:
+        """Whether a set's images are cut as those that the detector was trained on.
+
+        Args:
+            shards: the set; of one that does not say how it was cropped only the size counts.
+            force: take another crop; None where the user has no such choice.
+
+        Raises:
+            UserError: they have another size or crop.
+        """
+        if shards.size != self.size:
+            held = f"images of {shards.size}×{shards.size}" if shards.size else "whole files"
+            raise UserError(
+                f"{shards.path} holds {held}, the detector takes {self.size}×{self.size}",
+                mend=f"prepare it with --size {self.size}",
+            )
+        crop, own = shards.attributes.get("crop"), self.card["crop"]
+        if crop and own and crop != own and not force:
+            raise UserError(
+                f"{shards.path} was cropped as {crop}, the detector was trained on {own}",
+                mend="prepare it the same way" + (", or --force" if force is not None else ""),
+            )
 
     def outputs(self, images: Pixels) -> Outputs:
         """Logits float64 ``[N]`` and features float32 ``[N, F]`` of cropped images uint8 ``[N, size, size, 3]``.

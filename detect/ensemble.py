@@ -214,15 +214,10 @@ def _check_members(members: Sequence[Detector]) -> None:
 
 def _check_data(members: Sequence[Detector], data: TrainingData) -> list[str]:
     """Images as the members know them, validation rows that none was trained on; notes on what cannot be checked."""
-    size, crop = members[0].size, members[0].card["crop"]
-    if data.size != size or (data.crop and crop and data.crop != crop):
-        raise UserError(
-            f"the images have {data.size} pixels and crop {data.crop}, the detectors were trained on "
-            f"{size} and {crop}",
-            mend="prepare them the same way",
-        )
     pools = data.real + data.fake
     sets = [pool.shards for pool in pools]
+    for shards in sets:
+        members[0].check_data(shards)
     notes: list[str] = []
     for member in members:
         trained = trained_on(member.card, sets, carved=False)

@@ -131,6 +131,9 @@ def _label(each: Difference, alone: bool) -> str:
     return f"{each.detector}, {each.test or 'mean'}"
 
 
+OVER_AXIS = (PRIMARY, "ap")  # the figures that are drawn over the conditions' axis
+
+
 def axis_panels(results: Results, key: str = PRIMARY) -> list[Panel]:
     """Dose-response, or whatever the conditions' axis is: a figure's mean over unseen tests, and each test thin."""
     axis = results.experiment["axis"]

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from crossfake.experiments.charts import (
+    OVER_AXIS,
     Heat,
     Panel,
     axis_panels,
@@ -25,7 +26,7 @@ from crossfake.experiments.charts import (
     roc_panels,
 )
 from crossfake.experiments.comparing import Answer
-from crossfake.experiments.results import FIGURES, Results
+from crossfake.experiments.results import FIGURES, PRIMARY, Results
 
 FORMATS = ("png", "pdf", "svg")
 _COLUMN, _PAGE = 3.5, 7.2  # inches: one and two columns of most journals
@@ -66,8 +67,7 @@ def write_figures(results: Results, found: Sequence[Answer]) -> list[str]:
         if found:
             drawn["forest"] = forest(found)
         curves = {
-            "axis": axis_panels(results),
-            "axis-ap": axis_panels(results, "ap"),
+            **{"axis" if key == PRIMARY else f"axis-{key}": axis_panels(results, key) for key in OVER_AXIS},
             "robustness": robustness_panels(results),
             "roc": roc_panels(results),
         }

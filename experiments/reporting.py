@@ -97,7 +97,7 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
                     f"{FIGURES[key].title} over {(experiment['axis'] or {}).get('name')}",
                     [drawn(p) for p in charts.axis_panels(results, key)],
                 )
-                for key in ("auc", "ap")
+                for key in charts.OVER_AXIS
             ),
             ("Robustness", [drawn(p) for p in charts.robustness_panels(results)]),
         ],

@@ -106,7 +106,8 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     """
     detector = bundle.load(settings.bundle, settings.device, settings.precision)
     data = TrainingData.open(settings.real, settings.fake, (), settings.force)
-    _check_data(detector, data, settings.force)
+    for pool in data.real + data.fake:
+        detector.check_data(pool.shards, force=settings.force)
     parts = data.validation_rows()
     digest = digest_of(parts).hexdigest()
     notes = _check_hash(detector, digest, settings.force)
@@ -162,19 +163,6 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         "abstains": [float(abstains[held.labels == label].mean()) for label in (0, 1)],
         "notes": notes,
     }
-
-
-def _check_data(detector: Detector, data: TrainingData, force: bool) -> None:
-    if data.size != detector.size:
-        raise UserError(
-            f"the images are {data.size}×{data.size}, the detector takes {detector.size}×{detector.size}",
-            mend="name the shards that it was trained with",
-        )
-    if data.crop and detector.card["crop"] and data.crop != detector.card["crop"] and not force:
-        raise UserError(
-            f"the images were cropped as {data.crop}, the detector was trained on {detector.card['crop']}",
-            mend="prepare them the same way, or --force",
-        )
 
 
 def _check_hash(detector: Detector, found: str, force: bool) -> list[str]:

@@ -122,7 +122,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     detector = bundle.load(settings.bundle, settings.device, settings.precision)
     sets = [ShardSet(folder) for folder in settings.data]
-    _check_crops(detector, sets, settings.force)
+    for shards in sets:
+        detector.check_data(shards, force=settings.force)
     rows = [shards.select(split=None if settings.split == "all" else settings.split) for shards in sets]
     for shards, chosen in zip(sets, rows, strict=True):
         if not len(chosen):
@@ -338,22 +339,6 @@ def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) 
 def _plain(settings: EvaluateSettings) -> dict[str, Any]:
     facts = dataclasses.asdict(settings)
     return {**facts, "data": " ".join(map(str, settings.data))}
-
-
-def _check_crops(detector: Detector, sets: Sequence[ShardSet], force: bool) -> None:
-    for shards in sets:
-        if shards.size != detector.size:
-            held = f"images of {shards.size}×{shards.size}" if shards.size else "whole files"
-            raise UserError(
-                f"{shards.path} holds {held}, the detector takes {detector.size}×{detector.size}",
-                mend=f"prepare it with --size {detector.size}",
-            )
-        crop = shards.attributes.get("crop")
-        if crop and detector.card["crop"] and crop != detector.card["crop"] and not force:
-            raise UserError(
-                f"{shards.path} was cropped as {crop}, the detector was trained on {detector.card['crop']}",
-                mend="prepare it the same way, or --force",
-            )
 
 
 def _note_opening(detector: Detector, hashes: dict[str, str], split: str) -> None:

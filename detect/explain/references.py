@@ -30,12 +30,7 @@ def open_sets(folders: Sequence[Path], detector: Any) -> list[ShardSet]:
         )
     sets = [ShardSet(folder) for folder in chosen]
     for shards in sets:
-        crop = shards.attributes.get("crop")
-        if shards.size != detector.size or (crop and detector.card["crop"] and crop != detector.card["crop"]):
-            raise UserError(
-                f"{shards.path} was prepared differently from what the detector takes",
-                mend=f"prepare it with --size {detector.size} and the same --crop",
-            )
+        detector.check_data(shards)
     return sets
 
 

@@ -144,7 +144,7 @@ def test_members_that_do_not_go_together(
 
 def test_data_of_another_crop_is_refused(trained: Path, other: Path, fake: Path, tmp_path: Path) -> None:
     real, fakes = (make_shards(tmp_path / name, label, crop="face") for label, name in enumerate("rf"))
-    with pytest.raises(UserError, match="prepare them the same way"):
+    with pytest.raises(UserError, match="prepare it the same way$"):
         make_ensemble([trained, other], [real], [fakes], tmp_path / "e", device="cpu")
 
 

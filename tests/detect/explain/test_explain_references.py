@@ -79,7 +79,7 @@ def test_rows_keep_to_their_split(real: Path) -> None:
 def test_open_sets(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
     detector = bundle.load(trained, "cpu")
     assert {shards.path for shards in open_sets([], detector)} == {real, fake}
-    with pytest.raises(UserError, match="prepared differently"):
+    with pytest.raises(UserError, match="was cropped as"):
         open_sets([make_shards(tmp_path / "other", 0, 8, crop="center")], detector)
     detector.card["data_hashes"] = {"gone": ""}
     with pytest.raises(UserError, match="--data DIR"):

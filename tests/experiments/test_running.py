@@ -65,12 +65,18 @@ def trained(monkeypatch):
     from crossfake.detect import training
 
     seen, train = [], training.train
-    monkeypatch.setattr(training, "train", lambda settings: (seen.append(settings), train(settings))[1])
+    monkeypatch.setattr(
+        training, "train", lambda settings, **more: (seen.append(settings), train(settings, **more))[1]
+    )
     return seen
 
 
 def facts(out):
     return json.loads((out / "experiment.json").read_text())
+
+
+def card(cell):
+    return json.loads((cell / "cell.json").read_text())
 
 
 def scores(out, key, test):
@@ -185,11 +191,14 @@ def test_a_killed_training_goes_on(config, trained, tmp_path, monkeypatch):
     out = run(small, tmp_path / "out")
     cell = out / "cells" / facts(out)["cells"][0]["key"]
     before = scores(out, cell.name, "new")
+    assert json.loads((cell / "spent.json").read_text())["seconds"] == card(cell)["seconds"] > 0
     shutil.rmtree(cell / "scores")
     (cell / "cell.json").unlink()
     (cell / "run" / "finished.json").unlink()
+    (cell / "spent.json").write_text('{"seconds": 1000.0, "energy": null}')
     run(small, out)
     assert trained[-1].resume and scores(out, cell.name, "new") == before
+    assert card(cell)["seconds"] > 1000, "all attempts count"
 
 
 def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
@@ -197,10 +206,10 @@ def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
 
     train = training.train
 
-    def failing(settings):
+    def failing(settings, **more):
         if settings.seed == 0 and settings.synthetic:
             raise RuntimeError("out of luck\nand more")
-        return train(settings)
+        return train(settings, **more)
 
     monkeypatch.setattr(training, "train", failing)
     out = run(config, tmp_path / "out")

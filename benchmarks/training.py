@@ -28,16 +28,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from crossfake.device import compute_dtype
 from crossfake.memory import keep_freed_memory
 from crossfake.provenance import environment
 from crossfake.synth.adversarial import StyleLearner
-from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.layers import normalised
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
 from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.learner import Plan
 from crossfake.synth.models import save_model
+from crossfake.synth.training import TrainSettings, make_plan
 
 _ROOT2 = math.sqrt(2)
 
@@ -118,12 +117,12 @@ def peer_logits(network: Discriminator, images: Tensor) -> Tensor:
     return logits.squeeze(1)
 
 
-def make_plan(asked: argparse.Namespace) -> Plan:
-    family, device = FAMILIES.get("stylegan2"), torch.device("cpu")
-    return Plan(
-        asked.size, asked.batch, asked.channels, 0, 0.0, 0.0025, 0.0, "none", 0, family, device,
-        compute_dtype(device, "auto"),
+def plan_of(asked: argparse.Namespace) -> Plan:
+    settings = TrainSettings(
+        Path(), Path(), batch=asked.batch, channels=asked.channels, gamma=0.0, path_weight=0.0, mixing=0.9, noise=True,
+        device="cpu",
     )  # fmt: skip
+    return make_plan(settings, asked.size)
 
 
 def steps(asked: argparse.Namespace, step: Callable[[], object]) -> float:
@@ -138,7 +137,7 @@ def steps(asked: argparse.Namespace, step: Callable[[], object]) -> float:
 
 def train_ours(asked: argparse.Namespace) -> float:
     keep_freed_memory()  # as every command does
-    learner = StyleLearner(make_plan(asked), 0)
+    learner = StyleLearner(plan_of(asked), 0)
     real = torch.randint(0, 256, (asked.batch, 3, asked.size, asked.size), dtype=torch.uint8)
     return steps(asked, lambda: learner.train_step(real))
 
@@ -169,7 +168,7 @@ def train_peer(asked: argparse.Namespace) -> float:
 
 def sample_ours(asked: argparse.Namespace) -> float:
     keep_freed_memory()
-    plan = make_plan(asked)
+    plan = plan_of(asked)
     with tempfile.TemporaryDirectory() as folder:
         network = Generator(**plan.arguments)
         card = {"size": asked.size, "channels": asked.channels, "network": plan.arguments, "classes": []}

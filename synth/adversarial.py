@@ -157,15 +157,13 @@ class StyleLearner(Adversarial):
     def fakes(self, labels: Tensor | None) -> Tensor:
         return self._styled(self.local_batch, labels)[0]
 
-    def _styled(
-        self, count: int, labels: Tensor | None, mixing: float | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def _styled(self, count: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images and the styles that they were made of, ``[B, num_ws, w_dim]``."""
         network: Any = self.generator
         randoms = self.draws.normal(count, network.randoms)
         other = self.draws.normal(count, network.z_dim)
         cut = self.draws.integers(1, network.num_ws, count, 1)
-        mixed = self.draws.uniform(count, 1) < (self.recipe.mixing if mixing is None else mixing)
+        mixed = self.draws.uniform(count, 1) < self.plan.mixing
         cut = torch.where(mixed, cut, network.num_ws)
         ws, w = network.mixed_styles(randoms[:, : network.z_dim], other, labels, cut)
         mean = w.detach().mean(dim=0)

@@ -36,6 +36,12 @@ _precision = click.option(
 @click.option("--gamma", type=float, help="Weight of the gradient penalty.  [default: the family's]")
 @click.option("--lr", type=float, help="Adam's step size.  [default: the family's]")
 @click.option("--path-weight", type=float, help="Of path-length regularisation.  [default: the family's]")
+@click.option("--mixing", type=float, help="Share of images made of two styles.  [default: the family's]")
+@click.option(
+    "--noise/--no-noise",
+    default=None,
+    help="Whether the layers of a style generator get noise.  [default: the family's]",
+)
 @click.option(
     "--augment",
     type=click.Choice(["none", "ada", "ada-all", "diffaugment"]),

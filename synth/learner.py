@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crossfake.distributed import Ranks as Ranks
 
 if TYPE_CHECKING:
-    from crossfake.synth.families import Family
+    from crossfake.synth.families import Family, Recipe
 
 _GROUP = 4  # images whose deviation a discriminator may look at: they stay in one process
 
@@ -29,9 +29,12 @@ class Plan:
         gamma: weight of the gradient penalty.
         lr: Adam's step size.
         path_weight: weight of path-length regularisation.
+        mixing: share of images made of two styles.
+        noise: whether the layers of a style generator get noise.
         augment: ``none``, ``ada`` or ``diffaugment``: what is done to all that a discriminator sees.
         freeze: parts of the discriminator, from the image on, that are not trained.
         family: what is trained.
+        recipe: its other numbers.
         device: where.
         dtype: of convolutions.
     """
@@ -43,9 +46,12 @@ class Plan:
     gamma: float
     lr: float
     path_weight: float
+    mixing: float
+    noise: bool
     augment: str
     freeze: int
     family: Family
+    recipe: Recipe
     device: torch.device
     dtype: torch.dtype
 
@@ -94,7 +100,7 @@ class Learner:
     average: nn.Module
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan, self.recipe = plan, plan.family.recipe
+        self.plan, self.recipe = plan, plan.recipe
         self.ranks = Ranks(plan.device, plan.batch, _GROUP)
         torch.manual_seed(seed)  # weights are the same in every process
         self.draws = Draws(seed, self.ranks, plan.device)

@@ -54,6 +54,8 @@ class TrainSettings:
         gamma: weight of the gradient penalty.
         lr: Adam's step size; the family's own by default.
         path_weight: of path-length regularisation; the family's own by default.
+        mixing: share of images made of two styles; the family's own by default.
+        noise: whether the layers of a style generator get noise; the family's own by default.
         augment: what is done to all that the discriminator sees: ``none``, ``ada`` (Karras et al. 2020b),
             ``ada-all`` (its filters, noise and cutout, too) or ``diffaugment`` (Zhao et al. 2020).
         freeze: parts of the discriminator, from the image on, that keep their weights.
@@ -75,6 +77,8 @@ class TrainSettings:
     gamma: float | None = None
     lr: float | None = None
     path_weight: float | None = None
+    mixing: float | None = None
+    noise: bool | None = None
     augment: str = "none"
     freeze: int = 0
     init: Path | None = None
@@ -123,20 +127,29 @@ def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
     batch on a CPU: early on, steps count for more."""
     log2_size(size)
     family, device = FAMILIES.get(settings.family), pick_device(settings.device)
-    on_gpu, recipe = device.type == "cuda", family.recipe
+    on_gpu = device.type == "cuda"
+    recipe = family.recipe if on_gpu else family.recipe_cpu or family.recipe
     batch = settings.batch or (max(4, min(64, 4096 * 32 // size**2)) if on_gpu else family.batch_cpu)
-    gamma = next((g for g in (settings.gamma, recipe.gamma) if g is not None), 0.0002 * size**2 / batch)
+
+    def chosen(name: str) -> Any:
+        asked = getattr(settings, name)
+        return getattr(recipe, name) if asked is None else asked
+
+    gamma = chosen("gamma")
     return Plan(
         size=size,
         batch=batch,
         channels=settings.channels or (family.channels_gpu if on_gpu else family.channels_cpu),
         classes=classes,
-        gamma=gamma,
+        gamma=0.0002 * size**2 / batch if gamma is None else gamma,
         lr=settings.lr or recipe.lr,
-        path_weight=settings.path_weight if settings.path_weight is not None else recipe.path_weight,
+        path_weight=chosen("path_weight"),
+        mixing=chosen("mixing"),
+        noise=chosen("noise"),
         augment=settings.augment,
         freeze=settings.freeze,
         family=family,
+        recipe=recipe,
         device=device,
         dtype=compute_dtype(device, settings.precision),
     )
@@ -226,7 +239,8 @@ class Training:
         """The settings with all that was chosen, as ``config.yaml`` keeps them."""
         plan = self.plan
         chosen = {
-            name: getattr(plan, name) for name in ("size", "batch", "channels", "gamma", "lr", "path_weight")
+            name: getattr(plan, name)
+            for name in ("size", "batch", "channels", "gamma", "lr", "path_weight", "mixing", "noise")
         }
         return asdict(self.settings) | chosen | {
             "dtype": str(plan.dtype).removeprefix("torch."), "device": str(plan.device), "images": len(self.data),

@@ -35,6 +35,7 @@ class Recipe:
         ema_kimg: half-life in thousand images of the averaged generator; 0 keeps no average.
         r1_every: R1 is applied every so many steps, times this number; 0 is never.
         mixing: share of images made of two styles.
+        noise: whether the layers of a style generator get noise.
         path_weight: of path-length regularisation.
         gamma: of the gradient penalty; None is 0.0002 · size² / batch (Karras et al. 2020b).
     """
@@ -44,6 +45,7 @@ class Recipe:
     ema_kimg: float = 10.0
     r1_every: int = 0
     mixing: float = 0.0
+    noise: bool = True
     path_weight: float = 0.0
     gamma: float | None = None
 
@@ -61,6 +63,7 @@ class Family:
         summary: one line.
         learner: how it learns; None when there is nothing to learn.
         recipe: numbers of that.
+        recipe_cpu: those on a CPU, where a training sees few images; None where they are the same.
         discriminator: called with the same arguments; None for a family without one.
         channels_cpu: default width on a CPU.
         channels_gpu: on a GPU.
@@ -73,6 +76,7 @@ class Family:
     summary: str
     learner: type[Learner] | None
     recipe: Recipe
+    recipe_cpu: Recipe | None = None
     discriminator: Callable[..., nn.Module] | None = None
     channels_cpu: int = 0
     channels_gpu: int = 0

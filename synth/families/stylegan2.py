@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,14 +61,16 @@ class StyledConv(nn.Module):
         resolution: int,
         *,
         up: bool = False,
+        noise: bool = True,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
         self.affine = Dense(w_dim, inputs, bias_start=1.0)
         self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("noise_const", torch.randn(resolution, resolution))
+        if noise:
+            self.noise_strength = nn.Parameter(torch.zeros(()))
+            self.register_buffer("noise_const", torch.randn(resolution, resolution))
         self.up, self.clamp = up, clamp
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None) -> Tensor:
@@ -115,9 +118,10 @@ class Generator(nn.Module):
         w_dim: length of w; that of z when 0.
         mapping_layers: depth of the mapping network.
         widths: feature maps at 4×4, 8×8, …, in place of ``channels``.
+        noise: give every layer Gaussian planes; without, detail comes from z alone (Karras et al. 2021, sec. 3.1).
         clamp: limit of every activation, None for none.
 
-    Everything random about an image is one Gaussian vector: z first, then the noise of every layer.
+    Everything random about an image is one Gaussian vector: z first, then the noise of every layer, if there is any.
     ``forward`` takes such vectors ``[B, randoms]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
 
     Example:
@@ -135,6 +139,7 @@ class Generator(nn.Module):
         w_dim: int = 0,
         mapping_layers: int = 8,
         widths: Sequence[int] = (),
+        noise: bool = True,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
@@ -145,12 +150,15 @@ class Generator(nn.Module):
         self.mapping = Mapping(z_dim, self.w_dim, mapping_layers, classes)
         self.const = nn.Parameter(torch.randn(1, widths[0], 4, 4))
         self.ups = nn.ModuleList(
-            StyledConv(inputs, width, self.w_dim, resolution, up=True, clamp=clamp)
+            StyledConv(inputs, width, self.w_dim, resolution, up=True, noise=noise, clamp=clamp)
             for inputs, (width, resolution) in zip(widths, sizes[1:], strict=False)
         )
-        self.convs = nn.ModuleList(StyledConv(w, w, self.w_dim, r, clamp=clamp) for w, r in sizes)
+        self.convs = nn.ModuleList(
+            StyledConv(w, w, self.w_dim, r, noise=noise, clamp=clamp) for w, r in sizes
+        )
         self.to_rgb = nn.ModuleList(ToRGB(width, self.w_dim, clamp) for width in widths)
-        self.noise_resolutions = [4] + [resolution for resolution in self.resolutions[1:] for _ in range(2)]
+        planes = [4] + [resolution for resolution in self.resolutions[1:] for _ in range(2)]
+        self.noise_resolutions = planes if noise else []
         self.num_ws = 2 * len(self.resolutions)
         self.randoms = z_dim + sum(resolution**2 for resolution in self.noise_resolutions)
 
@@ -188,14 +196,18 @@ class Generator(nn.Module):
         return torch.where(first, w.unsqueeze(1), second.unsqueeze(1)), w
 
     def split_noise(self, randoms: Tensor) -> list[Tensor]:
-        """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors."""
+        """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors; none without noise."""
+        if not self.noise_resolutions:
+            return []
         parts = randoms[:, self.z_dim :].split(
             [resolution**2 for resolution in self.noise_resolutions], dim=1
         )
         return [p.reshape(-1, 1, r, r) for p, r in zip(parts, self.noise_resolutions, strict=True)]
 
     def constant_noise(self) -> list[Tensor]:
-        """The noise that belongs to the model, the same for every image, ``[1, 1, r, r]`` each."""
+        """The noise that belongs to the model, the same for every image, ``[1, 1, r, r]`` each; none without noise."""
+        if not self.noise_resolutions:
+            return []
         layers: list[Any] = [self.convs[0]]
         for up, conv in zip(self.ups, list(self.convs)[1:], strict=True):
             layers += [up, conv]
@@ -204,7 +216,11 @@ class Generator(nn.Module):
     def synthesis(
         self, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """w per layer ``[B, num_ws, w_dim]`` to images. Colour of a block reads the w of the next one's first layer."""
+        """w per layer ``[B, num_ws, w_dim]`` and noise per layer, or none, to images.
+
+        Colour of a block reads the w of the next one's first layer.
+        """
+        noise = noise or [None] * self.num_ws
         x = self.const.to(dtype, memory_format=torch.channels_last).expand(len(ws), -1, -1, -1)
         x = self.convs[0](x, ws[:, 0], noise[0])
         image = self.to_rgb[0](x, ws[:, 1])
@@ -234,7 +250,7 @@ class Discriminator(nn.Module):
     """Residual discriminator with minibatch standard deviation. ``[B, 3, size, size]`` → float32 logits ``[B]``.
 
     With classes it is a projection discriminator (Miyato & Koyama 2018): the last features' product with a mapping of
-    the class, over the root of their number. Arguments are those of the generator.
+    the class, over the root of their number. Arguments are those of the generator; ``noise`` changes nothing here.
     """
 
     def __init__(
@@ -243,6 +259,7 @@ class Discriminator(nn.Module):
         channels: int = 0,
         classes: int = 0,
         widths: Sequence[int] = (),
+        noise: bool = True,
         clamp: float | None = None,
     ) -> None:
         super().__init__()
@@ -282,16 +299,23 @@ class Discriminator(nn.Module):
 def _arguments(plan: Plan) -> dict[str, Any]:
     """Activations are kept within ±256 where convolutions run in 16 bits (Karras et al. 2020b, app. D.1)."""
     clamp = None if plan.dtype is torch.float32 else 256.0
-    return {"size": plan.size, "channels": plan.channels, "classes": plan.classes, "clamp": clamp}
+    return {
+        "size": plan.size, "channels": plan.channels, "classes": plan.classes, "noise": plan.noise, "clamp": clamp,
+    }  # fmt: skip
 
 
+_PUBLISHED = Recipe(lr=0.0025, ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0)
+
+# In the first hundred thousand images noise stands in for detail, as grain; mixing and path lengths take time then.
 FAMILIES.register("stylegan2")(
     Family(
         generator=Generator,
         discriminator=Discriminator,
         summary="StyleGAN2: style-modulated skip generator, residual discriminator, lazy R1.",
         learner=StyleLearner,
-        recipe=Recipe(lr=0.0025, betas=(0.0, 0.99), ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0),
+        recipe=_PUBLISHED,
+        recipe_cpu=replace(_PUBLISHED, mixing=0.0, noise=False, path_weight=0.0),
+        batch_cpu=8,
         channels_cpu=2048,
         channels_gpu=16384,
         conditional=True,

@@ -36,24 +36,25 @@ def few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A finished two-step run of a family, made once."""
-    runs: dict[str, Path] = {}
+def trained(reals: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A finished two-step run of a family, made once; ``noise`` as in the settings."""
+    runs: dict[tuple[str, bool | None], Path] = {}
 
-    def run(family: str) -> Path:
+    def run(family: str, noise: bool | None = None) -> Path:
         if family == "diffusion":
             pytest.importorskip("diffusers")
-        if family not in runs:
+        key = (family, noise)
+        if key not in runs:
             out = tmp_path_factory.mktemp("runs") / family
-            runs[family] = train(
-                TrainSettings(reals, out, family, kimg=0.016, batch=8, channels=64, device="cpu")
+            runs[key] = train(
+                TrainSettings(reals, out, family, kimg=0.016, batch=8, channels=64, noise=noise, device="cpu")
             )
             if family == "diffusion":  # as in few_passes
-                card = runs[family] / "model" / "model.json"
+                card = runs[key] / "model" / "model.json"
                 facts = json.loads(card.read_text())
                 facts["network"]["steps"] = 2
                 card.write_text(json.dumps(facts))
-        return runs[family]
+        return runs[key]
 
     return run
 

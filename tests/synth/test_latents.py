@@ -27,7 +27,7 @@ SIDE, CAPTION, PAD, TIMES = 64, 13, 2, 4  # of a sheet's cells; 16×16 images ar
 
 @pytest.fixture
 def model(trained: Callable[[str], Path]) -> Model:
-    return load_model(trained("stylegan2"), device="cpu")
+    return load_model(trained("stylegan2", noise=True), device="cpu")
 
 
 def _cell(sheet: np.ndarray, row: int, column: int) -> np.ndarray:

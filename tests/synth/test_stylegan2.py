@@ -1,4 +1,6 @@
+import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from crossfake.runs import Run
 from crossfake.synth.adversarial import gradient_penalty, path_lengths
 from crossfake.synth.families.layers import fir
 from crossfake.synth.families.stylegan2 import Discriminator, Generator, StyledConv, channels_at
@@ -153,3 +156,28 @@ def test_both_networks_equal_the_published_implementation(name: str, real_weight
     ws = ws.detach().requires_grad_(True)
     lengths = path_lengths(generator.synthesis(ws, noise), ws, values["pl_noise"] / 32)
     same(lengths, "pl_lengths")
+
+
+def test_a_generator_without_noise_is_that_with_noise_of_no_strength() -> None:
+    torch.manual_seed(0)
+    noisy = Generator(size=16, channels=64).eval()
+    plain = Generator(size=16, channels=64, noise=False).eval()
+    left = plain.load_state_dict(noisy.state_dict(), strict=False)
+    assert not left.missing_keys and {name.rsplit(".", 1)[1] for name in left.unexpected_keys} == {
+        "noise_strength",
+        "noise_const",
+    }
+    assert plain.randoms == plain.z_dim and plain.constant_noise() == []
+    randoms = torch.randn(3, noisy.randoms)
+    assert torch.equal(plain(randoms[:, : plain.z_dim]), noisy(randoms))  # strengths begin at 0
+    noisy.convs[2].noise_strength.data.fill_(1.0)
+    assert not torch.equal(plain(randoms[:, : plain.z_dim]), noisy(randoms))
+
+
+def test_settings_choose_noise_and_mixing_and_the_card_keeps_them(trained: Callable[..., Path]) -> None:
+    """On a CPU there is none of either unless it is asked for."""
+    for noise, has in ((None, False), (True, True)):
+        run = trained("stylegan2", noise=noise)
+        card = json.loads((run / "model" / "model.json").read_text())
+        assert card["network"]["noise"] is has and Run(run).config["noise"] is has
+    assert Run(run).config["mixing"] == 0.0

@@ -13,7 +13,7 @@ _SHARED = Path(__file__).parent / "templates"  # style.css
 
 
 def environment(templates: Path) -> Environment:
-    """The templates of a folder, with ``style.css`` to include; all text is escaped, an undefined name is an error."""
+    """The templates of a folder, with ``page.html`` to extend; all text is escaped, an undefined name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader([templates, _SHARED])

@@ -99,6 +99,8 @@ class TrainSettings:
             raise UserError("kimg and snapshot distance must be positive", mend="give --kimg 200, say")
         if self.batch < 0 or self.batch == 1:
             raise UserError(f"a batch of {self.batch} cannot be trained on", mend="give --batch 2 or more")
+        if self.mixing is not None and not 0 <= self.mixing <= 1:
+            raise UserError(f"{self.mixing:g} is no share of images", mend="give --mixing 0.9, say")
         if self.augment not in AUGMENTS:
             raise UserError(f"there is no augmentation {self.augment!r}", mend=f"use {', '.join(AUGMENTS)}")
         if self.condition and not family.conditional:

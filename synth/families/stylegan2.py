@@ -314,7 +314,7 @@ FAMILIES.register("stylegan2")(
         summary="StyleGAN2: style-modulated skip generator, residual discriminator, lazy R1.",
         learner=StyleLearner,
         recipe=_PUBLISHED,
-        recipe_cpu=replace(_PUBLISHED, mixing=0.0, noise=False, path_weight=0.0),
+        recipe_cpu=replace(_PUBLISHED, lr=0.005, mixing=0.0, noise=False, path_weight=0.0),
         batch_cpu=8,
         channels_cpu=2048,
         channels_gpu=16384,

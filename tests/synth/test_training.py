@@ -132,6 +132,8 @@ def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
         TrainSettings(reals, tmp_path, kimg=0)
     with pytest.raises(UserError, match="--batch"):
         TrainSettings(reals, tmp_path, batch=1)
+    with pytest.raises(UserError, match="9 is no share of images"):
+        TrainSettings(reals, tmp_path, mixing=9)
     with pytest.raises(UserError, match="fewer than a batch"):
         train(TrainSettings(reals, tmp_path / "a", batch=64))
     with pytest.raises(UserError, match="no split 'val'"):

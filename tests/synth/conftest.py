@@ -10,6 +10,8 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.synth.training import TrainSettings, train
 
+PUBLISHED = {"noise": True, "mixing": 0.9, "path_weight": 2.0}  # what stylegan2 leaves out on a CPU
+
 
 @pytest.fixture(scope="session")
 def reals(tmp_path_factory: pytest.TempPathFactory) -> Path:

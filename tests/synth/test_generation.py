@@ -26,7 +26,7 @@ def _pixels(folder: Path) -> np.ndarray:
 
 @pytest.fixture
 def model(trained: Callable[[str], Path]) -> Path:
-    return trained("stylegan2")
+    return trained("stylegan2", noise=True)
 
 
 def test_random_vectors_depend_on_seed_and_number_only() -> None:

@@ -20,6 +20,8 @@ from crossfake.synth.models import load_model
 from crossfake.synth.training import Training, TrainSettings, dry_run, train
 from crossfake.synth.watch import Guard, diversity
 
+from .conftest import PUBLISHED
+
 SMALL = {"batch": 8, "channels": 64, "device": "cpu"}
 
 
@@ -58,7 +60,9 @@ def _same(one: object, other: object, at: str = "") -> None:
 def test_everything_is_resumed_with_classes_and_augmentation(
     augment: str, two_sources: Path, tmp_path: Path
 ) -> None:
-    settings = dict(data=two_sources, condition="source", augment=augment, snapshot_kimg=0.016, **SMALL)
+    settings = dict(
+        data=two_sources, condition="source", augment=augment, snapshot_kimg=0.016, **SMALL, **PUBLISHED
+    )
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
     train(TrainSettings.resumed(part, kimg=0.048))
@@ -109,7 +113,8 @@ def test_two_processes_learn_the_same_as_one(family: str, two_sources: Path, tmp
     pytest.importorskip("accelerate")
     settings = (
         f"data=Path({str(two_sources)!r}), family={family!r}, condition='source', augment='ada', kimg=0.032, batch=8,"
-        " channels=64, device='cpu', precision='fp32', snapshot_kimg=0.008"
+        " channels=64, device='cpu', precision='fp32', snapshot_kimg=0.008,"
+        f" **{PUBLISHED}"
     )
     code = (
         "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training import TrainSettings, train\n"

@@ -20,6 +20,8 @@ from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import load_model
 from crossfake.synth.training import Batches, Training, TrainSettings, make_plan, train
 
+from .conftest import PUBLISHED
+
 
 def _equal(one: object, other: object, at: str = "") -> None:
     """Nested dictionaries and lists of tensors, to the bit."""
@@ -53,7 +55,9 @@ def test_a_run_leaves_all_it_promises(family: str, trained: Callable[[str], Path
 @pytest.mark.usefixtures("few_passes")
 @pytest.mark.parametrize("family", LEARNING)
 def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_path: Path) -> None:
-    settings = dict(data=reals, family=family, batch=8, channels=64, snapshot_kimg=0.016, device="cpu")
+    settings = dict(
+        data=reals, family=family, batch=8, channels=64, snapshot_kimg=0.016, device="cpu", **PUBLISHED
+    )
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
     train(TrainSettings.resumed(part, kimg=0.048))
@@ -156,7 +160,10 @@ def test_a_damaged_checkpoint_is_refused(trained: Callable[[str], Path], tmp_pat
 def test_plan_follows_the_published_heuristic(reals: Path, tmp_path: Path) -> None:
     plan = make_plan(TrainSettings(reals, tmp_path, device="cpu", batch=32), size=64)
     assert plan.gamma == pytest.approx(0.0002 * 64**2 / 32)
-    assert (plan.lr, plan.channels) == (0.0025, 2048)
+    assert (plan.lr, plan.channels, plan.noise, plan.mixing, plan.path_weight) == (0.005, 2048, False, 0, 0)
+    published = TrainSettings(reals, tmp_path, lr=0.0025, noise=True, mixing=0.9, path_weight=2, device="cpu")
+    plan = make_plan(published, size=64)
+    assert (plan.lr, plan.noise, plan.mixing, plan.path_weight) == (0.0025, True, 0.9, 2)
     with pytest.raises(UserError, match="not 48"):
         make_plan(TrainSettings(reals, tmp_path), size=48)
 

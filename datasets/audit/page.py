@@ -19,6 +19,7 @@ from crossfake.datasets.audit.report import Audit, printable
 from crossfake.datasets.audit.results import FAIL, PASS, WARN, Probe, counted
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.errors import UserError
+from crossfake.pages import environment
 
 JSON, HTML = "audit.json", "audit.html"
 _BINS = 24
@@ -64,20 +65,13 @@ def write(result: Audit, facts: Sequence[Facts], out: Path) -> None:
 
 def render(result: Audit, facts: Sequence[Facts]) -> str:
     """The page: pictures are inside it, nothing is fetched, and names cannot break out of their place."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     def visible(value: object) -> object:
         return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
-    pages = Environment(
-        loader=PackageLoader("crossfake.datasets.audit"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=visible,
-    )
+    pages = environment(Path(__file__).parent / "templates")
+    pages.lstrip_blocks, pages.finalize = True, visible
     corrupt = next((check.figures for check in result.checks if check.key == "corrupt"), {})
     by_verdict = {
         word: [found for found in result.results if found.verdict == word] for word in (FAIL, WARN, PASS)

@@ -30,6 +30,7 @@ from crossfake.workers import map_in_order
 
 STDIN = "-"
 _TASK = 16  # pictures that a worker is given at once
+_LIGHT = 1 << 15  # bytes of a picture that is opened sooner than it is sent from a worker
 _FEW = 48  # pictures for which starting worker processes takes longer than they save
 
 BLURRED = (
@@ -175,12 +176,15 @@ def open_media(
     Args:
         cropper: with ``which="all"`` for every face.
         frames: of each video, evenly spread.
-        workers: processes; 0 is one per core, 1 works here. A short list is opened here in any case.
+        workers: processes; 0 is one per core, or none where small pictures begin the list and no faces are looked for;
+            1 works here. A short list is opened here in any case.
         keep_fetched: put the bytes of what was fetched into :attr:`Media.content`.
     """
     rest = iter(inputs)
     start = list(islice(rest, _FEW))
     if len(start) < _FEW and sum(each.path is None or each.is_video for each in start) < 2:
+        workers = 1
+    if workers == 0 and not cropper.finds_faces and all(_is_light(each) for each in start):
         workers = 1
 
     def together() -> Iterator[Input]:
@@ -190,6 +194,12 @@ def open_media(
     work = partial(_open_all, cropper=cropper, frames=frames, keep_fetched=keep_fetched)
     for _, opened in map_in_order(work, _tasks(together(), 1 if workers == 1 else _TASK), workers):
         yield from opened
+
+
+def _is_light(each: Input) -> bool:
+    with contextlib.suppress(OSError):
+        return each.path is not None and not each.is_video and each.path.stat().st_size <= _LIGHT
+    return False
 
 
 def _tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:

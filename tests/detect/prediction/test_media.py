@@ -8,6 +8,7 @@ from PIL import Image
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.prediction import media
 from crossfake.detect.prediction.media import (
     BLURRED,
     Input,
@@ -175,3 +176,23 @@ def test_every_face_of_a_photo_has_its_box(real_data: Path, real_weights: Path, 
     assert np.array_equal(largest.looks[0].image, media.looks[0].image)
     Image.new("RGB", (300, 300), "white").save(tmp_path / "blank.png")
     assert open_one(Input("a", tmp_path / "blank.png"), Cropper(128, which="all")).problem == "no face"
+
+
+@pytest.mark.parametrize(("side", "expected"), [(16, 1), (200, 0)])
+def test_small_pictures_are_opened_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, expected: int
+) -> None:
+    """A worker would take longer to start and to send them; one that was asked for is started all the same."""
+    noise = np.random.default_rng(0).integers(0, 255, (side, side, 3), dtype=np.uint8)
+    for number in range(50):
+        Image.fromarray(noise).save(tmp_path / f"{number:02}.png")
+    asked: list[int] = []
+
+    def here(work, tasks, workers):  # type: ignore[no-untyped-def]
+        asked.append(workers)
+        return ((task, work(task)) for task in tasks)
+
+    monkeypatch.setattr(media, "map_in_order", here)
+    for workers in (0, 2):
+        assert len(list(open_media(find_inputs([tmp_path]), WHOLE, workers=workers))) == 50
+    assert asked == [expected, 2]

@@ -14,11 +14,13 @@ import click
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.synth.quality.features import InceptionFeatures
 from crossfake.synth.quality.fid import frechet_distance
-from crossfake.synth.quality.moments import Moments
+from crossfake.synth.quality.images import Images
+from crossfake.synth.quality.moments import collect
 from crossfake.weights import find_weights
 
 
@@ -50,12 +52,8 @@ def main(real: Path, fake: Path, inception: Path | None, n: int, dims: int) -> N
     for source in (real, fake):
         shards = ShardSet(source)
         rows = np.random.default_rng(0).permutation(len(shards))[:n]
-        vectors: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for start in range(0, len(rows), 16):
-            images = torch.from_numpy(shards.read_many(rows[start : start + 16])).permute(0, 3, 1, 2)
-            for kept, features in zip(vectors, (exact, coarse), strict=True):
-                kept.append(torch.from_numpy(features(images)))
-        found.append([Moments.of(torch.cat(kept)) for kept in vectors])
+        images = Images(shards, rows, 16, tqdm(disable=True))
+        found.append([collect(features, images) for features in (exact, coarse)])
     fine, rough = (frechet_distance(found[0][k], found[1][k]) for k in range(2))
     print(f"n {len(rows)}, float32 {fine:.5f}, bfloat16 {rough:.5f}, {rough / fine - 1:+.2%}")
 

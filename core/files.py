@@ -36,5 +36,10 @@ def replacing(target: Path, *, shared: bool = False) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file by a text in UTF-8; names that are not UTF-8 keep their bytes."""
+    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file by these bytes."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")
+        temporary.write_bytes(content)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from crossfake.errors import UserError
 from crossfake.files import replacing, write_text
 from crossfake.provenance import environment
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DEFAULT_ROOT = Path("runs")
 _DONE = "finished.json"
@@ -142,6 +145,14 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         raise UserError(
             f"cannot write {path} ({error})", mend="free some space and go on with --resume"
         ) from error
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """Replace a safetensors file by a network's arrays."""
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
 
 
 def _made(path: Path) -> Path:

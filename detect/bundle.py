@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from crossfake import __version__
@@ -24,8 +24,9 @@ from crossfake.detect.models import Model, create_model
 from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
-from crossfake.files import replacing, write_text
+from crossfake.files import write_text
 from crossfake.provenance import hash_file
+from crossfake.runs import save_weights
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
 LABELS = ("real", "fake")
@@ -231,8 +232,7 @@ def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tens
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and ``bundle.json``."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+    save_weights(folder / WEIGHTS, network)
     write_card(folder, {"crossfake": __version__, "labels": LABELS, **card})
 
 

@@ -29,7 +29,7 @@ from crossfake.detect.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.models import Model
 from crossfake.detect.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.errors import MissingDependency, UserError
-from crossfake.files import replacing
+from crossfake.files import write_bytes
 
 FORMATS = {"onnx": ONNX, "torchscript": "model.torchscript"}
 TOLERANCE = 1e-4
@@ -329,7 +329,6 @@ def _cost(
 def _write(out: Path, content: bytes) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
-            temporary.write_bytes(content)
+        write_bytes(out, content)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error

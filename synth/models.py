@@ -12,15 +12,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake import __version__
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
-from crossfake.files import replacing, write_text
+from crossfake.files import write_text
 from crossfake.images import Images, to_uint8
 from crossfake.provenance import hash_file
+from crossfake.runs import save_weights
 from crossfake.synth.families import FAMILIES
 
 _IMPORTED = ("external", "pipeline")
@@ -135,8 +136,7 @@ class Model:
 def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, Any]) -> None:
     """Write ``generator.safetensors`` and ``model.json``; a crash leaves the old model or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, temporary)
+    save_weights(folder / WEIGHTS, network)
     write_text(folder / CARD, json.dumps({"family": family, **card}, indent=2) + "\n")
 
 

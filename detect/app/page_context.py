@@ -24,7 +24,7 @@ from crossfake.detect.app.page_sessions import Case, Sessions
 from crossfake.detect.app.page_view import render, sentence
 from crossfake.detect.app.results import Analysis
 from crossfake.errors import UserError
-from crossfake.files import replacing
+from crossfake.files import write_bytes
 
 _LOG = logging.getLogger("crossfake.app")
 
@@ -72,8 +72,7 @@ class Context:
             from crossfake.detect.app.signing import open_key
 
             target = case.folder / f"report.{kind}"  # makes no folder: the visitor's may be gone by now
-            with replacing(target) as temporary:
-                temporary.write_bytes(report_bytes(analysis, kind, open_key(self.key)))
+            write_bytes(target, report_bytes(analysis, kind, open_key(self.key)))
             return target
 
         def figures() -> Path:

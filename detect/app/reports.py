@@ -24,7 +24,7 @@ from crossfake.detect.app.signing import (
 )
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
-from crossfake.files import replacing
+from crossfake.files import write_bytes
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -92,8 +92,7 @@ def write_report(
     target = folder / f"crossfake-{analysis.sha256[:12]}.{fmt}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            temporary.write_bytes(document)
+        write_bytes(target, document)
     except OSError as error:
         raise UserError(f"cannot write {target} ({error.strerror})", mend="name another folder") from error
     return target

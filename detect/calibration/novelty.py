@@ -5,6 +5,7 @@ The reference is of training rows; the scale on which an image is called unusual
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialise
 
 from crossfake.errors import UserError
+from crossfake.files import write_bytes
 from crossfake.provenance import hash_file
 
 Array = npt.NDArray[np.float64]
@@ -149,11 +152,10 @@ def _mahalanobis(arrays: Mapping[str, npt.NDArray[Any]], features: Features) -> 
 
 def save(novelty: Novelty, folder: Path) -> dict[str, Any]:
     """Write the arrays; returns what the card has to say. The file's name is new for new content."""
-    temporary = folder / "novelty.tmp"
-    save_file({**novelty.arrays, "scale": novelty.scale}, temporary)
-    digest = hash_file(temporary)
+    content = serialise({**novelty.arrays, "scale": novelty.scale})
+    digest = hashlib.sha256(content).hexdigest()
     name = f"novelty-{digest[:12]}.safetensors"
-    temporary.replace(folder / name)
+    write_bytes(folder / name, content)
     return {"method": novelty.method, "file": name, "sha256": digest, "quantile": novelty.quantile}
 
 

@@ -182,9 +182,8 @@ def open_media(
     """
     rest = iter(inputs)
     start = list(islice(rest, _FEW))
-    if len(start) < _FEW and sum(each.path is None or each.is_video for each in start) < 2:
-        workers = 1
-    if workers == 0 and not cropper.finds_faces and all(_is_light(each) for each in start):
+    short = len(start) < _FEW and sum(each.path is None or each.is_video for each in start) < 2
+    if short or (workers == 0 and not cropper.finds_faces and all(map(_is_light, start))):
         workers = 1
 
     def together() -> Iterator[Input]:

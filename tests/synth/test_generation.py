@@ -25,7 +25,7 @@ def _pixels(folder: Path) -> np.ndarray:
 
 
 @pytest.fixture
-def model(trained: Callable[[str], Path]) -> Path:
+def model(trained: Callable[..., Path]) -> Path:
     return trained("stylegan2", noise=True)
 
 

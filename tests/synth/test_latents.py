@@ -26,7 +26,7 @@ SIDE, CAPTION, PAD, TIMES = 64, 13, 2, 4  # of a sheet's cells; 16×16 images ar
 
 
 @pytest.fixture
-def model(trained: Callable[[str], Path]) -> Model:
+def model(trained: Callable[..., Path]) -> Model:
     return load_model(trained("stylegan2", noise=True), device="cpu")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -37,6 +39,15 @@ def replacing(target: Path, *, shared: bool = False) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a file by a text in UTF-8; names that are not UTF-8 keep their bytes."""
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_json(path: Path, value: object, *, default: Callable[[Any], Any] | None = None) -> None:
+    """Replace a file by a value as JSON, indented for readers.
+
+    Args:
+        default: what stands for a value that JSON does not know, as in :func:`json.dumps`.
+    """
+    write_text(path, json.dumps(value, indent=2, default=default) + "\n")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

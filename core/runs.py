@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from crossfake.errors import UserError
-from crossfake.files import replacing, write_text
+from crossfake.files import replacing, write_json, write_text
 from crossfake.provenance import environment
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Run:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             write_text(run.config_file, yaml.safe_dump({"kind": kind, **_plain(config)}, sort_keys=False))
-            write_text(run.path / "environment.json", json.dumps(environment(), indent=2) + "\n")
+            write_json(run.path / "environment.json", environment())
         except OSError as error:
             raise UserError(
                 f"cannot write the run folder {path} ({error.strerror})", mend="name another --out"
@@ -107,7 +107,7 @@ class Run:
     def finish(self, summary: dict[str, Any] | None = None) -> None:
         """Mark the run as finished; only finished runs are taken by default by other commands."""
         self.close()
-        write_text(self.path / _DONE, json.dumps({"time": time.time(), **(summary or {})}) + "\n")
+        write_json(self.path / _DONE, {"time": time.time(), **(summary or {})})
 
     @property
     def finished(self) -> bool:

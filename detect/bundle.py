@@ -24,7 +24,7 @@ from crossfake.detect.models import Model, create_model
 from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.provenance import hash_file
 from crossfake.runs import save_weights
 
@@ -238,7 +238,7 @@ def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
     """Replace ``bundle.json``; a crash leaves the old one."""
-    write_text(folder / CARD, json.dumps(card, indent=2, default=str) + "\n")
+    write_json(folder / CARD, card, default=str)
 
 
 def load(

@@ -26,7 +26,7 @@ from crossfake.detect.training import TrainSettings
 from crossfake.energy import Meter
 from crossfake.errors import UserError
 from crossfake.experiments import perturbations
-from crossfake.files import replacing, write_text
+from crossfake.files import replacing, write_json
 from crossfake.runs import Run
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
@@ -148,7 +148,7 @@ def _work(spec: CellSpec, folder: Path) -> None:
         "tests": {test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
                   for test in spec.tests},
     }  # fmt: skip
-    write_text(folder / "cell.json", json.dumps(card, indent=2, default=str) + "\n")
+    write_json(folder / "cell.json", card, default=str)
 
 
 @contextmanager
@@ -167,7 +167,7 @@ def _counted(ledger: Path) -> Iterator[Callable[..., None]]:
             joules, earlier = meter.joules, before["energy"]
             energy = None if joules is None or earlier is None else earlier + joules
             seconds = round(before["seconds"] + meter.seconds, 2)
-            write_text(ledger, json.dumps({"seconds": seconds, "energy": energy}) + "\n")
+            write_json(ledger, {"seconds": seconds, "energy": energy})
 
         try:
             yield count

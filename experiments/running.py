@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
@@ -28,7 +27,7 @@ from crossfake.experiments.config import Config, Detector, load, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
 
@@ -405,7 +404,7 @@ class Experiment:
 
     def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
         """``experiment.json``: what the report is made from, besides the cells."""
-        write_text(self.out / "experiment.json", json.dumps(self.facts(audits, failures), indent=2) + "\n")
+        write_json(self.out / "experiment.json", self.facts(audits, failures))
 
 
 def _trains(folder: Path) -> bool:

@@ -24,7 +24,7 @@ from crossfake.experiments.cells import Stopped
 from crossfake.experiments.config import Config, Generator
 from crossfake.experiments.protocols import REAL
 from crossfake.experiments.splices import make_splices
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.provenance import hash_json
 from crossfake.runs import Run
@@ -109,7 +109,7 @@ class Stages:
                 work()
             finally:
                 seconds[folder.name] = round(seconds.get(folder.name, 0.0) + time.monotonic() - started, 2)
-                write_text(ledger, json.dumps(seconds, indent=2) + "\n")
+                write_json(ledger, seconds)
         self.seconds[title] = seconds.get(folder.name, 0.0)
 
     def _reals(self) -> Pool:

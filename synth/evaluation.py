@@ -15,7 +15,7 @@ import numpy as np
 
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.provenance import environment
 from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Skip
@@ -167,7 +167,7 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
     }
     sweep = [_at(job, psi, work) for psi in settings.sweep]
     result = json.loads(json.dumps(result | ({"sweep": sweep} if sweep else {}), default=str))
-    write_text(settings.file, json.dumps(result, indent=2) + "\n")
+    write_json(settings.file, result)
     write_page(job, result, sweep)
     return result
 

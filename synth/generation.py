@@ -18,7 +18,7 @@ from crossfake.datasets.shard_writer import ShardFile, adopt_finished
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.images import Images
 from crossfake.runs import newest_run
 from crossfake.synth.models import Model, load_model, untrained_model
@@ -117,7 +117,7 @@ def generate(settings: GenerateSettings) -> Path:
     seconds = time.monotonic() - started
     if _count(out) == settings.n:
         facts = {**attributes, "n": settings.n, "made": made, "seconds": round(seconds, 2)}
-        write_text(out / DONE, json.dumps(facts, indent=2) + "\n")
+        write_json(out / DONE, facts)
     return out
 
 

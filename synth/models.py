@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from crossfake import __version__
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.images import Images, to_uint8
 from crossfake.provenance import hash_file
 from crossfake.runs import save_weights
@@ -137,7 +137,7 @@ def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, An
     """Write ``generator.safetensors`` and ``model.json``; a crash leaves the old model or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, network)
-    write_text(folder / CARD, json.dumps({"family": family, **card}, indent=2) + "\n")
+    write_json(folder / CARD, {"family": family, **card})
 
 
 def untrained_model(family: str, size: int) -> Model:

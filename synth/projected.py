@@ -20,7 +20,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet
 from crossfake.device import Precision
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.stopping import Stopper
 from crossfake.synth.latents import open_model, styled
@@ -91,7 +91,7 @@ def project_photo(settings: ProjectSettings) -> dict[str, Any]:
     save_png(contact_sheet(np.concatenate([photo, found.images]), columns=2, pad=0), settings.out / PICTURE)
     planes = {f"noise{k}": plane[0].contiguous().cpu() for k, plane in enumerate(found.noise)}
     save_file({"ws": found.ws[0].contiguous().cpu(), **planes}, settings.out / LATENTS)
-    write_text(settings.out / FIGURES, json.dumps(figures, indent=2) + "\n")
+    write_json(settings.out / FIGURES, figures)
     return figures
 
 
@@ -206,7 +206,7 @@ class _Figures:
     def add(self, rows: list[Row], found: Projection) -> None:
         for row, distance, start, psnr in zip(rows, found.distance, found.start, found.psnr, strict=True):
             self.by_origin[row.origin] = {"distance": distance, "distance_of_mean": start, "psnr": psnr}
-        write_text(self.path, json.dumps(self.by_origin, indent=1) + "\n")
+        write_json(self.path, self.by_origin)
 
     def means(self) -> dict[str, float]:
         rows = list(self.by_origin.values())

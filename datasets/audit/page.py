@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from crossfake.datasets.audit.report import Audit, printable
 from crossfake.datasets.audit.results import FAIL, PASS, WARN, Probe, counted
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.errors import UserError
+from crossfake.files import write_json, write_text
 from crossfake.pages import environment
 
 JSON, HTML = "audit.json", "audit.html"
@@ -55,8 +55,8 @@ def write(result: Audit, facts: Sequence[Facts], out: Path) -> None:
     page = render(result, facts)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / JSON).write_text(json.dumps(result.as_dict(), indent=2) + "\n")
-        (out / HTML).write_text(page, encoding="utf-8")
+        write_json(out / JSON, result.as_dict())
+        write_text(out / HTML, page)
     except OSError as error:
         raise UserError(
             f"cannot write {out} ({error.strerror or error})", mend="name another --out"

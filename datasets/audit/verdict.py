@@ -13,7 +13,7 @@ from crossfake import __version__
 from crossfake.datasets.audit import AuditSettings, audit
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.provenance import hash_json
 from crossfake.weights import locate
 
@@ -50,7 +50,7 @@ def audit_training(real: Sequence[Path], fake: Sequence[Path]) -> dict[str, Any]
     }
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, json.dumps(result) + "\n")
+        write_json(file, result)
     return result
 
 

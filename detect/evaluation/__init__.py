@@ -25,7 +25,7 @@ from crossfake.detect.evaluation.firewall import check_overlap, notes_on_trainin
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.device import Precision
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 
 _BATCH = 256
 _FEW_GROUPS = 20
@@ -379,6 +379,6 @@ def _write(out: Path, result: dict[str, Any], scored: Scored, units: tuple[Poole
                     facts = [scored.labels[first], *(scored.columns[name][first] for name in names)]
                     values = [repr(float(found[unit])) for found in pooled.scores.values()]
                     table.writerow([*facts, pooled.count[unit], *values])
-        write_text(out / "evaluation.json", json.dumps(result, indent=2) + "\n")
+        write_json(out / "evaluation.json", result)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
 from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 
 FIGURES, CHECK, CHECK_PICTURE = "explanations.json", "check.json", "check.png"
 _NEAREST = 6
@@ -239,6 +238,6 @@ def _free(stem: str, taken: set[str]) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(content, indent=2) + "\n")
+        write_json(path, content)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --out") from error

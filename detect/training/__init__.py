@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import resource
 import time
@@ -22,7 +21,7 @@ from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
 from crossfake.detect.training.settings import TrainSettings as TrainSettings
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
@@ -144,7 +143,7 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
     if training.ranks.leads:
         run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
         audit = data.audit()
-        write_text(run.path / "audit.json", json.dumps(audit, indent=2) + "\n")
+        write_json(run.path / "audit.json", audit)
     say(audit["summary"])
     for difference in settings.differences():
         say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")

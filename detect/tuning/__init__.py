@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import time
@@ -39,7 +38,7 @@ from crossfake.detect.tuning.trials import (
     trial_settings,
 )
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json, write_text
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
@@ -285,7 +284,7 @@ def _record(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(result: dict[str, Any], out: Path) -> None:
-    write_text(out / _RESULT, json.dumps(result, indent=2, default=str) + "\n")
+    write_json(out / _RESULT, result, default=str)
 
 
 def _importance(study: Any) -> dict[str, float]:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
 from crossfake.errors import UserError
-from crossfake.files import write_text
+from crossfake.files import write_json
 from crossfake.provenance import hash_file
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
@@ -229,7 +229,7 @@ def _write_card(out: Path, card: dict[str, Any]) -> None:
     """A model without weights of its own."""
     out.mkdir(parents=True, exist_ok=True)
     save_file({}, out / WEIGHTS)
-    write_text(out / CARD, json.dumps(card, indent=2) + "\n")
+    write_json(out / CARD, card)
 
 
 def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:

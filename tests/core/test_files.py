@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from crossfake.errors import UserError
-from crossfake.files import replacing, write_text
+from crossfake.files import replacing, write_json, write_text
 from crossfake.runs import save_state
 
 
@@ -20,6 +21,13 @@ def test_write_text_replaces_and_leaves_no_temporary_file(tmp_path: Path) -> Non
     write_text(tmp_path / "a.json", "1")
     write_text(tmp_path / "a.json", "2\n\udcff")
     assert contents(tmp_path) == {"a.json": b"2\n\xff"}
+
+
+def test_write_json_keeps_the_old_file_where_a_value_has_no_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"path": tmp_path, "n": 1}, default=str)
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(tmp_path / "a.json", {"path": tmp_path})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"path": str(tmp_path), "n": 1}
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

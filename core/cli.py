@@ -5,9 +5,12 @@ Sub-commands are imported when they are called, so ``--help`` answers without lo
 
 from __future__ import annotations
 
+import errno
 import importlib
 import itertools
+import os
 import sys
+import tempfile
 from typing import Any, ClassVar
 
 import click
@@ -35,11 +38,24 @@ class _Group(click.Group):
         keep_freed_memory()
         try:
             return super().main(*args, **kwargs)
-        except UserError as error:
-            if debug:
+        except (UserError, OSError, RuntimeError) as error:
+            told = error if isinstance(error, UserError) else _of_full_disk(error)
+            if debug or told is None:
                 raise
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
             sys.exit(2)
+
+
+def _of_full_disk(error: OSError | RuntimeError) -> UserError | None:
+    """What is not a fault of the program, whoever reports it: HDF5 has no error number, only the system's words."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    if getattr(error, "errno", None) not in full and not any(os.strerror(n) in str(error) for n in full):
+        return None
+    where = getattr(error, "filename", None) or f"{tempfile.gettempdir()} or the folder written to"
+    return UserError(
+        f"the disk is full ({where})",
+        mend="free some space, or name another folder; TMPDIR is for temporary files",
+    )
 
 
 class _LazyGroup(_Group):

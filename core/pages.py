@@ -27,7 +27,12 @@ def picture(folder: Path, name: str | None) -> str | None:
     file = folder / name if name else None
     if file is None or not file.is_file():
         return None
-    return f"data:image/{file.suffix[1:]};base64," + base64.b64encode(file.read_bytes()).decode()
+    return data_uri(file.read_bytes(), file.suffix[1:])
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """An encoded picture as an address that needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def number(value: float, digits: int = 3) -> str:

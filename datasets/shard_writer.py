@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import shutil
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +36,8 @@ from crossfake.provenance import hash_file
 
 _FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
 _BLOB_CHUNK = 1 << 16
+_SPARE = 1 << 20  # bytes that must be left on the disk for what HDF5 writes besides
+WRITE_ERRORS = (OSError, RuntimeError)  # HDF5 reports a full disk as either
 
 
 class ShardFile:
@@ -63,6 +68,7 @@ class ShardFile:
         rescued = self.temporary.with_suffix(".rescued")
         if self.temporary.exists():
             self.temporary.replace(rescued)
+        self._check_space(0)
         self._file = h5py.File(self.temporary, "w")
         self._file.attrs.update(
             {
@@ -111,11 +117,12 @@ class ShardFile:
         if not self._pending:
             return
         images = [image for image, _, _ in self._pending]
-        if self.codec == "raw":
-            blobs: Sequence[Any] = [np.ascontiguousarray(image) for image in images]
+        raw = self.codec == "raw"
+        blobs: Sequence[Any] = [np.ascontiguousarray(i) if raw else encode(i, self.codec) for i in images]
+        self._check_space(sum(memoryview(blob).nbytes for blob in blobs))
+        if raw:
             self._extend("image", np.stack(blobs))
         else:
-            blobs = [encode(image, self.codec) for image in images]
             start = len(self._file["blob"])
             self._extend("blob", np.frombuffer(b"".join(blobs), np.uint8))
             self._extend("end", start + np.cumsum([len(blob) for blob in blobs], dtype=np.uint64))
@@ -132,6 +139,11 @@ class ShardFile:
             self._extend("mask", np.stack([blank if mask is None else mask for _, _, mask in self._pending]))
         self._file.flush()
         self._pending.clear()
+
+    def _check_space(self, count: int) -> None:
+        """Raise what the system would, but sooner: HDF5 cannot even close a file that the disk has no room for."""
+        if shutil.disk_usage(self.path.parent).free < count + _SPARE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path.parent))
 
     def _extend(self, name: str, values: Array) -> None:
         dataset = self._file[name]
@@ -154,8 +166,10 @@ class ShardFile:
 
     def abandon(self) -> None:
         """Stop without listing the shard; its flushed rows are found again by the next writer."""
-        self.flush()
-        self._file.close()
+        with suppress(*WRITE_ERRORS):  # the disk may be full: what was flushed before is there
+            self.flush()
+        with suppress(*WRITE_ERRORS):
+            self._file.close()
 
     @staticmethod
     def list_in_manifest(path: Path, rows: int) -> None:
@@ -255,7 +269,7 @@ class ShardWriter:
             if self._current.rows == self.shard_rows:
                 self._current.close()
                 self._current = None
-        except OSError as error:
+        except WRITE_ERRORS as error:
             raise UserError(
                 f"cannot write {self.out} ({error})", mend="free some space and run it again"
             ) from error

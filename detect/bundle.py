@@ -226,7 +226,7 @@ def calibration_of(card: dict[str, Any]) -> dict[str, Any]:
 def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One pass over float ``[B, 3, H, W]`` in [0, 1]: logits ``[B]`` and features ``[B, F]``."""
     features = network.features(batch)
-    return network.head(features).float().flatten(), features
+    return network.logits(features), features
 
 
 def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:

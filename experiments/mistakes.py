@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import cv2
@@ -12,6 +11,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.experiments.results import Cell, Results
 from crossfake.images import Images, thumbnail
+from crossfake.pages import data_uri
 
 SHOWN = 12  # of each kind
 _SIDE = 96  # pixels
@@ -97,4 +97,4 @@ def _read(results: Results, test: str, row: int) -> Images:
 def _uri(image: Images) -> str:
     small = thumbnail(image, _SIDE) if image.shape[:2] != (_SIDE, _SIDE) else image
     _, data = cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+    return data_uri(data.tobytes(), "jpeg")

@@ -121,7 +121,10 @@ def generate(real: Path | None, **options: Any) -> None:
 
     from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
     from crossfake.synth.generation import DONE, GenerateSettings, generate
+    from crossfake.synth.quality.sources import check_reals
 
+    if real is not None:
+        check_reals(real)  # hours of work come first
     out = generate(GenerateSettings(**options))
     if (out / DONE).exists():
         facts = json.loads((out / DONE).read_text())
@@ -142,7 +145,9 @@ def generate(real: Path | None, **options: Any) -> None:
 @click.option("--dims", type=click.Choice(["2048", "768", "192", "64"]), default="2048", help="FID features.")
 @click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
 @click.option(
-    "--resize", type=click.Choice(["torch", "tf", "clean"]), help="  [default: pytorch-fid's, torch]"
+    "--resize",
+    type=click.Choice(["torch", "tf", "clean"]),
+    help="[default: torch; clean for --features]",
 )
 @click.option("--features", multiple=True, help="One more network to compare by: timm:NAME.")
 @click.option("--weights", type=click.Path(path_type=Path), multiple=True, help="The file of --features.")

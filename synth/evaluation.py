@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.provenance import environment
 from crossfake.synth.quality.features import RESIZES, STAGES
-from crossfake.synth.quality.measures import MEASURES, Job, Skip
+from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
 from crossfake.synth.quality.page import write_page
-from crossfake.synth.quality.sources import is_model, opened
+from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model, open_shards
 from crossfake.synth.quality.table import format_table as format_table
 
 METRICS = tuple(MEASURES)
@@ -99,12 +100,20 @@ class EvaluateSettings:
         for file in (self.inception, self.lpips_weights, *self.weights):
             if file is not None and not file.is_file():
                 raise UserError(f"the weights {file} are not there", mend="check the path")
-        if self.sweep and not is_model(self.fake):
-            raise UserError(
-                f"{self.fake} is no model to truncate", mend="name a run with --fake, or drop --sweep"
-            )
         if self.batch < 0 or self.seed < 0:
             raise UserError("--batch and --seed cannot be negative", mend="leave them at their defaults")
+        if self.features and "fd" not in self.metrics:
+            raise UserError("--features is for the figure fd", mend="add fd to --metrics, or drop --features")
+        if (self.sweep or self.trunc != 1) and not is_model(self.fake):
+            raise UserError(
+                f"{self.fake} is no model to truncate",
+                mend="name a run with --fake, or drop --trunc and --sweep",
+            )
+        check_reals(self.real)
+        if self.file.suffix.lower() == ".html":
+            raise UserError(f"{self.file} is where the page would go", mend="give --out NAME.json")
+        if not os.access(self.file.parent, os.W_OK):
+            raise UserError(f"{self.file} cannot be written", mend="name another file with --out")
 
     @property
     def file(self) -> Path:
@@ -165,56 +174,75 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
         "environment": environment(),
         "seconds": seconds,
     }
-    sweep = [_at(job, psi, work) for psi in settings.sweep]
+    sweep = [_at(job, psi, work, skipped) for psi in settings.sweep]
     result = json.loads(json.dumps(result | ({"sweep": sweep} if sweep else {}), default=str))
     write_json(settings.file, result)
     write_page(job, result, sweep)
     return result
 
 
-def _at(job: Job, psi: float, work: Path) -> dict[str, float]:
+def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, float]:
     """FID and recall of a model at one truncation, with as many images as were measured."""
     settings = job.settings
     n, folder = len(job.fake_rows), work / f"psi{psi:g}"
-    fake = opened(settings.fake, "fake", folder, n, psi, settings.seed, settings.device)
+    fake = from_model(settings.fake, folder, n, psi, settings.seed, settings.device, job.size)
     found: dict[str, float] = {"psi": psi}
     there = dataclasses.replace(job, fake=fake, fake_rows=np.arange(n), warnings=[], _measured={})
     for name in ("fid", "prdc"):
-        for figure, detail in MEASURES[name](there).items():
-            if figure in ("fid", "precision", "recall"):
-                found[figure] = detail["value"]
+        try:
+            details = MEASURES[name](there)
+        except Skip as reason:
+            skipped[f"{name} over psi"] = str(reason)
+            continue
+        found |= {key: details[key]["value"] for key in ("fid", "precision", "recall") if key in details}
     return found
 
 
 def _prepare(settings: EvaluateSettings, work: Path) -> Job:
-    seed, device = settings.seed, settings.device
-    real = opened(settings.real, "real", work, 0, 1.0, seed, device)
-    n = settings.limit or min(len(real), _USUAL)
-    fake = opened(settings.fake, "fake", work, n, settings.trunc, seed, device)
+    warnings: list[str] = []
+    pictures: list[ShardSet] = []  # which do not say how they were cropped
+
+    def opened(path: Path, side: str) -> ShardSet:
+        found = open_shards(path)
+        if found is None:
+            found, left_out = from_pictures(path, side, work / side)
+            pictures.append(found)
+            warnings.extend([left_out] if left_out else [])
+        return found
+
+    def at_least_two(rows: Rows, path: Path, kind: str) -> Rows:
+        if len(rows) < 2:
+            count = f"{len(rows)} {kind}image" + "s" * (len(rows) != 1)
+            raise UserError(f"{path} has {count}", mend="two are the least that can be compared")
+        return rows
+
+    split = f" of split {settings.real_split}" if settings.real_split else ""
+    real = opened(settings.real, "real")
+    real_rows = real.select(split=settings.real_split, label=0)
+    at_least_two(real_rows, Path(f"{settings.real}{split}"), "real ")
+    if (settings.fake / MANIFEST).is_file() or not is_model(settings.fake):
+        fake = opened(settings.fake, "fake")
+    else:
+        n = settings.limit or min(len(real_rows), _USUAL)
+        fake = from_model(
+            settings.fake, work / "fake", n, settings.trunc, settings.seed, settings.device, real.size
+        )
     if real.size is None or real.size != fake.size:
-        sizes = ", ".join(f"{s.path} {f'{s.size}²' if s.size else 'any size'}" for s in (real, fake))
+        sides = ((settings.real, real.size), (settings.fake, fake.size))
+        sizes = ", ".join(f"{path} {f'{size}²' if size else 'any size'}" for path, size in sides)
         raise UserError(
             f"images of one size are needed, found {sizes}", mend="prepare both with the same --size"
         )
-    if not settings.file.parent.is_dir() or not os.access(settings.file.parent, os.W_OK):
-        raise UserError(f"{settings.file} cannot be written", mend="name another file with --out")
-    warnings = []
-    chosen = real.select(split=settings.real_split, label=0), fake.select(label=1)
-    if not len(chosen[1]) and len(fake):
-        warnings.append(f"{fake.path} holds no fakes: its reals are compared instead")
-        chosen = chosen[0], np.arange(len(fake))
-    for shards, rows, which in ((real, chosen[0], "real "), (fake, chosen[1], "")):
-        if len(rows) < 2:
-            split = f" of split {settings.real_split}" if settings.real_split and shards is real else ""
-            raise UserError(
-                f"{shards.path} has {len(rows)} {which}images{split}",
-                mend="two are the least that can be compared",
-            )
+    fake_rows = fake.select(label=1)
+    if not len(fake_rows) and len(fake):
+        warnings.append(f"{settings.fake} holds no fakes: its reals are compared instead")
+        fake_rows = np.arange(len(fake))
+    at_least_two(fake_rows, settings.fake, "")
     real_rows, fake_rows = (
         np.random.default_rng([settings.seed, side]).permutation(rows)[: settings.limit]
-        for side, rows in enumerate(chosen)
+        for side, rows in enumerate((real_rows, fake_rows))
     )
-    crops = [shards.attributes.get("crop") for shards in (real, fake)]
+    crops = [None if shards in pictures else shards.attributes.get("crop") for shards in (real, fake)]
     if crops[0] != crops[1] and None not in crops:
         warnings.append("the sides were cropped by different rules, which every figure sees too")
     least = min(len(real_rows), len(fake_rows))

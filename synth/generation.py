@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
-from crossfake.datasets.shard_writer import ShardFile, adopt_finished
+from crossfake.datasets.shard_writer import WRITE_ERRORS, ShardFile, adopt_finished
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
@@ -89,6 +90,7 @@ def generate(settings: GenerateSettings) -> Path:
     rank, world = rank_world()
     attributes = _attributes(model, settings, photos)
     done = _prepare_folder(out, attributes, settings.n)
+    _check_space(out, settings.n - sum(done.values()), model.size)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
     started, made = time.monotonic(), 0
     with (
@@ -245,6 +247,15 @@ def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[in
     return done
 
 
+def _check_space(out: Path, n: int, size: int) -> None:
+    needed, free = 3 * n * size**2, shutil.disk_usage(out).free
+    if needed > free:
+        raise UserError(
+            f"{n:,} images of {size}×{size} take {needed / 1e9:,.1f} GB, and {out} has {free / 1e9:,.1f} GB free",
+            mend="give a smaller number, or another folder",
+        )
+
+
 def _count(out: Path) -> int:
     return sum(int(line["count"]) for line in adopt_finished(out))
 
@@ -324,7 +335,7 @@ def _write(shard: ShardFile, images: Images, rows: list[Row]) -> None:
     try:
         for image, row in zip(images, rows, strict=True):
             shard.append(image, row)
-    except OSError as error:
+    except WRITE_ERRORS as error:
         raise UserError(
             f"cannot write {shard.path} ({error})", mend="free some space and run it again"
         ) from error

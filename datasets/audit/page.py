@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from crossfake.datasets.audit.results import FAIL, PASS, WARN, Probe, counted
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.errors import UserError
 from crossfake.files import write_json, write_text
-from crossfake.pages import environment
+from crossfake.pages import data_uri, environment
 
 JSON, HTML = "audit.json", "audit.html"
 _BINS = 24
@@ -82,7 +81,7 @@ def render(result: Audit, facts: Sequence[Facts]) -> str:
         by_verdict=by_verdict,
         figures={probe.key: figure_of(probe, facts) for probe in result.probes},
         strips=[(name, _strip(facts, label)) for label, name in enumerate(CLASSES)],
-        picture=lambda row: _address(facts[row].shown),
+        picture=lambda row: data_uri(facts[row].shown, "jpeg"),
         name=lambda row: facts[row].name,
         side=lambda row: CLASSES[facts[row].label],
         corrupt=corrupt,
@@ -141,15 +140,11 @@ def _shares(
 def _mean_picture(values: npt.NDArray[np.float32]) -> str:
     mean = values[:, : pixels.GRID**2 * 3].mean(axis=0).reshape(pixels.GRID, pixels.GRID, 3)
     _, encoded = cv2.imencode(".png", cv2.cvtColor((mean * 255 + 0.5).astype(np.uint8), cv2.COLOR_RGB2BGR))
-    return _address(bytes(encoded), "png")
+    return data_uri(bytes(encoded))
 
 
 def _strip(facts: Sequence[Facts], label: int) -> list[tuple[str, str]]:
     """Name and address of pictures evenly spread over a class."""
     rows = [row for row, fact in enumerate(facts) if fact.label == label]
     chosen = sorted({rows[int(k)] for k in np.linspace(0, len(rows) - 1, min(_STRIP, len(rows)))})
-    return [(facts[row].name, _address(facts[row].shown)) for row in chosen]
-
-
-def _address(content: bytes, kind: str = "jpeg") -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return [(facts[row].name, data_uri(facts[row].shown, "jpeg")) for row in chosen]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import math
 from functools import cache
@@ -16,7 +15,7 @@ from PIL import Image
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect.app.results import ENSEMBLE, Analysis, FaceAnalysis, StabilityPoint
 from crossfake.detect.app.wording import bare_score, in_100, opinion
-from crossfake.pages import environment
+from crossfake.pages import data_uri, environment
 
 _TEMPLATES = Path(__file__).parent / "templates" / "page"
 _LONGEST = 1280  # pixels of a picture on the page
@@ -57,7 +56,7 @@ def png(picture: Pixels, least: int = 1) -> str:
 def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     out = io.BytesIO()
     image.save(out, kind, **options)
-    return f"data:image/{kind};base64," + base64.b64encode(out.getvalue()).decode()
+    return data_uri(out.getvalue(), kind)
 
 
 def brief(probability: float, calibrated: bool) -> str:

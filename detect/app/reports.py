@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from crossfake.detect.app.signing import (
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
+from crossfake.pages import data_uri
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -152,7 +152,7 @@ class Shown:
     @property
     def uri(self) -> str:
         kind = "jpeg" if self.data[:2] == b"\xff\xd8" else "png"
-        return f"data:image/{kind};base64,{base64.b64encode(self.data).decode()}"
+        return data_uri(self.data, kind)
 
 
 def content(analysis: Analysis, signer: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import io
 import math
@@ -15,6 +14,7 @@ from PIL import Image
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.sources import Box
+from crossfake.pages import data_uri
 
 SCHEMA = 1
 ENSEMBLE = "ensemble"
@@ -270,7 +270,7 @@ def _plain(value: Any, pictures: bool) -> Any:
     if isinstance(value, np.ndarray):
         if not pictures or value.dtype != np.uint8:
             return None
-        return "data:image/png;base64," + base64.b64encode(png(value)).decode()
+        return data_uri(png(value))
     if isinstance(value, dict):
         return {str(key): _plain(each, pictures) for key, each in value.items()}
     if isinstance(value, list | tuple):

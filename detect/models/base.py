@@ -38,8 +38,13 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B]``, float32, positive for fakes, of float images ``[B, 3, H, W]`` in [0, 1]."""
-        logits: Tensor = self.head(self.features(images))
-        return logits.float().squeeze(1)
+        return self.logits(self.features(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Logits ``[B]`` of features ``[B, F]``, never in bfloat16: it would leave a few values, and ties, of many."""
+        with full_precision(features):
+            logits: Tensor = self.head(features.float())
+        return logits.squeeze(1)
 
     def features(self, images: Tensor) -> Tensor:
         """What the head sees, ``[B, F]``."""

@@ -78,8 +78,8 @@ class Ensemble(Model):
         logits, features = [], []
         for member, temperature in zip(self.members, self.temperatures, strict=True):
             own: Tensor = member.features(images)  # type: ignore[operator]
-            logit: Tensor = member.head(own)  # type: ignore[operator]
-            logits.append(logit.float() / temperature)
+            logit: Tensor = member.logits(own)  # type: ignore[operator]
+            logits.append(logit[:, None] / temperature)
             features.append(own.float())
         return torch.cat([*logits, *features], dim=1)
 

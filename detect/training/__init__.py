@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crossfake.detect import bundle
+from crossfake.detect import bundle, metrics
 from crossfake.detect.calibration import maps
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
@@ -161,7 +161,9 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
-    card = maps.by_temperature(learner.logits(training.images, "fp32"), training.labels)  # as bundles score
+    logits = learner.logits(training.images, "fp32")  # as bundles score
+    card = maps.by_temperature(logits, training.labels)
+    ap = metrics.summary(training.labels, logits)["ap"]  # the best one of the log may be bfloat16's
     if training.ranks.leads:
         bundle.save(
             run.model,
@@ -169,12 +171,12 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
             {
                 "model": settings.model, "options": dict(learner.network.options), "size": data.size,
                 "crop": data.crop, **card, "validation_hash": training.hash,
-                "validation_ap": learner.best["ap"], "step": learner.best["step"], "recipe": settings.recipe,
+                "validation_ap": ap, "step": learner.best["step"], "recipe": settings.recipe,
                 "data_hashes": data.hashes(), "sources": data.sources(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
         )  # fmt: skip
-        run.finish({"val_ap": learner.best["ap"], "step": learner.best["step"]})
+        run.finish({"val_ap": ap, "step": learner.best["step"]})
     return run.path
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from crossfake.device import compute_dtype
+from crossfake.device import Precision, autocast
 from crossfake.synth.quality.moments import Estimate
 
 Images = npt.NDArray[np.uint8]
@@ -28,6 +28,7 @@ def detectability(
     device: torch.device,
     seed: int = 0,
     steps: int = _STEPS,
+    precision: Precision = "auto",
 ) -> Estimate:
     """Average precision of a small detector, with fakes as the positives: 0.5 is chance, 1 means given away at once.
 
@@ -41,6 +42,7 @@ def detectability(
         device: where it is trained.
         seed: of weights, halves and batches.
         steps: of training, with 32 images from each side.
+        precision: of training and judging.
     """
     rng = np.random.default_rng(seed)
     n = min(len(real), len(fake))
@@ -52,8 +54,8 @@ def detectability(
     with tqdm(total=2 * steps, desc="detectability", unit="step", leave=False) as bar:
         for half in (0, 1):
             learnt, judged = np.flatnonzero(halves == half), np.flatnonzero(halves != half)
-            network = _trained(images, labels, learnt, device, rng, steps, bar)
-            raw = _scores(network, images[torch.from_numpy(judged)], device)
+            network = _trained(images, labels, learnt, device, precision, rng, steps, bar)
+            raw = _scores(network, images[torch.from_numpy(judged)], device, precision)
             scores[judged] = (raw - raw.mean()) / (raw.std() + 1e-9)  # two networks, one scale
     value = float(average_precision_score(labels, scores))
     again = []
@@ -80,6 +82,7 @@ def _trained(
     labels: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
     device: torch.device,
+    precision: Precision,
     rng: np.random.Generator,
     steps: int,
     bar: tqdm[Any],
@@ -96,7 +99,7 @@ def _trained(
         batch = images[torch.from_numpy(chosen)]
         mirrored = torch.from_numpy(rng.random(_BATCH) < 0.5)[:, None, None, None]
         loss = F.binary_cross_entropy_with_logits(
-            _logits(network, torch.where(mirrored, batch.flip(3), batch), device), target
+            _logits(network, torch.where(mirrored, batch.flip(3), batch), device, precision), target
         )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -106,15 +109,16 @@ def _trained(
     return network.eval()
 
 
-def _logits(network: nn.Module, images: Tensor, device: torch.device) -> Tensor:
+def _logits(network: nn.Module, images: Tensor, device: torch.device, precision: Precision) -> Tensor:
     x = images.to(device).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
-    dtype = compute_dtype(device, "auto")
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+    with autocast(device, precision):
         logits: Tensor = network(x)
     return logits.float().squeeze(1)
 
 
 @torch.no_grad()
-def _scores(network: nn.Module, images: Tensor, device: torch.device) -> npt.NDArray[np.float64]:
-    parts = [_logits(network, part, device) for part in images.split(256)]
+def _scores(
+    network: nn.Module, images: Tensor, device: torch.device, precision: Precision
+) -> npt.NDArray[np.float64]:
+    parts = [_logits(network, part, device, precision) for part in images.split(256)]
     return torch.cat(parts).double().cpu().numpy()

@@ -198,6 +198,8 @@ class TimmFeatures:
 
         self.device, self.resize, self.dtype = device, resize, compute_dtype(device, precision)
         try:
+            if ":" in name:  # timm would fetch it
+                raise RuntimeError
             network: Any = timm.create_model(name, num_classes=0)
         except RuntimeError as error:
             raise UserError(

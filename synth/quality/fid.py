@@ -41,7 +41,8 @@ def fid_infinity(real: Moments, blocks: Sequence[Moments]) -> Estimate | None:
         blocks: random parts of the fakes, of about equal size.
 
     Returns:
-        The line's start, with the standard error of the fit; None for fewer than six blocks.
+        The line's start, with the standard error of the fit alone: it lacks what another sample of images would
+        change. None for fewer than six blocks.
 
     Example:
         >>> rng = np.random.default_rng(0)

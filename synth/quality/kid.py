@@ -22,12 +22,13 @@ class Kid:
 
     Attributes:
         whole: the unbiased estimate from all images, with a jackknife's standard error.
-        mean, deviation: over ``subsets`` random subsets of ``size`` images from each side.
+        mean, deviation: over ``subsets`` random subsets of ``size`` images from each side; None where there are too
+            few images for subsets that differ.
     """
 
     whole: Estimate
-    mean: float
-    deviation: float
+    mean: float | None
+    deviation: float | None
     subsets: int
     size: int
 
@@ -43,7 +44,7 @@ def kid(
         real, fake: ``[n, d]`` and ``[m, d]``, two rows or more each.
         seed: of the subsets.
         subsets: how many.
-        size: images in each, or all there are.
+        size: images in each; no more than half of a side, or they would be the same images again and again.
 
     Example:
         >>> draw = np.random.default_rng(0).normal
@@ -52,13 +53,14 @@ def kid(
         True
     """
     x, y = (torch.from_numpy(np.ascontiguousarray(side, np.float32)) for side in (real, fake))
-    size = min(size, len(x), len(y))
+    size = min(size, len(x) // 2, len(y) // 2)
     rng = np.random.RandomState(seed)  # torch-fidelity's, so that its subsets are drawn
-    found = []
-    for _ in range(subsets):
+    found: list[float] = []
+    for _ in range(subsets if size > 1 else 0):
         a, b = (side[torch.from_numpy(rng.choice(len(side), size, replace=False))] for side in (x, y))
         found.append(_mmd2(_sums([a], [a]), _sums([b], [b]), _sums([a], [b]), [size], [size]))
-    return Kid(_whole(x, y), float(np.mean(found)), float(np.std(found)), subsets, size)
+    mean, deviation = (float(np.mean(found)), float(np.std(found))) if found else (None, None)
+    return Kid(_whole(x, y), mean, deviation, len(found), size)
 
 
 def _whole(x: Tensor, y: Tensor) -> Estimate:

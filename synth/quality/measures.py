@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.device import compute_dtype
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.synth.quality.cache import cached_features, cached_moments
@@ -26,7 +28,7 @@ from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
 from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
 from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknife, merge
-from crossfake.synth.quality.neighbours import manifolds, nearest
+from crossfake.synth.quality.neighbours import manifolds, nearest, wilson
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
 from crossfake.weights import KNOWN, find_weights
@@ -145,20 +147,27 @@ def _frechet(job: Job, title: str, kind: str) -> dict[str, Any]:
         )
     sides = [[Moments.of(part) for part in np.array_split(side, _parts(side))] for side in (real, fake)]
     figures = _figures(job, frechet_distance, *sides)
-    endless = fid_infinity(merge(sides[0]), sides[1])
-    return {**figures, **({"infinity": _interval(endless)} if endless else {}), **facts}
+    endless, sampling = fid_infinity(merge(sides[0]), sides[1]), figures["standard_error"]
+    if endless and endless.standard_error is not None and sampling is not None:
+        # the samples of the line overlap: what other images would change is the jackknife's to say
+        error = math.hypot(endless.standard_error, sampling)
+        figures["infinity"] = _interval(Estimate(endless.value, error, None))
+    return {**figures, "n": [len(real), len(fake)], **facts}
 
 
 def _kid(job: Job) -> Details:
     real, fake, facts = job.features()
     real, fake = real[:_MOST], fake[:_MOST]
     found = kid(real, fake, job.settings.seed)
-    detail = _interval(found.whole) | {
-        "subsets": {"n": found.subsets, "size": found.size, "mean": found.mean, "deviation": found.deviation}
-    }
+    detail = _interval(found.whole)
+    if found.subsets:
+        detail["subsets"] = {
+            "n": found.subsets, "size": found.size, "mean": found.mean, "deviation": found.deviation,
+        }  # fmt: skip
     if job.settings.baseline and len(real) > 3:
-        detail["baseline"] = _interval(kid(real[::2], real[1::2], job.settings.seed, subsets=1).whole)
-    return {"kid": detail | facts}
+        detail["baseline"] = _interval(kid(real[::2], real[1::2], job.settings.seed, subsets=0).whole)
+        detail["baseline"]["n"] = [len(real[::2]), len(real[1::2])]
+    return {"kid": detail | {"n": [len(real), len(fake)]} | facts}
 
 
 def _prdc(job: Job) -> Details:
@@ -166,13 +175,23 @@ def _prdc(job: Job) -> Details:
     k = (3, 5)
     if job.least <= max(k):
         raise Skip(f"{job.least} images have too few neighbours")
-    found = manifolds(real[:_MOST], fake[:_MOST], *k)
-    detail = {name: _interval(each, name != "density") | facts for name, each in found._asdict().items()}
+    real, fake = real[:_MOST], fake[:_MOST]
+
+    def compare(real: Features, fake: Features) -> Details:
+        n = [len(real), len(fake)]
+        figures = {}
+        for name, estimate in manifolds(real, fake, *k)._asdict().items():
+            figures[name] = _interval(estimate) | {"n": n}
+            if name != "density":  # the others are shares of one side's images
+                images = n[name == "precision"]
+                figures[name]["interval"] = wilson(estimate.value, images)
+        return figures
+
+    detail = compare(real, fake)
     if job.settings.baseline and len(real) > 2 * max(k) + 1:
-        halves = manifolds(real[:_MOST:2], real[1:_MOST:2], *k)
-        for name, estimate in halves._asdict().items():
-            detail[name]["baseline"] = _interval(estimate, name != "density")
-    return {name: each | {"k": k[name in ("density", "coverage")]} for name, each in detail.items()}
+        for name, figure in compare(real[::2], real[1::2]).items():
+            detail[name]["baseline"] = figure
+    return {name: each | {"k": k[name in ("density", "coverage")]} | facts for name, each in detail.items()}
 
 
 def _spectrum(job: Job) -> Details:
@@ -183,7 +202,8 @@ def _spectrum(job: Job) -> Details:
         curves[side] = {"mean": whole.mean.tolist(), "deviation": np.sqrt(np.diag(whole.covariance)).tolist()}
     figures = _figures(job, log_spectral_distance, real, fake)
     for each in (figures, figures.get("baseline", {})):
-        each.pop("debiased", None)  # not of order 1/n for a root that is near zero
+        for name in ("debiased", "debiased_interval"):  # not of order 1/n for a root that is near zero
+            each.pop(name, None)
     return {
         "spectrum": {
             **figures,
@@ -217,7 +237,7 @@ def _swd(job: Job) -> Details:
         return _interval(Estimate(value, error, None)) | {
             "levels": {str(level): each for level, (each, _) in found.items()},
             "direction_error": {str(level): each for level, (_, each) in found.items()},
-            "n": len(sides[0][1]),
+            "n": [len(rows) for _, rows in sides],
         }
 
     detail = compare("SWD", (job.real, job.real_rows[:n]), (job.fake, job.fake_rows[:n]))
@@ -256,13 +276,13 @@ def _memory(job: Job) -> Details:
     found = {}
     closest = job.real_rows[nearest(shown, real)[0][:, 0]]
     found["fake"] = _lpips_pairs(job, distance, (job.fake, job.fake_rows[: len(shown)]), (job.real, closest))
-    if len(real) > 3:  # a real's nearest among the other reals: what a new photo would have
-        half = len(real) // 2
-        own = real[half:][:_MEMORY]
-        rows = job.real_rows[half : half + len(own)]
-        other = job.real_rows[nearest(own, real[:half])[0][:, 0]]
-        found["real"] = _lpips_pairs(job, distance, (job.real, rows), (job.real, other))
-    return {"memory": {**found["fake"], "real": found.get("real"), "net": net, "trunk": trunk}}
+    own = real[:_MEMORY]  # a real's nearest among all others: what a new photo would have
+    two = nearest(own, real, 2)[0]
+    other = np.where(two[:, 0] == np.arange(len(own)), two[:, 1], two[:, 0])
+    rows = job.real_rows[: len(own)], job.real_rows[other]
+    found["real"] = _lpips_pairs(job, distance, *((job.real, each) for each in rows))
+    n = [len(real), len(shown)]
+    return {"memory": {**found["fake"], "real": found["real"], "n": n, "net": net, "trunk": trunk}}
 
 
 def _lpips_pairs(
@@ -282,14 +302,18 @@ def _detectability(job: Job) -> Details:
     if n < _FEWEST or len(np.unique(groups)) < _FEWEST // 2:
         raise Skip(f"{n} images of {len(np.unique(groups))} people are too few to train a detector on")
     real, fake = (s.read_many(rows[:n]) for s, rows in ((job.real, job.real_rows), (job.fake, job.fake_rows)))
-    detail = _interval(detectability(real, fake, groups, job.device, job.settings.seed), share=True)
+    seed, precision = job.settings.seed, job.settings.precision
+
+    def compare(one: Pixels, other: Pixels) -> dict[str, Any]:
+        found = detectability(one, other, groups[: len(one)], job.device, seed, precision=precision)
+        return _interval(found, share=True) | {"n": [len(one), len(other)]}
+
+    detail = compare(real, fake)
     if job.settings.baseline:
         half = n // 2
-        again = detectability(
-            real[:half], real[half : 2 * half], groups[:half], job.device, job.settings.seed
-        )
-        detail["baseline"] = _interval(again, share=True)
-    return {"detectability": detail | {"n": n}}
+        detail["baseline"] = compare(real[:half], real[half : 2 * half])
+    dtype = str(compute_dtype(job.device, precision)).removeprefix("torch.")
+    return {"detectability": detail | {"dtype": dtype}}
 
 
 MEASURES: dict[str, Callable[[Job], Details]] = {
@@ -328,7 +352,8 @@ def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
     """The figure with its standard error and the 95% interval that follows; of a ``share`` within 0 and 1.
 
     ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
-    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero.
+    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero. The figure's
+    own interval is of samples of this size, that of ``debiased`` of the distributions.
     """
     value, error = estimate.value, estimate.standard_error
     if not math.isfinite(value):
@@ -339,7 +364,10 @@ def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
     if interval and share:
         interval = [max(0.0, interval[0]), min(1.0, interval[1])]
     figure = {"value": value, "standard_error": error, "interval": interval}
-    return figure if estimate.debiased is None else figure | {"debiased": estimate.debiased}
+    if estimate.debiased is not None and error is not None:
+        low, high = estimate.debiased - 1.96 * error, estimate.debiased + 1.96 * error
+        figure |= {"debiased": estimate.debiased, "debiased_interval": [low, high]}
+    return figure
 
 
 def _figures(

@@ -62,9 +62,13 @@ class Moments:
 
     @cached_property
     def root(self) -> Vector:
-        """A matrix R ``[d, d]`` with R Rᵀ = covariance; kept, because one set is compared with many."""
+        """A matrix R with R Rᵀ = covariance; kept, because one set is compared with many.
+
+        ``[d, r]``: fewer vectors than d span fewer directions, and whatever is made of R becomes that much smaller.
+        """
         values, vectors = np.linalg.eigh(self.covariance)
-        root: Vector = vectors * np.sqrt(values.clip(min=0))
+        rank = min(self.n - 1, len(values))
+        root: Vector = vectors[:, -rank:] * np.sqrt(values[-rank:].clip(min=0))
         return root
 
 

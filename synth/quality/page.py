@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from crossfake.files import write_text
-from crossfake.images import contact_sheet, save_png
-from crossfake.pages import environment, picture
+from crossfake.images import contact_sheet
+from crossfake.pages import data_uri, environment
 from crossfake.runs import Run
 from crossfake.synth.quality.measures import Job
 from crossfake.synth.quality.neighbours import nearest
-from crossfake.synth.quality.table import HEADS, rounded, with_error
+from crossfake.synth.quality.table import HEADS, notes, rounded, with_error
 
 TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH, _HEIGHT = 320, 180  # of a chart, in SVG units
@@ -36,7 +37,7 @@ _MEANING = {
 
 
 def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float]]) -> Path:
-    """Write the page, and the sheet of nearest reals, beside ``quality.json``.
+    """Write the page beside ``quality.json``.
 
     Args:
         job: what was measured, with its features.
@@ -46,18 +47,20 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     file = job.settings.file.with_suffix(".html")
     sheet = None
     if "fid" in result["details"] and len(job.real_rows) >= _NEIGHBOURS:
-        save_png(_nearest_sheet(job), file.with_name(f"{file.stem}-nearest.png"))
-        sheet = picture(file.parent, f"{file.stem}-nearest.png")
+        _, content = cv2.imencode(".png", _nearest_sheet(job)[..., ::-1])
+        sheet = data_uri(content.tobytes())  # no file: the fakes may be a folder of pictures
     spectrum = result["details"].get("spectrum")
+    curve = [point for point in sweep if len(point) > 1]
     curves = _training(job.settings.fake)
     html = environment(TEMPLATES).get_template("quality.html").render(
         title=job.settings.fake.resolve().name,
         result=result,
         rows=[_row(name, detail) for name, detail in result["details"].items()],
+        notes=notes(result),
         sheet=sheet,
         charts=[
             *([_spectra(spectrum)] if spectrum else []),
-            *([_chart("FID and recall over truncation psi", "psi", sweep)] if len(sweep) > 1 else []),
+            *([_chart("FID and recall over truncation psi", "psi", curve)] if len(curve) > 1 else []),
             *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
         ],
         width=_WIDTH,
@@ -100,8 +103,11 @@ def _training(path: Path) -> list[dict[str, float]]:
     """Figures that a run logged on its way."""
     run = Run(path if (path / "log.jsonl").is_file() else path.parent)
     keys = ("kimg", "fid", "swd", "diversity")
-    logged = [{key: line[key] for key in keys if key in line} for line in run.log_lines()]
-    return [line for line in logged if len(line) > 1]
+    try:
+        logged = [{key: line[key] for key in keys if key in line} for line in run.log_lines()]
+    except (OSError, ValueError, TypeError):  # another program's log
+        return []
+    return [line for line in logged if len(line) > 1 and "kimg" in line]
 
 
 def _chart(

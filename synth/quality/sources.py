@@ -2,69 +2,111 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.sources.folder import IMAGES, VIDEOS
 from crossfake.errors import UserError
 from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.models import CARD
 
-_PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+_MEND = "bring both sides to one size with 'crossfake data prepare --size 64'"
 
 
 def is_model(path: Path) -> bool:
     """Whether it is a model folder or a run that has one."""
-    return any((folder / CARD).is_file() for folder in (path, path / "model"))
+    return _card(path) is not None
 
 
-def opened(path: Path, label: str, work: Path, n: int, psi: float, seed: int, device: str) -> ShardSet:
-    """The images of a path as shards; those of a folder or a model are written below ``work``.
+def _card(path: Path) -> Path | None:
+    return next((card for card in (path / CARD, path / "model" / CARD) if card.is_file()), None)
 
-    Args:
-        path: shards, a folder of square pictures of one size, or a model or run.
-        label: ``real`` or ``fake``: what the pictures of a folder are.
-        work: where there is room.
-        n: images that a model makes.
-        psi: its truncation.
-        seed: of these.
-        device: where they are made.
+
+def check_reals(path: Path) -> None:
+    """Whether reals can be there at all, before anything that takes long.
 
     Raises:
-        UserError: it is none of these, or the pictures differ in size.
+        UserError: there is no such folder, or it is a model.
     """
-    if (path / MANIFEST).is_file():
-        return ShardSet(path)
-    if is_model(path):
-        return ShardSet(generate(GenerateSettings(n, path, work / label, psi, seed, device=device)))
+    _check_folder(path)
+    if not (path / MANIFEST).is_file() and is_model(path):
+        raise UserError(f"{path} is a model", mend="name shards or pictures of reals with --real")
+
+
+def _check_folder(path: Path) -> None:
     if not path.is_dir():
-        raise UserError(f"{path} is not there", mend="name shards, a folder of pictures, or a model")
-    side = _side(path)
-    prepare(PrepareSettings(str(path), work / label, size=side, crop="none", label=label, workers=1))
-    return ShardSet(work / label)
+        what = "is a file" if path.exists() else "is not there"
+        raise UserError(f"{path} {what}", mend="name shards, a folder of pictures, or a model")
+
+
+def open_shards(path: Path) -> ShardSet | None:
+    """Shards as they are; None for what has to be written as shards first."""
+    return ShardSet(path) if (path / MANIFEST).is_file() else None
+
+
+def from_pictures(path: Path, label: str, out: Path) -> tuple[ShardSet, str]:
+    """A folder of square pictures of one size as shards.
+
+    Args:
+        path: the folder; pictures in folders below count too.
+        label: ``real`` or ``fake``.
+        out: where the shards go.
+
+    Returns:
+        The shards, and which pictures could not be read; empty if all could.
+
+    Raises:
+        UserError: there are none, they differ in size, or there are videos among them.
+    """
+    _check_folder(path)
+    done = prepare(PrepareSettings(str(path), out, size=_side(path), crop="none", label=label, workers=1))
+    left_out = sum(done.skipped.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(done.skipped.items()))
+    return ShardSet(
+        out
+    ), f"{left_out:,} of the pictures in {path} were left out: {reasons}" if left_out else ""
+
+
+def from_model(
+    path: Path, out: Path, n: int, psi: float, seed: int, device: str, size: int | None
+) -> ShardSet:
+    """``n`` images of a model or run, made for it.
+
+    Raises:
+        UserError: it makes images of another size.
+    """
+    card = _card(path)
+    assert card is not None  # that is what makes it a model
+    made = json.loads(card.read_text()).get("size")
+    if size and made != size:
+        raise UserError(f"{path} makes images of {made}², the reals have {size}²", mend=_MEND)
+    return ShardSet(generate(GenerateSettings(n, path, out, psi, seed, device=device)))
 
 
 def _side(folder: Path) -> int:
     """The size that all pictures of a folder have."""
     first: tuple[Path, tuple[int, int]] | None = None
     for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() not in _PICTURES:
+        if file.suffix.lower() in VIDEOS:
+            raise UserError(f"{file} is a video", mend="make shards of it with 'crossfake data prepare'")
+        if file.suffix.lower() not in IMAGES:
             continue
         try:
             with Image.open(file) as image:
                 size = image.size
         except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-            continue  # preparing lists it with the reason
+            continue  # preparing says why
         first = first or (file, size)
-        mend = "bring both sides to one size with 'crossfake data prepare --size 64'"
         if size[0] != size[1]:
-            raise UserError(f"{file} is not square ({size[0]}×{size[1]})", mend=mend)
+            raise UserError(f"{file} is not square ({size[0]}×{size[1]})", mend=_MEND)
         if size != first[1]:
             raise UserError(
                 f"{file} has {size[0]}×{size[1]} pixels and {first[0].name} {first[1][0]}×{first[1][1]}",
-                mend=mend,
+                mend=_MEND,
             )
     if first is None:
         raise UserError(f"{folder} holds neither shards nor pictures nor a model", mend="check the path")

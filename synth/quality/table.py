@@ -31,9 +31,8 @@ def format_table(result: dict[str, Any]) -> str:
         head = HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
         rows.append((head + kind, with_error(detail), with_error(reals)))
         if "debiased" in detail:
-            rows.append(
-                ("  less small-sample bias", rounded(detail["debiased"]), rounded(reals.get("debiased")))
-            )
+            fakes, alone = (with_error(side | {"value": side.get("debiased")}) for side in (detail, reals))
+            rows.append(("  less small-sample bias", fakes, alone))
         if "infinity" in detail:
             rows.append(("  endless fakes (FID∞)", with_error(detail["infinity"]), ""))
         if "subsets" in detail:
@@ -47,15 +46,36 @@ def format_table(result: dict[str, Any]) -> str:
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     size = result["real"]["size"]
     lines.append(f"n: {result['n_real']:,} real, {result['n_fake']:,} fake, {size}×{size}")
-    lines += [f"{name} left out: {why}" for name, why in result["skipped"].items()]
-    lines += [f"note: {text}" for text in result["warnings"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {text}" for text in notes(result))])
+
+
+def notes(result: dict[str, Any]) -> list[str]:
+    """What to know before quoting: figures left out, those of fewer images than the rest, warnings."""
+    found = [f"{name} left out: {why}" for name, why in result["skipped"].items()]
+    fewer: dict[tuple[int, int], list[str]] = {}
+    halves = set()
+    for name, detail in result["details"].items():
+        real, fake = detail.get("n") or (result["n_real"], result["n_fake"])
+        if (real, fake) != (result["n_real"], result["n_fake"]):
+            fewer.setdefault((real, fake), []).append(HEADS.get(name, name))
+        halves |= {tuple(detail["baseline"]["n"])} if "n" in detail.get("baseline", {}) else set()
+    found += [
+        f"of {real:,} reals and {fake:,} fakes only: {', '.join(heads)}"
+        for (real, fake), heads in fewer.items()
+    ]
+    for one, other in sorted(halves, reverse=True)[:1]:
+        found.append(
+            f"reals alone: {one:,} of them against {other:,} others; FID falls with n, so compare it at equal "
+            "numbers, or less small-sample bias"
+        )
+    return [*found, *result["warnings"]]
 
 
 def with_error(figure: dict[str, Any]) -> str:
     """The value, with its standard error where it has one."""
     error = figure.get("standard_error")
-    return rounded(figure.get("value")) + ("" if error is None else f" ± {rounded(error)}")
+    value = rounded(figure.get("value"))
+    return value + (f" ± {rounded(error)}" if value and error is not None else "")
 
 
 def rounded(value: float | None) -> str:

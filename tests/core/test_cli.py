@@ -47,3 +47,22 @@ def test_doctor_names_missing_weights(
     assert result.exit_code == 0, result.output
     assert "missing: pt_inception-2015-12-05-6726825d.pth" in result.output
     assert "device" in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device", "big"), "the disk is full (big): free some space"),
+        (RuntimeError("HDF5: No space left on device"), "the disk is full ("),
+        (OSError(5, "Input/output error"), ""),
+    ],
+)
+def test_a_full_disk_is_one_line_and_other_faults_are_not(error: Exception, line: str) -> None:
+    writing = command_group("writing", "Writes.")
+
+    @writing.command()
+    def work() -> None:
+        raise error
+
+    result = CliRunner().invoke(writing, ["work"])
+    assert (result.exit_code, line in result.output) == (2, True) if line else result.exception is error

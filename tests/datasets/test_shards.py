@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -243,3 +244,15 @@ def test_only_so_many_shards_are_open_at_a_time(tmp_path, monkeypatch):
     for _ in range(2):
         assert [int(many.read(row)[0, 0, 0]) for row in range(12)] == list(range(12))
         assert len(many._files) <= 2
+
+
+@pytest.mark.parametrize("free", [0, (1 << 20) + 100])
+def test_a_full_disk_is_found_before_hdf5_does(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 cannot close a file that has no room, and takes the process with it."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(UserError, match="No space left on device"):
+        _write(tmp_path, _images(64))
+    monkeypatch.undo()
+    assert len(ShardSet(_write(tmp_path, _images(64)))) == 64

@@ -1,3 +1,5 @@
+import base64
+import io
 import json
 import re
 import shutil
@@ -101,7 +103,8 @@ def test_everything_is_measured_and_written(
         low, high = result["details"][share]["interval"]
         assert 0 <= low <= result[share] <= high <= 1
     assert result["details"]["lpips"]["pairs"] == 12 and result["details"]["lpips"]["real"]["pairs"] == 20
-    assert result["details"]["swd"]["baseline"]["n"] == 20
+    assert result["details"]["swd"]["baseline"]["n"] == [20, 20]
+    assert all(result["details"][name]["n"] == [40, 24] for name in ("fid", "kid", "recall", "memory"))
     assert len(result["details"]["spectrum"]["decibels"]["fake"]["mean"]) == 8
     assert result["fake"]["generators"] == ["blocks:01234567"]
     assert any("trunk.pth is not the squeeze network" in text for text in result["warnings"])
@@ -196,7 +199,7 @@ def test_two_images_are_enough_and_one_is_not(
     assert any("singular" in text for text in result["warnings"])
     assert "±" not in format_table(result)
     one = _shards(tmp_path / "one", 3, n=1)
-    with pytest.raises(UserError, match="one has 1 images"):
+    with pytest.raises(UserError, match="one has 1 image: two"):
         evaluate(EvaluateSettings(reals, one, device="cpu"))
 
 
@@ -324,15 +327,88 @@ def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_p
     assert result["sweep"][1]["fid"] == pytest.approx(result["fid"], rel=1e-5)
     assert result["sweep"][0]["fid"] != pytest.approx(result["fid"], rel=1e-5)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "generator.safetensors", "model.json", "quality-nearest.png", "quality.html", "quality.json",
+        "generator.safetensors", "model.json", "quality.html", "quality.json",
     ]  # fmt: skip
-    with Image.open(tmp_path / "model" / "quality-nearest.png") as sheet:
-        assert sheet.width > 12 * 16 and sheet.height > 4 * 16
     page = (tmp_path / "model" / "quality.html").read_text()
+    content = re.search(r'src="data:image/png;base64,([^"]*)"', page)
+    assert content is not None
+    with Image.open(io.BytesIO(base64.b64decode(content[1]))) as sheet:
+        assert sheet.width > 12 * 16 and sheet.height > 4 * 16
     assert "FID and recall over truncation psi" in page and "Mean log power" in page
     assert not re.search(r'https?://|d="[^"]*nan', page)
     with pytest.raises(UserError, match="no model to truncate"):
         EvaluateSettings(reals, reals, sweep=(0.5,))
+
+
+def test_a_sweep_without_its_weights_is_left_out(reals: Path, tmp_path: Path) -> None:
+    _untrained(tmp_path / "model")
+    settings = EvaluateSettings(
+        reals, tmp_path / "model", metrics=("spectrum",), device="cpu", limit=8, sweep=(0.5, 1.0)
+    )
+    result = evaluate(settings)
+    assert result["spectrum"] > 0 and list(result["skipped"]) == ["fid over psi", "prdc over psi"]
+    assert "over truncation psi" not in (tmp_path / "model" / "quality.html").read_text()
+
+
+def test_a_folder_of_pictures_can_be_measured_again(
+    reals: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    for k, image in enumerate(ShardSet(reals).read_many(range(8))):
+        save_png(image, tmp_path / "pictures" / f"{k}.png")
+    (tmp_path / "pictures" / "cut.png").write_bytes((tmp_path / "pictures" / "0.png").read_bytes()[:60])
+    settings = EvaluateSettings(
+        reals, tmp_path / "pictures", 64, random_inception, metrics=("fid", "spectrum"), device="cpu"
+    )
+    first, second = evaluate(settings), evaluate(settings)
+    assert first["fid"] == second["fid"] and first["n_fake"] == 8
+    assert any("1 of the pictures" in text and "1 unreadable" in text for text in first["warnings"])
+    (tmp_path / "pictures" / "film.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="film.mp4 is a video"):
+        evaluate(settings)
+
+
+def test_a_model_is_asked_for_no_more_than_can_be_kept(reals: Path, tmp_path: Path) -> None:
+    _untrained(tmp_path / "model")
+    for size, limit, message in ((16, 10**15, "GB free"), (32, 8, "makes images of 16², the reals have 32²")):
+        real = reals if size == 16 else _shards(tmp_path / "larger", seed=3, size=32, label=0)
+        settings = EvaluateSettings(
+            real, tmp_path / "model", metrics=("spectrum",), device="cpu", limit=limit
+        )
+        with pytest.raises(UserError, match=message):
+            evaluate(settings)
+
+
+@pytest.mark.parametrize(
+    "log", ['{"step": 1, "swd": 3.0}\n{"step": 2, "swd": 2.0}\n', "not json}\n", "[1]\n{}\n"]
+)
+def test_a_log_of_another_program_is_no_curve(reals: Path, fakes: Path, tmp_path: Path, log: str) -> None:
+    shutil.copytree(fakes, tmp_path / "fakes")
+    (tmp_path / "log.jsonl").write_text(log)
+    evaluate(EvaluateSettings(reals, tmp_path / "fakes", metrics=("spectrum",), device="cpu"))
+    assert "Figures over training" not in (tmp_path / "fakes" / "quality.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"out": Path("figures.html")}, "where the page would go"),
+        ({"trunc": 0.5}, "no model to truncate"),
+        (
+            {"metrics": ("fid",), "features": ("timm:resnet18",), "weights": (Path(__file__),)},
+            "for the figure fd",
+        ),
+        ({"real": Path(__file__)}, "is a file"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(reals: Path, fakes: Path, change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EvaluateSettings(**{"real": reals, "fake": fakes, **change})
+
+
+def test_reals_are_no_model(reals: Path, tmp_path: Path) -> None:
+    _untrained(tmp_path / "model")
+    with pytest.raises(UserError, match="is a model: name shards or pictures of reals"):
+        EvaluateSettings(tmp_path / "model", reals)
 
 
 def test_training_figures_are_on_the_page(reals: Path, fakes: Path, tmp_path: Path) -> None:

@@ -306,6 +306,11 @@ def _check_card(card: Any) -> None:
         raise ValueError(f"size {card['size']}")
     if not np.isfinite(float(card["threshold"])):
         raise ValueError(f"threshold {card['threshold']}")
+    audit, hashes = card.get("audit", {"summary": ""}), card.get("data_hashes") or {}
+    if not isinstance(audit, dict) or not isinstance(audit["summary"], str):
+        raise ValueError("its audit is no audit")
+    if not isinstance(hashes, dict) or not isinstance(card.get("sources", []), list):
+        raise ValueError("its card does not say what it was trained on")
     calibration.check(calibration_of(card))
     if card.get("abstention"):
         conformal.check(card["abstention"])

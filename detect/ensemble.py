@@ -19,7 +19,6 @@ from crossfake.detect.calibration import maps
 from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.training.data import TrainingData
-from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -90,7 +89,6 @@ def make_ensemble(
     out: Path,
     method: str = "weighted",
     device: str = "auto",
-    precision: Precision = "fp32",
 ) -> Path:
     """Make one detector of several; returns the run folder, with the bundle in ``model/``.
 
@@ -105,7 +103,6 @@ def make_ensemble(
         out: run folder.
         method: ``mean``, ``weighted`` or ``stacked``; see :func:`fit_weights`.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: of the members.
 
     Raises:
         UserError: fewer than two members, the same one twice, members of different size or crop, data of another
@@ -113,7 +110,7 @@ def make_ensemble(
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
-    members = [bundle.load(path, device, precision) for path in bundles]
+    members = [bundle.load(path, device) for path in bundles]
     _check_members(members)
     data = TrainingData.open(real, fake, (), force=False)
     notes = _check_data(members, data)

@@ -121,7 +121,8 @@ def export(settings: ExportSettings) -> dict[str, Any]:
         "labels": LABELS,
         "weights": detector.hash,
         "int8": settings.int8,
-        "card": detector.card,
+        # whose paths are of this disk only
+        "card": {**detector.card, "data_hashes": sorted((detector.card.get("data_hashes") or {}).values())},
     }
     make = _onnx if settings.format == "onnx" else _torchscript
     try:

@@ -109,11 +109,8 @@ class EvaluateSettings:
                 f"{self.fake} is no model to truncate",
                 mend="name a run with --fake, or drop --trunc and --sweep",
             )
-        check_reals(self.real)
         if self.file.suffix.lower() == ".html":
             raise UserError(f"{self.file} is where the page would go", mend="give --out NAME.json")
-        if not os.access(self.file.parent, os.W_OK):
-            raise UserError(f"{self.file} cannot be written", mend="name another file with --out")
 
     @property
     def file(self) -> Path:
@@ -199,6 +196,9 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
 
 
 def _prepare(settings: EvaluateSettings, work: Path) -> Job:
+    check_reals(settings.real)
+    if not os.access(settings.file.parent, os.W_OK):
+        raise UserError(f"{settings.file} cannot be written", mend="name another file with --out")
     warnings: list[str] = []
     pictures: list[ShardSet] = []  # which do not say how they were cropped
 

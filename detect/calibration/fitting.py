@@ -19,8 +19,7 @@ from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
 from crossfake.detect.tables import aligned
-from crossfake.detect.training.data import Part, TrainingData, digest_of
-from crossfake.device import Precision
+from crossfake.detect.training.data import Part, TrainingData, digest_of, read_told
 from crossfake.errors import UserError
 from crossfake.files import write_text
 
@@ -59,7 +58,6 @@ class CalibrateSettings:
     bootstrap: int = 1000
     seed: int = 0
     device: str = "auto"
-    precision: Precision = "fp32"
     force: bool = False
 
     def __post_init__(self) -> None:
@@ -104,7 +102,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     Raises:
         UserError: other data than the detector was trained with, too little of it, or images that it was trained on.
     """
-    detector = bundle.load(settings.bundle, settings.device, settings.precision)
+    detector = bundle.load(settings.bundle, settings.device)
     data = TrainingData.open(settings.real, settings.fake, (), settings.force)
     for pool in data.real + data.fake:
         detector.check_data(pool.shards, force=settings.force)
@@ -147,9 +145,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     if reference:
         card["novelty"] = novelty.save(reference, detector.path)
     _replace_card(detector.path, card)
-    judged = bundle.load(settings.bundle, settings.device, settings.precision).judge_outputs(
-        held.logits, held.features
-    )
+    judged = bundle.load(settings.bundle, settings.device).judge_outputs(held.logits, held.features)
     abstains = np.array([judgement.verdict == "uncertain" for judgement in judged])
     if any(detector.path.glob("model*.onnx")) or any(detector.path.glob("*.torchscript")):
         notes.append("exported files still hold the old calibration: run 'detect export' again")
@@ -203,14 +199,15 @@ def _judge(detector: Detector, parts: Sequence[Part], what: str) -> _Judged:
         for pool, label, rows in parts:
             for start in range(0, len(rows), _READ):
                 some = rows[start : start + _READ]
-                z, f = detector.outputs(pool.shards.read_many(some))
+                images, whole = read_told(pool.shards, some)
+                z, f = detector.outputs(images)
                 logits.append(z)
                 features.append(f)
                 bar.update(len(some))
-            columns = pool.shards.columns
-            own = [f"{pool.shards.path}:{row}" for row in rows]  # without a group, each image is its own
-            labels.append(np.full(len(rows), label))
-            groups.append(np.where(columns["group"][rows] == "", own, columns["group"][rows]).astype(str))
+                own = [f"{pool.shards.path}:{row}" for row in whole]  # without a group, each image is its own
+                labels.append(np.full(len(whole), label))
+                named = pool.shards.columns["group"][whole]
+                groups.append(np.where(named == "", own, named).astype(str))
     return _Judged(*(np.concatenate(each) for each in (logits, features, labels, groups)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle
 
 
 @click.command(cls=ManyValues)
@@ -45,7 +45,6 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
 @click.option("--force", is_flag=True, help="Calibrate on other images than training validated on.")
 @device
-@scoring_precision
 def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
     """Make a detector's scores probabilities, and let it abstain.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, device, scoring_precision
+from crossfake.detect.commands import FOLDER, device
 
 
 @click.command(cls=ManyValues)
@@ -24,7 +24,6 @@ from crossfake.detect.commands import FOLDER, device, scoring_precision
 )
 @click.option("--out", type=FOLDER, default=Path("runs/detect-ensemble"), help="Run folder.")
 @device
-@scoring_precision
 def ensemble(
     bundles: tuple[Path, ...],
     real: tuple[Path, ...],

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from crossfake import __version__
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import Detector
 from crossfake.detect.evaluation.firewall import check_overlap, notes_on_training
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
+from crossfake.detect.training.data import refuse_twice
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -122,6 +122,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     detector = bundle.load(settings.bundle, settings.device, settings.precision)
     sets = [ShardSet(folder) for folder in settings.data]
+    refuse_twice(sets)
     for shards in sets:
         detector.check_data(shards, force=settings.force)
     rows = [shards.select(split=None if settings.split == "all" else settings.split) for shards in sets]
@@ -185,7 +186,8 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
             readable: list[Rows] = []
             for start in range(0, len(chosen), _BATCH):
                 batch = chosen[start : start + _BATCH]
-                images, good = _read(shards, batch, damaged)
+                images, good, unread = shards.read_whole(batch)
+                damaged += unread
                 if len(good):
                     scores.append(detector.score(images))
                     readable.append(good)
@@ -209,21 +211,6 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
     folder = np.repeat(np.arange(len(sets)), [len(good) for good in kept])
     labels = columns.pop("label").astype(np.int64)
     return Scored(labels, found, columns, folder, np.concatenate(kept), tuple(damaged))
-
-
-def _read(shards: ShardSet, rows: Rows, damaged: list[str]) -> tuple[Pixels, Rows]:
-    """The images that can be read, and their rows; the others are listed in ``damaged``."""
-    try:
-        return shards.read_many(rows), rows
-    except UserError:
-        good: list[int] = []
-        for row in rows.tolist():
-            try:
-                shards.read(row)
-                good.append(row)
-            except UserError as error:
-                damaged.append(error.message)
-        return shards.read_many(good) if good else np.empty(0, np.uint8), np.array(good, np.int64)
 
 
 def _pooled(scored: Scored, groups: Rows) -> dict[str, tuple[Pooled, Rows]]:

@@ -61,13 +61,16 @@ class Trained:
         ]
 
 
-def trained_on(card: dict[str, Any], known: Sequence[ShardSet] = (), carved: bool = True) -> Trained:
+def trained_on(
+    card: dict[str, Any], known: Sequence[ShardSet] = (), carved: bool = True, validated: bool = False
+) -> Trained:
     """The training rows of a bundle.
 
     Args:
         card: of the bundle, whose paths may be relative to another working directory.
         known: sets at hand, any of which may be a training folder under another path; the hash tells.
         carved: count rows too that training held out of a folder without validation rows.
+        validated: its validation rows instead, which chose the checkpoint and the threshold.
     """
     at_hand = {shards.hash: shards for shards in known}
     sets, rows, gone = [], [], []
@@ -82,29 +85,37 @@ def trained_on(card: dict[str, Any], known: Sequence[ShardSet] = (), carved: boo
             gone.append(path)
             continue
         sets.append(shards)
-        rows.append(shards.select(split=["train", ""]) if carved else _without_carved(shards))
+        if validated:
+            rows.append(shards.select(split="val"))
+        else:
+            rows.append(shards.select(split=["train", ""]) if carved else _without_carved(shards))
     return Trained(tuple(sets), tuple(rows), tuple(gone))
 
 
 def refuse_overlap(
-    trained: Trained, sets: Sequence[ShardSet], rows: Sequence[Rows], mend: str, by: str = ""
+    trained: Trained,
+    sets: Sequence[ShardSet],
+    rows: Sequence[Rows],
+    mend: str,
+    by: str = "",
+    was: str = "trained on",
 ) -> None:
     """Raise :class:`UserError` if a row's group, or its very pixels, were trained on."""
     for shards, chosen in zip(sets, rows, strict=True):
         shared = [group for group in shards.columns["group"][chosen].tolist() if group in trained.groups]
         if shared:
             others = f", and so were {more:,} others" if (more := len(set(shared)) - 1) else ""
-            raise UserError(f"group {shared[0]!r} of {shards.path} was trained on{by}{others}", mend=mend)
+            raise UserError(f"group {shared[0]!r} of {shards.path} was {was}{by}{others}", mend=mend)
         if twin := next(trained.twins(shards, chosen), None):
-            raise UserError(
-                f"image {twin[0]} of {shards.path} was trained on{by}: it is {twin[1]}", mend=mend
-            )
+            raise UserError(f"image {twin[0]} of {shards.path} was {was}{by}: it is {twin[1]}", mend=mend)
 
 
 def check_overlap(
     card: dict[str, Any], sets: Sequence[ShardSet], rows: Sequence[Rows], strict: bool = True
 ) -> list[str]:
-    """Notes on groups and images that were trained on and are now measured.
+    """Notes on groups and images that were trained or validated on and are now measured.
+
+    Rows of split ``val`` may have been validated on.
 
     Args:
         card: of the bundle; its training folders are looked at where they still are what they were.
@@ -113,25 +124,27 @@ def check_overlap(
         strict: overlap is an error, not a note.
 
     Raises:
-        UserError: an image, or its group, was trained on.
+        UserError: an image, or its group, was trained or validated on.
     """
-    trained = trained_on(card, sets)
+    trained, validated = trained_on(card, sets), trained_on(card, sets, validated=True)
+    apart = [chosen[s.columns["split"][chosen] != "val"] for s, chosen in zip(sets, rows, strict=True)]
     notes = trained.notes()
-    if strict:
-        mend = "prepare all folders with the same --split and --seed, or --force to see flattered figures"
-        refuse_overlap(trained, sets, rows, mend)
-        return notes
-    for shards, chosen in zip(sets, rows, strict=True):
-        shared = np.isin(shards.columns["group"][chosen], sorted(trained.groups))
-        twins = sum(1 for _ in trained.twins(shards, chosen[~shared]))
-        for count, what in (
-            (int(shared.sum()), "belong to groups that were trained on"),
-            (twins, "are of no group that was trained on, but are images that were"),
-        ):
-            if count:
-                notes.append(
-                    f"{count:,} of {len(chosen):,} images of {shards.path} {what}: figures are flattered"
-                )
+    for known, looked_at, was in ((trained, rows, "trained on"), (validated, apart, "validated on")):
+        if strict:
+            mend = "prepare all folders with the same --split and --seed, or --force to see flattered figures"
+            refuse_overlap(known, sets, looked_at, mend, was=was)
+            continue
+        for shards, chosen in zip(sets, looked_at, strict=True):
+            shared = np.isin(shards.columns["group"][chosen], sorted(known.groups))
+            twins = sum(1 for _ in known.twins(shards, chosen[~shared]))
+            for count, what in (
+                (int(shared.sum()), f"belong to groups that were {was}"),
+                (twins, f"are of no group that was {was}, but are images that were"),
+            ):
+                if count:
+                    notes.append(
+                        f"{count:,} of {len(chosen):,} images of {shards.path} {what}: figures are flattered"
+                    )
     return notes
 
 

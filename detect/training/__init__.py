@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -63,9 +64,9 @@ class Training:
 
     def batch(self, step: int) -> Tensor:
         """This process's part of the images of a step, uint8 ``[B, 3, H, W]``, as the recipe leaves them."""
-        rng = self.sampler.rng(step)
-        places = self.sampler.places(step, rng)
-        draws = self.recipe.draw(rng, len(places))
+        places = self.sampler.places(step, self.sampler.rng(step))
+        # of its own, since how many numbers the places took depends on the fakes, and a control has others
+        draws = self.recipe.draw(np.random.default_rng([self.settings.seed, step, 3]), len(places))
         ranks = self.ranks
         images = self.recipe(read(ranks.share(places)), draws[ranks.rank :: ranks.world])
         return images.pin_memory() if self.learner.device.type == "cuda" else images

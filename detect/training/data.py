@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
@@ -108,6 +109,8 @@ class TrainingData:
             if part and not any(len(pool.train) for pool in part):
                 named = " and ".join(str(pool.shards.path) for pool in part)
                 raise UserError(f"{named} has no {kind} images to train on", mend="check its splits")
+        refuse_twice([pool.shards for pool in pools[0]])
+        refuse_twice([pool.shards for pool in pools[1] + pools[2]])
         every = [pool for part in pools for pool in part]
         sizes = {pool.shards.size for pool in every}
         if len(sizes) > 1 or None in sizes:
@@ -122,6 +125,8 @@ class TrainingData:
                 mend="prepare all with the same --crop, or --force if that is the point",
             )
         _check_firewall(every)
+        if reals_only:  # what is given besides validates
+            pools[1] = [replace(pool, train=pool.train[:0]) for pool in pools[1]]
         if limit:
             pools[2] = _limited(pools[2], limit)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
@@ -156,19 +161,22 @@ class TrainingData:
     ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
         """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash.
 
+        Damaged ones are told and left out.
+
         Args:
             most: of each class.
             recipe: what makes fakes of the held-out reals where none are given.
 
         Raises:
-            UserError: nothing is held out of a class.
+            UserError: nothing is held out of a class, or nothing of it can be read.
         """
         images: list[Pixels] = []
         labels: list[npt.NDArray[np.int64]] = []
         parts = self.validation_rows(most, made=recipe is not None)
         for pool, label, rows in parts:
-            images.append(pool.shards.read_many(rows))
-            labels.append(np.full(len(rows), label))
+            pixels, whole = read_told(pool.shards, rows)
+            images.append(pixels)
+            labels.append(np.full(len(whole), label))
         digest = digest_of(parts)
         if recipe is not None and not self.fake + self.synthetic:
             reals = np.concatenate(images)
@@ -198,6 +206,17 @@ class TrainingData:
         return {str(pool.shards.path.resolve()): pool.shards.hash for pool in pools}
 
 
+def refuse_twice(sets: Sequence[ShardSet]) -> None:
+    """Raise ``UserError`` if two folders hold the same images, which would count twice."""
+    seen: dict[str, Path] = {}
+    for shards in sets:
+        if shards.hash in seen:
+            other = seen[shards.hash]
+            what = "is named twice" if other == shards.path else f"holds the same images as {other}"
+            raise UserError(f"{shards.path} {what}", mend="name it once")
+        seen[shards.hash] = shards.path
+
+
 def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
     """At most ``most`` training rows in all, evenly over generators, those of a smaller limit among them."""
     parts = [(pool, rows) for pool in pools for rows in pool.by_generator()]
@@ -217,6 +236,20 @@ def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
         replace(pool, train=np.sort(np.concatenate(chosen[id(pool)]))) if id(pool) in chosen else pool
         for pool in pools  # those without rows to train on validate as they do without a limit
     ]
+
+
+def read_told(shards: ShardSet, rows: Indices) -> tuple[Pixels, Indices]:
+    """Those of the images that are not damaged, and their rows; the others are told.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    pixels, whole, damaged = shards.read_whole(rows)
+    for text in damaged:
+        tqdm.write(f"left out: {text}")
+    if len(rows) and not len(whole):
+        raise UserError(f"no image of {shards.path} can be read", mend="see 'crossfake data verify'")
+    return pixels, whole
 
 
 def digest_of(parts: Sequence[Part]) -> Any:

@@ -248,7 +248,7 @@ def not_finite(what: str, step: int, run: Run | None = None) -> UserError:
     """The error of a training that ran away."""
     kept = run is not None and (run.checkpoints / _CHECKPOINT).exists()
     state = f"; the last good state is in {run.checkpoints}" if run is not None and kept else ""
-    mend = "go on with --resume and a smaller --lr" if kept else "train again with a smaller --lr"
+    mend = "go on with --resume and a smaller --lr" if kept else "train with a smaller --lr and another --out"
     return UserError(f"{what} is not finite at step {step}{state}", mend=mend)
 
 

@@ -6,13 +6,14 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
@@ -21,7 +22,6 @@ from crossfake.errors import UserError
 
 Schedule = Literal["constant", "warmup", "curriculum"]
 Balance = Literal["source", "none"]
-Place = tuple[ShardSet, int]
 
 _RAMP = 0.5  # of all steps, after which a warm-up or a curriculum has reached everything
 _EASIEST = 0.25  # of the scored fakes that a curriculum begins with
@@ -30,11 +30,15 @@ _SCORED = 2048  # synthetic fakes that are scored at a validation, at most
 
 @dataclass(frozen=True)
 class Stratum:
-    """Images that are drawn from alike: rows, and which of the shard folders each is in."""
+    """Images that are drawn from alike: rows, and which of the shard folders each is in.
+
+    In place of a damaged image comes the next one of the stratum, and what is damaged is told once.
+    """
 
     shards: tuple[ShardSet, ...]
     which: Indices
     rows: Indices
+    _damaged: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def of(cls, pools: Sequence[Pool]) -> Stratum:
@@ -54,12 +58,35 @@ class Stratum:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def place(self, position: int) -> Place:
+    def where(self, position: int) -> tuple[ShardSet, int]:
         return self.shards[self.which[position]], int(self.rows[position])
+
+    def image(self, position: int) -> Pixels:
+        """uint8 ``[H, W, 3]``.
+
+        Raises:
+            UserError: all images are damaged.
+        """
+        for step in range(len(self)):
+            at = (position + step) % len(self)
+            if at in self._damaged:
+                continue
+            try:
+                shards, row = self.where(at)
+                return shards.read(row)
+            except UserError as error:
+                if step == len(self) - 1:
+                    raise
+                self._damaged.add(at)
+                tqdm.write(f"left out: {error.message}")
+        raise UserError(f"all images of {self.shards[0].path} are damaged", mend="prepare them again")
 
     def read(self, positions: Indices) -> Pixels:
         """uint8 ``[N, H, W, 3]``."""
-        return np.stack([shards.read(row) for shards, row in map(self.place, positions)])
+        return np.stack([self.image(int(position)) for position in positions])
+
+
+Place = tuple[Stratum, int]
 
 
 class Curriculum:
@@ -136,8 +163,11 @@ class Sampler:
         self.batch, self.seed, self.schedule, self.steps = batch, seed, schedule, steps
         self.fakes = batch // 2
         self.drawn_fakes = self.fakes if fakes else 0
-        own = round(self.fakes * synthetic_ratio) if data.fake else self.fakes
-        self.own = own if data.synthetic and fakes else 0
+        real, given, synthetic = (
+            [pool for pool in pools if len(pool.train)] for pools in (data.real, data.fake, data.synthetic)
+        )  # other folders only validate
+        own = round(self.fakes * synthetic_ratio) if given else self.fakes
+        self.own = own if synthetic and fakes else 0
         if schedule == "warmup" and self.own == self.fakes:
             raise UserError(
                 "a warm-up has no given fakes to begin with",
@@ -146,9 +176,9 @@ class Sampler:
         self.real, self.given, self.synthetic = (
             (Stratum.each(pools) if apart else [Stratum.of(pools)]) if pools else []
             for pools, apart in (
-                (data.real, balance == "source"),
-                (data.fake, balance == "source"),
-                (data.synthetic, per_generator),
+                (real, balance == "source"),
+                (given, balance == "source"),
+                (synthetic, per_generator),
             )
         )
         self.labels = torch.tensor([0.0] * (batch - self.fakes) + [1.0] * self.fakes)
@@ -178,13 +208,13 @@ class Sampler:
                 turn = number % len(strata)
                 stratum = strata[turn]
                 position = curriculum.draw(turn, step, rng) if curriculum else int(rng.integers(len(stratum)))
-                places.append(stratum.place(position))
+                places.append((stratum, position))
         return places
 
 
 def read(places: Sequence[Place]) -> Tensor:
     """uint8 ``[B, 3, H, W]``, channels last."""
-    return torch.from_numpy(np.stack([shards.read(row) for shards, row in places])).permute(0, 3, 1, 2)
+    return torch.from_numpy(np.stack([stratum.image(at) for stratum, at in places])).permute(0, 3, 1, 2)
 
 
 def _reached(step: int, steps: int) -> float:

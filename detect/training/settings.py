@@ -164,6 +164,11 @@ class TrainSettings:
             raise UserError(f"{path} holds no training to match", mend="name a run of 'detect train'")
         config = other.config
         _check_training(other, config)
+        if not other.finished:
+            raise UserError(
+                f"{path} has not finished: its control would make fewer steps",
+                mend=f"finish it first with 'detect train --out {path} --resume'",
+            )
         for name in MATCHED:
             if name in config:
                 object.__setattr__(self, name, config[name])
@@ -171,7 +176,7 @@ class TrainSettings:
 
     def differences(self) -> list[str]:
         """What besides the data is not as in the run that is matched: such a comparison changes several things."""
-        if self.match_steps is None:
+        if self.match_steps is None or not Run(self.match_steps).config_file.exists():
             return []
         config, own = Run(self.match_steps).config, asdict(self)
         unlike = (

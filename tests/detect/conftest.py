@@ -1,5 +1,8 @@
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -34,6 +37,15 @@ def make_shards(
                 image, Row(label, folder.name, "grid" if label else "", part, group, origin=f"{number}.png")
             )
     return folder
+
+
+def damaged(folder: Path, copy: Path, rows: Sequence[int]) -> Path:
+    """A copy of shards in which these rows do not have the checksums that they should."""
+    shutil.copytree(folder, copy)
+    with h5py.File(copy / "00000.h5", "r+") as file:
+        for row in rows:
+            file["crc32"][row] += 1
+    return copy
 
 
 @pytest.fixture(scope="session")

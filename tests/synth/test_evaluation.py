@@ -397,7 +397,6 @@ def test_a_log_of_another_program_is_no_curve(reals: Path, fakes: Path, tmp_path
             {"metrics": ("fid",), "features": ("timm:resnet18",), "weights": (Path(__file__),)},
             "for the figure fd",
         ),
-        ({"real": Path(__file__)}, "is a file"),
     ],
 )
 def test_what_would_be_ignored_is_refused(reals: Path, fakes: Path, change: dict, message: str) -> None:
@@ -407,8 +406,12 @@ def test_what_would_be_ignored_is_refused(reals: Path, fakes: Path, change: dict
 
 def test_reals_are_no_model(reals: Path, tmp_path: Path) -> None:
     _untrained(tmp_path / "model")
-    with pytest.raises(UserError, match="is a model: name shards or pictures of reals"):
-        EvaluateSettings(tmp_path / "model", reals)
+    for path, message in (
+        (tmp_path / "model", "is a model: name shards or pictures of reals"),
+        (Path(__file__), "is a file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate(EvaluateSettings(path, reals, out=tmp_path / "q.json"))
 
 
 def test_training_figures_are_on_the_page(reals: Path, fakes: Path, tmp_path: Path) -> None:

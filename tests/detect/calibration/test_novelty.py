@@ -35,7 +35,7 @@ def test_knn_is_scikit_learns_tenth_neighbour() -> None:
     assert _fit("knn").distance(np.zeros(50), new) == pytest.approx(wanted, abs=2e-3)
 
 
-@pytest.mark.parametrize("width", [12, 300])
+@pytest.mark.parametrize("width", [12, 300, 900])
 def test_mahalanobis_is_the_formula(width: int) -> None:
     train, labels = _features(400, width)
     new, _ = _features(50, width, seed=2)

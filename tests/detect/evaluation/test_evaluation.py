@@ -186,6 +186,22 @@ def test_damaged_images_are_listed_and_not_scored(trained: Path, real: Path, tmp
         evaluate(EvaluateSettings(trained, (gone,), device="cpu"))
 
 
+def test_no_resamples_give_a_page_without_intervals(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "o"
+    result = evaluate(EvaluateSettings(trained, (real, fake), out=out, bootstrap=0, device="cpu"))
+    assert result["overall"]["intervals"] == {} and "AUC" in (out / "evaluation.html").read_text()
+
+
+def test_a_folder_counts_once(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is named twice"):
+        evaluate(EvaluateSettings(trained, (real, fake, real), device="cpu"))
+    copy = shutil.copytree(real, tmp_path / "copy")
+    with pytest.raises(UserError, match="copy holds the same images as .*real"):
+        evaluate(EvaluateSettings(trained, (real, fake, copy), device="cpu"))
+
+
 def test_scores_that_are_no_numbers_are_an_error(
     trained: Path, real: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +244,7 @@ def test_seeds_out_of_range_are_refused(command: click.Command, seed: str) -> No
     assert result.exit_code == 2 and "--seed" in result.output
 
 
-@pytest.mark.parametrize("command", [evaluate_command, calibrate, predict])
+@pytest.mark.parametrize("command", [evaluate_command, predict])
 def test_scores_are_float32_everywhere_by_default(command: click.Command) -> None:
     (option,) = (each for each in command.params if each.name == "precision")
     assert option.default == "fp32"

@@ -63,9 +63,21 @@ def test_pixels_that_were_trained_on_are_refused_or_noted(real: Path, tmp_path: 
     rows = np.arange(len(leak))
     with pytest.raises(UserError, match=r"image 0 of .*leak was trained on: it is image 0 of .*real"):
         check_overlap(_card(real), [leak], [rows])
-    (note,) = check_overlap(_card(real), [leak], [rows], strict=False)
-    assert note.startswith("72 of 120 images") and "are images that were" in note
-    assert check_overlap(_card(real), [leak], [rows[72:]]) == []
+    notes = check_overlap(_card(real), [leak], [rows], strict=False)
+    assert [note.split(" of ")[0] for note in notes] == ["72", "24"] and "are images that were" in notes[0]
+    assert check_overlap(_card(real), [leak], [rows[96:]]) == []
+
+
+def test_what_chose_the_threshold_is_refused_or_noted(real: Path, tmp_path: Path) -> None:
+    held_out = make_shards(tmp_path / "held-out", 1, count=20, seed=4, split="val")
+    copies = make_shards(tmp_path / "copies", 1, count=20, seed=4, split="test", prefix="renamed")
+    sets = [ShardSet(copies)]
+    rows = [np.arange(20)]
+    with pytest.raises(UserError, match="image 0 of .*copies was validated on: it is image 0 of .*held-out"):
+        check_overlap(_card(real, held_out), sets, rows)
+    (note,) = check_overlap(_card(real, held_out), sets, rows, strict=False)
+    assert note.startswith("20 of 20 images") and "validated on" in note
+    assert check_overlap(_card(real, held_out), [ShardSet(held_out)], rows) == []  # asked for by its name
 
 
 def test_equal_checksums_of_other_pixels_are_chance(real: Path, tmp_path: Path) -> None:

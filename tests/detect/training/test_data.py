@@ -10,7 +10,7 @@ from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Sampler
 from crossfake.errors import UserError
 
-from ..conftest import make_shards
+from ..conftest import damaged, make_shards
 
 
 def test_a_pool_without_validation_rows_holds_some_groups_out(tmp_path: Path) -> None:
@@ -185,3 +185,26 @@ def test_a_limit_leaves_folders_that_only_validate(real: Path, tmp_path: Path) -
     whole, limited = (TrainingData.open((real,), (), folders, True, limit=n) for n in (0, 5))
     assert sum(len(pool.train) for pool in limited.synthetic) == 5
     assert limited.validation()[2] == whole.validation()[2]
+
+
+def test_damaged_validation_images_are_told_and_left_out(
+    real: Path, fake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = TrainingData.open((real,), (fake,), (), False)
+    row = int(whole.fake[0].val[2])
+    broken = TrainingData.open((real,), (damaged(fake, tmp_path / "broken", rows=(row,)),), (), False)
+    images, labels, _ = broken.validation()
+    assert len(images) == len(labels) == len(whole.validation()[1]) - 1
+    told = capsys.readouterr()
+    assert f"left out: row {row} of" in told.out + told.err
+
+
+def test_a_folder_counts_once(real: Path, fake: Path) -> None:
+    for arguments in (((real, real), (fake,), ()), ((real,), (fake,), (fake,))):
+        with pytest.raises(UserError, match="is named twice"):
+            TrainingData.open(*arguments, False)
+
+
+def test_fakes_given_to_a_recipe_that_makes_its_own_only_validate(real: Path, fake: Path) -> None:
+    data = TrainingData.open((real,), (fake,), (), False, reals_only=True)
+    assert data.sources() == ["real"] and len(data.fake[0].val) and data.audit()["verdict"] == "not run"

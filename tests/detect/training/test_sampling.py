@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
-from crossfake.datasets.shards import Row
-from crossfake.detect.training.data import TrainingData
-from crossfake.detect.training.sampling import Feeder, Sampler, read
+from crossfake.datasets.shards import Row, ShardSet
+from crossfake.detect.training.data import Pool, TrainingData
+from crossfake.detect.training.sampling import Feeder, Sampler, Stratum, read
 from crossfake.errors import UserError
 
-from ..conftest import make_shards
+from ..conftest import damaged, make_shards
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_warm_up_begins_with_given_fakes(real: Path, fake: Path, own: Path) ->
     data = TrainingData.open((real,), (fake,), (own,), False)
     sampler = Sampler(data, 32, 0.5, 0, schedule="warmup", steps=100)
     counts = [
-        sum(shards.path == own for shards, _ in sampler.places(step, sampler.rng(step)))
+        sum(s.where(at)[0].path == own for s, at in sampler.places(step, sampler.rng(step)))
         for step in (0, 25, 50, 99)
     ]
     assert counts == [0, 4, 8, 8]
@@ -89,7 +89,8 @@ def test_a_curriculum_goes_from_easily_to_hardly_detected(real: Path, uneven: Pa
 
     def drawn(step: int) -> Counter[int]:
         places = [p for k in range(40) for p in sampler.places(step, sampler.rng(1000 * step + k))]
-        return Counter(row for shards, row in places if shards.path == uneven)
+        found = [stratum.where(at) for stratum, at in places]
+        return Counter(row for shards, row in found if shards.path == uneven)
 
     assert len(drawn(0)) > 80  # nothing is known yet
     curriculum.score(10, number)
@@ -102,7 +103,7 @@ def test_a_curriculum_goes_from_easily_to_hardly_detected(real: Path, uneven: Pa
     again = Sampler(data, 32, 0.5, 0, schedule="curriculum", steps=100)
     assert again.curriculum is not None
     again.curriculum.restore(curriculum.state())
-    rows = [[row for _, row in s.places(20, s.rng(20))] for s in (sampler, again)]
+    rows = [[at for _, at in s.places(20, s.rng(20))] for s in (sampler, again)]
     assert rows[0] == rows[1]
 
 
@@ -130,3 +131,28 @@ def test_what_goes_wrong_in_a_reader_is_raised() -> None:
 
     with Feeder(make, 0) as feeder, pytest.raises(UserError, match="row 3"):
         feeder.take()
+
+
+def test_the_next_image_stands_in_for_a_damaged_one(
+    real: Path, fake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = damaged(fake, tmp_path / "broken", rows=(3, 4))
+    stratum = Stratum.of([Pool.open(broken, 1)])
+    position = stratum.rows.tolist().index(3)
+    for _ in range(2):
+        assert np.array_equal(stratum.image(position), ShardSet(fake).read(int(stratum.rows[position + 2])))
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("left out: row 3 of") == 1
+    every = damaged(fake, tmp_path / "every", rows=tuple(range(len(ShardSet(fake)))))
+    with pytest.raises(UserError, match="damaged"):
+        read([(Stratum.of([Pool.open(every, 1)]), 0)])
+
+
+def test_a_folder_that_only_validates_is_no_stratum(real: Path, own: Path, tmp_path: Path) -> None:
+    held_out = make_shards(tmp_path / "held-out", 1, seed=8, split="val", prefix="h")
+    data = TrainingData.open((real,), (held_out,), (own,), False)
+    sampler = Sampler(data, 16, 0.5, 0)
+    assert sampler.own == 8 and {s.where(at)[0].path for s, at in sampler.places(0, sampler.rng(0))} == {
+        real,
+        own,
+    }

@@ -73,6 +73,7 @@ def test_the_control_of_a_curriculum_has_none(tmp_path: Path) -> None:
     settings = TrainSettings(**_PLACES, **own)  # type: ignore[arg-type]
     run = Run.create(tmp_path / "run", asdict(settings), kind="detect")
     run.log({"loss": 1.0}, 1)
+    run.finish()
     control = TrainSettings.matched(run.path, out=tmp_path / "control")
     assert control.synthetic == () and control.synthetic_schedule == "constant" and not control.differences()
     other = TrainSettings.matched(run.path, out=tmp_path / "control", synthetic=(Path("e"),))

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from crossfake.detect.bundle import load
 from crossfake.detect.calibration import maps
-from crossfake.detect.training import TrainSettings, dry_run, train
+from crossfake.detect.training import Training, TrainSettings, dry_run, train
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -133,7 +133,9 @@ def test_training_stops_when_validation_no_longer_improves(
 
 
 def test_a_loss_that_is_not_finite_stops(real: Path, fake: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"loss is not finite at step 4: train again with a smaller --lr"):
+    with pytest.raises(
+        UserError, match=r"loss is not finite at step 4: train with a smaller --lr and another"
+    ):
         train(_settings(real, fake, tmp_path / "run", lr=1e38))
     with pytest.raises(UserError, match="holds a run already"):
         train(_settings(real, fake, tmp_path / "run"))
@@ -201,6 +203,24 @@ def test_the_control_of_a_run_makes_as_many_steps_and_validations(
     assert any("lr 1e-05 instead of 0.003" in difference for difference in other.differences())
     with pytest.raises(UserError, match="holds no training to match"):
         TrainSettings((real,), tmp_path / "x", (fake,), match_steps=tmp_path)
+    shutil.copytree(run.path, tmp_path / "unfinished")
+    (tmp_path / "unfinished" / "finished.json").unlink()
+    with pytest.raises(UserError, match="unfinished has not finished"):
+        TrainSettings.matched(tmp_path / "unfinished", out=tmp_path / "x")
+    shutil.rmtree(run.path)  # its control goes on without it
+    assert TrainSettings.resumed(without.path).differences() == []
+
+
+def test_a_control_sees_reals_as_the_run_does(real: Path, fake: Path, own: Path, tmp_path: Path) -> None:
+    """However many generators of one's own there are: they change how many numbers the choice of images takes."""
+    others = make_shards(tmp_path / "others", 1, seed=9, split="train", prefix="o")
+    runs = [
+        Training(_settings(real, fake, tmp_path / "x", synthetic=synthetic, recipe="wang2020", augment=0.5))
+        for synthetic in ((), (own, others))
+    ]
+    for step in range(8):
+        without, with_own = (training.batch(step)[:4] for training in runs)
+        assert torch.equal(without, with_own)
 
 
 def test_sbi_trains_on_reals_only(tmp_path: Path) -> None:

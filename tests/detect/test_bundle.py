@@ -171,6 +171,9 @@ def test_damaged_bundles_are_refused(trained: Path, copy: Path, tmp_path: Path) 
         {"novelty": {"method": "knn", "file": "../../etc/passwd", "quantile": 0.9, "sha256": ""}},
         {"novelty": {"method": "knn", "file": "gone.safetensors", "quantile": 0.9, "sha256": ""}},
         {"novelty": 3},
+        {"audit": "pass"},
+        {"data_hashes": ["folder"]},
+        {"sources": 5},
     ],
 )
 def test_hostile_cards_are_refused_in_one_line(copy: Path, facts: dict[str, Any]) -> None:

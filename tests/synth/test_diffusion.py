@@ -26,6 +26,16 @@ def test_the_vector_decides_the_image() -> None:
     assert network(randoms, psi=0.0, labels=labels)[0].allclose(network(randoms, psi=0.0, labels=labels)[2])
 
 
+def test_norms_are_float32_whatever_convolutions_are() -> None:
+    pytest.importorskip("diffusers")
+    network = Diffusion(16, 128)
+    norm = next(module for module in network.modules() if isinstance(module, torch.nn.GroupNorm))
+    seen: list[torch.dtype] = []
+    norm.register_forward_hook(lambda _, given, made: seen.extend([given[0].dtype, made.dtype]))
+    network.denoise(torch.randn(2, 3, 16, 16), torch.tensor([1, 500]), torch.bfloat16, None).sum().backward()
+    assert seen == [torch.float32] * 2
+
+
 def test_it_learns_to_denoise_and_its_samples_look_like_the_data(reals: Path, tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     settings = TrainSettings(

@@ -130,6 +130,15 @@ def test_bfloat16_autocast(case: str) -> None:
             model.train()(_images(4)).sum().backward()
 
 
+@pytest.mark.parametrize("name", ["cnn", "meso", "test_resnet"])
+def test_logits_are_finer_than_bfloat16(name: str) -> None:
+    """Untrained logits lie close together: in bfloat16 most of them would be ties, and so a ranking's figures noise."""
+    model = _make(name).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        logits = model(_images(64))
+    assert logits.unique().numel() > logits.bfloat16().unique().numel()
+
+
 @pytest.mark.parametrize(
     "case", ["cnn", "npr", "noise", "squeezenet", "clip_probe", "test_resnet", "test_efficientnet"]
 )

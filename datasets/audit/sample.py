@@ -91,7 +91,7 @@ def survey(settings: AuditSettings) -> Survey:
     """
     found = Survey()
     for label, name in enumerate(CLASSES):
-        for word in settings.words(name):
+        for word in dict.fromkeys(settings.words(name)):  # one that is named twice is one
             asked = _asked(word, settings)
             if asked.layout == "shards":
                 found.hashes[str(asked.path)] = ShardSet(asked.path).hash
@@ -109,14 +109,14 @@ def survey(settings: AuditSettings) -> Survey:
                 raise UserError(
                     f"{word} holds no {name} pictures{of_split}", mend=f"name another source with --{name}"
                 )
-            found.rows[label, word] = found.rows.get((label, word), 0) + count
+            found.rows[label, word] = count
     return found
 
 
 def sample(settings: AuditSettings, found: Survey) -> Iterator[Picked]:
     """Up to ``limit`` records of each class, evenly spread over its sources taken one after the other."""
     for label, name in enumerate(CLASSES):
-        words = list(dict.fromkeys(settings.words(name)))
+        words = tuple(dict.fromkeys(settings.words(name)))
         total = sum(found.rows[label, word] for word in words)
         count = min(settings.limit, total)
         wanted = iter(int((k + 0.5) * total / count) for k in range(count))

@@ -1,6 +1,7 @@
 """What the audit reads out of one file or picture, how it chooses pictures, and which are neighbours."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,6 +130,8 @@ def test_sample_is_even_over_all_sources(tmp_path):
     found = survey(settings)
     assert (found.total(0), found.total(1)) == (40, 5)
     names = [(picked.label, picked.name) for picked in sample(settings, found)]
+    twice = replace(settings, real=(*settings.real, *settings.real))  # one that is named twice is one
+    assert [(each.label, each.name) for each in sample(twice, survey(twice))] == names
     assert [name for label, name in names if not label] == [
         *(f"a/{number:03d}.png" for number in (2, 7, 12, 17, 22, 27)),
         *(f"b/{number:03d}.png" for number in (2, 7)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     html = environment(TEMPLATES).get_template("quality.html").render(
         title=job.settings.fake.resolve().name,
         result=result,
-        rows=[_row(name, detail) for name, detail in result["details"].items()],
+        rows=[row for name, detail in result["details"].items() for row in _rows(name, detail)],
         notes=notes(result),
         sheet=sheet,
         charts=[
@@ -70,15 +70,31 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     return file
 
 
-def _row(name: str, detail: dict[str, Any]) -> dict[str, str]:
+def _rows(name: str, detail: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """A figure, and what is made of it."""
     reals = detail.get("baseline") or detail.get("real") or {}
-    interval = detail.get("interval")
+    head = HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
+    yield _row(
+        head, detail, reals, _MEANING.get(name, "Distance of the two clouds of another network's features.")
+    )
+    if "debiased" in detail:
+        fakes, alone = (
+            each | {"value": each.get("debiased"), "interval": each.get("debiased_interval")}
+            for each in (detail, reals)
+        )
+        yield _row("less small-sample bias", fakes, alone, "Of the distributions: compares across n.")
+    if "infinity" in detail:
+        yield _row("of endless fakes (FID∞)", detail["infinity"], {}, "The reals stay as many as they are.")
+
+
+def _row(head: str, fakes: dict[str, Any], reals: dict[str, Any], meaning: str) -> dict[str, str]:
+    interval = fakes.get("interval")
     return {
-        "name": HEADS.get(name, name.replace("fd-", "Fréchet distance, ")),
-        "value": with_error(detail),
+        "name": head,
+        "value": with_error(fakes),
         "interval": f"{rounded(interval[0])} to {rounded(interval[1])}" if interval else "",
         "reals": with_error(reals),
-        "meaning": _MEANING.get(name, "Distance of the two clouds of another network's features."),
+        "meaning": meaning,
     }
 
 

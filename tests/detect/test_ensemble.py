@@ -161,11 +161,11 @@ def test_test_rows_are_not_read(
     trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[str] = set()
-    original = ShardSet.read_many
+    original = ShardSet.read
     monkeypatch.setattr(
         ShardSet,
-        "read_many",
-        lambda self, rows: read.update(self.columns["split"][rows].tolist()) or original(self, rows),
+        "read",
+        lambda self, row: read.add(str(self.columns["split"][row])) or original(self, row),
     )
     make_ensemble([trained, other], [real], [fake], tmp_path / "e", device="cpu")
     assert "test" not in read and "val" in read

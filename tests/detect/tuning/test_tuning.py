@@ -357,7 +357,8 @@ def test_test_rows_are_never_read(
     # the choice is the one with the highest validation figure, and comes with the hash of what it was made on
     values = {trial["params"]["lr"]: max(trial["validation"].values()) for trial in result["trials"]}
     assert result["best"]["params"]["lr"] == max(values, key=lambda rate: values[rate])
-    assert result["best"]["value"] == pytest.approx(max(values.values()))
+    # what is chosen by is of float32, as bundles score; the curve of a training may be of bfloat16
+    assert result["best"]["value"] == pytest.approx(max(values.values()), abs=0.01)
     card = json.loads((settings.base.out / "best" / "model" / "bundle.json").read_text())
     assert result["best"]["validation_hash"] == result["validation_hash"] == card["validation_hash"]
     assert result["best"]["data_hashes"] == result["data_hashes"]

@@ -251,7 +251,7 @@ def _check_space(out: Path, n: int, size: int) -> None:
     needed, free = 3 * n * size**2, shutil.disk_usage(out).free
     if needed > free:
         raise UserError(
-            f"{n:,} images of {size}×{size} take {needed / 1e9:,.1f} GB, and {out} has {free / 1e9:,.1f} GB free",
+            f"{n:,} images of {size}×{size} take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
             mend="give a smaller number, or another folder",
         )
 

@@ -210,16 +210,10 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
             warnings.extend([left_out] if left_out else [])
         return found
 
-    def at_least_two(rows: Rows, path: Path, kind: str) -> Rows:
-        if len(rows) < 2:
-            count = f"{len(rows)} {kind}image" + "s" * (len(rows) != 1)
-            raise UserError(f"{path} has {count}", mend="two are the least that can be compared")
-        return rows
-
-    split = f" of split {settings.real_split}" if settings.real_split else ""
     real = opened(settings.real, "real")
     real_rows = real.select(split=settings.real_split, label=0)
-    at_least_two(real_rows, Path(f"{settings.real}{split}"), "real ")
+    split = f" of split {settings.real_split}" if settings.real_split else ""
+    _check_count(settings.real, real_rows, "real ", split)
     if (settings.fake / MANIFEST).is_file() or not is_model(settings.fake):
         fake = opened(settings.fake, "fake")
     else:
@@ -237,7 +231,7 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     if not len(fake_rows) and len(fake):
         warnings.append(f"{settings.fake} holds no fakes: its reals are compared instead")
         fake_rows = np.arange(len(fake))
-    at_least_two(fake_rows, settings.fake, "")
+    _check_count(settings.fake, fake_rows)
     real_rows, fake_rows = (
         np.random.default_rng([settings.seed, side]).permutation(rows)[: settings.limit]
         for side, rows in enumerate((real_rows, fake_rows))
@@ -252,3 +246,9 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
             "so compare them only with figures for the same numbers"
         )
     return Job(settings, real, fake, real_rows, fake_rows, pick_device(settings.device), warnings)
+
+
+def _check_count(path: Path, rows: Rows, kind: str = "", split: str = "") -> None:
+    if len(rows) < 2:
+        count = f"{len(rows)} {kind}image{'' if len(rows) == 1 else 's'}{split}"
+        raise UserError(f"{path} has {count}", mend="two are the least that can be compared")

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import is_shards
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -21,7 +22,7 @@ from crossfake.provenance import environment
 from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
 from crossfake.synth.quality.page import write_page
-from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model, open_shards
+from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model
 from crossfake.synth.quality.table import format_table as format_table
 
 METRICS = tuple(MEASURES)
@@ -203,18 +204,18 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     pictures: list[ShardSet] = []  # which do not say how they were cropped
 
     def opened(path: Path, side: str) -> ShardSet:
-        found = open_shards(path)
-        if found is None:
-            found, left_out = from_pictures(path, side, work / side)
-            pictures.append(found)
-            warnings.extend([left_out] if left_out else [])
+        if is_shards(path):
+            return ShardSet(path)
+        found, left_out = from_pictures(path, side, work / side)
+        pictures.append(found)
+        warnings.extend([left_out] if left_out else [])
         return found
 
     real = opened(settings.real, "real")
     real_rows = real.select(split=settings.real_split, label=0)
     split = f" of split {settings.real_split}" if settings.real_split else ""
     _check_count(settings.real, real_rows, "real ", split)
-    if (settings.fake / MANIFEST).is_file() or not is_model(settings.fake):
+    if is_shards(settings.fake) or not is_model(settings.fake):
         fake = opened(settings.fake, "fake")
     else:
         n = settings.limit or min(len(real_rows), _USUAL)

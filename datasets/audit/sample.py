@@ -91,7 +91,7 @@ def survey(settings: AuditSettings) -> Survey:
     """
     found = Survey()
     for label, name in enumerate(CLASSES):
-        for word in dict.fromkeys(settings.words(name)):  # one that is named twice is one
+        for word in settings.words(name):
             asked = _asked(word, settings)
             if asked.layout == "shards":
                 found.hashes[str(asked.path)] = ShardSet(asked.path).hash
@@ -116,7 +116,7 @@ def survey(settings: AuditSettings) -> Survey:
 def sample(settings: AuditSettings, found: Survey) -> Iterator[Picked]:
     """Up to ``limit`` records of each class, evenly spread over its sources taken one after the other."""
     for label, name in enumerate(CLASSES):
-        words = tuple(dict.fromkeys(settings.words(name)))
+        words = settings.words(name)
         total = sum(found.rows[label, word] for word in words)
         count = min(settings.limit, total)
         wanted = iter(int((k + 0.5) * total / count) for k in range(count))

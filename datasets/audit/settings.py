@@ -69,5 +69,5 @@ class AuditSettings:
                 raise UserError(f"there is no split {split!r}", mend=f"choose of {', '.join(SPLITS)}")
 
     def words(self, name: str) -> tuple[str, ...]:
-        """The sources of one class, ``real`` or ``fake``."""
-        return self.real if name == "real" else self.fake
+        """The sources of one class, ``real`` or ``fake``, each once."""
+        return tuple(dict.fromkeys(self.real if name == "real" else self.fake))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,10 @@ class Trained:
                     yield row, f"image {twin} of {others.path}"
                     break
 
+    def validated(self) -> Trained:
+        """The validation rows of the same folders, which chose the checkpoint and the threshold."""
+        return replace(self, rows=tuple(shards.select(split="val") for shards in self.sets))
+
     def notes(self) -> list[str]:
         """What could not be looked at."""
         return [
@@ -61,16 +65,13 @@ class Trained:
         ]
 
 
-def trained_on(
-    card: dict[str, Any], known: Sequence[ShardSet] = (), carved: bool = True, validated: bool = False
-) -> Trained:
+def trained_on(card: dict[str, Any], known: Sequence[ShardSet] = (), carved: bool = True) -> Trained:
     """The training rows of a bundle.
 
     Args:
         card: of the bundle, whose paths may be relative to another working directory.
         known: sets at hand, any of which may be a training folder under another path; the hash tells.
         carved: count rows too that training held out of a folder without validation rows.
-        validated: its validation rows instead, which chose the checkpoint and the threshold.
     """
     at_hand = {shards.hash: shards for shards in known}
     sets, rows, gone = [], [], []
@@ -85,10 +86,7 @@ def trained_on(
             gone.append(path)
             continue
         sets.append(shards)
-        if validated:
-            rows.append(shards.select(split="val"))
-        else:
-            rows.append(shards.select(split=["train", ""]) if carved else _without_carved(shards))
+        rows.append(shards.select(split=["train", ""]) if carved else _without_carved(shards))
     return Trained(tuple(sets), tuple(rows), tuple(gone))
 
 
@@ -126,12 +124,15 @@ def check_overlap(
     Raises:
         UserError: an image, or its group, was trained or validated on.
     """
-    trained, validated = trained_on(card, sets), trained_on(card, sets, validated=True)
+    trained = trained_on(card, sets)
+    mend = "prepare all folders with the same --split and --seed, or --force to see flattered figures"
     apart = [chosen[s.columns["split"][chosen] != "val"] for s, chosen in zip(sets, rows, strict=True)]
     notes = trained.notes()
-    for known, looked_at, was in ((trained, rows, "trained on"), (validated, apart, "validated on")):
+    for known, looked_at, was in (
+        (trained, rows, "trained on"),
+        (trained.validated(), apart, "validated on"),
+    ):
         if strict:
-            mend = "prepare all folders with the same --split and --seed, or --force to see flattered figures"
             refuse_overlap(known, sets, looked_at, mend, was=was)
             continue
         for shards, chosen in zip(sets, looked_at, strict=True):

@@ -164,7 +164,7 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
     learner.judge.load_state_dict(learner.best["state"])
     logits = learner.logits(training.images, "fp32")  # as bundles score
     card = maps.by_temperature(logits, training.labels)
-    ap = metrics.summary(training.labels, logits)["ap"]  # the best one of the log may be bfloat16's
+    ap = metrics.average_precision(training.labels, logits)  # the best one of the log may be bfloat16's
     if training.ranks.leads:
         bundle.save(
             run.model,

@@ -71,12 +71,10 @@ class Stratum:
             at = (position + step) % len(self)
             if at in self._damaged:
                 continue
+            shards, row = self.where(at)
             try:
-                shards, row = self.where(at)
                 return shards.read(row)
             except UserError as error:
-                if step == len(self) - 1:
-                    raise
                 self._damaged.add(at)
                 tqdm.write(f"left out: {error.message}")
         raise UserError(f"all images of {self.shards[0].path} are damaged", mend="prepare them again")

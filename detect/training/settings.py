@@ -176,9 +176,9 @@ class TrainSettings:
 
     def differences(self) -> list[str]:
         """What besides the data is not as in the run that is matched: such a comparison changes several things."""
-        if self.match_steps is None or not Run(self.match_steps).config_file.exists():
+        if self.match_steps is None or not (other := Run(self.match_steps)).config_file.exists():
             return []
-        config, own = Run(self.match_steps).config, asdict(self)
+        config, own = other.config, asdict(self)
         unlike = (
             *_WHERE,
             *MATCHED,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 from tqdm import tqdm
 
@@ -28,7 +29,7 @@ from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
 from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
 from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknife, merge
-from crossfake.synth.quality.neighbours import manifolds, nearest, wilson
+from crossfake.synth.quality.neighbours import manifolds, nearest
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
 from crossfake.weights import KNOWN, find_weights
@@ -183,8 +184,9 @@ def _prdc(job: Job) -> Details:
         for name, estimate in manifolds(real, fake, *k)._asdict().items():
             figures[name] = _interval(estimate) | {"n": n}
             if name != "density":  # the others are shares of one side's images
-                images = n[name == "precision"]
-                figures[name]["interval"] = wilson(estimate.value, images)
+                images = len(fake) if name == "precision" else len(real)
+                test = binomtest(round(estimate.value * images), images)
+                figures[name]["interval"] = [float(end) for end in test.proportion_ci(method="wilson")]
         return figures
 
     detail = compare(real, fake)
@@ -273,16 +275,16 @@ def _memory(job: Job) -> Details:
     )
     real, fake, _ = job.features()
     shown = fake[:_MEMORY]
-    found = {}
     closest = job.real_rows[nearest(shown, real)[0][:, 0]]
-    found["fake"] = _lpips_pairs(job, distance, (job.fake, job.fake_rows[: len(shown)]), (job.real, closest))
+    fakes = _lpips_pairs(job, distance, (job.fake, job.fake_rows[: len(shown)]), (job.real, closest))
     own = real[:_MEMORY]  # a real's nearest among all others: what a new photo would have
     two = nearest(own, real, 2)[0]
     other = np.where(two[:, 0] == np.arange(len(own)), two[:, 1], two[:, 0])
-    rows = job.real_rows[: len(own)], job.real_rows[other]
-    found["real"] = _lpips_pairs(job, distance, *((job.real, each) for each in rows))
+    reals = _lpips_pairs(
+        job, distance, (job.real, job.real_rows[: len(own)]), (job.real, job.real_rows[other])
+    )
     n = [len(real), len(shown)]
-    return {"memory": {**found["fake"], "real": found["real"], "n": n, "net": net, "trunk": trunk}}
+    return {"memory": {**fakes, "real": reals, "n": n, "net": net, "trunk": trunk}}
 
 
 def _lpips_pairs(

@@ -88,19 +88,6 @@ def nearest(fake: Features, real: Features, count: int = 1) -> tuple[npt.NDArray
     )
 
 
-def wilson(share: float, n: int) -> list[float]:
-    """95% interval of a share of n images (Wilson 1927), which does not shrink to a point at 0 and 1.
-
-    Example:
-        >>> [round(end, 3) for end in wilson(0.0, 20)]
-        [0.0, 0.161]
-    """
-    z = 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return [max(0.0, middle - half), min(1.0, middle + half)]
-
-
 def _squared(a: Tensor, b: Tensor) -> Tensor:
     """Squared distances ``[n, m]``."""
     lengths = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,15 @@ from crossfake.pages import data_uri, environment
 from crossfake.runs import Run
 from crossfake.synth.quality.measures import Job
 from crossfake.synth.quality.neighbours import nearest
-from crossfake.synth.quality.table import HEADS, notes, rounded, with_error
+from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_error
 
 TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH, _HEIGHT = 320, 180  # of a chart, in SVG units
 _SHOWN, _NEIGHBOURS = 12, 3  # fakes on the sheet, and reals beside each
 _MEANING = {
     "fid": "Distance of the two clouds of features; 0 is alike. Depends on n: compare at equal numbers only.",
+    "debiased": "Of the distributions: compares across n.",
+    "infinity": "The reals stay as many as they are.",
     "mifid": "FID, made larger where fakes lie so near to single reals that they are copies.",
     "kid": "As FID, but without bias, so that it can be compared across numbers of images.",
     "precision": "Share of fakes that look like reals could.",
@@ -55,7 +57,7 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     html = environment(TEMPLATES).get_template("quality.html").render(
         title=job.settings.fake.resolve().name,
         result=result,
-        rows=[row for name, detail in result["details"].items() for row in _rows(name, detail)],
+        rows=[_row(*each) for name, detail in result["details"].items() for each in figures(name, detail)],
         notes=notes(result),
         sheet=sheet,
         charts=[
@@ -70,31 +72,14 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     return file
 
 
-def _rows(name: str, detail: dict[str, Any]) -> Iterator[dict[str, str]]:
-    """A figure, and what is made of it."""
-    reals = detail.get("baseline") or detail.get("real") or {}
-    head = HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
-    yield _row(
-        head, detail, reals, _MEANING.get(name, "Distance of the two clouds of another network's features.")
-    )
-    if "debiased" in detail:
-        fakes, alone = (
-            each | {"value": each.get("debiased"), "interval": each.get("debiased_interval")}
-            for each in (detail, reals)
-        )
-        yield _row("less small-sample bias", fakes, alone, "Of the distributions: compares across n.")
-    if "infinity" in detail:
-        yield _row("of endless fakes (FID∞)", detail["infinity"], {}, "The reals stay as many as they are.")
-
-
-def _row(head: str, fakes: dict[str, Any], reals: dict[str, Any], meaning: str) -> dict[str, str]:
+def _row(name: str, fakes: dict[str, Any], reals: dict[str, Any]) -> dict[str, str]:
     interval = fakes.get("interval")
     return {
-        "name": head,
+        "name": head_of(name),
         "value": with_error(fakes),
         "interval": f"{rounded(interval[0])} to {rounded(interval[1])}" if interval else "",
         "reals": with_error(reals),
-        "meaning": meaning,
+        "meaning": _MEANING.get(name, "Distance of the two clouds of another network's features."),
     }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
-from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import is_shards
 from crossfake.datasets.sources.folder import IMAGES, VIDEOS
 from crossfake.errors import UserError
 from crossfake.synth.generation import GenerateSettings, generate
@@ -33,7 +34,7 @@ def check_reals(path: Path) -> None:
         UserError: there is no such folder, or it is a model.
     """
     _check_folder(path)
-    if not (path / MANIFEST).is_file() and is_model(path):
+    if not is_shards(path) and is_model(path):
         raise UserError(f"{path} is a model", mend="name shards or pictures of reals with --real")
 
 
@@ -41,11 +42,6 @@ def _check_folder(path: Path) -> None:
     if not path.is_dir():
         what = "is a file" if path.exists() else "is not there"
         raise UserError(f"{path} {what}", mend="name shards, a folder of pictures, or a model")
-
-
-def open_shards(path: Path) -> ShardSet | None:
-    """Shards as they are; None for what has to be written as shards first."""
-    return ShardSet(path) if (path / MANIFEST).is_file() else None
 
 
 def from_pictures(path: Path, label: str, out: Path) -> tuple[ShardSet, str]:
@@ -66,9 +62,8 @@ def from_pictures(path: Path, label: str, out: Path) -> tuple[ShardSet, str]:
     done = prepare(PrepareSettings(str(path), out, size=_side(path), crop="none", label=label, workers=1))
     left_out = sum(done.skipped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(done.skipped.items()))
-    return ShardSet(
-        out
-    ), f"{left_out:,} of the pictures in {path} were left out: {reasons}" if left_out else ""
+    note = f"{left_out:,} of the pictures in {path} were left out: {reasons}" if left_out else ""
+    return ShardSet(out), note
 
 
 def from_model(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-HEADS = {
+_HEADS = {
     "fid": "FID",
+    "debiased": "less small-sample bias",
+    "infinity": "endless fakes (FID∞)",
     "mifid": "MiFID",
     "kid": "KID",
     "precision": "precision",
@@ -27,20 +30,16 @@ def format_table(result: dict[str, Any]) -> str:
         kind = (
             f", dims {detail['dims']}" if name == "fid" else f", {detail['net']}" if "net" in detail else ""
         )
-        reals = detail.get("baseline") or detail.get("real") or {}
-        head = HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
-        rows.append((head + kind, with_error(detail), with_error(reals)))
-        if "debiased" in detail:
-            fakes, alone = (with_error(side | {"value": side.get("debiased")}) for side in (detail, reals))
-            rows.append(("  less small-sample bias", fakes, alone))
-        if "infinity" in detail:
-            rows.append(("  endless fakes (FID∞)", with_error(detail["infinity"]), ""))
+        for key, fakes, reals in figures(name, detail):
+            head = head_of(key) + kind if key == name else f"  {head_of(key)}"
+            rows.append((head, with_error(fakes), with_error(reals)))
         if "subsets" in detail:
             subsets = detail["subsets"]
             spread = f"{rounded(subsets['mean'])} ± {rounded(subsets['deviation'])}"
             rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", spread, ""))
+        alone = detail.get("baseline", {}).get("levels", {})
         for level, value in detail.get("levels", {}).items():
-            rows.append((f"  {level}×{level}", rounded(value), rounded(reals.get("levels", {}).get(level))))
+            rows.append((f"  {level}×{level}", rounded(value), rounded(alone.get(level))))
     rows.insert(0, ("", "fakes", "reals alone" if any(right for _, _, right in rows) else ""))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
@@ -49,24 +48,42 @@ def format_table(result: dict[str, Any]) -> str:
     return "\n".join([*lines, *(f"note: {text}" for text in notes(result))])
 
 
+def figures(name: str, detail: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """A figure and what is made of it: name, that of the fakes, and that of reals alone."""
+    reals = detail.get("baseline") or detail.get("real") or {}
+    yield name, detail, reals
+    if "debiased" in detail:
+        fakes, alone = (
+            side | {"value": side.get("debiased"), "interval": side.get("debiased_interval")}
+            for side in (detail, reals)
+        )
+        yield "debiased", fakes, alone
+    if "infinity" in detail:
+        yield "infinity", detail["infinity"], {}
+
+
+def head_of(name: str) -> str:
+    """A figure's name for readers."""
+    return _HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """What to know before quoting: figures left out, those of fewer images than the rest, warnings."""
     found = [f"{name} left out: {why}" for name, why in result["skipped"].items()]
     fewer: dict[tuple[int, int], list[str]] = {}
-    halves = set()
     for name, detail in result["details"].items():
         real, fake = detail.get("n") or (result["n_real"], result["n_fake"])
         if (real, fake) != (result["n_real"], result["n_fake"]):
-            fewer.setdefault((real, fake), []).append(HEADS.get(name, name))
-        halves |= {tuple(detail["baseline"]["n"])} if "n" in detail.get("baseline", {}) else set()
+            fewer.setdefault((real, fake), []).append(head_of(name))
     found += [
         f"of {real:,} reals and {fake:,} fakes only: {', '.join(heads)}"
         for (real, fake), heads in fewer.items()
     ]
-    for one, other in sorted(halves, reverse=True)[:1]:
+    baselines = (detail.get("baseline", {}).get("n") for detail in result["details"].values())
+    if halves := max(filter(None, baselines), default=None):
         found.append(
-            f"reals alone: {one:,} of them against {other:,} others; FID falls with n, so compare it at equal "
-            "numbers, or less small-sample bias"
+            f"reals alone: {halves[0]:,} of them against {halves[1]:,} others; FID falls with n, so compare it at "
+            "equal numbers, or less small-sample bias"
         )
     return [*found, *result["warnings"]]
 

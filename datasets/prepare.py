@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
@@ -232,6 +233,8 @@ def prepare(settings: PrepareSettings) -> Prepared:
     ):
         work = _Work(settings, asked, cropper, writer)
         work.run(itertools.chain([first], records), expected, f"prepare {asked.name}", stopper)
+    if before is not None and (record := Seen.load(before.path)):
+        record.save(settings.out)  # fakes keep what their generator learned from
     if work.rejects:
         images, captions = zip(*work.rejects, strict=True)
         save_png(captioned_sheet(np.stack(images), captions), settings.out / REJECTS)

@@ -64,6 +64,10 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self._row)
 
+    def rows(self) -> list[tuple[ShardSet, npt.NDArray[np.int64]]]:
+        """The folders, and which of their rows these are."""
+        return [(shards, self._row[self._set == k]) for k, shards in enumerate(self.sets)]
+
     def column(self, name: str) -> npt.NDArray[Any]:
         """A shard column (``label``, ``group``, ``generator`` …) of these rows, in order."""
         parts = [shards.columns[name][self._row[self._set == k]] for k, shards in enumerate(self.sets)]

@@ -17,6 +17,7 @@ from torch import nn
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
@@ -229,10 +230,12 @@ def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tens
     return network.logits(features), features
 
 
-def save(folder: Path, network: nn.Module, card: dict[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``bundle.json``."""
+def save(folder: Path, network: nn.Module, card: dict[str, Any], seen: Seen | None = None) -> None:
+    """Write ``model.safetensors``, ``bundle.json`` and, where given, the rows that were seen."""
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, network)
+    if seen is not None:
+        card = {**card, "seen": seen.save(folder)}
     write_card(folder, {"crossfake": __version__, "labels": LABELS, **card})
 
 

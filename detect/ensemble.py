@@ -13,10 +13,11 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
+from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.calibration import maps
-from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
+from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
@@ -89,6 +90,7 @@ def make_ensemble(
     out: Path,
     method: str = "weighted",
     device: str = "auto",
+    force: bool = False,
 ) -> Path:
     """Make one detector of several; returns the run folder, with the bundle in ``model/``.
 
@@ -103,17 +105,19 @@ def make_ensemble(
         out: run folder.
         method: ``mean``, ``weighted`` or ``stacked``; see :func:`fit_weights`.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        force: go on where the rows of a member's training, or of a generator, are unknown.
 
     Raises:
         UserError: fewer than two members, the same one twice, members of different size or crop, data of another
-            size or crop, nothing to validate on, or a validation group or image that a member was trained on.
+            size or crop, nothing to validate on, a validation group or image that a member was trained on, or
+            one of which that cannot be known.
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
     members = [bundle.load(path, device) for path in bundles]
     _check_members(members)
-    data = TrainingData.open(real, fake, (), force=False)
-    notes = _check_data(members, data)
+    data = TrainingData.open(real, fake, (), force)
+    seen = _check_data(members, data, force)
     images, labels, val_hash = data.validation()
     run = Run.create(out, _config(bundles, real, fake, method, data, val_hash), kind="detect")
     temperatures = [_temperature(member) for member in members]
@@ -144,13 +148,13 @@ def make_ensemble(
         },
         "sources": sorted({*data.sources(), *(s for m in members for s in m.card.get("sources") or ())}),
         "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
-        "notes": notes,
+        "notes": refuse_unknown(seen, True, ""),
         "members": [
             _facts(member, float(weight), metrics.average_precision(labels, own))
             for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
         ],
     }
-    bundle.save(run.model, network, card)
+    bundle.save(run.model, network, card, seen)
     for number, member in enumerate(members):
         _copy(member, run.model / "members" / f"{number:02d}")
     run.finish({"val_ap": card["validation_ap"]})
@@ -209,24 +213,26 @@ def _check_members(members: Sequence[Detector]) -> None:
         seen[member.hash] = member.path
 
 
-def _check_data(members: Sequence[Detector], data: TrainingData) -> list[str]:
-    """Images as the members know them, validation rows that none was trained on; notes on what cannot be checked."""
+def _check_data(members: Sequence[Detector], data: TrainingData, force: bool) -> Seen:
+    """Images as the members know them, and validation rows that none was trained on; what all of them have seen."""
     pools = data.real + data.fake
     sets = [pool.shards for pool in pools]
     for shards in sets:
         members[0].check_data(shards)
-    notes: list[str] = []
+    every = []
     for member in members:
-        trained = trained_on(member.card, sets, carved=False)
+        seen = seen_by(member, sets)
+        refuse_unknown(seen, force, f"put it back where {member.path} knows it, or --force")
         refuse_overlap(
-            trained,
+            seen.only("trained on"),
             sets,
             [pool.val for pool in pools],
             mend="give the folders that the members were trained on",
             by=f" by {member.path}",
         )
-        notes += [f"{member.path}: {note}" for note in trained.notes()]
-    return notes
+        every.append(seen)
+    validated = (Seen.of(pool.shards, pool.val, "validated on") for pool in pools)
+    return union([*every, *validated])
 
 
 def _temperature(member: Detector) -> float:

@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
+from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
-from crossfake.detect.evaluation.firewall import Trained, refuse_overlap
 from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
@@ -177,7 +177,7 @@ class Experiment:
             raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
         self.tests = {test.name: self._test_rows(test) for test in self.design.tests}
         self._check_alike()
-        self._firewall()
+        self.unchecked = self._firewall()
         self.seen = self._seen()
         self.specs = [
             self._spec(detector, condition, seed)
@@ -254,16 +254,25 @@ class Experiment:
                     mend="prepare both with the same --size and --crop",
                 )
 
-    def _firewall(self) -> None:
-        """No test picture, no person in it, and no generator that counts as unseen is in any training or validation.
+    def _firewall(self) -> list[str]:
+        """No test picture, and no person in it, is in any training or validation, of detectors or of own generators.
+
+        Returns:
+            what cannot be checked, where ``train: {force: true}`` insists.
 
         Raises:
-            UserError: one is; the message names the file.
+            UserError: one is, or that cannot be known; the message names the file.
         """
         conditions = self.design.conditions
         folders = dict.fromkeys((*self.stages.reals, *(f for c in conditions for f in self._fakes(c))))
-        sets = tuple(ShardSet(folder) for folder in folders)
-        trained = Trained(sets, tuple(np.flatnonzero(s.columns["split"] != "test") for s in sets), gone=())
+        sets = [ShardSet(folder) for folder in folders]
+        trained = union(Seen.of(s, np.flatnonzero(s.columns["split"] != "test")) for s in sets)
+        trained |= union(seen_by_makers(s) for s in sets)
+        notes = refuse_unknown(
+            trained,
+            bool(self.config.train.get("force")),
+            "repeat its 'synth generate' with a model that says so, or write force: true below train:",
+        )
         mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
         looked: set[tuple[Path, bytes]] = set()
         for test in self.design.tests:
@@ -273,6 +282,7 @@ class Experiment:
                 refuse_overlap(trained, [shards for shards, _ in new], [rows for _, rows in new], mend)
             except UserError as error:
                 raise UserError(f"test {test.name}: {error.message}", mend=mend) from error
+        return notes
 
     def _seen(self) -> list[tuple[str, str]]:
         """By the configuration, and by what the pictures say: fakes of one generator may go by several names.
@@ -335,7 +345,7 @@ class Experiment:
             for c in self.design.conditions
             if c.limit and self.used[c.name] < c.limit
         }
-        return sorted(found | few)
+        return sorted(found | few) + self.unchecked
 
     @functools.cached_property
     def used(self) -> dict[str, int]:
@@ -364,6 +374,7 @@ class Experiment:
             "contrasts": [asdict(contrast) for contrast in found.contrasts],
             "published": published.published(config.published) if config.published else [],
             "audits": audits,
+            "firewall": {"unchecked": self.unchecked},
             "notes": self.notes,
             "cells": [spec.about() for spec in self.specs],
             "failures": list(failures),

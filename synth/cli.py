@@ -27,7 +27,7 @@ _precision = click.option(
 @click.option("--family", default="stylegan2", help="Kind of generator: 'synth families' lists them.")
 @click.option("--kimg", type=float, default=200.0, help="Length in thousands of images.")
 @click.option("--minutes", type=float, help="Stop after so many minutes if that comes first.")
-@click.option("--split", default="train", help="Rows of the shards to train on.")
+@click.option("--split", default="train", hidden=True)
 @click.option(
     "--condition", default="", show_default=False, help="Column whose values are classes, such as source."
 )
@@ -160,7 +160,7 @@ def generate(real: Path | None, **options: Any) -> None:
 @click.option(
     "--metrics", default="all", help="Some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability."
 )
-@click.option("--real-split", help="Only reals of this split.  [default: all]")
+@click.option("--real-split", help="Only reals of this split, or all.  [default: all but test]")
 @click.option("--limit", type=int, help="At most so many images from each side.")
 @click.option("--baseline", is_flag=True, help="Also compare one half of the reals with the other.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi of a run's images.")

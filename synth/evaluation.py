@@ -48,7 +48,8 @@ class EvaluateSettings:
             pytorch-fid, for Inception, and ``clean`` for other networks.
         features: more networks for ``fd``, each ``timm:NAME``.
         weights: their files, in the same order.
-        real_split: only reals of this split.
+        real_split: only reals of this split, or ``all``; by default all but those of split ``test``, which detectors
+            are tested on.
         limit: at most so many images from each side, chosen by the seed.
         batch: images at a time; 0 chooses.
         seed: of every random choice.
@@ -163,7 +164,7 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
         "real": {
             "path": str(settings.real),
             "hash": job.real.hash,
-            "split": settings.real_split,
+            "split": settings.real_split or "train, val",
             "size": job.size,
         },
         "fake": {"path": str(settings.fake), "hash": job.fake.hash, "size": job.size}
@@ -212,8 +213,9 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
         return found
 
     real = opened(settings.real, "real")
-    real_rows = real.select(split=settings.real_split, label=0)
-    split = f" of split {settings.real_split}" if settings.real_split else ""
+    splits = None if settings.real_split == "all" else settings.real_split or ["train", "val", ""]
+    real_rows = real.select(split=splits, label=0)
+    split = "" if splits is None else f" of split {settings.real_split or 'train or val'}"
     _check_count(settings.real, real_rows, "real ", split)
     if is_shards(settings.fake) or not is_model(settings.fake):
         fake = opened(settings.fake, "fake")

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import WRITE_ERRORS, ShardFile, adopt_finished
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.device import Precision, rank_world
@@ -22,7 +23,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images
 from crossfake.runs import newest_run
-from crossfake.synth.models import Model, load_model, untrained_model
+from crossfake.synth.models import Model, load_model, seen_by, untrained_model
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
@@ -84,12 +85,15 @@ def generate(settings: GenerateSettings) -> Path:
     """
     source, model = _model(settings)
     photos = _photos(model, settings)
+    seen = _seen(model, photos)
     if model.takes:
         model.take(settings.n - 1, 1, settings.split)  # too many are refused before any is written
     out = settings.out or _default_out(Path(source), settings)
     rank, world = rank_world()
-    attributes = _attributes(model, settings, photos)
+    attributes = _attributes(model, settings, photos) | {"seen": seen.digest}
     done = _prepare_folder(out, attributes, settings.n)
+    if rank == 0:
+        seen.save(out)
     _check_space(out, settings.n - sum(done.values()), model.size)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
     started, made = time.monotonic(), 0
@@ -182,6 +186,14 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
     }
 
 
+def _seen(model: Model, photos: Photos | None) -> Seen:
+    """What the images come from: the rows that the model learned from, and the photos that it works on."""
+    learned = (
+        seen_by(model.path) if model.path != Path() else Seen()
+    )  # a family with nothing to learn has no folder
+    return learned | Seen.of(photos.shards, photos.rows) if photos else learned
+
+
 class Photos:
     """Real images that a model works on: image i is made of photo i, and so on round, and a partner that is drawn."""
 
@@ -237,7 +249,10 @@ def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[in
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
     listed = adopt_finished(out)
-    if listed and ShardSet(out).attributes != json.loads(json.dumps(attributes)):
+    # what was begun before there was a record of what the generator learned from names none
+    if listed and {"seen": attributes["seen"], **ShardSet(out).attributes} != json.loads(
+        json.dumps(attributes)
+    ):
         raise UserError(f"{out} holds images of another model, seed or truncation", mend="name another --out")
     done = {int(Path(line["name"]).stem): int(line["count"]) for line in listed}
     if any(count != min(SHARD_ROWS, n - k * SHARD_ROWS) for k, count in done.items()):

@@ -16,12 +16,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake import __version__
+from crossfake.datasets.firewall import Seen
+from crossfake.datasets.shards import ShardSet
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, to_uint8
 from crossfake.provenance import hash_file
-from crossfake.runs import save_weights
+from crossfake.runs import Run, save_weights
 from crossfake.synth.families import FAMILIES
 
 _IMPORTED = ("external", "pipeline")
@@ -133,10 +135,17 @@ class Model:
         return edited
 
 
-def save_model(folder: Path, family: str, network: nn.Module, card: dict[str, Any]) -> None:
-    """Write ``generator.safetensors`` and ``model.json``; a crash leaves the old model or the new one."""
+def save_model(
+    folder: Path, family: str, network: nn.Module, card: dict[str, Any], seen: Seen | None = None
+) -> None:
+    """Write ``generator.safetensors``, ``model.json`` and, where given, the rows that it learned from.
+
+    A crash leaves the old model or the new one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, network)
+    if seen is not None:
+        card = {**card, "seen": seen.save(folder)}
     write_json(folder / CARD, {"family": family, **card})
 
 
@@ -182,3 +191,38 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
     network = network.eval().requires_grad_(False).to(target)
     digest = card.get("hash") or hash_file(folder / WEIGHTS)
     return Model(folder, family, network, card, digest, target, compute_dtype(target, precision))
+
+
+def seen_by(path: str | Path) -> Seen:
+    """The rows that a generator learned from.
+
+    Of one trained before there was a record, they are looked up in its run's data, where that is still what it was. Of
+    an imported one only the name is known.
+
+    Args:
+        path: a run or model folder.
+
+    Raises:
+        UserError: the record, or the card, is damaged.
+    """
+    folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
+    found = Seen.load(folder)
+    if found is not None:
+        return found
+    run = Run(folder.parent)
+    try:
+        if not run.config_file.exists():
+            card = json.loads((folder / CARD).read_text())
+            if "data" not in card:  # trained elsewhere
+                return Seen(by_name=(str(card.get("name") or card["family"]),))
+            return Seen(unknown=(f"{path} does not say what it learned from",))
+        config = run.config
+        shards, split, init = ShardSet(config["data"]), config["split"], config.get("init")
+        if shards.hash not in config["data_hashes"].values():
+            return Seen(unknown=(f"{path} learned from {config['data']}, which is not there as it was",))
+    except UserError:
+        return Seen(unknown=(f"{path} learned from {config['data']}, which is not there any more",))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / CARD} is damaged ({error})", mend="copy it again") from error
+    learned = Seen.of(shards, shards.select(split=split, label=0))
+    return learned | seen_by(init) if init else learned

@@ -24,7 +24,7 @@ from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.stopping import Stopper
 from crossfake.synth.latents import open_model, styled
-from crossfake.synth.models import Model
+from crossfake.synth.models import Model, seen_by
 from crossfake.synth.perception import Perception, choose_perception
 from crossfake.synth.projection import Projection, project
 
@@ -110,6 +110,7 @@ def project_set(settings: ProjectSettings) -> dict[str, Any]:
     rows = photos.select(label=0)
     if not len(rows):
         raise UserError(f"{photos.path} holds no reals", mend="name shards of real photos")
+    seen = seen_by(model.path)
     facts = {
         "photos": photos.hash,
         "generator": model.name,
@@ -123,6 +124,7 @@ def project_set(settings: ProjectSettings) -> dict[str, Any]:
         ShardWriter(settings.out, model.size, attributes=facts) as writer,
         tqdm(total=len(rows), initial=writer.rows_done, desc="photos", unit="img", position=1) as bar,
     ):
+        seen.save(settings.out)
         for k in range(writer.rows_done, len(rows), model.tile):
             part = rows[k : k + model.tile]
             images = photos.read_many(part)

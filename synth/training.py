@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from crossfake.datasets.firewall import Seen, union
 from crossfake.datasets.torch_data import ShardDataset
 from crossfake.device import Precision, compute_dtype, pick_device, rank_world
 from crossfake.errors import UserError
@@ -30,7 +31,7 @@ from crossfake.stopping import Stopper
 from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
 from crossfake.synth.families import FAMILIES, log2_size
 from crossfake.synth.learner import Plan, count_parameters
-from crossfake.synth.models import Model, save_model
+from crossfake.synth.models import Model, save_model, seen_by
 from crossfake.synth.watch import Guard, Watch, write_film
 
 AUGMENTS = ("none", "ada", "ada-all", "diffaugment")
@@ -47,7 +48,8 @@ class TrainSettings:
         family: a name from ``crossfake.synth.families.FAMILIES``.
         kimg: length in thousands of real images shown.
         minutes: stop after so many minutes if that comes first.
-        split: rows to train on; a detector's test reals must never get in here.
+        split: rows to train on: ``train``. What a generator learned from is no test, and chooses no threshold, of a
+            detector that learns from its fakes.
         condition: column of the shards (``source``, ``generator``, ``label``) whose values are classes.
         batch: images per step, over all processes.
         channels: width of the networks.
@@ -94,6 +96,11 @@ class TrainSettings:
         if family.learner is None:
             raise UserError(
                 f"{self.family} has nothing to learn", mend="use it with 'synth generate --family'"
+            )
+        if self.split != "train":
+            raise UserError(
+                f"a generator that learns from {self.split!r} rows would carry them into its detectors' training",
+                mend="leave --split out: the train rows are taken",
             )
         if not self.kimg > 0 or not self.snapshot_kimg > 0:
             raise UserError("kimg and snapshot distance must be positive", mend="give --kimg 200, say")
@@ -275,6 +282,12 @@ class Training:
             pin_memory=on_gpu,
         )
 
+    @cached_property
+    def seen(self) -> Seen:
+        """The rows that it learns from, and those that the model it started from had learned from."""
+        own = union(Seen.of(shards, rows) for shards, rows in self.data.rows())
+        return own | seen_by(self.settings.init) if self.settings.init else own
+
     def model(self) -> Model:
         """The averaged generator as it is now."""
         plan, learner = self.plan, self.learner
@@ -301,6 +314,7 @@ def train(settings: TrainSettings) -> Path:
     found = newest_checkpoint(settings.out) if settings.resume else None
     run = Run(settings.out)
     if found:
+        _check_unchanged(run, training)
         restore_checkpoint(learner, found)  # before anything of the run is written: it may not fit
     if training.leads:
         run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
@@ -324,6 +338,17 @@ def train(settings: TrainSettings) -> Path:
             f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train … --out {run.path} --resume'"
         )
     return run.path
+
+
+def _check_unchanged(run: Run, training: Training) -> None:
+    """Raise ``UserError`` when a run is to go on with other images, or other splits, than it began with."""
+    before = run.config.get("data_hashes") or {}
+    for path, digest in training.config["data_hashes"].items():
+        if before and digest not in before.values():
+            raise UserError(
+                f"{path} holds other images or splits than {run.path} began with",
+                mend="put them back, or start another --out",
+            )
 
 
 def dry_run(settings: TrainSettings, steps: int = 16) -> str:
@@ -415,7 +440,7 @@ def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -
     learner = training.learner
     save_checkpoint(learner, run)
     model = training.model()
-    save_model(run.model, model.family, model.network, model.card)
+    save_model(run.model, model.family, model.network, model.card, training.seen)
     images = model.images(0, _GRID, training.settings.seed)
     save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
     figures = {"diversity": guard.look(images)}

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from crossfake.datasets.firewall import refuse_overlap, refuse_unknown
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, Detector
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
-from crossfake.detect.evaluation.firewall import refuse_overlap, trained_on
+from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, digest_of, read_told
 from crossfake.errors import UserError
@@ -176,11 +177,14 @@ def _check_hash(detector: Detector, found: str, force: bool) -> list[str]:
 def _check_unseen(detector: Detector, parts: Sequence[Part]) -> list[str]:
     """Raise :class:`UserError` if an image was trained on; notes on folders that are gone."""
     sets = [pool.shards for pool, _, _ in parts]
-    trained = trained_on(detector.card, sets, carved=False)
+    seen = seen_by(detector, sets)
     refuse_overlap(
-        trained, sets, [rows for _, _, rows in parts], mend="name folders that were split as for its training"
+        seen.only("trained on"),
+        sets,
+        [rows for _, _, rows in parts],
+        mend="name folders that were split as for its training",
     )
-    return trained.notes()
+    return refuse_unknown(seen, force=True, mend="")
 
 
 def _training(data: TrainingData) -> list[Part]:

@@ -22,6 +22,7 @@ from crossfake.detect.commands import FOLDER, device
     default="weighted",
     help="All alike, weights that sum to 1, or logistic regression.",
 )
+@click.option("--force", is_flag=True, help="Go on where it cannot be known what a member was trained on.")
 @click.option("--out", type=FOLDER, default=Path("runs/detect-ensemble"), help="Run folder.")
 @device
 def ensemble(

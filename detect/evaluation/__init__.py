@@ -20,7 +20,7 @@ from crossfake import __version__
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import Detector
-from crossfake.detect.evaluation.firewall import check_overlap, notes_on_training
+from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.detect.training.data import refuse_twice
 from crossfake.device import Precision
@@ -131,8 +131,10 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
             raise UserError(
                 f"{shards.path} has no {settings.split} rows", mend="name another --split, or --split all"
             )
-    strict = settings.split not in ("all", "train") and not settings.force
-    notes = check_overlap(detector.card, sets, rows, strict)
+    insists = settings.force or settings.split in ("all", "train")
+    seen = seen_by(detector, sets)
+    flaws = check_overlap(seen, sets, rows, insists)
+    notes = [*flaws, *(f"what {name} learned from is known by name only" for name in seen.by_name)]
     hashes = {str(shards.path): shards.hash for shards in sets}
     _note_opening(detector, hashes, settings.split)
     scored = score(detector, sets, rows)
@@ -146,6 +148,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "data_hashes": hashes,
         "split": settings.split,
         "threshold": detector.threshold,
+        "firewall": "checked" if not flaws else "not kept",
         "n": len(scored.labels),
         "bootstrap": settings.bootstrap,
         "seed": settings.seed,

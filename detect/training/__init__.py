@@ -152,6 +152,8 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         if training.ranks.leads:
             run.trim_log(learner.step)
         say(f"going on from step {learner.step}")
+    for note in data.notes:
+        say(note)
     say(training.describe())
     try:
         with Stopper() as stopper:
@@ -176,6 +178,7 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
                 "data_hashes": data.hashes(), "sources": data.sources(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
+            data.seen(),
         )  # fmt: skip
         run.finish({"val_ap": ap, "step": learner.best["step"]})
     return run.path

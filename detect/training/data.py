@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
 from crossfake.detect.training.recipes import Recipe
@@ -23,6 +24,12 @@ Indices = npt.NDArray[np.int64]
 Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
 # For sets that come without a validation part (fakes made in bulk): a tenth of the groups, by hash
 _CARVE = Fractions(0.9, 0.1, 0.0)
+_SPLIT_TOGETHER = (
+    "prepare all folders with one --split and --seed; 'crossfake data split' them before any training"
+)
+_GENERATE_AGAIN = (
+    "repeat its 'synth generate' with a model that says so, or --force, which reports will mention"
+)
 VALIDATED = 2000  # held-out images of each class, at most: thresholds belong to these very rows
 
 
@@ -53,6 +60,10 @@ class Pool:
             raise UserError(f"{folder} has no {kind} images to train on", mend="check its labels and splits")
         return cls(shards, train, val)
 
+    def seen(self) -> Seen:
+        """What a detector sees of these rows, for the firewall."""
+        return Seen.of(self.shards, self.train) | Seen.of(self.shards, self.val, "validated on")
+
     def by_generator(self) -> list[Indices]:
         """Training rows, one list per source and generator."""
         columns = [self.shards.columns[name][self.train] for name in ("source", "generator")]
@@ -63,13 +74,22 @@ class Pool:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Reals, published or otherwise given fakes, and one's own synthetic fakes."""
+    """Reals, published or otherwise given fakes, and one's own synthetic fakes.
+
+    Attributes:
+        size: of the images.
+        crop: how they were cut.
+        makers: what the generators of own fakes learned from.
+        notes: what of that is unknown.
+    """
 
     real: list[Pool]
     fake: list[Pool]
     synthetic: list[Pool]
     size: int
     crop: dict[str, object] | None
+    makers: Seen = Seen()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def open(
@@ -87,13 +107,13 @@ class TrainingData:
             real: folders of reals.
             fake: of given fakes.
             synthetic: of one's own.
-            force: let the folders be cropped differently.
+            force: let the folders be cropped differently, and own fakes be of a generator whose rows are unknown.
             reals_only: fakes are made from reals, so none need be given.
             limit: at most so many synthetic ones train, evenly over their generators; 0 is all.
 
         Raises:
-            UserError: a class is missing, sizes or crops differ, or a group or a picture is both trained on and held
-                out.
+            UserError: a class is missing, sizes or crops differ, a group or a picture is both held out and trained on,
+                by the detector or by a generator of own fakes, or what such a generator learned from is unknown.
         """
         if not real:
             raise UserError("a detector needs reals", mend="name them with --real DIR")
@@ -124,12 +144,15 @@ class TrainingData:
                 f"the folders were cropped differently ({' and '.join(crops)})",
                 mend="prepare all with the same --crop, or --force if that is the point",
             )
-        _check_firewall(every)
+        makers = union(seen_by_makers(pool.shards) for pool in pools[1] + pools[2])
+        notes = refuse_unknown(makers, force, _GENERATE_AGAIN)
+        _check_firewall(every, makers)
         if reals_only:  # what is given besides validates
             pools[1] = [replace(pool, train=pool.train[:0]) for pool in pools[1]]
         if limit:
             pools[2] = _limited(pools[2], limit)
-        return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), next(iter(crops.values()), None))
+        crop = next(iter(crops.values()), None)
+        return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), crop, makers, tuple(notes))
 
     def validation_rows(self, most: int = VALIDATED, made: bool = False) -> list[Part]:
         """The held-out rows that a training validates on, reals first: pool, label, and rows in the order drawn.
@@ -200,6 +223,10 @@ class TrainingData:
             return {"verdict": "not run", "summary": summary, "probes": {}}
         return audit_training([pool.shards.path for pool in self.real], fakes)
 
+    def seen(self) -> Seen:
+        """What a detector that is trained on this sees, its generators included."""
+        return union(pool.seen() for pool in self.real + self.fake + self.synthetic) | self.makers
+
     def hashes(self) -> dict[str, str]:
         """Of every folder, by its absolute path: a bundle may be used from anywhere."""
         pools = self.real + self.fake + self.synthetic
@@ -260,40 +287,10 @@ def digest_of(parts: Sequence[Part]) -> Any:
     return digest
 
 
-def _check_firewall(pools: Sequence[Pool]) -> None:
+def _check_firewall(pools: Sequence[Pool], makers: Seen) -> None:
     """No group and no picture may be trained on and also validate or test, in whichever folder it turns up."""
-    trained: set[str] = set()
-    for pool in pools:
-        trained.update(pool.shards.columns["group"][pool.train].tolist())
-    trained.discard("")
-    for pool in pools:
-        shared = trained.intersection(pool.shards.columns["group"][_held_out(pool)].tolist())
-        if shared:
-            raise UserError(
-                f"group {sorted(shared)[0]!r} of {pool.shards.path} is both trained on and held out",
-                mend="prepare all folders with the same --split and --seed",
-            )
-    sums = [pool.shards.columns["crc32"] for pool in pools]
-    for pool, own in zip(pools, sums, strict=True):
-        held_out = _held_out(pool)
-        for other, theirs in zip(pools, sums, strict=True):
-            suspects = held_out[np.isin(own[held_out], theirs[other.train])]
-            for row in suspects:
-                twins = other.train[theirs[other.train] == own[row]]
-                _check_twins(pool.shards, int(row), other.shards, twins)
-
-
-def _held_out(pool: Pool) -> Indices:
-    return np.concatenate([pool.val, pool.shards.select(split="test")])
-
-
-def _check_twins(shards: ShardSet, row: int, others: ShardSet, twins: Indices) -> None:
-    """Equal checksums of so few bits may be chance; equal pixels are not."""
-    image = shards.read(row)
-    for twin in twins:
-        if np.array_equal(image, others.read(int(twin))):
-            raise UserError(
-                f"image {row} of {shards.path} is held out, and image {twin} of {others.path}, which is trained on, "
-                "is the same",
-                mend="split all folders together with 'crossfake data split'",
-            )
+    trained = union(Seen.of(pool.shards, pool.train) for pool in pools) | makers
+    held_out = [np.concatenate([pool.val, pool.shards.select(split="test")]) for pool in pools]
+    refuse_overlap(
+        trained, [pool.shards for pool in pools], held_out, _SPLIT_TOGETHER, now="is held out, and "
+    )

@@ -8,10 +8,12 @@ from click.testing import CliRunner
 from scipy.optimize import minimize
 from scipy.special import log_expit
 
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle
 from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.ensemble import fit_weights, make_ensemble
+from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import create_model
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
@@ -32,7 +34,8 @@ def _bundle(folder: Path, like: Path, model: str = "frequency", **changed: objec
     network = create_model(model, options={"size": SIZE})
     facts = {"model": model, "options": network.options, "temperature": 1.5}
     facts |= {"data_hashes": {"x": "y"}, "sources": ["elsewhere"]}
-    bundle.save(folder, network, {**card, **facts, **changed})
+    seen = None if "data_hashes" in changed else Seen()  # with them: as made before there was a record
+    bundle.save(folder, network, {**card, **facts, **changed}, seen)
     return folder
 
 
@@ -171,11 +174,12 @@ def test_test_rows_are_not_read(
     assert "test" not in read and "val" in read
 
 
-def test_the_command(trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path) -> None:
+def test_the_command(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
+    other = _bundle(tmp_path / "other", trained, data_hashes={"x": "y"})
     result = CliRunner().invoke(
         ensemble,
         [str(trained), str(other), "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "e"),
-         "--method", "weighted", "--device", "cpu"],
+         "--method", "weighted", "--device", "cpu", "--force"],
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert (
@@ -185,12 +189,18 @@ def test_the_command(trained: Path, other: Path, real: Path, fake: Path, tmp_pat
     )
 
 
-def test_members_whose_folders_are_gone_are_told(
-    trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
+def test_members_whose_folders_are_gone_are_refused_or_told(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
 ) -> None:
-    run = make_ensemble([trained, other], [real], [fake], tmp_path / "e", "mean", device="cpu")
+    old = _bundle(tmp_path / "old", trained, data_hashes={"x": "y"})
+    with pytest.raises(
+        UserError, match="x was trained on and is not there as it was: put it back where .*old"
+    ):
+        make_ensemble([trained, old], [real], [fake], tmp_path / "e", "mean", device="cpu")
+    run = make_ensemble([trained, old], [real], [fake], tmp_path / "e", "mean", device="cpu", force=True)
     (note,) = bundle.load(run, device="cpu").card["notes"]
-    assert str(other) in note and "x was trained on and is not there as it was" in note
+    assert note == "x was trained on and is not there as it was: overlap with it is unchecked"
+    assert seen_by(bundle.load(run, device="cpu")).unknown == ("x was trained on and is not there as it was",)
 
 
 def test_a_member_of_another_working_directory_is_checked_by_hash(

@@ -1,31 +1,39 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.evaluation.firewall import check_overlap, notes_on_training
+from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.errors import UserError
 
 from ..conftest import make_shards
 
 
-def _card(*folders: Path) -> dict[str, object]:
+def _card(*folders: Path) -> dict[str, Any]:
     return {"data_hashes": {str(folder): ShardSet(folder).hash for folder in folders}, "sources": ["real"]}
+
+
+def _old(card: dict[str, Any], sets: list[ShardSet], rows: list[Any], force: bool = False) -> list[str]:
+    """Of a bundle made before there was a record: its card names folders."""
+    detector: Any = SimpleNamespace(path=Path("nowhere"), card=card)
+    return check_overlap(seen_by(detector, sets), sets, rows, force)
 
 
 def test_test_rows_of_the_training_folders_pass(real: Path, fake: Path) -> None:
     sets = [ShardSet(real), ShardSet(fake)]
-    assert check_overlap(_card(real, fake), sets, [s.select(split="test") for s in sets]) == []
+    assert _old(_card(real, fake), sets, [s.select(split="test") for s in sets]) == []
 
 
 def test_training_rows_are_refused_or_noted(real: Path) -> None:
     shards = ShardSet(real)
     every = np.arange(len(shards))
     with pytest.raises(UserError, match="was trained on"):
-        check_overlap(_card(real), [shards], [every])
-    (note,) = check_overlap(_card(real), [shards], [every], strict=False)
+        _old(_card(real), [shards], [every])
+    (note,) = _old(_card(real), [shards], [every], force=True)
     assert note.startswith("72 of 120 images") and "flattered" in note
 
 
@@ -35,7 +43,9 @@ def test_training_folders_that_are_gone_or_changed_are_named(real: Path, tmp_pat
     card = _card(moved, changed)
     shutil.rmtree(moved)
     (changed / "splits.csv").write_text("origin,group,split\n")
-    notes = check_overlap(card, [ShardSet(real)], [np.arange(3)])
+    with pytest.raises(UserError, match="moved was trained on and is not there as it was"):
+        _old(card, [ShardSet(real)], [np.arange(3)])
+    notes = _old(card, [ShardSet(real)], [np.arange(3)], force=True)
     assert len(notes) == 2 and all("overlap with it is unchecked" in note for note in notes)
 
 
@@ -54,18 +64,18 @@ def test_a_training_folder_under_another_path_is_known_by_its_hash(real: Path, t
     card = {"data_hashes": {"typed/elsewhere": ShardSet(real).hash}}
     moved = ShardSet(shutil.copytree(real, tmp_path / "moved"))
     with pytest.raises(UserError, match="group 'real-0' .* was trained on"):
-        check_overlap(card, [moved], [np.arange(len(moved))])
-    assert check_overlap(card, [moved], [moved.select(split="test")]) == []
+        _old(card, [moved], [np.arange(len(moved))])
+    assert _old(card, [moved], [moved.select(split="test")]) == []
 
 
 def test_pixels_that_were_trained_on_are_refused_or_noted(real: Path, tmp_path: Path) -> None:
     leak = ShardSet(make_shards(tmp_path / "leak", 0, prefix="renamed", split="test"))
     rows = np.arange(len(leak))
     with pytest.raises(UserError, match=r"image 0 of .*leak was trained on: it is image 0 of .*real"):
-        check_overlap(_card(real), [leak], [rows])
-    notes = check_overlap(_card(real), [leak], [rows], strict=False)
+        _old(_card(real), [leak], [rows])
+    notes = _old(_card(real), [leak], [rows], force=True)
     assert [note.split(" of ")[0] for note in notes] == ["72", "24"] and "are images that were" in notes[0]
-    assert check_overlap(_card(real), [leak], [rows[96:]]) == []
+    assert _old(_card(real), [leak], [rows[96:]]) == []
 
 
 def test_what_chose_the_threshold_is_refused_or_noted(real: Path, tmp_path: Path) -> None:
@@ -74,14 +84,14 @@ def test_what_chose_the_threshold_is_refused_or_noted(real: Path, tmp_path: Path
     sets = [ShardSet(copies)]
     rows = [np.arange(20)]
     with pytest.raises(UserError, match="image 0 of .*copies was validated on: it is image 0 of .*held-out"):
-        check_overlap(_card(real, held_out), sets, rows)
-    (note,) = check_overlap(_card(real, held_out), sets, rows, strict=False)
+        _old(_card(real, held_out), sets, rows)
+    (note,) = _old(_card(real, held_out), sets, rows, force=True)
     assert note.startswith("20 of 20 images") and "validated on" in note
-    assert check_overlap(_card(real, held_out), [ShardSet(held_out)], rows) == []  # asked for by its name
+    assert _old(_card(real, held_out), [ShardSet(held_out)], rows) == []  # asked for by its name
 
 
 def test_equal_checksums_of_other_pixels_are_chance(real: Path, tmp_path: Path) -> None:
     other = make_shards(tmp_path / "other", 0, seed=7, split="test")
     shards = ShardSet(other)
     shards.columns["crc32"] = ShardSet(real).columns["crc32"]
-    assert check_overlap(_card(real), [shards], [np.arange(len(shards))]) == []
+    assert _old(_card(real), [shards], [np.arange(len(shards))]) == []

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,14 @@ class Block:
     def facts(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("folder", "how", "by", "codec")}
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the rows, whoever has seen them."""
+        digest = hashlib.sha256(self.how.encode())
+        for values in (self.groups, self.rows, self.keys()):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
     def keys(self, places: Rows | None = None) -> Keys:
         """Hashes of the pixels of these rows, of all by default."""
         if self.pixels is not None:
@@ -99,7 +108,8 @@ class Block:
 
     def shares(self, groups: Keys) -> npt.NDArray[np.bool_]:
         """Which of some rows have a group that was seen: bool ``[N]`` for :func:`group_keys` of them."""
-        return np.isin(groups, self.groups).any(axis=1)
+        known: npt.NDArray[np.bool_] = np.isin(groups, self.groups)
+        return known[:, 0] | known[:, 1]
 
     def twins(self, shards: ShardSet, rows: Rows) -> Rows:
         """The row with the same pixels as each of ``rows``, or -1. Equal checksums alone may be chance."""
@@ -158,12 +168,8 @@ class Seen:
     @property
     def digest(self) -> str:
         """SHA-256 of the record: cards and shards name it."""
-        digest = hashlib.sha256(json.dumps([self.by_name, self.unknown]).encode())
-        for block in self.blocks:
-            digest.update(json.dumps(block.facts()).encode())
-            for values in (block.groups, block.rows, block.keys()):
-                digest.update(values.tobytes())
-        return digest.hexdigest()
+        blocks = [block.digest for block in self.blocks]
+        return hashlib.sha256(json.dumps([self.by_name, self.unknown, blocks]).encode()).hexdigest()
 
     def save(self, folder: Path) -> str:
         """Write ``seen.safetensors`` into a folder; returns the record's hash."""

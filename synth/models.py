@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from crossfake import __version__
 from crossfake.datasets.firewall import Seen
-from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -209,7 +209,7 @@ def seen_by(path: str | Path) -> Seen:
     found = Seen.load(folder)
     if found is not None:
         return found
-    run = Run(folder.parent)
+    run = Run(Path(path)) if Run(Path(path)).config_file.exists() else Run(folder.parent)
     try:
         if not run.config_file.exists():
             card = json.loads((folder / CARD).read_text())
@@ -217,12 +217,13 @@ def seen_by(path: str | Path) -> Seen:
                 return Seen(by_name=(str(card.get("name") or card["family"]),))
             return Seen(unknown=(f"{path} does not say what it learned from",))
         config = run.config
-        shards, split, init = ShardSet(config["data"]), config["split"], config.get("init")
-        if shards.hash not in config["data_hashes"].values():
-            return Seen(unknown=(f"{path} learned from {config['data']}, which is not there as it was",))
-    except UserError:
-        return Seen(unknown=(f"{path} learned from {config['data']}, which is not there any more",))
+        data, split, init = Path(config["data"]), config["split"], config.get("init")
+        known = set(config["data_hashes"].values())
+    except FileNotFoundError:
+        return Seen(unknown=(f"{path} is not there any more to say what it learned from",))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / CARD} is damaged ({error})", mend="copy it again") from error
+    if not (data / MANIFEST).is_file() or (shards := ShardSet(data)).hash not in known:
+        return Seen(unknown=(f"{path} learned from {data}, which is not there as it was",))
     learned = Seen.of(shards, shards.select(split=split, label=0))
     return learned | seen_by(init) if init else learned

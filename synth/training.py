@@ -285,6 +285,8 @@ class Training:
     @cached_property
     def seen(self) -> Seen:
         """The rows that it learns from, and those that the model it started from had learned from."""
+        if self.settings.resume and (written := Seen.load(self.settings.out / "model")):
+            return written
         own = union(Seen.of(shards, rows) for shards, rows in self.data.rows())
         return own | seen_by(self.settings.init) if self.settings.init else own
 

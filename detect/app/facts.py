@@ -10,6 +10,7 @@ from typing import Any
 
 from scipy.stats import beta
 
+from crossfake.datasets.firewall import OWN
 from crossfake.detect.app.results import DetectorFacts
 from crossfake.detect.app.wording import facts_words
 from crossfake.detect.bundle import Detector
@@ -50,6 +51,12 @@ def _measured(detector: Detector) -> tuple[dict[str, Any], str]:
         found = json.loads(file.read_text())
         if found.get("model_hash") != detector.hash:
             return {}, "its evaluation is of other weights"
+        before = "not kept" if OWN in detector.card.get("sources", ()) else "checked"  # without generators
+        if found.get("firewall", before) != "checked":
+            return (
+                {},
+                "the images of its evaluation may be among those that it, or its generators, learned from",
+            )
         if not math.isclose(float(found["threshold"]), detector.threshold, abs_tol=1e-6):
             return {}, "it was evaluated before its last calibration"
         return _rates(found), ""

@@ -59,7 +59,12 @@ def from_pictures(path: Path, label: str, out: Path) -> tuple[ShardSet, str]:
         UserError: there are none, they differ in size, or there are videos among them.
     """
     _check_folder(path)
-    done = prepare(PrepareSettings(str(path), out, size=_side(path), crop="none", label=label, workers=1))
+    all_train = "1/0/0"  # pictures have no split: all are measured
+    done = prepare(
+        PrepareSettings(
+            str(path), out, size=_side(path), crop="none", label=label, split=all_train, workers=1
+        )
+    )
     left_out = sum(done.skipped.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(done.skipped.items()))
     note = f"{left_out:,} of the pictures in {path} were left out: {reasons}" if left_out else ""

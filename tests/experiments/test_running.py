@@ -3,17 +3,21 @@
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.experiments.cli import demo as demo_command
 from crossfake.experiments.cli import experiment as group
+from crossfake.experiments.results import Results
 from crossfake.experiments.running import run
+from crossfake.experiments.wording import notes
 
 
 def write(folder, label, count, seed, generator="", blur=0, prefix=None):
@@ -282,6 +286,11 @@ def leak_picture(parts):
     write(parts["elsewhere"], 0, 20, 1)
 
 
+def leak_to_generator(parts):
+    real = ShardSet(parts["real"])
+    Seen.of(real, real.select(split="test")).save(parts["mine"])
+
+
 def leak_generator(parts):
     shutil.rmtree(parts["new"])
     write(parts["new"], 1, 20, 4, "my-gan")
@@ -292,6 +301,7 @@ def leak_generator(parts):
     [
         (leak_person, "test web: group 'real:0' of .*elsewhere was trained on"),
         (leak_picture, "test web: image 0 of .*elsewhere was trained on: it is image 0 of .*real"),
+        (leak_to_generator, "test .*: group 'real:11' of .*real was trained on by generator my-gan"),
         (leak_generator, "test new is of my-gan, which 'with' trains on"),
     ],
 )
@@ -300,6 +310,25 @@ def test_the_firewall(config, parts, trained, tmp_path, leak, expected):
     with pytest.raises(UserError, match=expected):
         run(config, tmp_path / "out")
     assert not trained
+
+
+def test_own_fakes_of_unknown_origin_are_refused_or_told(config, parts, tmp_path):
+    shutil.copytree(parts["mine"], tmp_path / "own")
+    with h5py.File(tmp_path / "own" / "00000.h5", "r+") as file:
+        file["source"][:] = b"synth"
+    config["generators"][1]["dir"] = tmp_path / "own"
+    with pytest.raises(
+        UserError, match="own holds own fakes, and what their generator learned from is unknown"
+    ):
+        run(config, tmp_path / "out")
+    config["train"]["force"] = True
+    told = (
+        "own holds own fakes, and what their generator learned from is unknown: overlap with it is unchecked"
+    )
+    out = run(config, tmp_path / "forced")
+    assert told in facts(out)["notes"][-1] and told in facts(out)["firewall"]["unchecked"][0]
+    said = " ".join(notes(Results(out), []))
+    assert told in said and "own generators learned from" not in said
 
 
 @pytest.mark.parametrize(("size", "crop"), [(32, None), (16, {"policy": "face"})])

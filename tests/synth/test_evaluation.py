@@ -87,6 +87,7 @@ def test_everything_is_measured_and_written(
         device="cpu",
         baseline=True,
         precision="fp32",
+        real_split="all",
     )
     result = evaluate(settings)
     assert json.loads((fakes / "quality.json").read_text()) == result
@@ -130,7 +131,7 @@ def test_fid_of_shards_equals_the_formula(
     roots = np.sqrt(np.linalg.eigvals(covariances[0] @ covariances[1]).astype(complex)).real.sum()
     expected = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(sum(covariances)) - 2 * roots
     options = {"metrics": ("fid",), "precision": "fp32", "device": "cpu", "out": tmp_path / "q.json"}
-    result = evaluate(EvaluateSettings(reals, fakes, 64, random_inception, **options))
+    result = evaluate(EvaluateSettings(reals, fakes, 64, random_inception, real_split="all", **options))
     assert result["fid"] == pytest.approx(expected, rel=1e-3)
 
 
@@ -285,7 +286,7 @@ def test_pictures_of_a_folder_are_measured_as_shards_are(reals: Path, fakes: Pat
         for row in range(len(shards)):
             save_png(shards.read(row), tmp_path / name / f"{row:03}.png")
     options = {"metrics": ("spectrum",), "device": "cpu", "out": tmp_path / "q.json"}
-    plain = evaluate(EvaluateSettings(reals, fakes, **options))["spectrum"]
+    plain = evaluate(EvaluateSettings(reals, fakes, real_split="all", **options))["spectrum"]
     assert evaluate(EvaluateSettings(tmp_path / "real", tmp_path / "fake", **options))[
         "spectrum"
     ] == pytest.approx(plain)

@@ -1,16 +1,22 @@
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import crossfake.synth.generation as generation
-from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.firewall import FILE, Seen, count_overlap, seen_by_makers
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.families import FAMILIES
-from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.models import Model, load_model, random_vectors
+from crossfake.synth.generation import GenerateSettings, Photos, generate
+from crossfake.synth.models import Model, load_model, random_vectors, seen_by
+from crossfake.synth.training import TrainSettings, train
 
 
 @pytest.fixture(autouse=True)
@@ -163,3 +169,73 @@ def test_what_hinders_compiling_is_said_in_one_line(
     with pytest.raises(UserError, match=r"cannot be compiled here \(no compiler\): install a C\+\+ compiler"):
         generate(GenerateSettings(20, model, tmp_path / "out", compile=True, device="cpu"))
     assert not (tmp_path / "out").exists()
+
+
+def test_fakes_carry_what_their_generator_learned_from(model: Path, reals: Path, tmp_path: Path) -> None:
+    shards = ShardSet(reals)
+    out = generate(GenerateSettings(5, model, tmp_path / "out", split="test"))
+    seen = seen_by_makers(ShardSet(out))
+    card = json.loads((model / "model/model.json").read_text())
+    assert ShardSet(out).attributes["seen"] == seen.digest == card["seen"]
+    assert count_overlap(seen, shards, np.arange(40)) == (32, 0)  # its train rows
+    assert {block.by for block in seen.blocks} == {ShardSet(out).columns["generator"][0]}
+    editor = dataclasses.replace(load_model(model), path=Path())  # as a family that has nothing to learn
+    made_of = generation._seen(editor, Photos(reals, "test", 16))
+    assert count_overlap(made_of, shards, np.arange(40)) == (8, 0)
+
+
+def test_a_model_of_before_is_looked_up_in_its_run(model: Path, reals: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(model, tmp_path / "run"))
+    (run / "model" / FILE).unlink()
+    assert seen_by(run).digest == seen_by(model).digest == seen_by(run / "model").digest
+    out = generate(GenerateSettings(5, run, tmp_path / "out"))
+    (out / FILE).unlink()
+    generate(
+        GenerateSettings(5, run, tmp_path / "out")
+    )  # repeated on a finished set, it writes what is missing
+    assert seen_by_makers(ShardSet(out)).digest == seen_by(model).digest
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for changed, reason in (
+        ({"data_hashes": {"x": "y"}}, "which is not there as it was"),
+        ({"data": str(tmp_path / "gone")}, "which is not there as it was"),
+        ({"init": str(tmp_path / "gone")}, "gone is not there any more"),
+    ):
+        (run / "config.yaml").write_text(yaml.safe_dump({**config, **changed}))
+        assert reason in seen_by(run).unknown[0]
+    (run / "config.yaml").unlink()
+    assert "does not say what it learned from" in seen_by(run).unknown[0]
+    card = json.loads((run / "model/model.json").read_text())
+    del card["data"]
+    (run / "model/model.json").write_text(json.dumps({**card, "name": "ffhq"}))
+    assert seen_by(run) == Seen(by_name=("ffhq",))
+
+
+def test_a_run_goes_on_with_the_images_it_began_with(reals: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(reals, tmp_path / "data"))
+    run = train(
+        TrainSettings(data, tmp_path / "run", "dcgan", kimg=0.008, batch=8, channels=64, device="cpu")
+    )
+    lines = ["origin,group,split", *(f",{n},{'test' if n < 8 else 'train'}" for n in range(40))]
+    (data / "splits.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match="data holds other images or splits than .*run began with"):
+        train(TrainSettings.resumed(run, kimg=0.016))
+
+
+def test_what_a_run_started_from_counts(reals: Path, model: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "more", 16, attributes={}) as writer:
+        for number in range(8):
+            image = np.full((16, 16, 3), number, np.uint8)
+            writer.append(image, Row(0, "more", split="train", group=f"more-{number}"))
+    family = json.loads((model / "model/model.json").read_text())["family"]
+    settings = TrainSettings(
+        tmp_path / "more",
+        tmp_path / "run",
+        family,
+        kimg=0.008,
+        batch=8,
+        channels=64,
+        device="cpu",
+        init=model,
+    )
+    seen = seen_by(train(settings))
+    assert len(seen.blocks) == 2 and count_overlap(seen, ShardSet(reals), np.arange(40)) == (32, 0)

@@ -140,8 +140,9 @@ def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
         TrainSettings(reals, tmp_path, mixing=9)
     with pytest.raises(UserError, match="fewer than a batch"):
         train(TrainSettings(reals, tmp_path / "a", batch=64))
-    with pytest.raises(UserError, match="no split 'val'"):
-        train(TrainSettings(reals, tmp_path / "b", split="val"))
+    for split in ("val", "test", ""):
+        with pytest.raises(UserError, match=f"learns from {split!r} rows .*leave --split out"):
+            TrainSettings(reals, tmp_path / "b", split=split)
     with pytest.raises(UserError, match="not a shard folder"):
         train(TrainSettings(tmp_path / "none", tmp_path / "c"))
     with pytest.raises(UserError, match="holds no run to resume"):

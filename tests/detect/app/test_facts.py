@@ -34,6 +34,7 @@ def test_facts_from_an_evaluation(bundle: Path) -> None:
         ({"model_hash": "other"}, "other weights"),
         ({"threshold": 0.123}, "before its last calibration"),
         ({"overall": {}}, "cannot be read"),
+        ({"firewall": "not kept"}, "may be among those that it, or its generators, learned from"),
         (None, "not evaluated"),
     ],
 )

@@ -3,11 +3,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shards import ShardSet
+from crossfake.detect import bundle
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
+from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 
 from ..conftest import make_shards
@@ -95,3 +99,43 @@ def test_equal_checksums_of_other_pixels_are_chance(real: Path, tmp_path: Path) 
     shards = ShardSet(other)
     shards.columns["crc32"] = ShardSet(real).columns["crc32"]
     assert _old(_card(real), [shards], [np.arange(len(shards))]) == []
+
+
+def test_a_bundle_knows_what_it_saw_when_its_folders_are_gone(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    detector = bundle.load(trained, "cpu")
+    assert detector.card["seen"] == Seen.load(detector.path).digest  # type: ignore[union-attr]
+    alone = bundle.load(shutil.copytree(detector.path, tmp_path / "alone"), "cpu")
+    alone.card["data_hashes"] = {"gone": "x"}
+    seen = seen_by(alone)
+    for folder in (real, fake):
+        shards = ShardSet(folder)
+        for split, how in (("train", "trained on"), ("val", "validated on")):
+            rows = shards.select(split=split)
+            assert count_overlap(seen.only(how), shards, rows) == (len(rows), 0)
+        assert check_overlap(seen, [shards], [shards.select(split="test")]) == []
+    with pytest.raises(UserError, match="group 'real-0' of .*real was trained on"):
+        check_overlap(seen, [ShardSet(real)], [np.arange(3)])
+
+
+def test_what_a_generator_learned_from_is_no_test(real: Path, fake: Path, tmp_path: Path) -> None:
+    """README's order of before: a generator, then splits that move what it learned from into the test."""
+    own = shutil.copytree(make_shards(tmp_path / "made", 1, seed=9), tmp_path / "own")
+    unknown = shutil.copytree(own, tmp_path / "unknown")
+    with h5py.File(unknown / "00000.h5", "r+") as file:
+        file["source"][:] = b"synth"
+    reals = ShardSet(real)
+    Seen.of(reals, reals.select(split="test")[:2]).save(own)
+    with pytest.raises(
+        UserError, match=r"group 'real-48' of .*real is held out, and was trained on by generator grid"
+    ):
+        TrainingData.open((real,), (fake,), (own,), False)
+    Seen.of(reals, reals.select(split="train")).save(own)
+    assert TrainingData.open((real,), (fake,), (own,), False).makers.blocks
+    with pytest.raises(UserError, match="unknown holds own fakes, and what their generator learned from is"):
+        TrainingData.open((real,), (fake,), (unknown,), False)
+    data = TrainingData.open((real,), (fake,), (unknown,), True)
+    assert "overlap with it is unchecked" in data.notes[0] and data.seen().unknown
+    with pytest.raises(UserError, match="own fakes, .* is unknown: .*--force"):
+        check_overlap(data.seen(), [reals], [reals.select(split="test")])

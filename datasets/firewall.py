@@ -95,16 +95,21 @@ class Block:
     def digest(self) -> str:
         """SHA-256 of the rows, whoever has seen them."""
         digest = hashlib.sha256(self.how.encode())
-        for values in (self.groups, self.rows, self.keys()):
+        for values in (self.groups, self.rows, self.keys):
             digest.update(values.tobytes())
         return digest.hexdigest()
 
-    def keys(self, places: Rows | None = None) -> Keys:
-        """Hashes of the pixels of these rows, of all by default."""
+    @cached_property
+    def keys(self) -> Keys:
+        """Hashes of the pixels of all rows."""
+        return self._keys_of(np.arange(len(self.rows)))
+
+    def _keys_of(self, places: Rows) -> Keys:
+        """Of some rows: where few have a suspicious checksum, the others are not read."""
         if self.pixels is not None:
-            return self.pixels if places is None else self.pixels[places]
+            return self.pixels[places]
         assert self.shards is not None
-        return pixel_keys(self.shards, self.rows if places is None else self.rows[places])
+        return pixel_keys(self.shards, self.rows[places])
 
     def shares(self, groups: Keys) -> npt.NDArray[np.bool_]:
         """Which of some rows have a group that was seen: bool ``[N]`` for :func:`group_keys` of them."""
@@ -121,7 +126,7 @@ class Block:
             mine = np.flatnonzero(np.isin(self.crc32, sums[theirs]))
         if not len(mine) or not len(theirs):
             return found
-        known = dict(zip(self.keys(mine).tolist(), self.rows[mine].tolist(), strict=True))
+        known = dict(zip(self._keys_of(mine).tolist(), self.rows[mine].tolist(), strict=True))
         known.pop(0, None)
         for place, key in zip(theirs.tolist(), pixel_keys(shards, rows[theirs]).tolist(), strict=True):
             found[place] = known.get(key, -1)
@@ -173,19 +178,18 @@ class Seen:
 
     def save(self, folder: Path) -> str:
         """Write ``seen.safetensors`` into a folder; returns the record's hash."""
-        whole = replace(self, blocks=tuple(replace(block, pixels=block.keys()) for block in self.blocks))
         arrays = {
             f"{number}.{name}": np.ascontiguousarray(value)
-            for number, block in enumerate(whole.blocks)
+            for number, block in enumerate(self.blocks)
             for name, value in (
-                ("groups", block.groups), ("rows", block.rows), ("crc32", block.crc32), ("pixels", block.keys())
+                ("groups", block.groups), ("rows", block.rows), ("crc32", block.crc32), ("pixels", block.keys)
             )
         }  # fmt: skip
         facts = {
-            "blocks": [block.facts() for block in whole.blocks],
+            "blocks": [block.facts() for block in self.blocks],
             "by_name": self.by_name,
             "unknown": self.unknown,
-            "hash": (digest := whole.digest),
+            "hash": (digest := self.digest),
         }
         with replacing(folder / FILE) as temporary:
             save_file(arrays, temporary, {"seen": json.dumps(facts)})

@@ -34,6 +34,12 @@ _FOLDER = click.Path(path_type=Path)
     help="Side of the crop relative to the face; 1.3 is FFHQ's framing.",
 )
 @click.option(
+    "--edge",
+    type=click.Choice(["skip", "reflect"]),
+    default="skip",
+    help="A picture that ends too close to the face: leave it out, or mirror it there.",
+)
+@click.option(
     "--faces",
     type=click.Choice(["largest", "all", "mask"]),
     default="largest",

@@ -18,6 +18,7 @@ from crossfake.datasets.geometry import (
     ENLARGE_AT_MOST,
     FFHQ_MARGIN,
     OUTSIDE_AT_MOST,
+    TOO_CLOSE,
     Skip,
     box_square,
     cut_square,
@@ -34,6 +35,8 @@ from crossfake.weights import find_weights
 
 POLICIES = ("face", "square", "center", "none")
 WHICH = ("largest", "all", "mask")
+EDGES = ("skip", "reflect")
+_SURE = 0.6  # YuNet's score from which on a face is one; lower only where less is asked for
 _LARGE = 0.2
 _SAME = 0.5  # two boxes that overlap so much are one face
 GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
@@ -73,6 +76,8 @@ class Cropper:
         min_sharpness: least :meth:`Face.sharpness`.
         max_yaw: most degrees that a head may be turned.
         min_confidence: least confidence of the face detector, which falls with occlusion.
+        edge: where a quarter or more of a face crop would lie beyond the picture, ``skip`` it, or ``reflect`` the
+            picture there. A face that is itself cut off is skipped in any case.
 
     Example:
         >>> Cropper(size=8, policy="center")(np.zeros((20, 10, 3), np.uint8)).shape
@@ -88,12 +93,14 @@ class Cropper:
     min_face: int = 0
     min_sharpness: float = 0.0
     max_yaw: float = 90.0
-    min_confidence: float = 0.6
+    min_confidence: float = _SURE
+    edge: str = "skip"
 
     def __post_init__(self) -> None:
         for kind, value, known in (
             ("crop policy", self.policy, POLICIES),
             ("choice of faces", self.which, WHICH),
+            ("choice of edges", self.edge, EDGES),
         ):
             if value not in known:
                 raise UserError(f"there is no {kind} {value!r}", mend=f"choose one of {', '.join(known)}")
@@ -107,6 +114,8 @@ class Cropper:
                 if self.policy == "none"
                 else f"give --margin between 0.25 and {largest:g}",
             )
+        if self.edge != "skip" and not self.finds_faces:
+            raise UserError(f"--crop {self.policy} stays within the picture", mend="leave --edge out")
         for name, number, low, high in (
             ("min-face", self.min_face, 0, 10_000),
             ("min-sharpness", self.min_sharpness, 0, 1e6),
@@ -130,7 +139,9 @@ class Cropper:
                 a face crop of a smaller margin, and said to be one.
         """
         if self.finds_faces:
-            return {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
+            found = {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
+            # named only where it differs: sets and bundles of before there was a choice are of the other kind
+            return found | ({"edge": self.edge} if self.edge != "skip" else {})
         if before is not None and (self.policy == "none" or before.get("policy") in ("face", "square")):
             return (
                 {**before, "margin": round(before["margin"] * self.margin, 6)}
@@ -142,7 +153,8 @@ class Cropper:
     @classmethod
     def from_description(cls, size: int, crop: dict[str, Any], face_model: Path | None = None) -> Cropper:
         """The policy that :meth:`description` stored."""
-        return cls(size, str(crop.get("policy", "none")), float(crop.get("margin", 0.0)), face_model)
+        policy, margin = str(crop.get("policy", "none")), float(crop.get("margin", 0.0))
+        return cls(size, policy, margin, face_model, edge=str(crop.get("edge", "skip")))
 
     def __call__(self, image: Pixels) -> Pixels:
         """The crop of one face: uint8 ``[H, W, 3]`` to uint8 ``[size, size, 3]``.
@@ -205,10 +217,10 @@ class Cropper:
         return sorted([*kept, *more], key=lambda pair: -pair[0][2] * pair[0][3])
 
     def _each(self, image: Pixels, enlarge: float | None) -> list[tuple[Box, Crop | Skip]]:
-        faces = find_faces(image, self.model)
+        faces = self._faces(image)
         if faces and faces[0].side > _LARGE * max(image.shape[:2]):
             # a large face is looked for in a smaller copy when it is the only one wanted, and its landmarks differ
-            main = find_faces(image, self.model, largest_only=True)[0]
+            main = self._faces(image, largest_only=True)[0]
             faces = [main, *(face for face in faces if overlap(face.box, main.box) < _SAME)]
         found: list[tuple[Box, Crop | Skip]] = []
         for face in faces:
@@ -246,17 +258,23 @@ class Cropper:
                 image[top:bottom, left:right],
                 None if drawn is None else drawn[top:bottom, left:right],
             )
-        found, reasons = [], []
-        faces = self.choose(image, box, drawn)
-        for number, face in enumerate(faces):
+        found, reasons, person = [], [], 0
+        for face in self.choose(image, box, drawn):
             try:
-                person = number if self.which == "all" and box is None and face else None
-                found.append(self.cut(image, face, drawn, person, enlarge))
+                if face is not None:
+                    self._check(face, image)
+                    person += 1
+                number = person - 1 if self.which == "all" and box is None and face else None
+                found.append(self.cut(image, face, drawn, number, enlarge))
             except Skip as reason:
                 reasons.append(reason)
         if not found:
             raise reasons[0]
         return found
+
+    def _faces(self, image: Pixels, largest_only: bool = False) -> list[Face]:
+        threshold = min(_SURE, self.min_confidence)
+        return find_faces(image, self.model, threshold=threshold, largest_only=largest_only)
 
     def of_video(
         self, frames: Iterable[tuple[int, Pixels, Pixels | None]]
@@ -277,7 +295,7 @@ class Cropper:
         for number, image, mask in frames:
             drawn = drawn_mask(mask, image)
             marked = mask_box(drawn) if self.which == "mask" and drawn is not None else None
-            faces = find_faces(image, self.model)
+            faces = self._faces(image)
             face = marked_face(faces, marked) if marked else None
             faces = [face] if face else faces
             numbers.append(number)
@@ -308,14 +326,18 @@ class Cropper:
                 self._check(face, image)
             return self.cut(image, face, drawn_mask(mask, image))
         except Skip as reason:
-            return Skip(str(reason), image)
+            return Skip(str(reason), image, reason.room)
 
     def choose(self, image: Pixels, box: Box | None, mask: Pixels | None) -> list[Face | None]:
-        """The faces to cut; one None for a policy that looks for none."""
+        """The faces to cut, the largest first and never none; one None for a policy that looks for none.
+
+        Raises:
+            Skip: there is no face.
+        """
         if not self.finds_faces:
             return [None]
         one = self.which == "largest" and box is None
-        faces: Sequence[Face] = find_faces(image, self.model, largest_only=one)
+        faces: Sequence[Face] = self._faces(image, largest_only=one)
         if box is None and self.which == "mask" and mask is not None:
             box = mask_box(mask)
         if box is not None:
@@ -327,15 +349,7 @@ class Cropper:
             faces = faces[:1]
         if not faces:
             raise Skip("no face" if box is None else "no face where one is marked")
-        kept: list[Face | None] = []
-        for face in faces:
-            try:
-                self._check(face, image)
-                kept.append(face)
-            except Skip:
-                if face is faces[-1] and not kept:
-                    raise
-        return kept
+        return list(faces)
 
     def _check(self, face: Face, image: Pixels) -> None:
         if face.side < self.min_face:
@@ -359,11 +373,13 @@ class Cropper:
         if face is None:
             scale = self.size / max(1.0, self.side(image, None))
             return Crop(self._whole(image), None if mask is None else self._whole(mask), scale=scale)
+        if self.edge == "reflect" and self._is_cut_off(face, image):
+            raise Skip(TOO_CLOSE)
         square = self._square(face)
         limit = enlarge or self.enlarge or ENLARGE_AT_MOST
         return Crop(
-            cut_square(image, *square, self.size, limit),
-            None if mask is None else cut_square(mask, *square, self.size, limit),
+            cut_square(image, *square, self.size, limit, self.edge),
+            None if mask is None else cut_square(mask, *square, self.size, limit, self.edge),
             person,
             _shares(face.box, image),
             self.size / (2 * float(np.hypot(*square[1]))),
@@ -378,9 +394,14 @@ class Cropper:
         if face is None:
             return float(min(image.shape[:2]) * self.margin)
         center, half = self._square(face)
-        if outside(image, center, half, np.array([-half[1], half[0]])) > OUTSIDE_AT_MOST:
-            raise Skip("picture ends too close to the face")
+        if self.edge == "skip" and outside(image, center, half) > OUTSIDE_AT_MOST:
+            raise Skip(TOO_CLOSE)
         return 2 * float(np.hypot(*half))
+
+    @staticmethod
+    def _is_cut_off(face: Face, image: Pixels) -> bool:
+        """Whether an eye, the nose or a corner of the mouth lies beyond the picture: mirrors would invent it."""
+        return bool(((face.points < 0) | (face.points > image.shape[1::-1])).any())
 
     def _square(self, face: Face) -> tuple[Any, Any]:
         if self.policy == "square":

@@ -15,23 +15,30 @@ from crossfake.images import thumbnail
 FFHQ_MARGIN = 1.3  # FFHQ's framing in units of the face: what FaceForensics++ calls a factor of 1.3 around it
 ENLARGE_AT_MOST = 2.0
 # A picture cut so tightly that a quarter of the crop would be its mirror image shows mirrors, not a face: a
-# detector would learn them as the mark of whatever set was cut tightly.
+# detector would learn them as the mark of whatever set was cut tightly. So it is left out, unless asked for.
 OUTSIDE_AT_MOST = 0.25
+TOO_CLOSE = "picture ends too close to the face"
 _PICTURE = 112  # pixels
 
 
 class Skip(Exception):
     """An image that the crop policy leaves out; its text is the reason, the same for all such images.
 
-    ``picture`` is a small copy of a video's frame, to show what was left out.
+    Attributes:
+        picture: a small copy of a video's frame, to show what was left out.
+        room: of a picture that ends too close to the face, how many times as large the crop may be for it not to;
+            0 where no crop would do.
     """
 
-    def __init__(self, reason: str, picture: Pixels | None = None) -> None:
+    def __init__(self, reason: str, picture: Pixels | None = None, room: float = 0.0) -> None:
         super().__init__(reason)
         self.picture = None if picture is None else thumbnail(picture, _PICTURE, background=200)
+        self.room = room
 
 
-def cut_square(image: Pixels, center: Any, half: Any, size: int, enlarge: float = ENLARGE_AT_MOST) -> Pixels:
+def cut_square(
+    image: Pixels, center: Any, half: Any, size: int, enlarge: float = ENLARGE_AT_MOST, edge: str = "skip"
+) -> Pixels:
     """A square at any angle out of ``[H, W, 3]``: uint8 ``[size, size, 3]``.
 
     Args:
@@ -40,17 +47,19 @@ def cut_square(image: Pixels, center: Any, half: Any, size: int, enlarge: float 
         half: the vector from there to the middle of its right-hand edge.
         size: height and width of the result.
         enlarge: how many times it may be enlarged.
+        edge: what lies outside the picture is mirrored; ``skip`` allows that for a quarter of the square,
+            ``reflect`` for any share.
 
     Raises:
-        Skip: it would be enlarged more than that, or a quarter of the square lies outside the picture. What little
-            lies outside is mirrored.
+        Skip: it would be enlarged more than that, or too much of it lies outside.
     """
     side = 2 * float(np.hypot(*half))
     if side * enlarge < size:
         raise Skip("face too small")
+    if edge == "skip" and outside(image, center, half) > OUTSIDE_AT_MOST:
+        wide = room(image, center, half)
+        raise Skip(TOO_CLOSE, room=wide if side * wide * enlarge >= size else 0.0)
     down = np.array([-half[1], half[0]])
-    if outside(image, center, half, down) > OUTSIDE_AT_MOST:
-        raise Skip("picture ends too close to the face")
     corners = np.array([center - half - down, center + half - down, center - half + down], np.float32)
     # shrink by warping to an integer multiple and averaging: a plain warp would alias
     factor = max(1, int(np.ceil(side / size)))
@@ -61,12 +70,30 @@ def cut_square(image: Pixels, center: Any, half: Any, size: int, enlarge: float 
     return resize(np.asarray(large, np.uint8), size)
 
 
-def outside(image: Pixels, center: Any, half: Any, down: Any) -> float:
+def outside(image: Pixels, center: Any, half: Any) -> float:
     """Share of the crop's area beyond the edges of the picture, sampled on a grid."""
-    steps = (np.arange(32) + 0.5) / 16 - 1
-    grid = center + steps[None, :, None] * half + steps[:, None, None] * down
+    grid = center + _grid(half)
     height, width = image.shape[:2]
     return float(((grid < 0) | (grid > (width, height))).any(axis=2).mean())
+
+
+def room(image: Pixels, center: Any, half: Any) -> float:
+    """How many times the side of the crop may be for a quarter of its area to lie outside; 0 when its middle does."""
+    edges = np.array(image.shape[1::-1], np.float64)
+    if not ((center >= 0) & (center <= edges)).all():
+        return 0.0
+    grid = _grid(half)
+    with np.errstate(divide="ignore", invalid="ignore"):  # how far each point may move away from the middle
+        reach = np.where(grid > 0, (edges - center) / grid, np.where(grid < 0, -center / grid, np.inf))
+    leaves = np.sort(reach.min(axis=2), axis=None)
+    return float(leaves[int(OUTSIDE_AT_MOST * leaves.size)])
+
+
+def _grid(half: Any) -> Any:
+    """Offsets from the middle of a crop, ``[32, 32, 2]``, evenly over its area."""
+    down = np.array([-half[1], half[0]])
+    steps = (np.arange(32) + 0.5) / 16 - 1
+    return steps[None, :, None] * half + steps[:, None, None] * down
 
 
 def face_square(points: Points, margin: float = FFHQ_MARGIN) -> tuple[Any, Any]:

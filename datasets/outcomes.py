@@ -15,7 +15,7 @@ from PIL import Image
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
-from crossfake.datasets.geometry import Skip
+from crossfake.datasets.geometry import TOO_CLOSE, Skip
 from crossfake.datasets.sources import Polygons, Record, Rejected
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.video import count_frames, read_frames
@@ -35,7 +35,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row to write, or one that is left out."""
+    """One row to write, or one that is left out; ``margin`` is the widest that would keep it, None where unknown."""
 
     image: Pixels | bytes | None
     group: str = ""
@@ -44,6 +44,7 @@ class Outcome:
     reason: str = ""
     detail: str = ""
     thumbnail: Pixels | None = None
+    margin: float | None = None
 
 
 def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[Outcome]]:
@@ -70,7 +71,7 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
         crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
         return _rows(record, crops, group, options)
     except Skip as reason:
-        return [Outcome(None, reason=str(reason), thumbnail=_thumbnail(glance))]
+        return [_left_out(reason, _thumbnail(glance), cropper)]
     except OSError as error:
         return [Outcome(None, reason="unreadable", detail=error.strerror or str(error))]
     except Unreadable as error:
@@ -89,6 +90,11 @@ def _rows(record: Record, crops: list[Crop], group: str, options: Options) -> li
     ]
 
 
+def _left_out(reason: Skip, picture: Pixels | None, cropper: Cropper, suffix: str = "") -> Outcome:
+    margin = round(reason.room * cropper.margin, 3) if str(reason) == TOO_CLOSE else None
+    return Outcome(None, suffix=suffix, reason=str(reason), thumbnail=picture, margin=margin)
+
+
 def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outcome]:
     """A row per frame, or per face of each frame."""
     if options.codec == "original" or not isinstance(record.image, Path):
@@ -101,7 +107,7 @@ def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outco
     for number, crop in cropper.of_video(pictures):
         suffix = f"#frame={number:06d}"
         if isinstance(crop, Skip):
-            yield Outcome(None, suffix=suffix, reason=str(crop), thumbnail=crop.picture)
+            yield _left_out(crop, crop.picture, cropper, suffix)
             continue
         yield Outcome(
             with_history(crop.image, options.history),

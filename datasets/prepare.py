@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,19 @@ from tqdm import tqdm
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.firewall import Seen
+from crossfake.datasets.losses import (
+    CLASSES,
+    FACE,
+    FRAME,
+    SKIPPED,
+    Loss,
+    keeping_margin,
+    losses_of,
+    read_skipped,
+    shares,
+    warnings_of,
+)
+from crossfake.datasets.losses import COLUMNS as LISTED
 from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
@@ -37,15 +49,11 @@ from crossfake.images import captioned_sheet, save_png
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
 
-SKIPPED = "skipped.csv"
 REJECTS = "rejects.png"
-_LISTED = ("file", "reason", "detail")
 _ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
 _ORIGIN = int(COLUMNS["origin"][1:])
-# what is added to a record's origin where it gives several rows
-_FACE, _FRAME = re.compile(r"#face=\d+$"), re.compile(r"#frame=\d+$")
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ class PrepareSettings:
         min_sharpness: least variance of the Laplacian of a face.
         max_yaw: most degrees that a head may be turned.
         min_confidence: least confidence of the face detector.
+        edge: ``skip`` or ``reflect`` a picture that ends too close to the face.
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
@@ -91,6 +100,7 @@ class PrepareSettings:
     min_sharpness: float = 0.0
     max_yaw: float = 90.0
     min_confidence: float = 0.6
+    edge: str = "skip"
     frames: int = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
@@ -148,6 +158,7 @@ class PrepareSettings:
             self.min_sharpness,
             self.max_yaw,
             self.min_confidence,
+            self.edge,
         )
 
     def filters(self) -> dict[str, Any]:
@@ -166,7 +177,11 @@ class PrepareSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came of it: the folder, its real and fake images, those left out by reason, what was missing, seconds."""
+    """What came of it: the folder, its real and fake images, those left out by reason, what was missing, seconds.
+
+    Attributes:
+        losses: what was left out of ``real``, of ``fake`` and of what has no label.
+    """
 
     out: Path
     real: int
@@ -174,6 +189,7 @@ class Prepared:
     skipped: dict[str, int]
     missing: Missing
     seconds: float
+    losses: dict[str, Loss]
 
     @property
     def images(self) -> int:
@@ -187,6 +203,7 @@ class Prepared:
             lines.append(f"{'':10}each is listed in {self.out / SKIPPED}")
         if (self.out / REJECTS).exists():
             lines.append(f"{'':10}some are shown in {self.out / REJECTS}")
+        lines += warnings_of(self.losses)
         return "\n".join(lines)
 
 
@@ -216,6 +233,8 @@ def prepare(settings: PrepareSettings) -> Prepared:
         "label": settings.label or "real",
         "generator": settings.generator,
     }
+    if before and (lost := shares(losses_of(before))):
+        attributes["lost"] = lost
     if SOURCES.get(layout).has_videos:
         attributes["frames"] = settings.frames
     expected = None if settings.only else SOURCES.get(layout)().count(asked)
@@ -240,12 +259,17 @@ def prepare(settings: PrepareSettings) -> Prepared:
         save_png(captioned_sheet(np.stack(images), captions), settings.out / REJECTS)
     if not writer.rows_done + work.written:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in work.skipped.items())
+        margin = keeping_margin([float(line[-1]) for line in read_skipped(settings.out) if line[-1]])
         raise UserError(
-            f"no image of {settings.source} could be used ({reasons})", mend="look at --crop and --size"
+            f"no image of {settings.source} could be used ({reasons})",
+            mend=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",
         )
-    fakes = ShardSet(settings.out).columns["label"] == 1
+    shards = ShardSet(settings.out)
+    fakes = shards.columns["label"] == 1
     counts = int((~fakes).sum()), int(fakes.sum())
-    return Prepared(settings.out, *counts, dict(work.skipped), asked.missing, work.seconds)
+    return Prepared(
+        settings.out, *counts, dict(work.skipped), asked.missing, work.seconds, losses_of(shards) or {}
+    )
 
 
 def _records(asked: Asked, settings: PrepareSettings) -> Iterator[Record]:
@@ -292,7 +316,8 @@ class _Work:
                         self.written += 1
                         continue
                     self.skipped[outcome.reason] += 1
-                    listing.writerow([origin, outcome.reason, outcome.detail])
+                    label = self.settings.label or "" if record.label is None else CLASSES[record.label]
+                    listing.writerow([origin, outcome.reason, outcome.detail, label, outcome.margin])
                     file.flush()
                     if outcome.thumbnail is not None and len(self.rejects) < _REJECTS_SHOWN:
                         self.rejects.append((outcome.thumbnail, outcome.reason))
@@ -355,16 +380,9 @@ class _Done:
 
     def skipped(self, path: Path) -> Iterable[str]:
         """Reasons of the records already skipped. Lines of frames whose video is done again are dropped."""
-        kept: list[list[str]] = []
-        if path.exists():
-            with open(path, newline="", errors="surrogateescape") as file:
-                kept = [
-                    line
-                    for line in csv.reader(file)
-                    if len(line) == len(_LISTED) and tuple(line) != _LISTED and self._stands(line[0])
-                ]
+        kept = [line for line in read_skipped(path.parent) if self._stands(line[0])]
         with open(path, "w", newline="", errors="surrogateescape") as file:
-            csv.writer(file).writerows([_LISTED, *kept])
+            csv.writer(file).writerows([LISTED, *kept])
         self.whole.update(line[0] for line in kept)
         return [line[1] for line in kept]
 
@@ -380,8 +398,8 @@ def _base(record: Record) -> str:
 
 def _bases(origin: str) -> set[str]:
     """What the record of a row may be called, when the row is one frame or one face of it."""
-    without_face = _FACE.sub("", origin)
-    return {without_face, _FRAME.sub("", without_face)} - {origin}
+    without_face = FACE.sub("", origin)
+    return {without_face, FRAME.sub("", without_face)} - {origin}
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:

@@ -99,9 +99,6 @@ class Laundered:
         lines = [f"all pictures: margin {self.margin:g}, {history}"]
         for word, done in self.sources.items():
             lines += [f"\n{word}", done.table()]
-            left_out = sum(done.skipped.values())
-            if left_out > done.images:
-                lines.append(f"{'':10}most were left out, {left_out:,}: the rest may not be like the whole")
         return "\n".join([*lines, "", self.splits.text()])
 
 

@@ -126,7 +126,7 @@ def differ(one: Loss, other: Loss) -> bool:
         return False
     from scipy.stats import fisher_exact
 
-    table = [[round(loss.lost), round(loss.records - loss.lost)] for loss in (one, other)]
+    table = np.array([[round(loss.lost), round(loss.records - loss.lost)] for loss in (one, other)])
     return bool(fisher_exact(table).pvalue < _CHANCE)
 
 
@@ -150,7 +150,7 @@ def way_out(margins: Sequence[float]) -> str:
         return ""
     margin = keeping_margin(margins)
     named = f"--margin {margin:g} would keep 95% of these {len(margins):,}, " if margin else ""
-    return f"{named}--edge reflect mirrors their edges: choose one for all sources of both classes"
+    return f"{named}--edge reflect keeps them with mirrored edges (a mark, too): one choice for both classes"
 
 
 def warnings_of(losses: dict[str, Loss]) -> list[str]:

@@ -205,24 +205,32 @@ class Photos:
                 mend=f"prepare them with --size {size}",
             )
         self.rows = self.shards.select(split=split, label=0)
-        if len(self.rows) < 2:
+        self._pixels = self.shards.columns["crc32"]
+        if len(np.unique(self._pixels[self.rows])) < 2:
             raise UserError(
-                f"{folder} has fewer than two reals of split {split}", mend="name another --photos"
+                f"{folder} has fewer than two different reals of split {split}", mend="name another --photos"
             )
 
     def row(self, number: int) -> int:
         return int(self.rows[number % len(self.rows)])
 
     def partner(self, number: int, seed: int) -> int:
-        """A photo of another group, if there is one."""
+        """A photo of another group, or another one of the same where there is no other; never the photo itself.
+
+        A copy of it, in whatever group, is the photo itself.
+        """
         groups, own = self.shards.columns["group"], self.row(number)
         stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 1, number]))
         start = int(stream.integers(len(self.rows)))
+        same_group = -1
         for step in range(len(self.rows)):
             row = int(self.rows[(start + step) % len(self.rows)])
+            if self._pixels[row] == self._pixels[own]:
+                continue
             if groups[row] != groups[own]:
                 return row
-        return int(self.rows[start])
+            same_group = row if same_group < 0 else same_group
+        return same_group
 
     def pairs(self, numbers: Iterable[int], seed: int) -> tuple[Images, Images]:
         """Photos and partners of these images, uint8 ``[B, size, size, 3]`` each."""

@@ -158,17 +158,23 @@ def _photos(settings: ProjectSettings, model: Model) -> ShardSet:
     """The shards to project, made from a folder where it is none."""
     crop = model.card.get("crop") or {}
     policy, margin = str(crop.get("policy", "none")), float(crop.get("margin", 0.0))
+    edge = str(crop.get("edge", "skip"))
     folder = settings.photos
     if not (folder / MANIFEST).is_file():
         folder = settings.out.with_name(settings.out.name + "-photos")
         prepare(
-            PrepareSettings(str(settings.photos), folder, model.size, policy, margin, label="real", workers=1)
+            PrepareSettings(
+                str(settings.photos), folder, model.size, policy, margin, edge=edge, label="real", workers=1
+            )
         )
     photos = ShardSet(folder)
     given = photos.attributes.get("crop") or {}
-    alike = [(c.get("policy"), round(float(c.get("margin", 1)), 3)) for c in (crop, given)]
+    alike = [
+        (c.get("policy"), round(float(c.get("margin", 1)), 3), c.get("edge", "skip")) for c in (crop, given)
+    ]
     if photos.size != model.size or (crop and given and alike[0] != alike[1]):
         wanted = f"--size {model.size} --crop {policy}" + (f" --margin {margin:g}" if margin else "")
+        wanted += f" --edge {edge}" if edge != "skip" else ""
         raise UserError(
             f"{folder} is not cropped as the model's images were", mend=f"prepare it with {wanted}"
         )

@@ -14,6 +14,7 @@ from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOTE, PASS, WARN
 from crossfake.datasets.audit.sample import Survey
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.datasets.fingerprints import RADIUS, near_pairs
+from crossfake.datasets.losses import MANY, Loss, differ, way_out
 
 _MANY_CORRUPT = 0.1
 _MANY_COPIES = 0.01
@@ -43,6 +44,7 @@ def run_checks(facts: Sequence[Facts], corrupt: Sequence[Facts], found: Survey) 
     checks = [
         check_files(facts, corrupt),
         check_numbers(found),
+        *check_losses(found),
         check_copies(facts, labels, exact, near),
         check_across_classes(facts, labels, exact, near),
     ]
@@ -94,6 +96,26 @@ def check_numbers(found: Survey) -> Check:
         mend = "take as many of each with --limit, or judge by AUC and balanced accuracy"
         return Check("numbers", "numbers", WARN, uneven, mend, figures)
     return Check("numbers", "numbers", PASS, said, figures=figures)
+
+
+def check_losses(found: Survey) -> list[Check]:
+    """Whether one class lost more pictures than the other when its shards were prepared; none for other sources."""
+    name = "left out by prepare"
+    if not any(loss.records for loss in found.losses.values()):
+        return []
+    known = {label: found.losses[label] for label in CLASSES if label in found.losses}
+    figures = {
+        label: {"of": round(loss.records), "lost": round(loss.lost, 1)} for label, loss in known.items()
+    }
+    both = sum(known.values(), Loss())
+    said = " and ".join(f"{loss.share:.0%} of the {label}s" for label, loss in known.items()) + both.why()
+    uneven = len(known) == 2 and differ(*known.values())
+    if not uneven and all(loss.share <= MANY for loss in known.values()):
+        return [Check("losses", name, PASS, said, figures=figures)]
+    apart = abs(known["real"].share - known["fake"].share) if uneven else 0.0
+    mend = way_out(both.margins) or "look at skipped.csv, and choose what is prepared alike for both classes"
+    verdict = FAIL if apart > MANY else WARN
+    return [Check("losses", name, verdict, f"{said}: what is left is a selection", mend, figures)]
 
 
 def check_copies(facts: Sequence[Facts], labels: Ints, exact: Ints, near: Ints) -> Check:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.audit import files, pixels
+from crossfake.datasets.audit.mirrors import MIRRORS, mirrors
 from crossfake.datasets.audit.sample import Picked
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
@@ -37,6 +38,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "thumbnail": pixels.THUMBNAIL,
     "surroundings": pixels.SURROUNDINGS,
     "faces": pixels.FACES,
+    "edges": MIRRORS,
     "metadata": files.METADATA,
 }
 _CHUNK = 16  # pictures per task
@@ -121,6 +123,7 @@ def _pixel_values(image: Pixels, face_model: Path | None) -> dict[str, npt.NDArr
         "spectrum": pixels.spectrum(image),
         "colours": pixels.colours(small),
         "thumbnail": pixels.thumbnail(small),
+        "edges": mirrors(image),
     }
     if face_model is not None:
         faces = find_faces(image, face_model, _LEAST_SCORE)

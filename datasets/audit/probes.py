@@ -105,6 +105,12 @@ PROBES = (
         caution="a poor generator's faces are found less surely, too",
     ),
     Kind(
+        "edges",
+        "mirrored edges",
+        "how much of each edge mirrors what is inside it",
+        "how often and how far crops reach beyond their photos",
+    ),
+    Kind(
         "metadata", "metadata", "EXIF, ICC, XMP, comments, thumbnails, JFIF density", "metadata alone", _FILE
     ),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
+from crossfake.datasets.losses import Loss, losses_of
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
 from crossfake.datasets.sources.shards import record_of
@@ -41,6 +42,8 @@ class Survey:
         names: a few of the groups that are in more than one split.
         hashes: of the shard folders among the sources.
         splits: that any record names.
+        losses: what was left out of each class when its shards were prepared; a class of which nobody kept count is
+            not there.
     """
 
     rows: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class Survey:
     names: dict[int, str] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     splits: set[str] = field(default_factory=set)
+    losses: dict[str, Loss] = field(default_factory=dict)
 
     def total(self, label: int) -> int:
         return sum(count for (of, _), count in self.rows.items() if of == label)
@@ -94,7 +98,10 @@ def survey(settings: AuditSettings) -> Survey:
         for word in settings.words(name):
             asked = _asked(word, settings)
             if asked.layout == "shards":
-                found.hashes[str(asked.path)] = ShardSet(asked.path).hash
+                shards = ShardSet(asked.path)
+                found.hashes[str(asked.path)] = shards.hash
+                if (losses := losses_of(shards)) is not None:
+                    found.losses[name] = found.losses.get(name, Loss()) + losses[name]
             count = 0
             for own_label, group, split in _outlines(asked, settings.limit):
                 if _wanted(own_label, split, label, settings):

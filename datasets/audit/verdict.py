@@ -11,6 +11,7 @@ from typing import Any
 
 from crossfake import __version__
 from crossfake.datasets.audit import AuditSettings, audit
+from crossfake.datasets.losses import losses_of, shares
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -29,8 +30,11 @@ def audit_training(real: Sequence[Path], fake: Sequence[Path]) -> dict[str, Any]
         ``verdict`` (``pass``, ``warn``, ``fail``, or ``not run``), ``summary`` in one line, and ``probes``: name to
         AUC, its interval and verdict.
     """
-    hashes = [sorted(ShardSet(folder).hash for folder in folders) for folders in (real, fake)]
-    key = hash_json([__version__, hashes, _LIMIT, locate("yunet") is not None])
+    sets = [[ShardSet(folder) for folder in folders] for folders in (real, fake)]
+    facts = [
+        sorted((shards.hash, *sorted(shares(losses_of(shards)).items())) for shards in part) for part in sets
+    ]
+    key = hash_json([__version__, facts, _LIMIT, locate("yunet") is not None])
     file = _folder() / f"{key}.json"
     with suppress(OSError, ValueError):
         kept: dict[str, Any] = json.loads(file.read_text())

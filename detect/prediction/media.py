@@ -265,7 +265,8 @@ def open_picture(source: Input, content: bytes, cropper: Cropper) -> Media:
             else:
                 looks.append(Look(crop.image, box, person=len(looks), reasons=_hard(crop) + common))
         if not looks:
-            return Media(source, "picture", (width, height), (), tuple(missed), _most(missed) or "no face")
+            problem = missed[0].reason if missed else "no face"  # the largest face's
+            return Media(source, "picture", (width, height), (), tuple(missed), problem)
     else:
         crop = cropper.crops_of(content, glance)[0]
         looks.append(Look(crop.image, _pixels(crop.box, width, height), reasons=_hard(crop) + common))

@@ -1,4 +1,5 @@
 import pickle
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,9 @@ from PIL import Image
 
 from crossfake.datasets.crops import GLANCE, Cropper
 from crossfake.datasets.decode import decode_image
-from crossfake.datasets.faces import find_faces
-from crossfake.datasets.geometry import Skip, cut_square, face_square
+from crossfake.datasets.faces import Face, find_faces
+from crossfake.datasets.geometry import TOO_CLOSE, Skip, cut_square, face_square, outside, room
+from crossfake.datasets.losses import keeping_margin
 from crossfake.errors import UserError
 
 # Right eye, left eye, nose, right and left mouth corner of an upright face whose eyes are 40 apart.
@@ -211,3 +213,146 @@ def test_crops_say_how_much_they_were_enlarged() -> None:
     photo = np.zeros((40, 80, 3), np.uint8)
     assert Cropper(20, "center").crops(photo)[0].scale == 0.5
     assert Cropper(80, "none").crops(photo)[0].scale == 2 and Cropper(80, "none").crops(photo)[0].box is None
+
+
+def _photo(height: int = 300, width: int = 300) -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 3))
+
+
+def test_how_much_larger_a_crop_may_be_is_where_a_quarter_lies_outside() -> None:
+    photo = _photo(300, 220)
+    for degrees, scale, x, y in (
+        (0, 1.0, 110, 150),
+        (20, 2.0, 60, 90),
+        (-50, 0.4, 200, 280),
+        (90, 3, 25, 40),
+    ):
+        center, half = face_square(_turned(degrees, scale, x, y))
+        widest = room(photo, center, half)
+        assert (
+            outside(photo, center, half * widest * 0.999)
+            <= 0.25
+            < outside(photo, center, half * widest * 1.02)
+        )
+    assert room(photo, np.array([-1.0, 50.0]), np.array([30.0, 0.0])) == 0
+
+
+def test_a_picture_that_ends_too_close_says_which_margin_would_do() -> None:
+    photo = _photo(200, 200)
+    points = _turned(8, 1, 100, 100) * 1.0
+    with pytest.raises(Skip, match="ends too close") as caught:
+        align(photo, _turned(8, 1.6, 100, 100), 64)
+    assert 0.5 < caught.value.room < 1
+    margin = 1.3 * caught.value.room
+    assert align(photo, _turned(8, 1.6, 100, 100), 64, margin * 0.999).shape == (64, 64, 3)
+    with pytest.raises(Skip, match="ends too close"):
+        align(photo, _turned(8, 1.6, 100, 100), 64, margin * 1.03)
+    with pytest.raises(Skip, match="ends too close") as caught:  # where it would do, it would be too small
+        align(photo, points - [95, 0], 80)
+    assert caught.value.room == 0
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Face]:
+    """What the face detector finds in whatever picture."""
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    faces: list[Face] = []
+
+    def find(image: np.ndarray, model: Path, threshold: float = 0.6, **_: object) -> list[Face]:
+        return [face for face in faces if face.confidence >= threshold]
+
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", find)
+    return faces
+
+
+def _face(degrees: float, scale: float, x: float, y: float, confidence: float = 0.9) -> Face:
+    points = _turned(degrees, scale, x, y)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return Face(points, (*(low - 10 * scale), *(high - low + 20 * scale)), confidence)
+
+
+def test_edges_are_skipped_or_mirrored_as_is_asked(found: list[Face], tmp_path: Path) -> None:
+    photo, model = _photo(), tmp_path / "model.onnx"
+    found[:] = [_face(0, 3, 150, 90)]
+    for policy, margin in (("face", 1.3), ("square", 2.6)):
+        skip, reflect = (Cropper(64, policy, margin, model, edge=edge) for edge in ("skip", "reflect"))
+        with pytest.raises(Skip, match="ends too close"):
+            skip(photo)
+        square = reflect._square(found[0])
+        side = round(2 * float(np.hypot(*square[1])))
+        left, top = np.rint(square[0] - side / 2).astype(int)
+        pad = 400
+        padded = cv2.copyMakeBorder(photo, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
+        want = padded[top + pad : top + pad + side, left + pad : left + pad + side]
+        want = cv2.resize(want, (64, 64), interpolation=cv2.INTER_AREA)
+        assert np.abs(reflect(photo).astype(int) - want).mean() < 2
+        assert np.array_equal(reflect.each_face(b"", photo)[0][1].image, reflect(photo))  # type: ignore[union-attr]
+        frames = list(reflect.of_video([(0, photo, None)]))
+        assert np.array_equal(frames[0][1].image, reflect(photo))  # type: ignore[union-attr]
+    found[:] = [_face(0, 1, 150, 150)]  # where there is room, the choice changes nothing
+    assert np.array_equal(
+        Cropper(64, face_model=model)(photo), Cropper(64, face_model=model, edge="reflect")(photo)
+    )
+    found[:] = [_face(0, 3, 40, 150)]  # an eye lies beyond the picture
+    with pytest.raises(Skip, match="ends too close"):
+        Cropper(64, face_model=model, edge="reflect")(photo)
+
+
+def test_the_choice_of_edges_is_part_of_the_description(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    skip, reflect = (Cropper(64, face_model=model, edge=edge) for edge in ("skip", "reflect"))
+    assert "edge" not in skip.description()  # as sets and bundles of before there was a choice
+    assert reflect.description() == {**skip.description(), "edge": "reflect"}
+    for cropper in (skip, reflect):
+        assert Cropper.from_description(64, cropper.description(), model) == cropper
+    assert Cropper(32, "center", 0.5).description(reflect.description())["edge"] == "reflect"
+    with pytest.raises(UserError, match="choice of edges 'wrap'"):
+        Cropper.from_description(64, {"policy": "face", "edge": "wrap"})
+    with pytest.raises(UserError, match=r"stays within the picture: leave --edge out"):
+        Cropper(64, "center", edge="reflect")
+
+
+def test_the_reason_is_the_largest_faces(found: list[Face], tmp_path: Path) -> None:
+    cropper = Cropper(64, face_model=tmp_path / "model.onnx", which="all", min_face=30)
+    found[:] = [_face(0, 3, 150, 90), _face(0, 0.2, 150, 250)]  # cut off; small
+    with pytest.raises(Skip, match="ends too close"):
+        cropper(_photo())
+    found[:] = [_face(0, 1, 150, 150, 0.7), _face(0, 3, 150, 90)]  # unclear; cut off
+    with pytest.raises(Skip, match="hidden or unclear"):
+        Cropper(64, face_model=tmp_path / "model.onnx", which="all", min_confidence=0.8)(_photo())
+    found[:] = [_face(0, 1, 80, 150, 0.7), _face(0, 0.9, 220, 150)]
+    kept = Cropper(64, face_model=tmp_path / "model.onnx", which="all", min_confidence=0.8).crops(_photo())
+    assert [crop.person for crop in kept] == [0]
+
+
+def test_a_low_confidence_is_asked_of_the_detector(found: list[Face], tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    found[:] = [_face(0, 1, 150, 150, 0.4)]
+    for confidence in (0.41, 0.6, 0.8):
+        with pytest.raises(Skip, match="no face"):
+            Cropper(64, face_model=model, min_confidence=confidence)(_photo())
+    low = Cropper(64, face_model=model, min_confidence=0.4)
+    assert low(_photo()).shape == (64, 64, 3) and len(low.each_face(b"", _photo())) == 1
+    assert not isinstance(next(iter(low.of_video([(0, _photo(), None)])))[1], Skip)
+
+
+def test_headshots_are_kept_at_the_margin_that_is_named(real_data: Path, real_weights: Path) -> None:
+    photos = sorted((real_data / "web-faces" / "real").glob("*.jpg"))[::12]
+    margins = []
+    for photo in photos:
+        try:
+            Cropper(64).open(photo)
+        except Skip as reason:
+            if str(reason) == TOO_CLOSE:
+                margins.append(1.3 * reason.room)
+    assert len(margins) > 40
+    named = keeping_margin(margins)
+    assert named and 0.8 <= named <= 1
+    kept = 0
+    for photo in photos:
+        with suppress(Skip):
+            kept += len(Cropper(64, margin=named).crops(decode_image(photo)))
+    assert kept >= 0.9 * len(photos)
+    assert len(Cropper(64, edge="reflect").crops(decode_image(photos[0]))) == 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crossfake.datasets.faces import Face
 from crossfake.datasets.outcomes import with_history
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
@@ -362,3 +363,60 @@ def test_two_writers_of_one_folder_keep_out_of_each_others_way(photos: Path, tmp
     ):
         prepare(_settings(photos, tmp_path / "out"))
     assert prepare(_settings(photos, tmp_path / "out")).images == 150
+
+
+@pytest.fixture
+def headshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Reals cut closely around the face, fakes that are not, and options with a detector that knows their middle."""
+    points = np.array([[-20, -11], [20, -11], [0, 14], [-15, 34], [15, 34]], np.float64)
+
+    def found(image: np.ndarray, model: Path, **_: object) -> list[Face]:
+        middle = np.array([image.shape[1] / 2, image.shape[0] / 2])
+        return [Face(points + middle, (middle[0] - 30, middle[1] - 30, 60, 60))]
+
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", found)
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    for number in range(60):
+        # FFHQ's crop is 162 wide: a quarter of it lies outside a picture of 140
+        for kind, side in (("real", 100 + number % 10), ("fake", 200)):
+            path = tmp_path / "photos" / kind / f"{number:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(toyface(number, 32)).resize((side, side)).save(path)
+    return {"crop": "face", "face_model": tmp_path / "model.onnx"}
+
+
+def test_a_loss_of_one_class_is_said_with_the_margin_that_mends_it(
+    headshots: dict[str, object], tmp_path: Path
+) -> None:
+    photos = tmp_path / "photos"
+    done = prepare(_settings(photos / "fake", tmp_path / "fake", label="fake", **headshots))
+    assert done.fake == 60 and "warning" not in done.table()
+    with pytest.raises(
+        UserError, match=r"no image of .* could be used .*: give --margin 0\.9, for all sources"
+    ):
+        prepare(_settings(photos / "real", tmp_path / "real", **headshots))
+    done = prepare(_settings(photos, tmp_path / "both", **headshots))
+    assert (done.real, done.fake) == (0, 60)
+    said = done.table().splitlines()[-3:]
+    assert said[0].startswith("warning: 100% of the reals and 0% of the fakes were left out")
+    assert "--margin 0.9 would keep 95% of these 60" in said[2]
+    lines = list(csv.DictReader((tmp_path / "both" / "skipped.csv").read_text().splitlines()))
+    assert len(lines) == 60 and {line["label"] for line in lines} == {"real"}
+    assert all(0.9 <= float(line["margin"]) < 1.1 for line in lines)
+    assert prepare(_settings(photos, tmp_path / "both", **headshots)).table() == done.table()  # repeated
+    for number, more in enumerate(({"margin": 0.9}, {"edge": "reflect"})):
+        kept = prepare(_settings(photos, tmp_path / f"kept {number}", **headshots, **more))
+        assert (kept.real, kept.fake) == (60, 60) and "warning" not in kept.table()
+    assert ShardSet(tmp_path / "kept 1").attributes["crop"]["edge"] == "reflect"
+    assert "edge" not in ShardSet(tmp_path / "both").attributes["crop"]
+    again = prepare(PrepareSettings(str(tmp_path / "both"), tmp_path / "smaller", 8, "none", workers=1))
+    assert again.losses["real"].share == 0 and again.losses["fake"].share == 0
+
+
+def test_what_was_lost_goes_with_shards_made_of_shards(headshots: dict[str, object], tmp_path: Path) -> None:
+    wide = tmp_path / "photos" / "real" / "99.png"
+    Image.fromarray(toyface(99, 32)).resize((200, 200)).save(wide)
+    prepare(_settings(tmp_path / "photos" / "real", tmp_path / "a", **headshots))
+    done = prepare(PrepareSettings(str(tmp_path / "a"), tmp_path / "b", 8, "none", workers=1))
+    assert done.real == 1 and done.losses["real"].share == pytest.approx(60 / 61, abs=1e-3)
+    assert "98% of the source was left out" in done.table()

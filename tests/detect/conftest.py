@@ -18,7 +18,7 @@ def make_shards(
     label: int,
     count: int = 120,
     seed: int = 0,
-    crop: str = "none",
+    crop: str | dict[str, object] = "none",
     split: str = "",
     prefix: str = "",
 ) -> Path:
@@ -29,7 +29,9 @@ def make_shards(
     if label:
         images[:, ::2, ::2] += 25
     prefix = prefix or folder.name
-    with ShardWriter(folder, SIZE, attributes={"crop": {"policy": crop}}) as writer:
+    with ShardWriter(
+        folder, SIZE, attributes={"crop": {"policy": crop} if isinstance(crop, str) else crop}
+    ) as writer:
         for number, image in enumerate(images):
             part = split or ("train" if number < count * 0.6 else "val" if number < count * 0.8 else "test")
             group = f"{prefix}-{number // 2}"

@@ -12,6 +12,7 @@ import crossfake.synth.generation as generation
 from crossfake.datasets.firewall import FILE, Seen, count_overlap, seen_by_makers
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
+from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.generation import GenerateSettings, Photos, generate
@@ -131,6 +132,26 @@ def test_without_a_model_the_newest_run_is_taken(
 def test_bad_settings_are_one_line(bad: dict[str, float]) -> None:
     with pytest.raises(UserError):
         GenerateSettings(**bad)
+
+
+def _photos(folder: Path, groups: str, numbers: list[int]) -> Path:
+    """Reals of these groups, one letter each, drawn from these numbers: equal ones are equal to the pixel."""
+    with ShardWriter(folder, 16) as writer:
+        for group, number in zip(groups, numbers, strict=True):
+            writer.append(toyface(number, 16), Row(0, "x", split="train", group=group))
+    return folder
+
+
+def test_no_photo_is_its_own_partner(tmp_path: Path) -> None:
+    several = Photos(_photos(tmp_path / "a", "aabbc", [0, 1, 2, 3, 4]), "train", 16)
+    for number in range(10):
+        assert len({"aabbc"[several.row(number)], "aabbc"[several.partner(number, number)]}) == 2
+    one = Photos(_photos(tmp_path / "b", "aaaa", [0, 1, 2, 3]), "train", 16)  # one person, several photos
+    assert all(one.partner(number, seed) != one.row(number) for number in range(4) for seed in range(20))
+    copies = Photos(_photos(tmp_path / "c", "abac", [0, 0, 0, 1]), "train", 16)  # a copy is the photo itself
+    assert {copies.partner(number, seed) for number in range(3) for seed in range(20)} == {3}
+    with pytest.raises(UserError, match="fewer than two different reals of split train: name another"):
+        Photos(_photos(tmp_path / "d", "abc", [7, 7, 7]), "train", 16)
 
 
 def test_damaged_models_are_refused(model: Path, tmp_path: Path) -> None:

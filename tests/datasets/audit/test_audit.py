@@ -7,11 +7,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from crossfake.datasets.audit import Audit, AuditSettings, audit
+from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
@@ -251,6 +253,58 @@ def test_copies_and_leaks(tmp_path, faces):
     assert check(found, "copies").verdict == "warn" and check(found, "copies").figures["real near"] >= 5
     assert found.verdict == "fail" and "copies across splits" in found.summary()
     assert "equal to the pixel" in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_edges_that_are_mirrored_on_one_side_only(tmp_path, faces):
+    def tight(face: Pixels) -> Pixels:
+        return cv2.copyMakeBorder(face[10:38, 10:38], 10, 10, 10, 10, cv2.BORDER_REFLECT_101)
+
+    def alike(image: Image.Image, path: Path) -> None:
+        noise = np.random.default_rng(int(path.stem)).normal(0, 12, (SIZE // 4, SIZE // 4, 3))
+        noise = cv2.resize(noise, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+        pixels = np.asarray(image) + (tight(noise) if path.parent.name == "b" else noise)
+        png(Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), path)
+
+    found = probe(pair(tmp_path, faces, alike, alike, tight), "edges")
+    assert found.verdict == "fail" and found.auc > 0.9 and found.telling == "mirrored share"
+    assert "median 0 in reals" in found.meaning
+
+
+def losing(out: Path, faces: list[Pixels], label: int, lost: int) -> str:
+    """Prepared shards of one class, and a list of what was left out."""
+    rows = [(face, Row(label, "set", origin=f"kept {number}")) for number, face in enumerate(faces)]
+    folder = shards(out, rows)
+    kind = ("real", "fake")[label]
+    lines = [f"{number}.png,picture ends too close to the face,,{kind},0.93" for number in range(lost)]
+    (out / "skipped.csv").write_text("\n".join(["file,reason,detail,label,margin", *lines, ""]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("reals", "fakes", "verdict"), [(400, 0, "fail"), (4, 0, "pass"), (400, 400, "warn"), (0, 12, "fail")]
+)
+def test_what_prepare_left_out_is_compared(tmp_path, faces, reals, fakes, verdict):
+    real, fake = (
+        losing(tmp_path / name, faces[label * COUNT : (label + 1) * COUNT], label, lost)
+        for label, (name, lost) in enumerate((("real", reals), ("fake", fakes)))
+    )
+    found = check(audit(AuditSettings(real=(real,), fake=(fake,), workers=1)), "losses")
+    assert found.verdict == verdict
+    assert found.figures["real"]["lost"] == reals and found.figures["fake"]["of"] == COUNT + fakes
+    assert ("--margin 0.9 would keep 95% of these" in found.mend) == (verdict != "pass")
+    verdict_of = audit_training([Path(real)], [Path(fake)])  # what 'detect train' says of them
+    assert ("left out by prepare" in verdict_of["summary"]) == (verdict != "pass")
+
+
+def test_sets_that_nobody_counted_are_not_compared(tmp_path, faces):
+    real = losing(tmp_path / "real", faces[:COUNT], 0, 10)
+    fake = shards(tmp_path / "fake", [(face, Row(1, "synth")) for face in faces[COUNT:]])
+    found = check(audit(AuditSettings(real=(real,), fake=(fake,), workers=1)), "losses")
+    assert (
+        found.verdict == "warn" and list(found.figures) == ["real"] and "20% of the reals:" not in found.mend
+    )
+    found = audit(AuditSettings(real=(folder(tmp_path / "a", faces[:COUNT]),), fake=(fake,), workers=1))
+    assert "losses" not in verdicts(found)
 
 
 def test_memorised_fakes_are_shown(tmp_path):

@@ -3,15 +3,18 @@
 import io
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from crossfake.datasets.audit import AuditSettings, files, pixels
 from crossfake.datasets.audit.features import NAMES, look
+from crossfake.datasets.audit.mirrors import mirrors
 from crossfake.datasets.audit.near import families, nearest
 from crossfake.datasets.audit.sample import Picked, sample, survey
 from crossfake.datasets.faces import Face
+from crossfake.datasets.geometry import cut_square, outside
 from crossfake.datasets.sources import Record
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
@@ -99,6 +102,23 @@ def test_any_shape_is_measured(shape):
     facts = look(Picked(Record(image, "x", "x"), 1, "x"), None, True)
     assert not facts.problem and facts.shown
     assert {len(NAMES[key]) == len(values) for key, values in facts.values.items()} == {True}
+
+
+@pytest.mark.parametrize("degrees", [0, 7, -18])
+def test_mirrored_edges_are_measured(degrees):
+    """A turned square of a photo's lower left corner, a quarter of its width and a tenth of its height beyond it."""
+    rng = np.random.default_rng(0)
+    photo = cv2.GaussianBlur(rng.integers(0, 256, (300, 300, 3), np.uint8), (0, 0), 4)
+    angle = np.deg2rad(degrees)
+    half = 70 * np.array([np.cos(angle), np.sin(angle)])
+    inside = cut_square(photo, np.array([150, 150]), half, 64)
+    beyond = cut_square(photo, np.array([35, 244]), half, 64, edge="reflect")
+    assert (mirrors(inside) == 0).all()
+    share, left, right, top, bottom = mirrors(beyond)
+    assert share == pytest.approx(outside(photo, np.array([35, 244]), half), abs=0.08)
+    assert left == pytest.approx(0.25, abs=0.08) and bottom == pytest.approx(0.1, abs=0.08)
+    assert right == top == 0
+    assert (mirrors(np.full((64, 64, 3), 9, np.uint8)) == 0).all() and np.isnan(mirrors(photo[:20])).all()
 
 
 def test_surroundings_hide_the_face():

@@ -90,11 +90,18 @@ def test_a_bundle_with_another_crop_policy_is_said_or_refused(
 
     faces = with_crop({"policy": "face", "margin": 1.3, "detector": "0" * 16})
     assert "another version of YuNet" in plan(faces).note and not plan(faces).other
+    mirrored = with_crop({"policy": "face", "margin": 1.3, "detector": "0" * 16, "edge": "reflect"})
+    assert plan(faces).cropper.edge == "skip" and plan(mirrored).cropper.edge == "reflect"
     assert plan(faces).cropper.which == "all" and plan(faces, "largest").cropper.which == "largest"
     assert [p.problem for p in predict([picture], faces)] == ["no face"]
     (found,) = predict([picture], faces, PredictSettings(faces="whole"))
     assert "other-crop" in found.faces[0].reasons and found.probability == detector(picture)
-    for crop in ({"policy": "ears"}, {"policy": "face", "margin": "wide"}, {"policy": "face", "margin": 99}):
+    for crop in (
+        {"policy": "ears"},
+        {"policy": "face", "margin": "wide"},
+        {"policy": "face", "margin": 99},
+        {"policy": "face", "edge": "wrap"},
+    ):
         with pytest.raises(UserError, match="crop that cannot be made here"):
             plan(with_crop(crop))
         assert plan(with_crop(crop), "whole").other

@@ -39,6 +39,10 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(real: Path, fake: Path
     with pytest.raises(UserError, match="cropped differently"):
         TrainingData.open((real,), (other,), (), False)
     assert TrainingData.open((real,), (other,), (), True).size == 16
+    edges = [{"policy": "face", "margin": 1.3, "detector": "x"} | more for more in ({}, {"edge": "reflect"})]
+    pair = [make_shards(tmp_path / f"edge {k}", k, crop=crop) for k, crop in enumerate(edges)]
+    with pytest.raises(UserError, match="cropped differently"):
+        TrainingData.open((pair[0],), (pair[1],), (), False)
     with ShardWriter(tmp_path / "large", 32) as writer:
         writer.append(np.zeros((32, 32, 3), np.uint8), Row(1, "x", split="train"))
     with pytest.raises(UserError, match="images of one size"):

@@ -10,13 +10,12 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from crossfake.datasets.geometry import TOO_CLOSE
 from crossfake.datasets.shards import ShardSet
 
 SKIPPED = "skipped.csv"
@@ -81,6 +80,11 @@ def read_skipped(folder: Path) -> list[list[str]]:
         ]
 
 
+def margins_of(cells: Iterable[str]) -> list[float]:
+    """The numbers among the last column's cells: pictures that end too close to the face have one."""
+    return [float(cell) for cell in cells if re.fullmatch(r"\d+(\.\d+)?", cell)]
+
+
 def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
     """What was left out of ``real``, of ``fake``, and of what has no label (``""``); None where nobody kept count.
 
@@ -99,8 +103,7 @@ def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
         label = label or only
         lost[label, _record(origin)] += 1
         reasons.setdefault(label, Counter())[reason] += 1
-        if reason == TOO_CLOSE and margin:
-            margins.setdefault(label, []).append(float(margin))
+        margins.setdefault(label, []).extend(margins_of([margin]))
     found = {}
     before = shards.attributes.get("lost") or {}
     for label in (*CLASSES, ""):

@@ -26,6 +26,7 @@ from crossfake.datasets.losses import (
     Loss,
     keeping_margin,
     losses_of,
+    margins_of,
     read_skipped,
     shares,
     warnings_of,
@@ -259,7 +260,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         save_png(captioned_sheet(np.stack(images), captions), settings.out / REJECTS)
     if not writer.rows_done + work.written:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in work.skipped.items())
-        margin = keeping_margin([float(line[-1]) for line in read_skipped(settings.out) if line[-1]])
+        margin = keeping_margin(margins_of(line[-1] for line in read_skipped(settings.out)))
         raise UserError(
             f"no image of {settings.source} could be used ({reasons})",
             mend=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",

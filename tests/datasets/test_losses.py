@@ -39,7 +39,7 @@ def test_losses_are_counted_by_class_and_picture(tmp_path: Path) -> None:
         ["d.png", "no face", "", "real", ""],
         ["v.mp4#frame=000005", TOO_CLOSE, "", "fake", 1.2],
         ["w.mp4", "unreadable", "cut short", "fake", ""],
-        ["x.png", "unreadable", "", "", ""],
+        ["x.png", "unreadable", "", "", "no number"],
     ]
     found = losses_of(shards(tmp_path / "set", kept, lines))
     assert found is not None

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from crossfake.datasets.firewall import FILE
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.experiments.cells import Stopped
@@ -156,7 +157,7 @@ class Stages:
                 n, run, out, generator.trunc, SEED_OF[split], split, device=self.config.device
             )
             title = f"generate {generator.name}: {n:,} to {'train on' if split == 'train' else split}"
-            self._stage(title, out, (out / "generated.json").exists, partial(generate, settings))
+            self._stage(title, out, partial(_is_made, out), partial(generate, settings))
         train = (folders["train"],) if "train" in folders else ()
         pool = Pool(generator.name, "", train=train, test=(folders["test"],), note=generator.note)
         kimg = model.card.get("kimg")
@@ -232,6 +233,11 @@ class Stages:
         pool.caption = f"{USE[pool.role]}; {numbers}. {pool.made}".strip()
         pool.picture = "pictures/" + re.sub(r"[^\w.-]+", "-", pool.name) + ".png"
         save_png(contact_sheet(handful(sets[0], label), SHEET[1]), self.out / pool.picture)
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether fakes are complete, with what their generator learned from: sets of before lack that, and get it."""
+    return all((folder / name).exists() for name in ("generated.json", FILE))
 
 
 def trainable(folders: Sequence[Path]) -> tuple[Path, ...]:

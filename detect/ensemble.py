@@ -19,7 +19,9 @@ from crossfake.detect.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.calibration import maps
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import Model, create_model
+from crossfake.detect.training import WEIGHED
 from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.reopening import reopen_shared, trained_with
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -42,7 +44,9 @@ class Weights:
         return logits @ self.weights + self.bias
 
 
-def fit_weights(method: str, logits: Array, labels: npt.NDArray[np.int64]) -> Weights:
+def fit_weights(
+    method: str, logits: Array, labels: npt.NDArray[np.int64], sample_weight: npt.ArrayLike | None = None
+) -> Weights:
     """The weights of an ensemble, from held-out images.
 
     Args:
@@ -51,31 +55,33 @@ def fit_weights(method: str, logits: Array, labels: npt.NDArray[np.int64]) -> We
             the logits (Wolpert 1992), of any sign, with a bias; it needs more images to be better.
         logits: ``[N, M]``, of M members, each divided by its temperature.
         labels: ``[N]``, 1 for fakes.
+        sample_weight: ``[N]``, of mean 1, how much each image counts; all alike when None.
 
     Raises:
         UserError: there is no such method.
     """
     count = logits.shape[1]
+    counts = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     match method:
         case "mean":
             return Weights(np.full(count, 1 / count))
         case "weighted":
-            return Weights(_simplex(logits, labels))
+            return Weights(_simplex(logits, labels, counts))
         case "stacked":
             from sklearn.linear_model import LogisticRegression
 
-            fitted = LogisticRegression(max_iter=1000).fit(logits, labels)
+            fitted = LogisticRegression(max_iter=1000).fit(logits, labels, counts)
             return Weights(np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]))
     raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
 
 
-def _simplex(logits: Array, labels: npt.NDArray[np.int64]) -> Array:
+def _simplex(logits: Array, labels: npt.NDArray[np.int64], counts: Array) -> Array:
     signed = np.where(labels == 1, 1.0, -1.0)[:, None] * logits
 
     def loss(weights: Array) -> tuple[float, Array]:
         margin = signed @ weights
-        gradient = -(expit(-margin)[:, None] * signed).mean(0) + _RIDGE * weights
-        return float(-log_expit(margin).mean() + _RIDGE / 2 * weights @ weights), gradient
+        gradient = -((counts * expit(-margin))[:, None] * signed).mean(0) + _RIDGE * weights
+        return float(-(counts * log_expit(margin)).mean() + _RIDGE / 2 * weights @ weights), gradient
 
     count = logits.shape[1]
     start, bounds = np.full(count, 1 / count), [(0, None)] * count
@@ -85,22 +91,22 @@ def _simplex(logits: Array, labels: npt.NDArray[np.int64]) -> Array:
 
 def make_ensemble(
     bundles: Sequence[Path],
-    real: Sequence[Path],
-    fake: Sequence[Path],
-    out: Path,
+    real: Sequence[Path] = (),
+    fake: Sequence[Path] = (),
+    out: Path = Path("runs/detect-ensemble"),
     method: str = "weighted",
     device: str = "auto",
     force: bool = False,
 ) -> Path:
     """Make one detector of several; returns the run folder, with the bundle in ``model/``.
 
-    Weights, temperature and threshold come from the validation rows of the folders, at most 2,000 of each class.
-    Test rows are never read. Give the folders that the members were trained on: of those the validation rows are
-    unseen. The bundle holds all weights; the members' own bundles are kept beside it in ``members/``.
+    Weights, temperature and threshold come from the validation rows of the folders, at most 2,000 of each class, of
+    which every kind, source and generator counts as in the first member's training batches. Test rows are never read.
+    The bundle holds all weights; the members' own bundles are kept beside it in ``members/``.
 
     Args:
         bundles: runs of ``detect train`` or bundle folders, two at least.
-        real: shards of reals.
+        real: shards of reals; without any, and without fakes, those that all members were trained with.
         fake: shards of fakes.
         out: run folder.
         method: ``mean``, ``weighted`` or ``stacked``; see :func:`fit_weights`.
@@ -109,17 +115,20 @@ def make_ensemble(
 
     Raises:
         UserError: fewer than two members, the same one twice, members of different size or crop, data of another
-            size or crop, nothing to validate on, a validation group or image that a member was trained on, or
-            one of which that cannot be known.
+            size or crop, nothing to validate on, members that were trained with different folders when none are named,
+            a validation group or image that a member was trained on, or one of which that cannot be known.
     """
     if method not in METHODS:
         raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
     members = [bundle.load(path, device) for path in bundles]
     _check_members(members)
-    data = TrainingData.open(real, fake, (), force)
+    reopened = reopen_shared(members, real, fake, force)
+    data = reopened.data
     seen = _check_data(members, data, force)
-    images, labels, val_hash = data.validation()
-    run = Run.create(out, _config(bundles, real, fake, method, data, val_hash), kind="detect")
+    held = data.validation(recipe=reopened.recipe)
+    images, labels = held.images, held.labels
+    weighed = reopened.weigh(held.kinds)
+    run = Run.create(out, _config(bundles, method, data, held.digest), kind="detect")
     temperatures = [_temperature(member) for member in members]
     logits = np.stack(
         [
@@ -128,7 +137,7 @@ def make_ensemble(
         ],
         axis=1,
     )
-    fitted = fit_weights(method, logits, labels)
+    fitted = fit_weights(method, logits, labels, weighed.weights)
     combined = fitted(logits)
     network = _joined(members, temperatures, fitted)
     audit = data.audit()
@@ -138,9 +147,11 @@ def make_ensemble(
         "size": data.size,
         "crop": members[0].card["crop"],
         "method": method,
-        **maps.by_temperature(combined, labels),
-        "validation_hash": val_hash,
-        "validation_ap": metrics.average_precision(labels, combined),
+        **maps.by_temperature(combined, labels, weighed.weights),
+        "validation_hash": held.digest,
+        "validation_ap": metrics.average_precision(labels, combined, weighed.weights),
+        WEIGHED: weighed.describe(labels, combined),
+        "trained_with": trained_with(data, reopened.facts, held.digest),
         "data_hashes": {
             path: value
             for hashes in (*(member.card.get("data_hashes") or {} for member in members), data.hashes())
@@ -148,9 +159,9 @@ def make_ensemble(
         },
         "sources": sorted({*data.sources(), *(s for m in members for s in m.card.get("sources") or ())}),
         "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
-        "notes": refuse_unknown(seen, True, ""),
+        "notes": [*reopened.notes, *refuse_unknown(seen, True, "")],
         "members": [
-            _facts(member, float(weight), metrics.average_precision(labels, own))
+            _facts(member, float(weight), metrics.average_precision(labels, own, weighed.weights))
             for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
         ],
     }
@@ -174,18 +185,10 @@ def _joined(members: Sequence[Detector], temperatures: Sequence[float], fitted: 
     return network
 
 
-def _config(
-    bundles: Sequence[Path],
-    real: Sequence[Path],
-    fake: Sequence[Path],
-    method: str,
-    data: TrainingData,
-    val_hash: str,
-) -> dict[str, Any]:
+def _config(bundles: Sequence[Path], method: str, data: TrainingData, val_hash: str) -> dict[str, Any]:
     return {
         "bundles": list(bundles),
-        "real": list(real),
-        "fake": list(fake),
+        **{name: [pool.shards.path for pool in pools] for name, pools in data.pools().items()},
         "method": method,
         "size": data.size,
         "data_hashes": data.hashes(),
@@ -215,7 +218,7 @@ def _check_members(members: Sequence[Detector]) -> None:
 
 def _check_data(members: Sequence[Detector], data: TrainingData, force: bool) -> Seen:
     """Images as the members know them, and validation rows that none was trained on; what all of them have seen."""
-    pools = data.real + data.fake
+    pools = data.real + data.fake + data.synthetic
     sets = [pool.shards for pool in pools]
     for shards in sets:
         members[0].check_data(shards)

@@ -24,13 +24,19 @@ NEED_BOTH = (*RANKING, "balanced_accuracy", "precision", "f1", "mcc")  # of one 
 _CHUNK = 1_000_000  # weights held at a time: 8 MB an array
 
 
-def summary(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float = 0.5) -> dict[str, float]:
+def summary(
+    labels: npt.ArrayLike,
+    scores: npt.ArrayLike,
+    threshold: float = 0.5,
+    sample_weight: npt.ArrayLike | None = None,
+) -> dict[str, float]:
     """All figures of one set of scores.
 
     Args:
         labels: ``[N]``, 0 real and 1 fake.
         scores: ``[N]``, higher is more likely fake.
         threshold: fake is what scores at least this.
+        sample_weight: ``[N]``, how much each image counts, from 0; all alike when None.
 
     Returns:
         Of the ranking: ``ap``; ``auc``; ``partial_auc`` up to 10% false alarms, standardised so that chance is 0.5
@@ -45,11 +51,9 @@ def summary(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float = 0.5
         >>> summary([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9])["auc"]
         0.75
     """
-    y, s = _checked(labels, scores)
-    return {
-        name: float(values[0])
-        for name, values in _Ranked.of(y, s).figures(np.ones((1, len(y))), threshold).items()
-    }
+    w = np.ones(np.shape(scores)) if sample_weight is None else sample_weight
+    found = weighted(labels, scores, np.asarray(w)[None], threshold, probabilities=True)
+    return {name: float(values[0]) for name, values in found.items()}
 
 
 def weighted(
@@ -77,9 +81,11 @@ def auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     return summary(labels, scores)["auc"]
 
 
-def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def average_precision(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+) -> float:
     """Average precision: the step-wise area under the precision-recall curve, as in scikit-learn."""
-    return summary(labels, scores)["ap"]
+    return summary(labels, scores, sample_weight=sample_weight)["ap"]
 
 
 def eer(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -96,11 +102,18 @@ def confusion(labels: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) ->
     ]
 
 
-def roc_curve(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Array, Array, Array]:
-    """False and true positive rates, and the thresholds they belong to, from (0, 0) to (1, 1)."""
+def roc_curve(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+) -> tuple[Array, Array, Array]:
+    """False and true positive rates, and the thresholds they belong to, from (0, 0) to (1, 1).
+
+    Images of weight 0 are left out, as in scikit-learn.
+    """
     y, s = _checked(labels, scores)
+    w = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    y, s, w = y[w > 0], s[w > 0], w[w > 0]
     ranked = _Ranked.of(y, s)
-    true, false = ranked.sweep(np.ones((1, len(y))))
+    true, false = ranked.sweep(w[None, ranked.order])
     with np.errstate(invalid="ignore"):
         return false[0] / false[0, -1], true[0] / true[0, -1], ranked.thresholds
 
@@ -162,13 +175,18 @@ def bootstrap(
     return {name: _interval(np.concatenate(values), tails) for name, values in parts.items()}
 
 
-def best_threshold(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
+def best_threshold(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+) -> float:
     """The threshold with the highest balanced accuracy, half-way to the next lower score so that it is not brittle.
+
+    Args:
+        labels, scores, sample_weight: as for :func:`summary`.
 
     Raises:
         ValueError: one class only.
     """
-    fpr, tpr, thresholds = roc_curve(labels, scores)
+    fpr, tpr, thresholds = roc_curve(labels, scores, sample_weight)
     return _between(thresholds, tpr - fpr)
 
 

@@ -12,7 +12,11 @@ Bools = npt.NDArray[np.bool_]
 
 
 def fit(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike, coverage: float = 0.9
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    coverage: float = 0.9,
+    weights: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Up to which logit an image may be real, and from which on it may be fake.
 
@@ -21,22 +25,27 @@ def fit(
     (class-conditional or Mondrian conformal prediction, Vovk et al. 2005; Angelopoulos & Bates 2023, sec. 4.1).
     Images of one group count together as one (Lee, Barber & Willett 2023), so near-copies do not fake precision.
     Then, of new images of either class drawn like these, at most ``1 - coverage`` lack their own label.
+    With weights that holds of images drawn in these proportions (Tibshirani et al. 2019, eq. 10); a new image counts
+    as much as the heaviest of its class, since its own weight is not known.
 
     Args:
         logits: ``[N]``.
         labels: ``[N]``, 0 real and 1 fake.
         groups: ``[N]``, what belongs together.
         coverage: in (0, 1).
+        weights: ``[N]``, how much each image counts among those of its class, from 0; all alike when None.
 
     Returns:
         ``real_at_most`` and ``fake_at_least``, logits, or None where there are too few groups to ever leave the
         label out; ``coverage``; the number of groups of each class.
     """
     z, y, g = np.asarray(logits, np.float64), np.asarray(labels), np.asarray(groups)
+    w = np.ones(len(z)) if weights is None else np.asarray(weights, np.float64)
+    z, y, g, w = z[w > 0], y[w > 0], g[w > 0], w[w > 0]
     if not 0 < coverage < 1:
         raise ValueError(f"a coverage lies between 0 and 1, not {coverage}")
-    real, reals = _limit(z[y == 0], g[y == 0], 1 - coverage)
-    fake, fakes = _limit(-z[y == 1], g[y == 1], 1 - coverage)
+    real, reals = _limit(z[y == 0], g[y == 0], w[y == 0], 1 - coverage)
+    fake, fakes = _limit(-z[y == 1], g[y == 1], w[y == 1], 1 - coverage)
     return {
         "method": "mondrian",
         "coverage": coverage,
@@ -46,17 +55,23 @@ def fit(
     }
 
 
-def _limit(strangeness: npt.NDArray[np.float64], groups: Any, alpha: float) -> tuple[float | None, int]:
+def _limit(
+    strangeness: npt.NDArray[np.float64], groups: Any, weights: npt.NDArray[np.float64], alpha: float
+) -> tuple[float | None, int]:
     """Largest strangeness whose p-value still exceeds ``alpha``, and the number of groups."""
     _, number, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    count = len(sizes)
+    own = np.bincount(number, weights) / sizes  # of a group, which counts once whatever its size
+    heaviest = own.max() if len(own) else 1.0
     order = np.argsort(-strangeness, kind="stable")
-    weight = np.cumsum(1 / sizes[number[order]])  # groups at least as strange, up to each image
-    p = (weight + 1) / (count + 1)
+    stranger = (
+        np.cumsum((weights / sizes[number])[order]) / heaviest
+    )  # groups at least as strange, up to each image
+    total = own.sum() / heaviest
+    p = (stranger + 1) / (total + 1)
     inside = np.flatnonzero(p > alpha + 1e-12)
-    if 1 / (count + 1) > alpha or not len(inside):
-        return None, count
-    return float(strangeness[order[inside[0]]]), count
+    if 1 / (total + 1) > alpha + 1e-12 or not len(inside):
+        return None, len(sizes)
+    return float(strangeness[order[inside[0]]]), len(sizes)
 
 
 def allowed(abstention: Mapping[str, Any], logits: npt.ArrayLike) -> tuple[Bools, Bools]:

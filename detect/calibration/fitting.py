@@ -13,14 +13,16 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import refuse_overlap, refuse_unknown
 from crossfake.detect import bundle, metrics
-from crossfake.detect.bundle import CARD, Detector
+from crossfake.detect.bundle import CARD, Detector, Outputs
 from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.tables import aligned
-from crossfake.detect.training.data import Part, TrainingData, digest_of, read_told
+from crossfake.detect.training.data import Part, TrainingData, read_told
+from crossfake.detect.training.reopening import Reopened, reopen
 from crossfake.errors import UserError
 from crossfake.files import write_text
 
@@ -35,22 +37,24 @@ class CalibrateSettings:
 
     Attributes:
         bundle: run of ``detect train``, or a bundle folder.
-        real: shard folders of reals, the ones that were trained with, in the same order. Only their validation rows
-            calibrate; training rows serve the novelty's reference; test rows are never read.
-        fake: shard folders of fakes, given ones before one's own.
+        real: shard folders of reals; without any, and without fakes, those that were trained with. Only validation
+            rows calibrate; training rows serve the novelty's reference; test rows are never read.
+        fake: shard folders of fakes. Where all folders that are named were trained with, they say where these lie by
+            now, and what is not named is taken from where it was.
         method: ``temperature``, ``beta``, ``isotonic``, or ``auto``: the one with the best cross-validated likelihood.
         prior: share of fakes among the images that the detector will meet, at which the probabilities hold; None is
-            the share in the validation set.
+            the share in training batches.
         coverage: of either class, share of images that are not to be called the other; None never abstains.
         novelty: ``knn``, ``mahalanobis``, ``energy``, or None for no out-of-distribution score.
         quantile: share of validation images beyond which an image counts as out of distribution.
         bootstrap: resamples for the intervals of the figures.
-        force: calibrate on other validation images than training used; the threshold is then chosen on them.
+        force: calibrate on the folders that are named, and other validation images than training used; the threshold
+            is then chosen on them.
     """
 
     bundle: Path
-    real: tuple[Path, ...]
-    fake: tuple[Path, ...]
+    real: tuple[Path, ...] = ()
+    fake: tuple[Path, ...] = ()
     method: str = "auto"
     prior: float | None = None
     coverage: float | None = 0.9
@@ -84,36 +88,51 @@ class CalibrateSettings:
 
 @dataclass(frozen=True)
 class _Judged:
-    """What the network says of chosen rows."""
+    """What the network says of the validation images, and what these weigh."""
 
     logits: npt.NDArray[np.float64]
     features: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
-    groups: npt.NDArray[Any]
+    groups: npt.NDArray[np.str_]
+    weights: npt.NDArray[np.float64]
 
 
 def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     """Fit everything on validation rows and replace the bundle's card; the old one stays as ``bundle.json.before``.
 
+    Every kind of image, source and generator counts as much as in the batches of the training.
+
     Returns:
-        ``card``; ``figures``, method to ``{"nll", "brier", "ece"}`` with ``"intervals"``: ``logit`` is the plain
+        ``card``, whose ``validation_shares`` say what counted how much;
+        ``figures``, method to ``{"nll", "brier", "ece"}`` with ``"intervals"``: ``logit`` is the plain
         sigmoid, ``before`` the bundle's present map, which saw these images, the others by cross-validation over
         groups; ``chosen``; ``abstains``, share of validation images of each class; ``notes``.
 
     Raises:
-        UserError: other data than the detector was trained with, too little of it, or images that it was trained on.
+        UserError: other data than the detector was trained with, or gone or changed by now; too little of it; images
+            that it was trained on.
     """
     detector = bundle.load(settings.bundle, settings.device)
-    data = TrainingData.open(settings.real, settings.fake, (), settings.force)
-    for pool in data.real + data.fake:
+    reopened = reopen(detector, settings.real, settings.fake, settings.force)
+    data, recipe = reopened.data, reopened.recipe
+    for pool in data.real + data.fake + data.synthetic:
         detector.check_data(pool.shards, force=settings.force)
-    parts = data.validation_rows()
-    digest = digest_of(parts).hexdigest()
-    notes = _check_hash(detector, digest, settings.force)
+    validation = data.validation(recipe=recipe)
+    notes = _check_hash(validation.digest, detector, reopened, settings.force)
     if notes:
-        notes += _check_unseen(detector, parts)
-    held = _judge(detector, parts, "validation")
-    weights = calibration.class_weights(held.labels, settings.prior)
+        notes += _check_unseen(detector, data.validation_rows(made=recipe is not None))
+    notes += reopened.notes
+    weighed = reopened.weigh(validation.kinds)
+    logits, features = _outputs(detector, validation.images, "validation")
+    count = weighed.weights > 0  # what no batch drew stays out
+    held = _Judged(
+        logits[count],
+        features[count],
+        validation.labels[count],
+        validation.groups[count],
+        weighed.weights[count],
+    )
+    weights = calibration.class_weights(held.labels, settings.prior, held.weights)
     figures = _compare(detector, held, weights, settings)
     chosen = settings.method
     if chosen == "auto":
@@ -126,21 +145,25 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         weights,
         seed=settings.seed,
     )
-    prior = settings.prior or float(held.labels.mean())
-    threshold = metrics.best_threshold(held.labels, calibration.probability(fitted, held.logits))
+    prior = settings.prior or float(np.average(held.labels, weights=held.weights))
+    probabilities = calibration.probability(fitted, held.logits)
+    threshold = metrics.best_threshold(held.labels, probabilities, held.weights)
     card = {
         **{key: value for key, value in detector.card.items() if key not in ("abstention", "novelty")},
         "calibration": {**fitted, "prior": prior, "measured": {n: figures[n] for n in ("before", chosen)}},
         "threshold": threshold,
         "threshold_rule": "best balanced accuracy on validation",
-        "validation_hash": digest,
-        "validation_ap": metrics.average_precision(held.labels, held.logits),
+        "validation_hash": validation.digest,
+        "validation_ap": metrics.average_precision(held.labels, held.logits, held.weights),
+        "validation_shares": weighed.describe(validation.labels, logits),
         "calibrated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     if chosen == "temperature":
         card["temperature"] = fitted["temperature"]
     if settings.coverage is not None:
-        card["abstention"] = conformal.fit(held.logits, held.labels, held.groups, settings.coverage)
+        card["abstention"] = conformal.fit(
+            held.logits, held.labels, held.groups, settings.coverage, held.weights
+        )
         notes += _few(card["abstention"])
     reference = _novelty(detector, data, held, settings) if settings.novelty else None
     if reference:
@@ -157,19 +180,24 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         "chosen": chosen,
         "images": [int((held.labels == label).sum()) for label in (0, 1)],
         "groups": len(np.unique(held.groups)),
-        "abstains": [float(abstains[held.labels == label].mean()) for label in (0, 1)],
+        "abstains": [
+            float(np.average(abstains[of_class], weights=held.weights[of_class]))
+            for of_class in (held.labels == 0, held.labels == 1)
+        ],
         "notes": notes,
     }
 
 
-def _check_hash(detector: Detector, found: str, force: bool) -> list[str]:
-    expected = detector.card.get("validation_hash")
-    if found == expected:
+def _check_hash(found: str, detector: Detector, reopened: Reopened, force: bool) -> list[str]:
+    if found in (detector.card.get("validation_hash"), reopened.facts.get("validation_hash")):
         return []
     if not force:
+        own = (
+            "leave --real and --fake out" if "real" in reopened.facts else "name all folders of its training"
+        )
         raise UserError(
             "these are not the validation images that the detector was chosen on",
-            mend="name the folders of its training in the same order, or --force to calibrate on these",
+            mend=f"{own}, or --force to calibrate on these",
         )
     return ["calibrated on other validation images than training used; the threshold is theirs too"]
 
@@ -191,28 +219,19 @@ def _training(data: TrainingData) -> list[Part]:
     """Training rows for the reference: as many of either class, evenly over the pools."""
     parts = []
     for label, pools in ((0, data.real), (1, data.fake + data.synthetic)):
-        share = max(1, novelty.MOST_REFERENCES // 2 // len(pools))
+        share = max(1, novelty.MOST_REFERENCES // 2 // max(1, len(pools)))
         for pool in pools:
             parts.append((pool, label, np.random.default_rng(0).permutation(pool.train)[:share]))
     return parts
 
 
-def _judge(detector: Detector, parts: Sequence[Part], what: str) -> _Judged:
-    logits, features, labels, groups = [], [], [], []
-    with tqdm(total=sum(len(rows) for _, _, rows in parts), unit="img", desc=what) as bar:
-        for pool, label, rows in parts:
-            for start in range(0, len(rows), _READ):
-                some = rows[start : start + _READ]
-                images, whole = read_told(pool.shards, some)
-                z, f = detector.outputs(images)
-                logits.append(z)
-                features.append(f)
-                bar.update(len(some))
-                own = [f"{pool.shards.path}:{row}" for row in whole]  # without a group, each image is its own
-                labels.append(np.full(len(whole), label))
-                named = pool.shards.columns["group"][whole]
-                groups.append(np.where(named == "", own, named).astype(str))
-    return _Judged(*(np.concatenate(each) for each in (logits, features, labels, groups)))
+def _outputs(detector: Detector, images: Pixels, what: str) -> Outputs:
+    parts = []
+    with tqdm(total=len(images), unit="img", desc=what) as bar:
+        for start in range(0, len(images), _READ):
+            parts.append(detector.outputs(images[start : start + _READ]))
+            bar.update(len(parts[-1][0]))
+    return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
 def _compare(
@@ -256,9 +275,11 @@ def _novelty(
     method = settings.novelty or ""
     features, labels = held.features[:0], held.labels[:0]
     if method != "energy":
-        judged = _judge(detector, _training(data), "reference")
-        features, labels = judged.features, judged.labels
-    return novelty.fit(method, features, labels, (held.logits, held.features), settings.quantile)
+        read = [(read_told(pool.shards, rows)[0], label) for pool, label, rows in _training(data)]
+        labels = np.concatenate([np.full(len(images), label) for images, label in read])
+        features = _outputs(detector, np.concatenate([images for images, _ in read]), "reference")[1]
+    validation = (held.logits, held.features)
+    return novelty.fit(method, features, labels, validation, settings.quantile, held.weights)
 
 
 def _replace_card(folder: Path, card: dict[str, Any]) -> None:

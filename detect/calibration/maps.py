@@ -203,13 +203,19 @@ def cross_validated(
     return found
 
 
-def class_weights(labels: npt.ArrayLike, prior: float | None) -> Array:
-    """Weights ``[N]`` of mean 1 under which the share ``prior`` is fake; all 1 when None."""
+def class_weights(labels: npt.ArrayLike, prior: float | None, weights: npt.ArrayLike | None = None) -> Array:
+    """Weights ``[N]`` of mean 1 under which the share ``prior`` is fake; None leaves the share as it is.
+
+    Args:
+        weights: ``[N]``, how the images of a class weigh against each other; all alike when None.
+    """
     y = np.asarray(labels)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, np.float64)
+    w = w / w.mean()
     if prior is None:
-        return np.ones(len(y))
-    fakes = float(np.mean(y == 1))
-    return np.where(y == 1, prior / fakes, (1 - prior) / (1 - fakes))
+        return w
+    fakes = float(np.average(y == 1, weights=w))
+    return np.asarray(w * np.where(y == 1, prior / fakes, (1 - prior) / (1 - fakes)))
 
 
 def figures(labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: Array) -> dict[str, float]:
@@ -253,12 +259,14 @@ def _figures(labels: npt.ArrayLike, probabilities: npt.ArrayLike, weights: Array
     return {"nll": weights @ losses / weights.sum(axis=1), "brier": found["brier"], "ece": found["ece"]}
 
 
-def by_temperature(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, Any]:
+def by_temperature(
+    logits: Array, labels: npt.NDArray[np.int64], weights: npt.ArrayLike | None = None
+) -> dict[str, Any]:
     """What a card says of a detector before it is calibrated any better: temperature (Guo et al. 2017, sec. 4.2)
-    by maximum likelihood, and the threshold of best balanced accuracy."""
-    fitted = fit("temperature", logits, labels)
+    by maximum likelihood, and the threshold of best balanced accuracy, of images that count by ``weights`` ``[N]``."""
+    fitted = fit("temperature", logits, labels, weights)
     return {
         "temperature": fitted["temperature"],
-        "threshold": metrics.best_threshold(labels, probability(fitted, logits)),
+        "threshold": metrics.best_threshold(labels, probability(fitted, logits), weights),
         "threshold_rule": "best balanced accuracy on validation",
     }

@@ -75,6 +75,7 @@ def fit(
     labels: npt.NDArray[np.int64],
     validation: tuple[npt.ArrayLike, Features],
     quantile: float = 0.95,
+    weights: npt.ArrayLike | None = None,
 ) -> Novelty:
     """Learn what is usual.
 
@@ -84,6 +85,7 @@ def fit(
         labels: ``[M]``, 0 real and 1 fake.
         validation: logits and features of the images that set the scale.
         quantile: share of these beyond which an image is called out of distribution.
+        weights: how much each of these counts, from 0; all alike when None.
 
     Raises:
         UserError: the model has no features, or too few rows.
@@ -104,8 +106,12 @@ def fit(
     elif method == "mahalanobis":
         arrays = _gaussian(features, labels)
     novelty = Novelty(method, arrays, np.zeros(1, np.float32), quantile)
-    scale = np.sort(novelty.distance(*validation).astype(np.float32))
-    return Novelty(method, arrays, scale, quantile)
+    distances = novelty.distance(*validation).astype(np.float32)
+    order = np.argsort(distances, kind="stable")
+    below = np.cumsum(np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order])
+    # as many evenly spaced quantiles as images: the images themselves where all count alike
+    places = np.searchsorted(below, (np.arange(len(order)) + 0.5) / len(order) * below[-1])
+    return Novelty(method, arrays, distances[order][places], quantile)
 
 
 def _unit(features: npt.NDArray[Any]) -> Features:

@@ -14,10 +14,10 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.command(cls=ManyValues)
 @bundle_option
 @click.option(
-    "--real", type=FOLDER, multiple=True, required=True, help="Shards of reals it was trained with."
+    "--real", type=FOLDER, multiple=True, help="Shards of reals.  [default: those it was trained with]"
 )
 @click.option(
-    "--fake", type=FOLDER, multiple=True, required=True, help="Shards of fakes, given ones before your own."
+    "--fake", type=FOLDER, multiple=True, help="Shards of fakes.  [default: those it was trained with]"
 )
 @click.option(
     "--method",
@@ -26,7 +26,7 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
     help="auto: best cross-validated likelihood.",
 )
 @click.option(
-    "--prior", type=float, help="Share of fakes among what you will judge.  [default: as in validation]"
+    "--prior", type=float, help="Share of fakes among what you will judge.  [default: as in training batches]"
 )
 @click.option(
     "--coverage",
@@ -43,14 +43,18 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.option("--quantile", type=float, default=0.95, help="Share of validation images that count as usual.")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
-@click.option("--force", is_flag=True, help="Calibrate on other images than training validated on.")
+@click.option(
+    "--force", is_flag=True, help="Calibrate on the folders that are named, whatever training validated on."
+)
 @device
 def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
     """Make a detector's scores probabilities, and let it abstain.
 
-    Only validation rows are used. The old card stays beside the new one as bundle.json.before.
+    Only validation rows are used: those of its training, each kind of image counting as in training batches.
+    Name folders where they were moved. The old card stays beside the new one as bundle.json.before.
     """
     from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
+    from crossfake.detect.training.weighing import format_shares
 
     settings = CalibrateSettings(
         bundle=bundle or newest_bundle(),
@@ -60,6 +64,7 @@ def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any
     )
     result = calibrate(settings)
     reals, fakes = result["images"]
+    click.echo(format_shares(result["card"]["validation_shares"]) + "\n")
     click.echo(format_table(result))
     click.echo(
         f"\n{reals:,} reals and {fakes:,} fakes of the validation set in {result['groups']:,} groups; temperature, "

@@ -14,8 +14,8 @@ from crossfake.detect.commands import FOLDER, device
 
 @click.command(cls=ManyValues)
 @click.argument("bundles", nargs=-1, required=True, type=FOLDER)
-@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals; several may follow.")
-@click.option("--fake", type=FOLDER, multiple=True, help="Shards of fakes; several may follow.")
+@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals.  [default: those of the members]")
+@click.option("--fake", type=FOLDER, multiple=True, help="Shards of fakes.  [default: those of the members]")
 @click.option(
     "--method",
     type=click.Choice(["mean", "weighted", "stacked"]),
@@ -35,13 +35,15 @@ def ensemble(
 ) -> None:
     """Make one detector of several.
 
-    Its weights are fitted on the validation rows of the folders. Name the folders that the members were trained on.
+    Its weights are fitted on validation rows: of the folders that the members were trained with, or of those named.
     """
     from crossfake.detect.bundle import CARD
     from crossfake.detect.ensemble import make_ensemble
+    from crossfake.detect.training.weighing import format_shares
 
     run = make_ensemble(bundles, real, fake, out, method, **options)
     facts = json.loads((run / "model" / CARD).read_text())
+    click.echo(format_shares(facts["validation_shares"]) + "\n")
     width = max(len(member["path"]) for member in facts["members"])
     for member in facts["members"]:
         click.echo(

@@ -115,6 +115,7 @@ def train(
     """Train a detector on reals and fakes."""
     from crossfake.detect import training
     from crossfake.detect.training.settings import MATCHED, TrainSettings
+    from crossfake.detect.training.weighing import format_shares
     from crossfake.device import rank_world
 
     options["options"] = dict(map(_pair, option))
@@ -151,6 +152,7 @@ def train(
     card = run / "model" / "bundle.json"
     if card.exists():
         facts = json.loads(card.read_text())
+        click.echo(format_shares(facts[training.WEIGHED]))
         click.echo(f"validation AP {facts['validation_ap']:.4f}, threshold {facts['threshold']:.3f}")
         click.echo(facts["audit"]["summary"])
     click.echo(f"run: {run}\njudge a picture: detect predict PHOTO --bundle {run}")

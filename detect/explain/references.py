@@ -8,27 +8,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Pool
+from crossfake.detect.training.reopening import changed
 from crossfake.errors import UserError
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
 
 
 def open_sets(folders: Sequence[Path], detector: Any) -> list[ShardSet]:
-    """The folders named, else those that the bundle was trained on and that are still there.
+    """The folders named, else those that the bundle was trained on and that are still what they were; of the others
+    is told that they are left out.
 
     Raises:
         UserError: none is there, or one has images of another size or crop.
     """
-    trained = detector.card.get("data_hashes") or {}
-    chosen = list(folders) or [Path(name) for name in trained if (Path(name) / "manifest.jsonl").exists()]
-    if not chosen:
-        raise UserError(
-            f"the data that {detector.path} was trained on is not here", mend="name shards with --data DIR"
-        )
-    sets = [ShardSet(folder) for folder in chosen]
+    sets = [ShardSet(folder) for folder in folders]
+    if not folders:
+        trained = detector.card.get("data_hashes") or {}
+        wrong = {name: why for name, digest in trained.items() if (why := changed(Path(name), digest))}
+        sets = [ShardSet(Path(name)) for name in trained if name not in wrong]
+        told = ", ".join(f"{name} ({why})" for name, why in wrong.items())
+        if not sets:
+            raise UserError(
+                f"the data that {detector.path} was trained on is not here" + (f": {told}" if told else ""),
+                mend="name shards with --data DIR",
+            )
+        if wrong:
+            tqdm.write(f"left out, though trained on: {told}; name shards with --data DIR")
     for shards in sets:
         detector.check_data(shards)
     return sets

@@ -8,25 +8,31 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from crossfake.detect import bundle, metrics
+from crossfake.detect import bundle
 from crossfake.detect.calibration import maps
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
 from crossfake.detect.training.recipes import RECIPES
+from crossfake.detect.training.reopening import sampler_of, trained_with
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
 from crossfake.detect.training.settings import TrainSettings as TrainSettings
+from crossfake.detect.training.weighing import Weighed, told
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
+WEIGHED = "validation_shares"  # in config and card: of runs that weigh their validation images
 _BANK = 4096  # images that a nearest-neighbour head compares with
+
+_SHOWN = 2  # generators in the progress line
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -34,11 +40,15 @@ Report = Callable[[int, dict[str, float]], None]
 class Training:
     """Data, recipe and network of one run.
 
+    Args:
+        settings: of the run.
+        weigh_as: settings in whose batches' proportions the validation images count; its own when None.
+
     Raises:
         UserError: bad settings or data.
     """
 
-    def __init__(self, settings: TrainSettings) -> None:
+    def __init__(self, settings: TrainSettings, weigh_as: TrainSettings | None = None) -> None:
         self.settings = settings
         kind = RECIPES.get(settings.recipe)
         self.data = data = TrainingData.open(
@@ -50,7 +60,17 @@ class Training:
             settings.synthetic_limit,
         )
         self.recipe = kind(settings.augment, data.size, data.crop)
-        self.images, self.labels, self.hash = data.validation(recipe=self.recipe if kind.reals_only else None)
+        self.held = held = data.validation(recipe=self.recipe if kind.reals_only else None)
+        begun = Run(settings.out)
+        config = begun.config if settings.resume and begun.config_file.exists() else None
+        # a run goes on as it began, or its best state so far would be one by another figure
+        self.alike = config is not None and WEIGHED not in config
+        kept = None if config is None or self.alike else Weighed.recorded(held.kinds, config[WEIGHED])
+        self.weighed = (
+            Weighed.alike(held.kinds)
+            if self.alike
+            else kept or Weighed.as_batches(held.kinds, sampler_of(data, weigh_as or settings))
+        )
         self.learner = Learner(settings, data.size)
         self.ranks = self.learner.ranks
         if "size" in self.learner.network.options:  # made for this size and no other
@@ -75,8 +95,8 @@ class Training:
         return Feeder(self.batch, self.learner.step, reader_threads(self.learner.device))
 
     def validate(self, feeder: Feeder) -> dict[str, float]:
-        """AP and AUC on held-out images; a curriculum is set anew."""
-        figures = self.learner.validate(self.images, self.labels)
+        """AP and AUC on held-out images, and the AP of each generator; a curriculum is set anew."""
+        figures = self.learner.validate(self.held.images, self.held.labels, self.weighed)
         if self.sampler.curriculum is not None:
             self.sampler.curriculum.score(self.learner.step, self.learner.logits)
             feeder.renew()
@@ -100,7 +120,7 @@ class Training:
             self.sampler.curriculum.restore(state["curriculum"])
 
     def describe(self) -> str:
-        data, labels = self.data, self.labels
+        data, labels = self.data, self.held.labels
         kinds = (("reals", data.real), ("fakes", data.fake), ("synthetic fakes", data.synthetic))
         unused = self.recipe.reals_only
         counts = ", ".join(
@@ -113,32 +133,42 @@ class Training:
         return (
             f"{self.settings.model} on {counts} of {data.size}×{data.size}, recipe {self.settings.recipe}, "
             f"{trained / 1e6:.2f} M parameters{held}; validation on {int((labels == 0).sum()):,} reals and "
-            f"{int(labels.sum()):,} fakes"
+            f"{int(labels.sum()):,} fakes, which count as {told(self.shares())}"
         )
 
+    def shares(self) -> list[dict[str, Any]]:
+        """Of every kind, source and generator: number of validation images and their part of every figure."""
+        return self.weighed.describe()
 
-def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
+
+def train(
+    settings: TrainSettings, on_validation: Report | None = None, weigh_as: TrainSettings | None = None
+) -> Path:
     """Train a detector; returns the run folder, with the bundle in ``model/``.
 
     The model kept is the one with the best average precision on the validation rows; its temperature and threshold
-    come from them too. Test rows are never read. Under torchrun the processes share each batch.
+    come from them too. Every kind of image, source and generator counts in these as much as in training batches.
+    Test rows are never read. Under torchrun the processes share each batch.
 
     Args:
         settings: of the run.
-        on_validation: called after each validation with the step and its figures (``val_ap``, ``val_auc``, ``loss``);
-            whatever it raises ends the training.
+        on_validation: called after each validation with the step and its figures (``val_ap``, ``val_auc``, ``loss``,
+            and ``val_ap/NAME`` of each generator); whatever it raises ends the training.
+        weigh_as: settings whose batches say how much validation images count, so that trainings of other settings
+            can be compared; the run's own when None.
 
     Raises:
         UserError: bad settings or data, or the loss stopped being finite.
     """
-    training = Training(settings)
-    learner, data = training.learner, training.data
+    training = Training(settings, weigh_as)
+    learner, data, held = training.learner, training.data, training.held
     say: Callable[[str], None] = tqdm.write if training.ranks.leads else lambda text: None
     run, audit = Run(settings.out), {"verdict": "", "summary": ""}
     if training.ranks.leads:
-        facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": training.hash}
+        facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": held.digest}
+        facts |= {} if training.alike else {WEIGHED: training.shares()}
         if settings.resume:
-            _check_unchanged(run, data.hashes(), training.hash)
+            _check_unchanged(run, data.hashes(), held.digest)
     if settings.resume:
         training.restore(run)  # before anything of the run is written: it may not fit
     if training.ranks.leads:
@@ -154,6 +184,11 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         say(f"going on from step {learner.step}")
     for note in data.notes:
         say(note)
+    if training.alike:
+        say(
+            "this run began when every validation image counted alike, and goes on so: its AP is not that of a new "
+            "run; 'detect calibrate' weighs them"
+        )
     say(training.describe())
     try:
         with Stopper() as stopper:
@@ -164,17 +199,19 @@ def train(settings: TrainSettings, on_validation: Report | None = None) -> Path:
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
-    logits = learner.logits(training.images, "fp32")  # as bundles score
-    card = maps.by_temperature(logits, training.labels)
-    ap = metrics.average_precision(training.labels, logits)  # the best one of the log may be bfloat16's
+    logits = learner.logits(held.images, "fp32")  # as bundles score
+    card = maps.by_temperature(logits, held.labels, training.weighed.weights)
+    ap = training.weighed.figures(held.labels, logits)["val_ap"]  # the best one of the log may be bfloat16's
     if training.ranks.leads:
         bundle.save(
             run.model,
             learner.judge,
             {
                 "model": settings.model, "options": dict(learner.network.options), "size": data.size,
-                "crop": data.crop, **card, "validation_hash": training.hash,
+                "crop": data.crop, **card, "validation_hash": held.digest,
+                WEIGHED: training.weighed.describe(held.labels, logits),
                 "validation_ap": ap, "step": learner.best["step"], "recipe": settings.recipe,
+                "trained_with": trained_with(data, settings, held.digest, weigh_as),
                 "data_hashes": data.hashes(), "sources": data.sources(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
@@ -232,7 +269,8 @@ def _loop(
                 training.checkpoint(run)
                 if ranks.leads:
                     run.log({**figures, "images_per_second": round(rate, 1)}, learner.step)
-                bar.set_postfix(loss=f"{loss:.3f}", val_ap=f"{figures['val_ap']:.4f}")
+                worst = _worst(figures)
+                bar.set_postfix({"loss": f"{loss:.3f}", "val_ap": f"{figures['val_ap']:.4f}", **worst})
                 if on_validation is not None:
                     on_validation(learner.step, figures)
             elif asked:
@@ -244,6 +282,12 @@ def _loop(
     return False
 
 
+def _worst(figures: dict[str, float]) -> dict[str, str]:
+    """The generators with the lowest AP, for the progress line, where there is more than one."""
+    each = sorted((ap, name.partition("/")[2]) for name, ap in figures.items() if name.startswith("val_ap/"))
+    return {name: f"{ap:.4f}" for ap, name in each[:_SHOWN]} if len(each) > 1 else {}
+
+
 def _remember(training: Training, run: Run) -> None:
     """In place of steps: a bank of images as the recipe leaves them."""
     learner, settings = training.learner, training.settings
@@ -252,7 +296,8 @@ def _remember(training: Training, run: Run) -> None:
     count = -(-_BANK // settings.batch)
     steps = tqdm(range(count), unit="batch", desc=settings.model)
     learner.remember(map(training.batch, steps), training.sampler.labels)
-    run.log(learner.validate(training.images, training.labels), 0)
+    held = training.held
+    run.log(learner.validate(held.images, held.labels, training.weighed), 0)
 
 
 def measure_speed(settings: TrainSettings, steps: int = 8) -> float:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,41 @@ _GENERATE_AGAIN = (
     "repeat its 'synth generate' with a model that says so, or --force, which reports will mention"
 )
 VALIDATED = 2000  # held-out images of each class, at most: thresholds belong to these very rows
+
+
+KindName = Literal["real", "fake", "synthetic", "made"]
+
+
+class Kind(NamedTuple):
+    """What sort of image a row is: what batches are balanced over.
+
+    Attributes:
+        kind: ``real``; ``fake``, a given one; ``synthetic``, one's own; ``made`` of a real by the recipe.
+        source, generator: as the shards have them.
+    """
+
+    kind: KindName
+    source: str = ""
+    generator: str = ""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training validates on.
+
+    Attributes:
+        images: uint8 ``[N, H, W, 3]``, without damaged ones.
+        labels: ``[N]``, 0 real and 1 fake.
+        groups: ``[N]``, what belongs together; an image without a group is its own, a made fake its real's.
+        kinds: of each image.
+        digest: SHA-256 of the rows' checksums.
+    """
+
+    images: Pixels
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_]
+    kinds: list[Kind]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -154,6 +189,10 @@ class TrainingData:
         crop = next(iter(crops.values()), None)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), crop, makers, tuple(notes))
 
+    def pools(self) -> dict[KindName, list[Pool]]:
+        """By what their rows are."""
+        return {"real": self.real, "fake": self.fake, "synthetic": self.synthetic}
+
     def validation_rows(self, most: int = VALIDATED, made: bool = False) -> list[Part]:
         """The held-out rows that a training validates on, reals first: pool, label, and rows in the order drawn.
 
@@ -179,12 +218,8 @@ class TrainingData:
                     parts.append((pool, label, rows))
         return parts
 
-    def validation(
-        self, most: int = VALIDATED, recipe: Recipe | None = None
-    ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
-        """At most ``most`` held-out images of each class, evenly over the pools: images, labels, and their hash.
-
-        Damaged ones are told and left out.
+    def validation(self, most: int = VALIDATED, recipe: Recipe | None = None) -> Validation:
+        """At most ``most`` held-out images of each class, evenly over the pools. Damaged ones are told and left out.
 
         Args:
             most: of each class.
@@ -195,18 +230,31 @@ class TrainingData:
         """
         images: list[Pixels] = []
         labels: list[npt.NDArray[np.int64]] = []
+        groups: list[npt.NDArray[np.str_]] = []
+        kinds: list[Kind] = []
         parts = self.validation_rows(most, made=recipe is not None)
         for pool, label, rows in parts:
             pixels, whole = read_told(pool.shards, rows)
             images.append(pixels)
             labels.append(np.full(len(whole), label))
+            groups.append(_groups(pool.shards, whole))
+            kinds += self._kinds(pool, whole)
         digest = digest_of(parts)
         if recipe is not None and not self.fake + self.synthetic:
             reals = np.concatenate(images)
             images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
             labels.append(np.ones(len(reals), np.int64))
+            groups += groups
+            kinds += [Kind("made")] * len(reals)
             digest.update(f"{type(recipe).__name__} of them".encode())
-        return np.concatenate(images), np.concatenate(labels), digest.hexdigest()
+        return Validation(
+            np.concatenate(images), np.concatenate(labels), np.concatenate(groups), kinds, digest.hexdigest()
+        )
+
+    def _kinds(self, pool: Pool, rows: Indices) -> list[Kind]:
+        kind = next(name for name, pools in self.pools().items() if any(pool is one for one in pools))
+        columns = (pool.shards.columns[name][rows].tolist() for name in ("source", "generator"))
+        return [Kind(kind, str(source), str(generator)) for source, generator in zip(*columns, strict=True)]
 
     def sources(self) -> list[str]:
         """Data sets that the training rows come from."""
@@ -277,6 +325,11 @@ def read_told(shards: ShardSet, rows: Indices) -> tuple[Pixels, Indices]:
     if len(rows) and not len(whole):
         raise UserError(f"no image of {shards.path} can be read", mend="see 'crossfake data verify'")
     return pixels, whole
+
+
+def _groups(shards: ShardSet, rows: Indices) -> npt.NDArray[np.str_]:
+    named = shards.columns["group"][rows]
+    return np.where(named == "", [f"{shards.path}:{row}" for row in rows], named).astype(str)
 
 
 def digest_of(parts: Sequence[Part]) -> Any:

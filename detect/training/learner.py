@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.detect import metrics
 from crossfake.detect.models import create_model
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.weighing import Weighed
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
 from crossfake.runs import Run, save_state
 
 _CHECKPOINT = "last.pt"
+_ROUNDING = 1e-12  # of sums of weights: no better AP
 _BATCH = 128  # images that are judged at once
 
 
@@ -191,8 +192,8 @@ class Learner:
                 parts.append(self.judge(batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)).double())
         return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
 
-    def validate(self, images: Pixels, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-        """AP and AUC on the validation set; keeps the state if it is the best so far.
+    def validate(self, images: Pixels, labels: npt.NDArray[np.int64], weighed: Weighed) -> dict[str, float]:
+        """:meth:`Weighed.figures` on the validation set; keeps the state if its AP is the best so far.
 
         Raises:
             UserError: the network's outputs are not finite.
@@ -200,14 +201,14 @@ class Learner:
         logits = self.logits(images)
         if not np.isfinite(logits).all():
             raise not_finite("the network's output", self.step)
-        figures = metrics.summary(labels, logits)
-        if figures["ap"] > self.best["ap"]:
+        figures = weighed.figures(labels, logits)
+        if figures["val_ap"] > self.best["ap"] + _ROUNDING:
             state = {name: tensor.detach().cpu().clone() for name, tensor in self.judge.state_dict().items()}
-            self.best, self.stale = {"ap": figures["ap"], "step": self.step, "state": state}, 0
+            self.best, self.stale = {"ap": figures["val_ap"], "step": self.step, "state": state}, 0
         else:
             self.stale += 1
         self.losses.clear()
-        return {"val_ap": figures["ap"], "val_auc": figures["auc"]}
+        return figures
 
     def state(self) -> dict[str, Any]:
         return {

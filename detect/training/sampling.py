@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.training.data import Indices, Pool, TrainingData
+from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
 from crossfake.errors import UserError
 
 Schedule = Literal["constant", "warmup", "curriculum"]
@@ -57,6 +58,15 @@ class Stratum:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def made(self) -> Counter[tuple[str, str]]:
+        """How many of the rows each source and generator has."""
+        counts: Counter[tuple[str, str]] = Counter()
+        for number, shards in enumerate(self.shards):
+            rows = self.rows[self.which == number]
+            columns = (shards.columns[name][rows].tolist() for name in ("source", "generator"))
+            counts.update(zip(*columns, strict=True))
+        return counts
 
     def where(self, position: int) -> tuple[ShardSet, int]:
         return self.shards[self.which[position]], int(self.rows[position])
@@ -164,20 +174,23 @@ class Sampler:
         real, given, synthetic = (
             [pool for pool in pools if len(pool.train)] for pools in (data.real, data.fake, data.synthetic)
         )  # other folders only validate
-        own = round(self.fakes * synthetic_ratio) if given else self.fakes
+        both = round(self.fakes * synthetic_ratio)
+        self.ratio = both / self.fakes  # of synthetic fakes where there are given ones, too
+        own = both if given else self.fakes
         self.own = own if synthetic and fakes else 0
         if schedule == "warmup" and self.own == self.fakes:
             raise UserError(
                 "a warm-up has no given fakes to begin with",
                 mend="give --fake, too, or a --synthetic-ratio below 1",
             )
+        self.apart: dict[KindName, bool] = {
+            "real": balance == "source",
+            "fake": balance == "source",
+            "synthetic": per_generator,
+        }
         self.real, self.given, self.synthetic = (
             (Stratum.each(pools) if apart else [Stratum.of(pools)]) if pools else []
-            for pools, apart in (
-                (real, balance == "source"),
-                (given, balance == "source"),
-                (synthetic, per_generator),
-            )
+            for pools, apart in zip((real, given, synthetic), self.apart.values(), strict=True)
         )
         self.labels = torch.tensor([0.0] * (batch - self.fakes) + [1.0] * self.fakes)
         self.curriculum = (
@@ -208,6 +221,17 @@ class Sampler:
                 position = curriculum.draw(turn, step, rng) if curriculum else int(rng.integers(len(stratum)))
                 places.append((stratum, position))
         return places
+
+    def amounts(self) -> Counter[Kind]:
+        """How often each source and generator is drawn relative to the others of its kind: once for every folder
+        that has it where they take turns, else once for every image."""
+        found: Counter[Kind] = Counter()
+        strata = (self.real, self.given, self.synthetic)
+        for (kind, apart), some in zip(self.apart.items(), strata, strict=True):
+            for stratum in some:
+                for (source, generator), count in stratum.made().items():
+                    found[Kind(kind, source, generator)] += 1 if apart else count
+        return found
 
 
 def read(places: Sequence[Place]) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from crossfake.detect.tables import aligned
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.training import WEIGHED, TrainSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.tuning.final import finish, held_out
@@ -109,9 +109,10 @@ class TuneSettings:
 def tune(settings: TuneSettings) -> dict[str, Any]:
     """Search, then train with the default and with the best settings; everything is below ``base.out``.
 
-    A trial is a training on the train rows, valued by its best average precision on the validation rows. Test rows
-    are out of reach: trials read through :func:`crossfake.detect.training.train`, which opens none. The same call
-    again goes on where the search was stopped, and more ``trials`` extend it.
+    A trial is a training on the train rows, valued by its best average precision on the validation rows, which count
+    as in batches of the default settings whatever the trial's are. Test rows are out of reach: trials read through
+    :func:`crossfake.detect.training.train`, which opens none. The same call again goes on where the search was
+    stopped, and more ``trials`` extend it.
 
     Returns:
         What ``study.json`` holds: ``trials`` (settings, values, seeds, durations, data hashes), ``best``,
@@ -129,12 +130,13 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
         )
     plan, final, data = _planned(settings)
     out = settings.base.out
-    *_, val_hash = held_out(final, data)
+    held, weighed = held_out(final, data)
     facts = {
         **{name: value for name, value in asdict(settings).items() if name not in ("base", "space")},
         "space": plan.space.describe(),
         "data_hashes": data.hashes(),
-        "validation_hash": val_hash,
+        "validation_hash": held.digest,
+        WEIGHED: weighed.describe(),
         "base": asdict(settings.base),
     }
     run = _opened(settings, facts)
@@ -184,6 +186,11 @@ def _opened(settings: TuneSettings, facts: dict[str, Any]) -> Run:
     if old is not None:
         if old.get("kind") != "tune":
             raise UserError(f"{out} holds a run of another kind", mend="name another --out")
+        if WEIGHED not in old:
+            raise UserError(
+                f"the search in {out} began when every validation image counted alike: new trials cannot be compared",
+                mend="name another --out",
+            )
         free = ("trials", "minutes", "workers", "bootstrap", "base")
         pairs = [(name, old.get(name), facts[name]) for name in facts if name not in free]
         pairs += [

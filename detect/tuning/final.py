@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.detect import bundle, metrics
 from crossfake.detect.training import TrainSettings, train
-from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.data import TrainingData, Validation
 from crossfake.detect.training.recipes import RECIPES
+from crossfake.detect.training.reopening import sampler_of
+from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.tuning.trials import Plan, as_text
 from crossfake.runs import Run
 
@@ -36,19 +37,24 @@ def finish(
     )  # the newest finished run is the best
     for name, wanted in runs.items():
         tqdm.write(f"training with the {name} settings, seed {wanted.seed}")
-        if not _trained(wanted):
+        if not _trained(wanted, final):
             return None
-    images, labels, groups, _ = held_out(final, data)
+    held, weighed = held_out(final, data)
     scores = {}
     for name, wanted in runs.items():
         detector = bundle.load(wanted.out, final.device)
-        scores["tuned" if name == "best" else name] = detector.score(images)
+        scores["tuned" if name == "best" else name] = detector.score(held.images)
     scores.setdefault("default", scores["tuned"])
-    return compare(labels, groups, scores["default"], scores["tuned"], resamples, anew.seed)
+    return compare(
+        held.labels, held.groups, scores["default"], scores["tuned"], resamples, anew.seed, weighed.weights
+    )
 
 
-def _trained(settings: TrainSettings) -> bool:
-    """Train, go on with, or keep what was trained with just these settings; returns whether it is finished."""
+def _trained(settings: TrainSettings, weigh_as: TrainSettings) -> bool:
+    """Train, go on with, or keep what was trained with just these settings; returns whether it is finished.
+
+    The checkpoint is chosen by the figure that the trials were chosen by.
+    """
     run = Run(settings.out)
     if run.config_file.is_file():
         kept, now = run.config, asdict(settings)
@@ -58,26 +64,17 @@ def _trained(settings: TrainSettings) -> bool:
         if same and run.finished:
             return True
         if same and any(run.checkpoints.iterdir()):
-            return Run(train(dataclasses.replace(settings, resume=True))).finished
+            return Run(train(dataclasses.replace(settings, resume=True), weigh_as=weigh_as)).finished
         shutil.rmtree(run.path)
-    return Run(train(settings)).finished
+    return Run(train(settings, weigh_as=weigh_as)).finished
 
 
-def held_out(
-    settings: TrainSettings, data: TrainingData
-) -> tuple[Pixels, npt.NDArray[np.int64], npt.NDArray[Any], str]:
-    """The images that a training validates on, with their labels and groups, and their hash."""
+def held_out(settings: TrainSettings, data: TrainingData) -> tuple[Validation, Weighed]:
+    """The images that a training validates on, each counting as much as in its batches."""
     kind = RECIPES.get(settings.recipe)
     recipe = kind(settings.augment, data.size, data.crop) if kind.reals_only else None
-    images, labels, digest = data.validation(recipe=recipe)
-    groups: list[npt.NDArray[Any]] = []
-    for pool, _, rows in data.validation_rows(made=recipe is not None):
-        group, origin = (pool.shards.columns[name][rows] for name in ("group", "origin"))
-        groups.append(np.where(group == "", origin, group))
-    names = np.concatenate(groups)
-    if len(names) < len(labels):  # fakes made of the reals, one of each
-        names = np.concatenate([names, names])
-    return images, labels, names, digest
+    held = data.validation(recipe=recipe)
+    return held, Weighed.as_batches(held.kinds, sampler_of(data, settings))
 
 
 def compare(
@@ -87,29 +84,35 @@ def compare(
     tuned: npt.NDArray[np.float64],
     resamples: int = 1000,
     seed: int = 0,
+    sample_weight: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """AP and AUC of both detectors and their difference, with 95% percentile intervals over the same resamples.
 
     Args:
         labels, groups: ``[N]``; groups are resampled, not images.
         default, tuned: scores ``[N]``, higher is more likely fake.
+        sample_weight: ``[N]``, how much each image counts; all alike when None.
 
     Returns:
         ``default``, ``tuned`` and ``difference``, each ``{figure: {"value", "low", "high"}}``, and ``note``.
     """
     number = np.unique(groups, return_inverse=True)[1]
+    counts = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     count = int(number.max()) + 1
     rng = np.random.default_rng(seed)
     drawn: dict[str, list[dict[str, Any]]] = {"default": [], "tuned": []}
     most = max(1, _CHUNK // len(labels))
     for start in range(0, resamples, most):
         size = min(most, resamples - start)
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=size)[:, number]
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=size)[:, number] * counts
         for name, scores in (("default", default), ("tuned", tuned)):
             drawn[name].append(metrics.weighted(labels, scores, weights))
     result: dict[str, Any] = {"default": {}, "tuned": {}, "difference": {}, "note": OPTIMISTIC}
     for figure in ("ap", "auc"):
-        exact = {n: metrics.summary(labels, s)[figure] for n, s in (("default", default), ("tuned", tuned))}
+        exact = {
+            name: metrics.summary(labels, scores, sample_weight=counts)[figure]
+            for name, scores in (("default", default), ("tuned", tuned))
+        }
         again = {name: np.concatenate([part[figure] for part in drawn[name]]) for name in drawn}
         exact["difference"] = exact["tuned"] - exact["default"]
         again["difference"] = again["tuned"] - again["default"]

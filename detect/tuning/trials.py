@@ -232,7 +232,7 @@ def _train(plan: Plan, trial: Trial, folder: Path) -> dict[str, Any] | None:
         contextlib.redirect_stderr(file),
     ):
         settings = trial_settings(plan, trial.params, folder)
-        run = Run(train(settings, on_validation=functools.partial(_report, trial)))
+        run = Run(train(settings, functools.partial(_report, trial), weigh_as=plan.base))
     card: dict[str, Any] | None = (
         json.loads((run.model / "bundle.json").read_text()) if run.finished else None
     )

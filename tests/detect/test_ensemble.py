@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -93,14 +94,15 @@ def test_the_ensemble_is_a_bundle(
     detector = bundle.load(run, device="cpu")
     members = [bundle.load(path, device="cpu") for path in (trained, other)]
     data = TrainingData.open([real], [fake], [], force=False)
-    images, labels, val_hash = data.validation(2000)
+    held = data.validation(2000)
+    images, labels = held.images, held.labels
     scaled = np.stack([member.outputs(images)[0] / member.card["temperature"] for member in members], axis=1)
     fitted = fit_weights(method, scaled, labels)
     logits, features = detector.outputs(images)
     np.testing.assert_allclose(logits, fitted(scaled), atol=1e-4)
     np.testing.assert_allclose(features[:, :2], scaled, atol=1e-4)
     card = detector.card
-    assert card["validation_hash"] == val_hash and card["size"] == SIZE and card["validation_ap"] > 0.5
+    assert card["validation_hash"] == held.digest and card["size"] == SIZE and card["validation_ap"] > 0.5
     assert [facts["hash"] for facts in card["members"]] == [member.hash for member in members]
     assert card["data_hashes"].items() >= {**members[0].card["data_hashes"], "x": "y"}.items()
     assert "elsewhere" in card["sources"] and card["members"][1]["data_hashes"] == {"x": "y"}
@@ -209,3 +211,27 @@ def test_a_member_of_another_working_directory_is_checked_by_hash(
     member = _bundle(tmp_path / "m", trained, data_hashes={"typed/real": ShardSet(real).hash})
     run = make_ensemble([trained, member], [real], [fake], tmp_path / "e", "mean", device="cpu")
     assert bundle.load(run, device="cpu").card["notes"] == []
+
+
+def test_without_folders_it_takes_those_that_its_members_share(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    twin = shutil.copytree(trained, tmp_path / "twin")
+    network = create_model("cnn", options={"size": SIZE})
+    bundle.save(twin / "model", network, json.loads((twin / "model" / bundle.CARD).read_text()))
+    run = make_ensemble([trained, twin], out=tmp_path / "e", device="cpu")
+    card = bundle.load(run, device="cpu").card
+    assert card["validation_hash"] == Run(trained).config["validation_hash"] and card["notes"] == []
+    assert Run(run).config["real"] == [str(real)] and Run(run).config["fake"] == [str(fake)]
+    assert [part["share"] for part in card["validation_shares"]] == [0.5, 0.5]
+    assert card["trained_with"]["real"] == [ShardSet(real).hash] and card["trained_with"]["batch"] == 16
+
+
+def test_weights_count_images_as_repetitions() -> None:
+    logits, labels = _problem()
+    times = np.where(logits[:, 0] * (2 * labels - 1) < 0, 4, 1)  # where the best member errs
+    for method in ("weighted", "stacked"):
+        weighed = fit_weights(method, logits, labels, times / times.mean())
+        repeated = fit_weights(method, logits.repeat(times, axis=0), labels.repeat(times))
+        np.testing.assert_allclose(weighed.weights, repeated.weights, atol=0.02)
+        assert np.abs(weighed.weights - fit_weights(method, logits, labels).weights).max() > 0.1

@@ -198,3 +198,35 @@ def test_the_oracle_threshold_gives_the_oracle_accuracy(seed: int) -> None:
     few = np.arange(300) < 280  # so few fakes that calling everything real is best
     figures = metrics.summary(~few, np.ones(300), metrics.oracle_threshold(~few, np.ones(300)))
     assert figures["accuracy"] == figures["oracle_accuracy"] == pytest.approx(280 / 300)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_weighted_figures_are_scikit_learns(ties: bool) -> None:
+    labels, scores = _case(2, ties=ties)
+    weights = np.random.default_rng(3).choice([0.0, 0.3, 1.0, 7.0], len(labels))
+    figures = metrics.summary(labels, scores, 0.5, weights)
+    expected = {
+        "ap": reference.average_precision_score(labels, scores, sample_weight=weights),
+        "auc": reference.roc_auc_score(labels, scores, sample_weight=weights),
+        "accuracy": reference.accuracy_score(labels, scores >= 0.5, sample_weight=weights),
+        "f1": reference.f1_score(labels, scores >= 0.5, sample_weight=weights),
+        "mcc": reference.matthews_corrcoef(labels, scores >= 0.5, sample_weight=weights),
+    }
+    assert {name: figures[name] for name in expected} == pytest.approx(expected)
+    assert metrics.average_precision(labels, scores, weights) == figures["ap"]
+    fpr, tpr, thresholds = metrics.roc_curve(labels, scores, weights)
+    theirs = reference.roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    for own, other in zip((fpr, tpr, thresholds), theirs, strict=True):
+        np.testing.assert_allclose(own, other)
+    at = metrics.summary(labels, scores, metrics.best_threshold(labels, scores, weights), weights)
+    assert at["balanced_accuracy"] == pytest.approx(((1 - fpr + tpr) / 2).max())
+
+
+def test_whole_weights_are_repetitions() -> None:
+    labels, scores = _case(4, ties=False)
+    times = np.random.default_rng(5).integers(0, 4, len(labels))
+    repeated = metrics.best_threshold(labels.repeat(times), scores.repeat(times))
+    assert metrics.best_threshold(labels, scores, times) == repeated
+    assert metrics.summary(labels, scores, repeated, times) == pytest.approx(
+        metrics.summary(labels.repeat(times), scores.repeat(times), repeated)
+    )

@@ -51,6 +51,31 @@ def test_near_copies_do_not_fake_precision() -> None:
     assert np.mean(kept) > 0.8 - 3 * np.sqrt(0.16 / 600)
 
 
+def test_whole_weights_are_repetitions_and_0_leaves_out() -> None:
+    rng = np.random.default_rng(3)
+    logits, labels = rng.normal(np.repeat([-1.0, 1.0], 40), 1), np.repeat([0, 1], 40)
+    alike = fit(logits, labels, np.arange(80), 0.8)
+    assert fit(logits, labels, np.arange(80), 0.8, np.full(80, 0.37)) == alike
+    more = np.append(logits, [5.0, -5.0])
+    left_out = fit(more, np.append(labels, [0, 1]), np.arange(82), 0.8, np.append(np.ones(80), [0, 0]))
+    assert left_out == alike
+
+
+def test_weights_keep_the_coverage_of_the_kinds_as_they_are_drawn() -> None:
+    """Nine in ten fakes that calibrate are easy, half of those that come are: without weights too few are kept."""
+    rng = np.random.default_rng(4)
+    centers, kept = np.repeat([4.0, 0.0], [180, 20]), {}
+    for name, weights in (("weighed", np.repeat([0.5 / 180, 0.5 / 20], [180, 20])), ("alike", None)):
+        found = []
+        for _ in range(300):
+            logits = np.append(rng.normal(centers, 1), [-9.0])
+            w = None if weights is None else np.append(weights, 1)
+            abstention = fit(logits, np.append(np.ones(200), 0), np.arange(201), 0.9, w)
+            found.append(allowed(abstention, rng.normal(np.repeat([4.0, 0.0], 100), 1))[1].mean())
+        kept[name] = np.mean(found)
+    assert 0.9 - 0.01 < kept["weighed"] < 0.96 and kept["alike"] < 0.8
+
+
 def test_too_few_images_never_rule_a_label_out() -> None:
     abstention = fit([-1.0, -2.0, 1.0, 2.0], [0, 0, 1, 1], np.arange(4), 0.9)
     assert abstention["real_at_most"] is None and abstention["fake_at_least"] is None

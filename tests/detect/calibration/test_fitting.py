@@ -9,9 +9,12 @@ from click.testing import CliRunner
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
+from crossfake.detect import metrics
 from crossfake.detect.bundle import load
 from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
+from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.reopening import reopen
 from crossfake.errors import UserError
 
 from ..conftest import SIZE, make_shards
@@ -153,3 +156,70 @@ def test_force_does_not_calibrate_on_what_was_trained_on(
 def test_a_temperature_cannot_shift_a_prior() -> None:
     with pytest.raises(UserError, match="cannot shift a prior: use --method beta"):
         CalibrateSettings(Path("b"), (Path("r"),), (Path("f"),), method="temperature", prior=0.1)
+
+
+@pytest.fixture(scope="module")
+def with_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with own fakes, most of the fakes that validate, and its data beside it."""
+    root = tmp_path_factory.mktemp("with")
+    real, fake = (make_shards(root / name, label, 60) for label, name in enumerate(("real", "fake")))
+    own = make_shards(root / "own", 1, 400, seed=5, split="train")
+    train(
+        TrainSettings(
+            (real,),
+            root / "run",
+            (fake,),
+            (own,),
+            steps=8,
+            batch=8,
+            eval_every=8,
+            lr=3e-3,
+            augment=0.0,
+            device="cpu",
+        )
+    )
+    return root
+
+
+def test_a_run_with_own_fakes_is_calibrated_on_its_own_validation_rows(
+    with_own: Path, tmp_path: Path
+) -> None:
+    """As in README: with no folders at all, and with all but the own ones."""
+    run = Path(shutil.copytree(with_own / "run", tmp_path / "run"))
+    card = _card(run / "model")
+    for real, fake in (((), ()), ((with_own / "real",), (with_own / "fake",))):
+        result = calibrate(CalibrateSettings(run, real, fake, "beta", bootstrap=100, device="cpu"))
+        assert result["card"]["validation_hash"] == card["validation_hash"]
+        assert result["images"][1] > 3 * result["images"][0]  # of the images most are fake
+        assert result["card"]["calibration"]["prior"] == pytest.approx(0.5)  # but not of what they count
+        kinds = {part["kind"]: part["share"] for part in result["card"]["validation_shares"]}
+        assert kinds == pytest.approx({"real": 0.5, "fake": 0.25, "synthetic": 0.25})
+        told = [note for note in result["notes"] if "is taken as well" in note]
+        assert told == ([f"{with_own / 'own'} was trained with, too, and is taken as well"] if real else [])
+    detector = load(run, "cpu")
+    reopened = reopen(detector)
+    held = reopened.data.validation()
+    weights = reopened.weigh(held.kinds).weights
+    mean = np.average(detector.score(held.images), weights=weights)
+    assert mean == pytest.approx(0.5, abs=0.02)  # a fitted map is right on average where it was fitted
+    assert detector.threshold == pytest.approx(
+        metrics.best_threshold(held.labels, detector.score(held.images), weights), abs=1e-6
+    )
+
+
+def test_the_command_needs_no_folders(with_own: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(with_own / "run", tmp_path / "run"))
+    found = CliRunner().invoke(command, ["--bundle", str(run), "--bootstrap", "100", "--device", "cpu"])
+    assert found.exit_code == 0, found.output
+    assert "probabilities hold where 50.0% of the images are fake" in found.output
+    assert "own fakes    own     grid" in found.output and "25.0%" in found.output
+
+
+def test_a_detector_of_reals_alone_is_calibrated_on_the_fakes_that_it_made(tmp_path: Path) -> None:
+    real = make_shards(tmp_path / "faces", 0, crop="face")
+    run = train(
+        TrainSettings((real,), tmp_path / "run", recipe="sbi", steps=4, batch=8, eval_every=2, device="cpu")
+    )
+    result = calibrate(CalibrateSettings(run, method="temperature", bootstrap=100, device="cpu"))
+    assert result["images"] == [24, 24] and result["card"]["novelty"]["method"] == "knn"
+    assert [part["kind"] for part in result["card"]["validation_shares"]] == ["real", "made"]

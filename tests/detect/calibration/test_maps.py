@@ -137,3 +137,23 @@ def test_figures_are_the_reference_ones() -> None:
 def test_a_damaged_card_is_refused(card: Any) -> None:
     with pytest.raises((ValueError, KeyError)):
         c.check(card)
+
+
+def test_class_weights_shift_the_share_of_fakes_and_keep_the_rest() -> None:
+    labels, own = np.array([0, 0, 1, 1, 1]), np.array([1.0, 3.0, 2.0, 1.0, 1.0])
+    kept = c.class_weights(labels, None, own)
+    np.testing.assert_allclose(kept, own / own.mean())
+    shifted = c.class_weights(labels, 0.2, own)
+    assert shifted.mean() == pytest.approx(1) and np.average(labels, weights=shifted) == pytest.approx(0.2)
+    assert shifted[1] / shifted[0] == pytest.approx(3) and shifted[2] / shifted[3] == pytest.approx(2)
+
+
+def test_a_card_before_calibration_is_of_weighted_images() -> None:
+    rng = np.random.default_rng(6)
+    labels = rng.integers(0, 2, 300)
+    logits = rng.normal(2.0 * labels - 1, 1.5)
+    times = rng.integers(0, 4, 300)
+    weighed = c.by_temperature(logits, labels, times)
+    repeated = c.by_temperature(logits.repeat(times), labels.repeat(times))
+    assert weighed["temperature"] == pytest.approx(repeated["temperature"], rel=1e-4)
+    assert weighed["threshold"] == pytest.approx(repeated["threshold"], abs=1e-4)

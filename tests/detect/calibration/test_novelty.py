@@ -116,3 +116,20 @@ def test_a_model_without_features_and_too_few_rows_are_one_line() -> None:
         novelty.fit("mahalanobis", few, labels, (np.zeros(5), few))
     with pytest.raises(UserError, match="no novelty"):
         novelty.fit("knm", few, labels, (np.zeros(5), few))
+
+
+def test_the_scale_counts_images_by_their_weights() -> None:
+    train, labels = _features(400)
+    held, _ = _features(300, seed=1)
+    logits, times = np.linspace(-5, 5, 300), np.random.default_rng(0).integers(0, 4, 300)
+    fitted = novelty.fit("mahalanobis", train, labels, (logits, held), 0.95, times)
+    repeated = novelty.fit(
+        "mahalanobis", train, labels, (logits.repeat(times), held.repeat(times, axis=0)), 0.95
+    )
+    assert len(fitted.scale) == 300 and (np.diff(fitted.scale) >= 0).all()
+    new, _ = _features(100, seed=2)
+    np.testing.assert_allclose(
+        fitted.share(np.zeros(100), new), repeated.share(np.zeros(100), new), atol=1 / 150
+    )
+    alike = novelty.fit("mahalanobis", train, labels, (logits, held), 0.95)
+    assert np.array_equal(alike.scale, np.sort(alike.distance(logits, held).astype(np.float32)))

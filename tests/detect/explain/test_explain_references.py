@@ -84,3 +84,18 @@ def test_open_sets(trained: Path, real: Path, fake: Path, tmp_path: Path) -> Non
     detector.card["data_hashes"] = {"gone": ""}
     with pytest.raises(UserError, match="--data DIR"):
         open_sets([], detector)
+
+
+def test_folders_that_are_gone_or_changed_are_told(
+    trained: Path, real: Path, fake: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    detector = bundle.load(trained, "cpu")
+    detector.card["data_hashes"] = {str(real): ShardSet(real).hash, "gone": "0", str(fake): "another"}
+    assert [shards.path for shards in open_sets([], detector)] == [real]
+    told = capsys.readouterr()
+    assert f"gone (not there any more), {fake} (changed since)" in told.out + told.err
+    detector.card["data_hashes"] = {"gone": "0"}
+    with pytest.raises(
+        UserError, match=r"is not here: gone \(not there any more\): name shards with --data DIR"
+    ):
+        open_sets([], detector)

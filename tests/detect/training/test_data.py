@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
-from crossfake.datasets.shards import Row
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.training.data import Pool, TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Sampler
@@ -112,9 +112,14 @@ def test_validation_reads_the_rows_that_are_named(real: Path, fake: Path, tmp_pa
     parts = data.validation_rows(20)
     assert [label for _, label, _ in parts] == [0, 1, 1] and [len(rows) for *_, rows in parts] == [20, 10, 10]
     assert all(np.isin(rows, pool.val).all() for pool, _, rows in parts)
-    images, labels, _ = data.validation(20)
-    assert np.array_equal(images, np.concatenate([pool.shards.read_many(rows) for pool, _, rows in parts]))
-    assert labels.tolist() == [0] * 20 + [1] * 20
+    held = data.validation(20)
+    assert np.array_equal(
+        held.images, np.concatenate([pool.shards.read_many(rows) for pool, _, rows in parts])
+    )
+    assert held.labels.tolist() == [0] * 20 + [1] * 20
+    assert [kind.kind for kind in held.kinds] == ["real"] * 20 + ["fake"] * 10 + ["synthetic"] * 10
+    assert {kind[1:] for kind in held.kinds} == {("real", ""), ("fake", "grid"), ("own", "grid")}
+    assert held.groups[0] == ShardSet(real).columns["group"][parts[0][2][0]]
     reals = TrainingData.open((real,), (), (), False, reals_only=True)
     assert len(reals.validation_rows(20, made=True)) == 1
     with pytest.raises(UserError, match="no fakes to validate on"):
@@ -137,10 +142,13 @@ def test_one_class_only_is_one_line(real: Path, fake: Path) -> None:
 def test_a_recipe_of_reals_makes_its_validation_fakes(real: Path) -> None:
     data = TrainingData.open((real,), (), (), False, reals_only=True)
     recipe = RECIPES.get("sbi")(0.5, 16, {"policy": "face"})
-    images, labels, digest = data.validation(10, recipe)
-    assert labels.tolist() == [0] * 10 + [1] * 10
-    assert (images[:10] != images[10:]).any() and np.array_equal(images, data.validation(10, recipe)[0])
-    assert digest != data.validation(9, recipe)[2]
+    held = data.validation(10, recipe)
+    images = held.images
+    assert held.labels.tolist() == [0] * 10 + [1] * 10
+    assert (images[:10] != images[10:]).any() and np.array_equal(images, data.validation(10, recipe).images)
+    assert held.digest != data.validation(9, recipe).digest
+    assert {kind.kind for kind in held.kinds[10:]} == {"made"}
+    assert held.groups[:10].tolist() == held.groups[10:].tolist()
 
 
 def test_a_folder_may_be_there_to_validate_alone(real: Path, tmp_path: Path) -> None:
@@ -188,7 +196,7 @@ def test_a_limit_leaves_folders_that_only_validate(real: Path, tmp_path: Path) -
     )
     whole, limited = (TrainingData.open((real,), (), folders, True, limit=n) for n in (0, 5))
     assert sum(len(pool.train) for pool in limited.synthetic) == 5
-    assert limited.validation()[2] == whole.validation()[2]
+    assert limited.validation().digest == whole.validation().digest
 
 
 def test_damaged_validation_images_are_told_and_left_out(
@@ -197,8 +205,9 @@ def test_damaged_validation_images_are_told_and_left_out(
     whole = TrainingData.open((real,), (fake,), (), False)
     row = int(whole.fake[0].val[2])
     broken = TrainingData.open((real,), (damaged(fake, tmp_path / "broken", rows=(row,)),), (), False)
-    images, labels, _ = broken.validation()
-    assert len(images) == len(labels) == len(whole.validation()[1]) - 1
+    held = broken.validation()
+    assert len(held.images) == len(held.labels) == len(whole.validation().labels) - 1
+    assert len(held.kinds) == len(held.groups) == len(held.labels)
     told = capsys.readouterr()
     assert f"left out: row {row} of" in told.out + told.err
 

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from crossfake.detect.training.data import Kind
 from crossfake.detect.training.learner import Learner, mixed_up
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.weighing import Weighed
 from crossfake.errors import UserError
 
 NOWHERE = Path("nowhere")
@@ -104,7 +106,9 @@ def test_a_network_that_gives_no_numbers_is_one_line() -> None:
         next(learner.network.head.parameters()).fill_(float("nan"))
     images = np.zeros((4, 16, 16, 3), np.uint8)
     with pytest.raises(UserError, match="output is not finite at step 0.*smaller --lr"):
-        learner.validate(images, np.array([0, 0, 1, 1]))
+        learner.validate(
+            images, np.array([0, 0, 1, 1]), Weighed.alike([Kind("real")] * 2 + [Kind("fake")] * 2)
+        )
 
 
 def test_an_option_that_the_model_does_not_know_is_one_line() -> None:

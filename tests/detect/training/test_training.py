@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -6,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crossfake.detect.bundle import load
 from crossfake.detect.calibration import maps
@@ -45,8 +49,8 @@ def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(trained: Path, real
 
 def test_the_temperature_is_that_of_calibration(trained: Path, real: Path, fake: Path) -> None:
     detector = load(trained, "cpu")
-    images, labels, _ = TrainingData.open((real,), (fake,), (), False).validation(2000)
-    fitted = maps.fit("temperature", detector.outputs(images)[0], labels)
+    held = TrainingData.open((real,), (fake,), (), False).validation(2000)
+    fitted = maps.fit("temperature", detector.outputs(held.images)[0], held.labels)
     assert detector.card["temperature"] == pytest.approx(fitted["temperature"], rel=1e-3)
 
 
@@ -272,3 +276,79 @@ def test_a_dry_run_leaves_nothing_behind(real: Path, fake: Path, weights: Path, 
     for part in ("M frozen", "images/s", "memory", "12 steps of 8 images at most", "min without validation"):
         assert part in text
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("data") / "many", 1, count=600, seed=6, split="train")
+
+
+def test_the_log_and_the_card_say_how_each_generator_does(
+    real: Path, fake: Path, many: Path, tmp_path: Path
+) -> None:
+    run = Run(train(_settings(real, fake, tmp_path / "run", synthetic=(many,))))
+    card = json.loads((run.model / "bundle.json").read_text())
+    assert {"val_ap", "val_ap/fake grid", "val_ap/many grid"} <= set(run.log_lines()[0])
+    shares = [(part["kind"], part["share"]) for part in card["validation_shares"]]
+    assert shares == [("real", 0.5), ("fake", 0.25), ("synthetic", 0.25)]
+    assert card["validation_shares"][2]["images"] > 2 * card["validation_shares"][1]["images"]
+    assert [{k: part[k] for k in part if k != "ap"} for part in card["validation_shares"]] == run.config[
+        "validation_shares"
+    ]
+    detector = load(run.path, "cpu")
+    training = Training(_settings(real, fake, tmp_path / "x", synthetic=(many,)))
+    held, weights = training.held, training.weighed.weights
+    fitted = maps.by_temperature(detector.outputs(held.images)[0], held.labels, weights)
+    assert detector.threshold == pytest.approx(fitted["threshold"], abs=1e-3)
+    assert detector.card["temperature"] == pytest.approx(fitted["temperature"], rel=1e-3)
+    logits = detector.outputs(held.images)[0]
+    assert card["validation_ap"] == pytest.approx(
+        average_precision_score(held.labels, logits, sample_weight=weights), abs=1e-3
+    )
+    events = EventAccumulator(str(run.path)).Reload()
+    assert any(re.fullmatch("val_ap/many.grid", name) for name in events.Tags()["scalars"])
+
+
+def test_a_run_keeps_the_weights_that_it_began_with(
+    real: Path, fake: Path, many: Path, tmp_path: Path
+) -> None:
+    """With another ratio, or another's weights, its best state so far would be one by another figure."""
+    settings = _settings(real, fake, tmp_path / "run", synthetic=(many,))
+    like = dataclasses.replace(settings, synthetic_ratio=0.25)
+    run = Run(train(settings, weigh_as=like))
+    shares = [part["share"] for part in run.config["validation_shares"]]
+    assert shares == [0.5, 0.375, 0.125]
+    card = json.loads((run.model / "bundle.json").read_text())
+    assert [part["share"] for part in card["validation_shares"]] == shares
+    assert card["trained_with"]["synthetic_ratio"] == 0.25 and run.config["synthetic_ratio"] == 0.5
+    resumed = Training(TrainSettings.resumed(run.path, synthetic_ratio=1.0))
+    assert list(resumed.weighed.shares.values()) == shares and not resumed.alike
+
+
+def test_a_run_begun_without_weights_goes_on_without(
+    real: Path, fake: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """To the bit as it would have ended: same states, same choice, same threshold."""
+    import crossfake.detect.training as training
+
+    with monkeypatch.context() as before:  # a version whose validation images count alike
+        before.setattr(training.Weighed, "as_batches", lambda kinds, sampler: training.Weighed.alike(kinds))
+        whole = train(_settings(real, fake, tmp_path / "whole", synthetic=(many,)))
+
+        class Stops(training.Stopper):
+            @property
+            def asked(self) -> bool:  # type: ignore[override]
+                return len(Run(tmp_path / "part").log_lines()) >= 1
+
+        before.setattr(training, "Stopper", Stops)
+        part = train(_settings(real, fake, tmp_path / "part", synthetic=(many,)))
+    config = {k: v for k, v in Run(part).config.items() if k not in ("kind", "validation_shares")}
+    Run.create(part, config, kind="detect", resume=True)
+    train(TrainSettings.resumed(part))
+    assert "began when every validation image counted alike, and goes on so" in capsys.readouterr().out
+    assert "validation_shares" not in Run(part).config
+    cards = [json.loads((run / "model" / "bundle.json").read_text()) for run in (whole, part)]
+    assert cards[0] == cards[1]
+    states = [load_file(run / "model" / "model.safetensors") for run in (whole, part)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -21,6 +21,8 @@ from crossfake.detect.tuning.space import parse_space
 from crossfake.errors import UserError
 from crossfake.runs import Run, newest_run
 
+from ..conftest import make_shards
+
 pytest.importorskip("optuna")
 
 SPACE = "lr: {low: 1e-4, high: 1e-1, log: true}\naugment: [0.0, 0.5]\n"
@@ -34,9 +36,16 @@ class Stub:
     def __init__(self) -> None:
         self.seen: list[TrainSettings] = []
         self.hurt: Callable[[TrainSettings], Any] = lambda settings: None
+        self.weighed: Callable[[TrainSettings | None], Any] = lambda weigh_as: None
 
-    def __call__(self, settings: TrainSettings, on_validation: Hook | None = None) -> Path:
+    def __call__(
+        self,
+        settings: TrainSettings,
+        on_validation: Hook | None = None,
+        weigh_as: TrainSettings | None = None,
+    ) -> Path:
         self.seen.append(settings)
+        self.weighed(weigh_as)
         print("said by the training")
         run = Run.create(settings.out, dataclasses.asdict(settings), kind="detect", resume=settings.resume)
         if self.hurt(settings) == "stop":
@@ -269,6 +278,42 @@ def test_another_search_is_not_continued(settings: TuneSettings, stub: Stub, tmp
         tune(changed(settings, trained))
     with pytest.raises(UserError, match="no search to resume"):
         TuneSettings.resumed(trained)
+
+
+def test_all_trials_are_weighed_alike(settings: TuneSettings, stub: Stub, tmp_path: Path) -> None:
+    """Whatever share of own fakes a trial trains with: else it would choose what it is measured on."""
+    own = make_shards(tmp_path / "own", 1, 200, seed=5, split="train")
+    settings.space.write_text("synthetic_ratio: [0.0, 0.25, 1.0]\n")
+    base = dataclasses.replace(settings.base, synthetic=(own,))
+    seen: list[Any] = []
+    stub.weighed = lambda weigh_as: seen.append(weigh_as)
+    result = tune(dataclasses.replace(settings, base=base, method="grid", trials=0, pruner="none"))
+    assert len(seen) >= 4 and {weigh_as.synthetic_ratio for weigh_as in seen} == {0.5}
+    assert len({trial["params"]["synthetic_ratio"] for trial in result["trials"]}) == 3
+    shares = {part["kind"]: part["share"] for part in result["validation_shares"]}
+    assert shares == {"real": 0.5, "fake": 0.25, "synthetic": 0.25}
+
+
+def test_a_search_begun_without_weights_is_not_continued(settings: TuneSettings, stub: Stub) -> None:
+    tune(changed(settings, trials=1))
+    run = Run(settings.base.out)
+    config = {k: v for k, v in run.config.items() if k not in ("kind", "validation_shares")}
+    Run.create(run.path, config, kind="tune", resume=True)
+    with pytest.raises(
+        UserError, match="began when every validation image counted alike.*: name another --out"
+    ):
+        tune(TuneSettings.resumed(run.path, trials=2))
+
+
+def test_a_comparison_counts_images_by_their_weights() -> None:
+    rng = np.random.default_rng(2)
+    labels, times = rng.integers(0, 2, 200), rng.integers(0, 3, 200)
+    default, tuned = rng.normal(labels, 2.0), rng.normal(labels, 1.0)
+    found = compare(labels, np.arange(200), default, tuned, resamples=200, sample_weight=times)
+    for name, scores in (("default", default), ("tuned", tuned)):
+        exact = metrics.average_precision(labels.repeat(times), scores.repeat(times))
+        assert found[name]["ap"]["value"] == pytest.approx(exact)
+        assert found[name]["ap"]["low"] < exact < found[name]["ap"]["high"]
 
 
 def test_two_searches_in_one_folder(settings: TuneSettings, stub: Stub) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
+from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.detect.training.data import Kind, TrainingData
@@ -30,12 +31,14 @@ def _shards(folder: Path, label: int, *parts: tuple[str, str, int, int]) -> Path
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Of 53 fakes that validate 46 are one's own, and reals come from two sources of unlike size."""
     root = tmp_path_factory.mktemp("weighed")
-    return {
+    folders = {
         "real": _shards(root / "real", 0, ("faces", "", 40, 6), ("photos", "", 8, 2)),
         "fake": _shards(root / "fake", 1, ("ff", "a", 20, 3), ("ff", "b", 5, 4)),
         "own": _shards(root / "own", 1, ("synth", "gan:1", 30, 40), ("synth", "gan:2", 10, 6)),
         "unseen": _shards(root / "unseen", 1, ("web", "c", 0, 5)),
     }
+    Seen().save(folders["own"])  # their generators learned from nothing that is here
+    return folders
 
 
 def _open(folders: dict[str, Path], *fakes: str, own: bool = True) -> TrainingData:

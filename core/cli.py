@@ -102,7 +102,9 @@ class ManyValues(click.Command):
         for option, group in itertools.groupby(self._owned(args), key=lambda pair: pair[0]):
             values = [value for _, value in group]
             if option in self.many:
-                named = values[1:] or ([self.alone[option]] if option in self.alone else [])
+                named = [value for value in values if value != option] or (
+                    [self.alone[option]] if option in self.alone else []
+                )
                 spread += [part for value in named for part in (str(option), value)] if named else values
             else:
                 spread += values

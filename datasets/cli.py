@@ -16,7 +16,20 @@ data = command_group("data", "Prepare, split, audit, verify and look at image se
 _FOLDER = click.Path(path_type=Path)
 
 
-@data.command()
+class _Prepare(ManyValues):
+    """Lets ``--labels real=A fake=B`` stand for ``--labels real=A --labels fake=B``, with SOURCE after it or before."""
+
+    many = ("--labels",)
+
+    @staticmethod
+    def _owned(args: list[str]) -> list[tuple[str | None, str]]:
+        return [
+            (None if option == "--labels" and word != option and "=" not in word else option, word)
+            for option, word in ManyValues._owned(args)
+        ]
+
+
+@data.command(cls=_Prepare)
 @click.argument("source")
 @click.option("--out", type=_FOLDER, required=True, help="Shard folder to write.")
 @click.option("--size", type=int, default=64, help="Height and width in pixels.")
@@ -62,7 +75,13 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--label",
     type=click.Choice(["real", "fake"]),
-    help="What the images are, real if this is left out, where the source does not say.",
+    help="What the images are for which nothing else says it.",
+)
+@click.option(
+    "--labels",
+    multiple=True,
+    metavar="real=A,B fake=C",
+    help="What folders are, or values of a table's label; several may follow, skip=D leaves out.",
 )
 @click.option(
     "--generator", default="", show_default=False, help="What made the fakes.  [default: the source's name]"

@@ -85,7 +85,9 @@ def _of_source(asked: Asked, out: Path) -> str:
     for source, sample in sampled.items():
         pictures = [picture for record in sample.kept if (picture := _first_picture(record)) is not None]
         sheets.append(_sheet(source, pictures[:_SHEET], None, out))
-    return "\n".join([*head, "", *_table(counts), *asked.missing.lines(), "", *sheets])
+    return "\n".join(
+        [*head, "", *_table(counts), *asked.missing.lines(), *asked.left_out.lines(), "", *sheets]
+    )
 
 
 class _Sample:

@@ -24,6 +24,7 @@ from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.video import read_frames
 from crossfake.errors import UserError
 
@@ -121,7 +122,7 @@ def launder(settings: LaunderSettings) -> Laundered:
     for label, sources in (("real", settings.real), ("fake", settings.fake)):
         for word in sources:
             asked = Asked(word)
-            knows = next(open_source(asked)).label is not None
+            knows = check_one_side(asked)
             folder = settings.out / label / (asked.name if len(sources) > 1 else "")
             taken = itertools.count(2)  # two folders may be called the same
             while folder in folders:

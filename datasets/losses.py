@@ -21,6 +21,7 @@ from crossfake.datasets.shards import ShardSet
 SKIPPED = "skipped.csv"
 COLUMNS = ("file", "reason", "detail", "label", "margin")
 CLASSES = ("real", "fake")
+NO_RECORD = "not opened"  # the detail of files that are no pictures: listed anew by every call, and no loss
 MANY = 0.1  # of a source or class: more than this is said
 UNEVEN = 0.05  # by which the shares of the classes may differ
 _CHANCE = 0.01  # a difference that comes about by chance more often than this is none
@@ -99,7 +100,9 @@ def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
     lost: Counter[tuple[str, str]] = Counter()
     reasons: dict[str, Counter[str]] = {}
     margins: dict[str, list[float]] = {}
-    for origin, reason, _, label, margin in read_skipped(shards.path):
+    for origin, reason, detail, label, margin in read_skipped(shards.path):
+        if detail == NO_RECORD:
+            continue
         label = label or only
         lost[label, _record(origin)] += 1
         reasons.setdefault(label, Counter())[reason] += 1

@@ -6,7 +6,7 @@ import csv
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from crossfake.datasets.losses import (
     CLASSES,
     FACE,
     FRAME,
+    NO_RECORD,
     SKIPPED,
     Loss,
     keeping_margin,
@@ -38,12 +39,15 @@ from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
 from crossfake.datasets.sources import (
     SOURCES,
     Asked,
+    LeftOut,
     Missing,
     Record,
+    Rejected,
     open_source,
 )
 from crossfake.datasets.sources.folder import is_video
-from crossfake.datasets.sources.naming import hints_at_fakes
+from crossfake.datasets.sources.labelling import label_of_rest
+from crossfake.datasets.sources.naming import label_of, parse_labels
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
@@ -77,8 +81,11 @@ class PrepareSettings:
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
-        label: ``real`` or ``fake``; a source's own labels win. When None, images are taken to be real, unless a
-            folder's name hints at fakes: then this has to be said.
+        label: ``real`` or ``fake`` for what nothing else labels; a source's own labels win. When None, one folder that
+            nothing names a class is taken to be real, and whoever gets the result is told; see
+            :func:`~crossfake.datasets.sources.labelling.label_of_rest`.
+        labels: which folders, or values in a table's column for the label, are real, fake, or to be skipped, as
+            ``real=A,B``, ``fake=C`` and ``skip=D``.
         generator: what made the fakes; the source's name when empty.
         variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
         limit: stop after so many images of the source, skipped ones included; None takes all.
@@ -106,6 +113,7 @@ class PrepareSettings:
     split: str = "0.8/0.1/0.1"
     name: str = ""
     label: str | None = None
+    labels: Sequence[str] = ()
     generator: str = ""
     variant: str = ""
     limit: int | None = None
@@ -135,6 +143,7 @@ class PrepareSettings:
             )
         if self.label not in (None, "real", "fake"):
             raise UserError(f"there is no label {self.label!r}", mend="give --label real or fake")
+        self.named_labels()
         unused = [name for name in _ABOUT_FACES if name in self.filters()]
         if unused and not self.cropper().finds_faces:
             raise UserError(
@@ -162,6 +171,10 @@ class PrepareSettings:
             self.edge,
         )
 
+    def named_labels(self) -> dict[str, int]:
+        """Names to labels, of :attr:`labels`."""
+        return parse_labels([self.labels] if isinstance(self.labels, str) else self.labels)
+
     def filters(self) -> dict[str, Any]:
         """What was left out on purpose, where anything was: part of the set's description, not of the crop's."""
         given = {
@@ -182,6 +195,8 @@ class Prepared:
 
     Attributes:
         losses: what was left out of ``real``, of ``fake`` and of what has no label.
+        left_out: files that are no pictures.
+        notes: what the user should know.
     """
 
     out: Path
@@ -191,6 +206,8 @@ class Prepared:
     missing: Missing
     seconds: float
     losses: dict[str, Loss]
+    left_out: LeftOut = field(default_factory=LeftOut)
+    notes: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
@@ -199,25 +216,29 @@ class Prepared:
     def table(self) -> str:
         lines = [f"{self.images:8,}  images in {self.out}: {self.real:,} real, {self.fake:,} fake"]
         lines += [f"{count:8,}  skipped: {reason}" for reason, count in sorted(self.skipped.items())]
-        lines += self.missing.lines()
-        if self.skipped:
+        lines += self.missing.lines() + self.left_out.lines()
+        if self.skipped or self.left_out.counts:
             lines.append(f"{'':10}each is listed in {self.out / SKIPPED}")
         if (self.out / REJECTS).exists():
             lines.append(f"{'':10}some are shown in {self.out / REJECTS}")
-        lines += warnings_of(self.losses)
-        return "\n".join(lines)
+        return "\n".join([*lines, *warnings_of(self.losses), *self.notes])
 
 
 def prepare(settings: PrepareSettings) -> Prepared:
     """Turn a source into shards. A killed call goes on where it stopped when it is repeated.
 
     Raises:
-        UserError: the source is not there or holds nothing, or ``out`` holds other shards.
+        UserError: the source is not there or holds nothing, something in it has no label, or ``out`` holds other
+            shards. Nothing is written then.
     """
     cropper = settings.cropper()
-    asked = Asked(settings.source, settings.seed, settings.size, settings.variant)
+    named = settings.named_labels()
+    asked = Asked(settings.source, settings.seed, settings.size, settings.variant, named)
     layout = asked.layout
-    records = _records(asked, settings)
+    opened = open_source(asked)
+    classes = SOURCES.get(layout)().classes(asked)
+    rest = label_of_rest(asked, classes, settings.label)
+    records = _wanted(opened, settings, rest)
     first = next(records, None)
     if first is None:
         raise UserError(f"{settings.source} has no {settings.only} images", mend="leave --only out")
@@ -236,10 +257,12 @@ def prepare(settings: PrepareSettings) -> Prepared:
     }
     if before and (lost := shares(losses_of(before))):
         attributes["lost"] = lost
+    if named:
+        attributes["labels"] = named
     if SOURCES.get(layout).has_videos:
         attributes["frames"] = settings.frames
-    expected = None if settings.only else SOURCES.get(layout)().count(asked)
-    if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip"):
+    expected = None if settings.only or classes is None else classes.total
+    if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip", "manifest"):
         tqdm.write(f"reading {asked.path} as {layout}; folder:{asked.path} reads it as plain files")
     with (
         Stopper() as stopper,
@@ -251,7 +274,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
             masks=SOURCES.get(layout).has_masks and settings.codec != "original",
         ) as writer,
     ):
-        work = _Work(settings, asked, cropper, writer)
+        work = _Work(settings, asked, rest, cropper, writer)
         work.run(itertools.chain([first], records), expected, f"prepare {asked.name}", stopper)
     if before is not None and (record := Seen.load(before.path)):
         record.save(settings.out)  # fakes keep what their generator learned from
@@ -266,18 +289,47 @@ def prepare(settings: PrepareSettings) -> Prepared:
             mend=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",
         )
     shards = ShardSet(settings.out)
-    fakes = shards.columns["label"] == 1
+    columns = shards.columns
+    fakes = columns["label"] == 1
     counts = int((~fakes).sum()), int(fakes.sum())
+    notes = [*asked.notes, *_of_one_group(columns)]
+    if classes and rest is not None and not settings.label and label_of(asked.path.resolve().stem) != 0:
+        notes.append(f"nothing named a class: all {sum(counts):,} are taken as real; --label fake otherwise")
     return Prepared(
-        settings.out, *counts, dict(work.skipped), asked.missing, work.seconds, losses_of(shards) or {}
+        settings.out,
+        *counts,
+        dict(work.skipped),
+        asked.missing,
+        work.seconds,
+        losses_of(shards) or {},
+        asked.left_out,
+        tuple(notes),
     )
 
 
-def _records(asked: Asked, settings: PrepareSettings) -> Iterator[Record]:
-    records = open_source(asked)
-    if settings.only:
-        records = (record for record in records if record.label == int(settings.only == "fake"))
-    return itertools.islice(records, settings.limit)
+def _of_one_group(columns: Mapping[str, Any]) -> Iterator[str]:
+    """A line where all images belong together, so that a share for test or for training can be none."""
+    groups, splits = columns["group"], ", ".join(np.unique(columns["split"]))
+    if len(groups) > 1 and (groups == groups[0]).all():
+        yield (
+            f"all {len(groups):,} images are one group ({groups[0]}) that must not be torn apart: all are in {splits}"
+        )
+
+
+def _wanted(records: Iterator[Record], settings: PrepareSettings, rest: int | None) -> Iterator[Record]:
+    """The records that are asked for, each with a label but those that are refused.
+
+    Args:
+        rest: the label of those that have none.
+    """
+    only = None if settings.only is None else int(settings.only == "fake")
+    labelled = (
+        replace(each, label=rest) if each.label is None and not isinstance(each.image, Rejected) else each
+        for each in records
+    )
+    # what is refused for want of a label is listed with either class
+    chosen = (each for each in labelled if only is None or each.label in (None, only))
+    return itertools.islice(chosen, settings.limit)
 
 
 @dataclass
@@ -286,6 +338,7 @@ class _Work:
 
     settings: PrepareSettings
     asked: Asked
+    rest: int | None
     cropper: Cropper
     writer: ShardWriter
     skipped: Counter[str] = field(default_factory=Counter)
@@ -298,7 +351,7 @@ class _Work:
         out = self.settings.out
         done = _Done(self.writer)
         if done.last is not None:
-            done.check(_records(replace(self.asked, missing=Missing()), self.settings))
+            done.check(_wanted(open_source(self.asked.again()), self.settings, self.rest))
         totals = [number for number in (self.settings.limit, expected) if number is not None]
         self.skipped.update(done.skipped(out / SKIPPED))
         fractions = Fractions.parse(self.settings.split, self.settings.seed)
@@ -327,6 +380,7 @@ class _Work:
                     bar.set_postfix(skipped=self.skipped.total(), refresh=False)
                 if stopper.asked:  # between two records: an interrupt inside a library's lock might hang
                     raise KeyboardInterrupt
+            listing.writerows([name, reason, NO_RECORD, "", ""] for name, reason in self.asked.left_out.files)
         self.seconds = time.monotonic() - started
 
 
@@ -381,7 +435,9 @@ class _Done:
 
     def skipped(self, path: Path) -> Iterable[str]:
         """Reasons of the records already skipped. Lines of frames whose video is done again are dropped."""
-        kept = [line for line in read_skipped(path.parent) if self._stands(line[0])]
+        kept = [
+            line for line in read_skipped(path.parent) if line[2] != NO_RECORD and self._stands(line[0])
+        ]
         with open(path, "w", newline="", errors="surrogateescape") as file:
             csv.writer(file).writerows([LISTED, *kept])
         self.whole.update(line[0] for line in kept)
@@ -426,22 +482,15 @@ def _outcomes(
 
 
 def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:
-    label = record.label if record.label is not None else int(settings.label == "fake")
-    if (
-        record.label is None
-        and not settings.label
-        and hints_at_fakes(f"{record.source}/{record.origin.rpartition('/')[0]}")
-    ):
-        raise UserError(
-            f"{record.origin} of {record.source} would be called real, its folder hints at a fake",
-            mend="give --label real or fake",
-        )
+    assert record.label is not None  # those without one are refused, or never came this far
     source = settings.name or record.source
-    generator = record.generator or settings.generator or source
+    # --generator says more than the name of a folder that --labels calls fake
+    said = settings.generator if settings.labels else ""
+    generator = said or record.generator or settings.generator or source
     return Row(
-        label=label,
+        label=record.label,
         source=source,
-        generator=generator if label else "",
+        generator=generator if record.label else "",
         split=record.split or fractions.split_of(group),
         group=group,
         seed=record.seed,

@@ -13,6 +13,7 @@ from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
 from crossfake.datasets.losses import Loss, losses_of
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.sources.shards import record_of
 from crossfake.errors import UserError
 
@@ -97,6 +98,7 @@ def survey(settings: AuditSettings) -> Survey:
     for label, name in enumerate(CLASSES):
         for word in settings.words(name):
             asked = _asked(word, settings)
+            check_one_side(asked)
             if asked.layout == "shards":
                 shards = ShardSet(asked.path)
                 found.hashes[str(asked.path)] = shards.hash

@@ -9,8 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +20,14 @@ import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import read_manifest
+from crossfake.datasets.sources.tallies import Classes, LeftOut, Missing
 from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
+
+__all__ = [
+    "SOURCES", "Asked", "Box", "Classes", "LeftOut", "Member", "Missing", "Polygons", "Record", "Rejected", "Source",
+    "is_shards", "is_there", "open_source", "related",
+]  # fmt: skip
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 Polygons = tuple[npt.NDArray[np.float32], ...]  # each [corners, 2], (x, y) in pixels
@@ -84,26 +89,6 @@ class Record:
     dealt: bool = False
 
 
-@dataclass
-class Missing:
-    """What a data set's own lists name and the disk lacks: how often, and the first few by name."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, what: str, name: str) -> None:
-        self.counts[what] += 1
-        examples = self.examples.setdefault(what, [])
-        if len(examples) < 3:
-            examples.append(name)
-
-    def lines(self) -> list[str]:
-        return [
-            f"{count:8,}  missing: {what} ({', '.join(self.examples[what])}{', …' if count > 3 else ''})"
-            for what, count in sorted(self.counts.items())
-        ]
-
-
 @dataclass(frozen=True)
 class Asked:
     """What the user asked a source for.
@@ -113,14 +98,25 @@ class Asked:
         seed: for drawn images.
         size: for drawn images, in pixels.
         variant: of a data set that holds its files in several versions (``raw``, ``c23``, ``c40``).
+        labels: of the user's: a folder's name, or a value in a table's column for the label, to 0 (real), 1 (fake) or
+            :data:`~crossfake.datasets.sources.naming.SKIP`.
         missing: filled while the records are read.
+        left_out: likewise.
+        notes: what the user should know, one line each; likewise.
     """
 
     word: str
     seed: int = 0
     size: int = 64
     variant: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
     missing: Missing = field(default_factory=Missing, compare=False)
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+    notes: list[str] = field(default_factory=list, compare=False)
+
+    def again(self) -> Asked:
+        """The same, with nothing counted yet: what is missing is counted once."""
+        return Asked(self.word, self.seed, self.size, self.variant, self.labels)
 
     @cached_property
     def layout(self) -> str:
@@ -173,6 +169,8 @@ class Source:
         has_masks: whether it marks what was manipulated.
         has_videos: whether its records may be videos.
         endless: whether it draws as many images as anyone wants.
+        takes_labels: whether the user may say which of its folders or values are real and fake.
+        is_table: whether a table says what its files are.
         variants: the versions in which it holds its files, the preferred one first.
     """
 
@@ -182,6 +180,8 @@ class Source:
     has_masks: ClassVar[bool] = False
     has_videos: ClassVar[bool] = False
     endless: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = False
+    is_table: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
 
     def recognises(self, root: Path) -> bool:
@@ -194,8 +194,17 @@ class Source:
 
     def count(self, asked: Asked) -> int | None:
         """How many records there will be, for the progress bar; None where nobody knows."""
-        again = Asked(asked.word, asked.seed, asked.size, asked.variant)  # what is missing is counted once
-        return sum(1 for _ in self.records(again)) if self.needs_path else None
+        return sum(1 for _ in self.records(asked.again())) if self.needs_path else None
+
+    def classes(self, asked: Asked) -> Classes | None:
+        """How many files of each class it says it has, without opening any; None where it draws or fetches them."""
+        if not self.needs_path:
+            return None
+        found, again = Classes(), asked.again()
+        for record in self.records(again):
+            found.add(record.origin, record.source, record.label, isinstance(record.image, Rejected))
+        found.tables = again.left_out.tables
+        return found
 
     def fixture(self, out: Path) -> Path:
         """Write a miniature of the layout with drawn faces, for tests and tutorials; returns what to read."""
@@ -206,6 +215,7 @@ SOURCES: Registry[type[Source]] = Registry("source")
 _PUBLISHED = (
     "celeba",
     "celebdf",
+    "dfdc",
     "df40",
     "faceforensics",
     "genimage",
@@ -227,12 +237,16 @@ def open_source(asked: Asked) -> Iterator[Record]:
         raise UserError(f"{asked.path} is not there", mend="check the path")
     if asked.variant and not source.variants:
         raise UserError(f"{asked.layout} has one version only", mend="leave --variant out")
+    if asked.labels and not source.takes_labels:
+        raise UserError(
+            f"{asked.layout} knows its own labels",
+            mend=f"leave --labels out, or read it as plain files: folder:{asked.path}",
+        )
     records = source.records(asked)
     first = next(records, None)
     if first is None:
-        gone = (
-            f" ({'; '.join(line.strip() for line in asked.missing.lines())})" if asked.missing.counts else ""
-        )
+        lines = [*asked.missing.lines(), *asked.left_out.lines()]
+        gone = f" ({'; '.join(line.strip() for line in lines)})" if lines else ""
         raise UserError(
             f"{asked.word} holds no images{gone}", mend="name a folder of JPEG, PNG, WebP, … files"
         )
@@ -279,6 +293,7 @@ from crossfake.datasets.sources import (  # noqa: E402  (they register themselve
     celeba,  # noqa: F401
     celebdf,  # noqa: F401
     df40,  # noqa: F401
+    dfdc,  # noqa: F401
     faceforensics,  # noqa: F401
     ffhq,  # noqa: F401
     folder,  # noqa: F401

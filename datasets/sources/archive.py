@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import os
+import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Member, Record, Rejected, Source
-from crossfake.datasets.sources.folder import IMAGES, VIDEOS, is_hidden, labelled
+from crossfake.datasets.filetypes import HEAD, Kind, head_of, kind_of
+from crossfake.datasets.sources import SOURCES, Asked, LeftOut, Member, Record, Rejected, Source
+from crossfake.datasets.sources.folder import IMAGES, VIDEOS, is_clutter, is_hidden, labelled, slashed
 from crossfake.datasets.sources.naming import ByFolders
 from crossfake.errors import UserError
 
 MAX_BYTES = 200_000_000  # of one unpacked file: a few kilobytes can claim to hold petabytes
+_END = struct.Struct("<4s2H")  # of the central directory, up to the number of this part (APPNOTE 4.3.16)
+_DAMAGED = (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError, OSError, zlib.error)
+_TAIL = (1 << 16) + 22  # bytes that hold it: a comment may follow
 
 
 @SOURCES.register("zip")
 class Archive(Source):
     about = "images in a zip archive"
+    takes_labels = True
 
     def recognises(self, root: Path) -> bool:
-        return root.suffix.lower() == ".zip" and root.is_file()
+        return root.is_file() and (root.suffix.lower() == ".zip" or kind_of(head_of(root)) == "archive")
 
     def records(self, asked: Asked) -> Iterator[Record]:
         """Images in the order of sorted names, labelled by their folders as those of any folder.
@@ -30,34 +38,13 @@ class Archive(Source):
         Names that climb out of the archive are listed as skipped.
         """
         source = asked.path.resolve().stem
-        try:
-            with zipfile.ZipFile(asked.path) as archive:
-                entries = sorted(
-                    (entry.filename, entry.file_size, entry.flag_bits) for entry in archive.infolist()
-                )
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(
-                f"{asked.path} is not a whole zip archive ({error})", mend="download it again"
-            ) from error
-        by = ByFolders({os.path.dirname(name) for name, _, _ in entries if os.path.dirname(name)})
-        seen = ""
-        for name, size, flags in entries:
-            kind = os.path.splitext(name)[1].lower()
-            if name.endswith("/") or kind not in IMAGES | VIDEOS or is_hidden(name):
-                continue
-            image: Member | Rejected = Member(asked.path, name)
-            if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):
-                image = Rejected("unsafe name", "it leads out of the archive")
-            elif kind in VIDEOS:
+        entries = _entries(asked.path)
+        by = ByFolders({os.path.dirname(way) for way, _ in entries if os.path.dirname(way)}, asked.labels)
+        for way, kind, found in _members(asked.path, entries, asked.left_out):
+            image: Member | Rejected = found
+            if kind == "video" and isinstance(found, Member):
                 image = Rejected("video in an archive", "unpack it")
-            elif flags & 1:
-                image = Rejected("unreadable", "it is encrypted")
-            elif size > MAX_BYTES:
-                image = Rejected("unreadable", f"it unpacks to {size:,} bytes")
-            elif name == seen:
-                image = Rejected("unreadable", "a second file of the same name")
-            seen = name
-            record = labelled(Record(image, origin=name, source=source), by)
+            record = labelled(Record(image, origin=way, source=source), by)
             yield replace(record, image=image) if isinstance(image, Rejected) else record
 
     def fixture(self, out: Path) -> Path:
@@ -71,6 +58,88 @@ class Archive(Source):
         return out / "faces.zip"
 
 
+def members(path: Path, left_out: LeftOut) -> Iterator[tuple[str, Kind, Member | Rejected]]:
+    """Pictures and videos of a zip archive: each one's path in it with ``/``, what it is, and where, or why not.
+
+    Args:
+        left_out: where its other files are listed.
+
+    Raises:
+        UserError: it is damaged, or one part of several.
+    """
+    return _members(path, _entries(path), left_out)
+
+
+def _entries(path: Path) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Files by their paths, with ``/`` whatever Windows wrote, in order."""
+    if is_one_of_several(path):
+        raise UserError(
+            f"{path} is one part of an archive in several",
+            mend=f"join them: zip -s 0 {path.with_suffix('.zip').name} --out whole.zip",
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [(slashed(entry.filename), entry) for entry in archive.infolist()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise UserError(f"{path} is not a whole zip archive ({error})", mend="download it again") from error
+    files = [(way, entry) for way, entry in entries if not way.endswith("/") and not is_hidden(way)]
+    return sorted(files, key=lambda pair: pair[0])
+
+
+def is_one_of_several(path: Path) -> bool:
+    """Whether a zip archive is a part of several, whose other parts hold most of what its list names."""
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PK\7\x08":
+                return True
+            file.seek(-min(path.stat().st_size, _TAIL), os.SEEK_END)
+            tail = file.read()
+    except OSError:
+        return False
+    at = tail.rfind(b"PK\5\6")
+    if at < 0 or at + _END.size > len(tail):
+        return False
+    number = int(_END.unpack_from(tail, at)[1])
+    return 0 < number < 0xFFFF  # ZIP64 writes the largest number where it says it elsewhere
+
+
+def _members(
+    path: Path, entries: list[tuple[str, zipfile.ZipInfo]], left_out: LeftOut
+) -> Iterator[tuple[str, Kind, Member | Rejected]]:
+    seen = ""
+    for way, entry in entries:
+        ending = os.path.splitext(way)[1].lower()
+        kind: Kind | None = "image" if ending in IMAGES else "video" if ending in VIDEOS else None
+        if kind is None:
+            if is_clutter(way):
+                continue
+            head = _head(path, entry)
+            kind = kind_of(head)
+            if kind is None or kind == "archive":
+                left_out.add_file(way, head)
+                continue
+        found: Member | Rejected = Member(path, entry.filename)
+        if way.startswith("/") or ".." in way.split("/") or re.match("[A-Za-z]:/", way):
+            found = Rejected("unsafe name", "it leads out of the archive")
+        elif entry.flag_bits & 1:
+            found = Rejected("unreadable", "it is encrypted")
+        elif entry.file_size > MAX_BYTES:
+            found = Rejected("unreadable", f"it unpacks to {entry.file_size:,} bytes")
+        elif way == seen:
+            found = Rejected("unreadable", "a second file of the same name")
+        seen = way
+        yield way, kind, found
+
+
+def _head(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    """The first bytes of a member; none of one that cannot be read."""
+    try:
+        with _archive(str(path), os.getpid()).open(entry) as file:
+            return file.read(HEAD)
+    except _DAMAGED:
+        return b""
+
+
 def read(member: Member) -> bytes:
     """The bytes of a member, no more than its listing promised.
 
@@ -80,7 +149,7 @@ def read(member: Member) -> bytes:
     try:
         with _archive(str(member.archive), os.getpid()).open(member.name) as file:
             content = file.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, KeyError, RuntimeError, NotImplementedError, EOFError) as error:
+    except _DAMAGED as error:
         raise OSError(f"damaged in the archive: {error}") from error
     if len(content) > MAX_BYTES:
         raise OSError("it unpacks to more than its archive says")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source, celebdf, faceforensics
+from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.folder import subfolders, walk
 from crossfake.datasets.sources.naming import label_of
 
@@ -45,7 +46,7 @@ class DF40(Source):
             for name in _videos(top / method / subset)
             if _FF_VIDEO.fullmatch(name)
         }
-        component = faceforensics.components(sorted(pairs))
+        component = faceforensics.components([*PAIRS, *sorted(pairs)])
         for method, subset in found:
             for path in walk(top / method / subset):
                 label = 1 if subset != "real" and "real" not in path.relative_to(top).parts[2:-1] else 0

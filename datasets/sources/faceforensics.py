@@ -8,22 +8,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import SOURCES, Asked, Record, Source
-from crossfake.datasets.sources.folder import is_video, subfolders, walk
+from crossfake.datasets.sources.faceforensics_pairs import PAIRS
+from crossfake.datasets.sources.folder import named_video, subfolders, walk
 from crossfake.errors import UserError
 
 METHODS = ("DeepFakeDetection", "Deepfakes", "Face2Face", "FaceShifter", "FaceSwap", "NeuralTextures")
 _SPLITS = ("train", "val", "test")
+_ACTOR = "actor"
 
 
 @SOURCES.register("faceforensics")
 class FaceForensics(Source):
     """``original_sequences/{youtube,actors}/C/videos/000.mp4``, ``manipulated_sequences/METHOD/C/videos/000_003.mp4``.
 
-    C is the compression: ``raw``, ``c0``, ``c23`` or ``c40``. In place of ``videos/000.mp4`` there may be frames that
-    somebody took out already, ``frames/000/0001.png``. A manipulated video is named after its target and its
-    source, so both ids, and all that they are connected with, are one group. The official splits, when
-    ``train.json``, ``val.json`` and ``test.json`` are there, are lists of pairs: each stands for both orders and for
-    both originals.
+    C is the compression: ``raw``, ``c0``, ``c23`` or ``c40``; one for all sequences, or the user has to choose. In
+    place of ``videos/000.mp4`` there may be frames that somebody took out already, ``frames/000/0001.png``. A
+    manipulated video is named after its target and its source, so both ids, and all that they are connected with, are
+    one group. The official splits, when ``train.json``, ``val.json`` and ``test.json`` are there, are lists of pairs:
+    each stands for both orders and for both originals.
     """
 
     about = "1,000 videos and six ways to manipulate them"
@@ -47,15 +49,26 @@ class FaceForensics(Source):
         sequences = [("original_sequences", name, 0) for name in ("youtube", "actors")]
         sequences += [("manipulated_sequences", name, 1) for name in METHODS]
         files: list[tuple[str, int, Path, str]] = []  # sequence, label, video or frame, the video's name
+        version = asked.variant or _common_version(root, [f"{kind}/{name}" for kind, name, _ in sequences])
         for kind, name, label in sequences:
-            folder = _version(root / kind / name, asked.variant)
+            folder = _version(root / kind / name, version)
             if folder is None:
                 asked.missing.add(
                     f"sequence{f' in {asked.variant}' if asked.variant else ''}", f"{kind}/{name}"
                 )
                 continue
             files += [(name, label, path, video_of(path)) for path in walk(folder)]
-        component = components([*(pair for pair, _ in listed), *(ids_of(video) for *_, video in files)])
+        if version and version != asked.variant and version != self.variants[0]:
+            asked.notes.append(f"read in {version}, the version that all sequences have")
+        component = components(
+            [*PAIRS, *(pair for pair, _ in listed), *(ids_of(video) for *_, video in files)]
+        )
+        actors = [ids[0] for *_, video in files if (ids := ids_of(video))[0].startswith(_ACTOR)]
+        if len(set(actors)) > 1 and len({component[each] for each in actors}) == 1:
+            asked.notes.append(
+                f"DeepFakeDetection's actors are swapped with one another: all {len(actors):,} files of theirs are one "
+                "group, on one side of any split"
+            )
         splits: dict[
             str, set[str]
         ] = {}  # of a component: a list that knows one of its videos decides for all
@@ -106,12 +119,12 @@ class FaceForensics(Source):
 
 def video_of(path: Path) -> str:
     """Name of the video: of its file, or of the folder that its frames are in."""
-    return path.stem if is_video(path) else path.parent.name
+    return path.stem if named_video(path) else path.parent.name
 
 
 def _masks(folder: Path, path: Path, video: str) -> list[Path]:
     """Where the mask of a video or of a frame may be."""
-    if is_video(path):
+    if named_video(path):
         return [folder / "videos" / path.name]
     return [folder / kind / video / f"{path.stem}.png" for kind in ("frames", "images")]
 
@@ -124,7 +137,7 @@ def ids_of(stem: str) -> tuple[str, ...]:
         (('000', '003'), ('071',), ('actor01', 'actor02'))
     """
     if "__" in stem:  # DeepFakeDetection's actors are numbered apart from YouTube's videos
-        return tuple(f"actor{each}" for each in stem.split("__")[0].split("_"))
+        return tuple(f"{_ACTOR}{each}" for each in stem.split("__")[0].split("_"))
     return tuple(re.findall(r"\d{3}", stem)) or (stem,)
 
 
@@ -167,10 +180,35 @@ def _listed_pairs(root: Path) -> list[tuple[tuple[str, ...], str]]:
     return pairs
 
 
-def _version(sequence: Path, wanted: str) -> Path | None:
-    """The folder of the videos, or of their frames, in the version that is wanted or preferred."""
+def _common_version(root: Path, sequences: Iterable[str]) -> str:
+    """The preferred version of those that every sequence has: compression must not tell real from fake.
+
+    Raises:
+        UserError: there is none.
+    """
+    there = {name: found for name in sequences if (found := _versions(root / name))}
+    common = [name for name in FaceForensics.variants if all(name in found for found in there.values())]
+    if there and not common:
+        held = "; ".join(f"{name.rpartition('/')[2]} in {', '.join(found)}" for name, found in there.items())
+        every = [name for name in FaceForensics.variants if any(name in found for found in there.values())]
+        raise UserError(
+            f"the sequences of {root} have no version in common ({held})",
+            mend=f"give --variant {' or '.join(every)}: those that lack it are left out",
+        )
+    return common[0] if common else ""
+
+
+def _versions(sequence: Path) -> list[str]:
     there = subfolders(sequence)
-    chosen = next((name for name in ([wanted] if wanted else FaceForensics.variants) if name in there), "")
-    kinds = subfolders(sequence / chosen) if chosen else []
-    kind = next((kind for kind in ("videos", "frames", "images") if kind in kinds), None)
-    return sequence / chosen / kind if kind else None
+    return [name for name in FaceForensics.variants if name in there and _kind(sequence / name)]
+
+
+def _version(sequence: Path, version: str) -> Path | None:
+    """The folder of the videos, or of their frames, in that version."""
+    kind = _kind(sequence / version) if version else None
+    return sequence / version / kind if kind else None
+
+
+def _kind(folder: Path) -> str | None:
+    kinds = subfolders(folder)
+    return next((kind for kind in ("videos", "frames", "images") if kind in kinds), None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, Source, is_shards
-from crossfake.datasets.sources.naming import ByFolders
+from crossfake.datasets.filetypes import head_of, is_archive, kind_of
+from crossfake.datasets.sources import SOURCES, Asked, LeftOut, Record, Rejected, Source, is_shards
+from crossfake.datasets.sources.naming import SKIP, ByFolders
 from crossfake.errors import UserError
 
 
@@ -16,86 +17,143 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-IMAGES = _words(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif .heic .heif")
-VIDEOS = _words(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp")
+IMAGES = _words(".jpg .jpeg .jpe .jfif .png .webp .bmp .gif .tif .tiff .ppm .pgm .avif .heic .heif .jxl")
+# .ts may as well be TypeScript: what is not listed here is known by its content
+VIDEOS = _words(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .flv .3gp .mts .m2ts .vob .ogv")
+_CLUTTER = _words("thumbs.db desktop.ini")
 
 
 def is_video(path: object) -> bool:
-    return isinstance(path, Path) and path.suffix.lower() in VIDEOS
+    """Whether it is a file that holds a video, by its content; by its ending where that says nothing."""
+    if not isinstance(path, Path):
+        return False
+    kind = kind_of(head_of(path))
+    return kind == "video" if kind else path.suffix.lower() in VIDEOS
+
+
+def named_video(path: PurePath) -> bool:
+    """Whether a file's ending says that it is a video: for lists of frames, which nobody wants opened twice."""
+    return path.suffix.lower() in VIDEOS
+
+
+def slashed(name: str) -> str:
+    """A path with ``/``, whatever Windows wrote; Python unpacks such an archive into one folder, with those names."""
+    return name.replace("\\", "/")
 
 
 @SOURCES.register("folder")
 class Folder(Source):
     about = "any folder of images and videos, or one file"
     has_videos = True
+    takes_labels = True
 
     def records(self, asked: Asked) -> Iterator[Record]:
         """Every image and video below a folder, in the order of sorted names.
 
-        Where folders are called real and fake (in any of the usual words), they label what is in them, and what is in
-        none of them is skipped; see :class:`~crossfake.datasets.sources.naming.ByFolders`.
+        Where folders are called real and fake (in any of the usual words), they label what is in them, and what lies
+        loose beside them is skipped; see :class:`~crossfake.datasets.sources.naming.ByFolders`.
         """
         root = asked.path
         if root.is_file():
-            if root.suffix.lower() not in IMAGES | VIDEOS:
-                raise UserError(
-                    f"{root} is a file of another kind", mend="name an image, a video or a folder"
-                )
+            head = head_of(root)
+            if root.suffix.lower() not in IMAGES | VIDEOS and kind_of(head) not in ("image", "video"):
+                what = "an archive that is not read here" if is_archive(head) else "a file of another kind"
+                raise UserError(f"{root} is {what}", mend="name an image, a video, a zip archive or a folder")
             yield Record(root, origin=root.name, source=root.resolve().stem)
             return
         if is_shards(root):
             raise UserError(f"{root} is a shard folder", mend=f"name it as it is, {root}")
         source = root.resolve().name
-        by = ByFolders(_ways(root))
-        for path in walk(root):
-            origin = path.relative_to(root).as_posix()
+        by = ByFolders(_ways(root), asked.labels)
+        for path in walk(root, left_out=asked.left_out):
+            origin = slashed(path.relative_to(root).as_posix())
             yield labelled(Record(path, origin=origin, source=source), by)
 
 
 def labelled(record: Record, by: ByFolders) -> Record:
     """The record with what its folders say."""
     label = by.label(record.origin)
-    if by.labelled and label is None:
+    if label == SKIP:
+        return replace(record, image=Rejected("left out", "as --labels says"))
+    if label is None and by.is_beside_classes(record.origin):
         return replace(record, image=Rejected("not labelled", "its folder says neither real nor fake"))
     return replace(record, label=label, split=by.split(record.origin), generator=by.generator(record.origin))
 
 
 def _ways(root: Path, depth: int = 4, way: str = "") -> Iterator[str]:
-    """Paths of the folders below ``root``, ``depth`` levels deep."""
-    for name in subfolders(root):
-        yield way + name
-        if depth > 1:
-            yield from _ways(root / name, depth - 1, f"{way}{name}/")
+    """Paths of the folders below ``root``, ``depth`` levels deep; those in names that Windows wrote count, too."""
+    within = set()
+    for name, is_folder in _listing(root):
+        if is_folder and not is_hidden(name):
+            yield way + slashed(name)
+            if depth > 1:
+                yield from _ways(root / name, depth - 1, f"{way}{slashed(name)}/")
+        elif "\\" in name:
+            within.add(way + os.path.dirname(slashed(name)))
+    yield from within
 
 
 def walk(
-    root: Path, extensions: frozenset[str] = IMAGES | VIDEOS, seen: set[tuple[int, int]] | None = None
+    root: Path,
+    extensions: frozenset[str] = IMAGES | VIDEOS,
+    seen: set[tuple[int, int]] | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Path]:
     """Media files below ``root``; the names of one folder at a time are in memory, nothing else.
 
-    Hidden folders and shard folders are passed over. Links are followed, into each folder once.
+    A file with an ending that is not known is looked into. Hidden folders and shard folders are passed over. Links are
+    followed, into each folder once.
+
+    Args:
+        left_out: where files of other kinds are listed.
     """
-    seen = set() if seen is None else seen
+    yield from _walk(root, root, extensions, set() if seen is None else seen, left_out)
+
+
+def _walk(
+    top: Path, root: Path, extensions: frozenset[str], seen: set[tuple[int, int]], left_out: LeftOut | None
+) -> Iterator[Path]:
     try:
         found = root.stat()
-        if (found.st_dev, found.st_ino) in seen:
-            return
-        seen.add((found.st_dev, found.st_ino))
-        with os.scandir(root) as entries:
-            names = sorted(
-                (entry.name, is_folder)
-                for entry in entries
-                if (is_folder := _is_folder(entry)) or os.path.splitext(entry.name)[1].lower() in extensions
-            )
     except OSError as error:
-        raise UserError(
-            f"{root} cannot be listed ({error.strerror})", mend="check its permissions"
-        ) from error
-    for name, is_folder in names:
-        if not is_folder:
+        raise _unlisted(root, error) from error
+    if (found.st_dev, found.st_ino) in seen:
+        return
+    seen.add((found.st_dev, found.st_ino))
+    wanted = {kind for kind, known in (("image", IMAGES), ("video", VIDEOS)) if extensions & known}
+    for name, is_folder in sorted(_listing(root)):
+        ending = os.path.splitext(name)[1].lower()
+        if is_folder:
+            if not is_hidden(name) and not is_shards(root / name):
+                yield from _walk(top, root / name, extensions, seen, left_out)
+        elif ending in extensions:
             yield root / name
-        elif not is_hidden(name) and not is_shards(root / name):
-            yield from walk(root / name, extensions, seen)
+        elif ending not in IMAGES | VIDEOS and not is_clutter(name):
+            head = head_of(root / name)
+            if kind_of(head) in wanted:
+                yield root / name
+            elif left_out is not None:
+                left_out.add_file(slashed((root / name).relative_to(top).as_posix()), head)
+
+
+def _listing(root: Path) -> Iterator[tuple[str, bool]]:
+    """Names in a folder, and whether each is a folder."""
+    try:
+        with os.scandir(root) as entries:
+            for entry in entries:
+                yield entry.name, _is_folder(entry)
+    except OSError as error:
+        raise _unlisted(root, error) from error
+
+
+def _unlisted(root: Path, error: OSError) -> UserError:
+    return UserError(f"{root} cannot be listed ({error.strerror})", mend="check its permissions")
+
+
+def is_clutter(name: str) -> bool:
+    """Whether systems put such a file in by themselves; Windows's folders, unpacked by Python, are empty files."""
+    last = name.rsplit("/", 1)[-1]
+    return last.startswith(".") or last.lower() in _CLUTTER or last.endswith("\\")
 
 
 def subfolders(root: Path) -> list[str]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, Source, is_there
-from crossfake.datasets.sources.folder import IMAGES, is_hidden, subfolders, walk
-from crossfake.datasets.sources.listing import rows as table_rows
-from crossfake.datasets.sources.naming import label_of, split_of
+from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.columns import GENERATORS, LABELS, Class, NoClass, class_of, file_of, rows
+from crossfake.datasets.sources.folder import IMAGES, is_hidden, slashed, subfolders, walk
+from crossfake.datasets.sources.naming import SKIP, label_of, split_of
 from crossfake.errors import MissingDependency, UserError
 
 _METADATA = ("metadata.csv", "metadata.jsonl")
-_LABELS = ("label", "labels", "is_fake", "fake", "target", "is_real", "real")
-_UNKNOWN = -1  # there is a column for the label, and nothing in it
-_GENERATORS = ("generator", "model", "source_model")
+_NOT_LABELLED = Rejected("not labelled")
 
 
 @SOURCES.register("huggingface")
@@ -25,44 +23,55 @@ class HuggingFace(Source):
     """``[train|validation|test/][real|fake/]*.png``, ``metadata.csv`` or not, ``[data/]train-00000-of-00001.parquet``.
 
     A label is a class whose name says real or fake, or a number, 1 being fake; -1 and nothing are no label. The column
-    ``generator`` or ``model`` names what made a fake.
+    ``generator`` or ``model`` names what made a fake. Folders may have a ``metadata.csv`` each, as those of ArtiFact's
+    generators.
     """
 
+    takes_labels = True
+    is_table = True
     about = "a downloaded Hugging Face data set, imagefolder or parquet"
 
     def recognises(self, root: Path) -> bool:
-        folders = [root, *(root / name for name in subfolders(root) if split_of(name))]
-        return _is_parquet(root) or any((f / name).is_file() for f in folders for name in _METADATA)
+        return _is_parquet(root) or any(_table(folder) for folder in _folders(root))
 
     def records(self, asked: Asked) -> Iterator[Record]:
         root = asked.path
         files = _parquet(root)
         if files:
             for file in files:
-                yield from _parquet_records(root, file)
+                yield from _parquet_records(asked, file)
             return
-        parts = [name for name in subfolders(root) if split_of(name)]
-        folders = [root / name for name in parts] or [root]
         facts: dict[str, dict[str, Any]] = {}
-        for folder in dict.fromkeys([root, *folders]):
+        for folder in _folders(root):
             facts |= _metadata(asked, root, folder)
-        for folder in folders:
+        parts = [name for name in subfolders(root) if split_of(name)]
+        for folder in [root / name for name in parts] or [root]:
             for path in walk(folder, IMAGES):
-                origin = path.relative_to(root).as_posix()
-                row = facts.get(origin, {})
-                classes = [label_of(part) for part in reversed(origin.split("/")[:-1])]
-                found = _of_row(row, None, path)
-                if found is None:
-                    found = next((each for each in classes if each is not None), None), ""
-                label, generator = found
-                yield Record(
-                    path if label is not _UNKNOWN else Rejected("not labelled"),
-                    origin=origin,
-                    source=root.resolve().name,
-                    split=split_of(folder.name) if parts else "",
-                    label=label if label is not _UNKNOWN else None,
-                    generator=generator,
-                )
+                origin = slashed(path.relative_to(root).as_posix())
+                found = _class(facts.get(origin, {}), asked, None, path)
+                if not found.stated:
+                    parts_of = reversed(origin.split("/")[:-1])
+                    labels = (asked.labels.get(part, label_of(part)) for part in parts_of)
+                    label = next((each for each in labels if each is not None), None)
+                    found = Class(label, found.generator, stated=False)
+                yield _record(path, origin, asked, found, split_of(folder.name) if parts else "")
+
+    def classes(self, asked: Asked) -> Classes | None:
+        root, files = asked.path, _parquet(asked.path)
+        if not files:
+            found = super().classes(asked)
+            tables = [table for folder in _folders(root) if (table := _table(folder))]
+            columns = [row for table in tables[:1] for _, row in rows(table)][:1]
+        else:
+            found = Classes()
+            for file in files:
+                for record in _parquet_records(asked, file, pixels=False):
+                    refused = isinstance(record.image, Rejected)
+                    found.add(record.origin, record.source, record.label, refused)
+            columns = [dict.fromkeys(_opened(files[0]).schema_arrow.names)]
+        if found and columns and not set(LABELS).intersection(_clean_names(columns[0])):
+            found.columns = tuple(filter(None, columns[0]))
+        return found
 
     def count(self, asked: Asked) -> int | None:
         files = _parquet(asked.path)  # which say it without being read
@@ -104,35 +113,48 @@ def _is_parquet(root: Path) -> bool:
     return bool(_parquet(root)) and next(walk(root, IMAGES), None) is None
 
 
-def _parquet_records(root: Path, file: Path) -> Iterator[Record]:
-    parquet = _opened(file)
+def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[Record]:
+    """Rows of a file; without ``pixels`` only what they say of their class is read."""
+    parquet, root = _opened(file), asked.path
     origin = file.relative_to(root).as_posix()
     ways = [file.name.split("-")[0].split(".")[0], *reversed(origin.split("/")[:-1])]
     split = next(filter(None, map(split_of, ways)), "")
     try:
-        names = _class_names(parquet.schema_arrow.metadata or {})
         columns = parquet.schema_arrow.names
         image = next((name for name in ("image", "img", "jpg", "png") if name in columns), None)
         if image is None:
             raise UserError(
                 f"{file} has no column image (but {', '.join(columns)})", mend="rename the one that it is"
             )
-        kept = [image, *(name for name in (*_LABELS, *_GENERATORS) if name in columns)]
+        cleaned = _clean_names(columns)
+        about = [cleaned[name] for name in (*LABELS, *GENERATORS, "category") if name in cleaned]
+        label = next((cleaned[name] for name in LABELS if name in cleaned), "")
+        names = _class_names(parquet.schema_arrow.metadata or {}, label)
         number = 0
-        for batch in parquet.iter_batches(batch_size=64, columns=kept):
+        kept = [*([image] if pixels or not about else []), *about]
+        for batch in parquet.iter_batches(batch_size=64 if pixels else 4096, columns=kept):
             for row in batch.to_pylist():
-                label, generator = _of_row(row, names, file) or (None, "")
-                yield Record(
-                    _content(row[image]) if label is not _UNKNOWN else Rejected("not labelled"),
-                    origin=f"{origin}:{number}",
-                    source=root.resolve().name,
-                    split=split,
-                    label=label if label is not _UNKNOWN else None,
-                    generator=generator,
-                )
+                found = _class({each.strip().lower(): row[each] for each in about}, asked, names, file)
+                content = _content(row[image]) if pixels else b""
+                yield _record(content, f"{origin}:{number}", asked, found, split)
                 number += 1
     except _import_pyarrow().ArrowException as error:
         raise _damaged(file, error) from error
+
+
+def _clean_names(columns: Iterable[str]) -> dict[str, str]:
+    return {name.strip().lower(): name for name in columns}
+
+
+def _record(image: Path | bytes | Rejected, origin: str, asked: Asked, found: Class, split: str) -> Record:
+    """A file that has a class; an empty cell, where there is a column for it, is no class."""
+    if found.label == SKIP:
+        image = Rejected("left out", "as --labels says")
+    elif found.label is None and found.stated:
+        image = _NOT_LABELLED
+    label = None if found.label == SKIP else found.label
+    source = asked.path.resolve().name
+    return Record(image, origin, source, split=split, label=label, generator=found.generator)
 
 
 def _content(cell: Any) -> bytes | Rejected:
@@ -154,55 +176,44 @@ def _damaged(file: Path, error: Exception) -> UserError:
     return UserError(f"{file} is not a whole parquet file ({error})", mend="download it again")
 
 
-def _class_names(metadata: dict[bytes, bytes]) -> list[str] | None:
+def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
     """Names of a ClassLabel column, which the datasets library writes into the schema."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return list((features.get("label") or features.get("labels"))["names"])
+        return list(json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"])
     except (KeyError, TypeError, ValueError):
         return None
 
 
-def _of_row(row: dict[str, Any], names: list[str] | None, where: Path) -> tuple[int | None, str] | None:
-    """Label and generator that a row gives: None when it has no column for a label, ``_UNKNOWN`` when it is empty.
-
-    Where one class is called real and the others neither real nor fake, these are generators.
-    """
-    column = next((name for name in _LABELS if name in row), None)
-    if column is None:
-        return None
-    value, generator = row[column], next((str(row[name]) for name in _GENERATORS if row.get(name)), "")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    word = str(int(value)) if isinstance(value, bool) else str("" if value is None else value).strip()
-    if word in ("", "-1", "None", "nan"):
-        return _UNKNOWN, ""
-    if names and word.isdecimal() and int(word) < len(names):
-        word = names[int(word)]
-        known = [label_of(name) for name in names]
-        if known.count(0) == 1 and 1 not in known and label_of(word) is None:
-            return 1, generator or word
-    label = {"0": 0, "1": 1, "false": 0, "true": 1}.get(word.lower(), label_of(word))
-    if label is None:
+def _class(row: dict[str, Any], asked: Asked, names: list[str] | None, where: Path) -> Class:
+    try:
+        return class_of(row, asked.labels, names)
+    except NoClass as error:
         raise UserError(
-            f"{where}: the label {word!r} says neither real nor fake",
-            mend="write a manifest with your own labels",
-        )
-    if column in ("is_real", "real"):
-        label = 1 - label
-    return label, generator if label else ""
+            f"{where}: the label {str(error)!r} says neither real nor fake",
+            mend="say what the words mean: --labels real=WORD,… fake=WORD,…",
+        ) from error
+
+
+def _folders(root: Path) -> list[Path]:
+    """Where a table may lie: in the data set's own folder, or in each of its parts."""
+    return [root, *(root / name for name in subfolders(root))]
+
+
+def _table(folder: Path) -> Path | None:
+    return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
 
 def _metadata(asked: Asked, root: Path, folder: Path) -> dict[str, dict[str, Any]]:
     """Rows of a folder's table, by the image's path below the root."""
-    file = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+    table = _table(folder)
     facts = {}
-    for _, row in table_rows(file) if file else ():
-        name = str(row.get("file_name") or "")
-        if name and is_there(folder / name):
-            facts[Path(os.path.relpath(folder / name, root)).as_posix()] = row
-        elif name:
-            asked.missing.add("image named by its metadata", name)
+    for _, row in rows(table) if table else ():
+        places = [(base, file_of(row, base)) for base in dict.fromkeys([folder, root])]
+        there = next((base / name for base, name in places if name and is_there(base / name)), None)
+        if there is not None:
+            facts[Path(os.path.relpath(there, root)).as_posix()] = row
+        elif places[0][1]:
+            asked.missing.add("image named by its metadata", places[0][1])
     return facts
 
 

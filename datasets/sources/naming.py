@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from crossfake.errors import UserError
 
 
 def _words(text: str) -> frozenset[str]:
@@ -12,6 +14,14 @@ def _words(text: str) -> frozenset[str]:
 
 _REAL = _words("real reals nature natural genuine authentic original originals human pristine bonafide")
 _FAKE = _words("fake fakes ai synthetic generated artificial deepfake deepfakes manipulated forged")
+# words that no class is called by, and that a folder of reals hardly has
+_FORGED = _words(
+    "forgery forgeries tampered tampering tp spliced splicing spoof spoofs spoofed swap swapped inpainted"
+)
+_GENERATORS = _words(
+    "gan stylegan progan biggan cyclegan stargan gaugan diffusion midjourney dalle faceswap simswap faceshifter"
+    " deepfacelab dcgan sd sdxl ldm"
+)
 # words that may stand beside those and say nothing: a folder real_esrgan is not one of real pictures
 _NEUTRAL = _words(
     "train training test testing val valid validation dev image images img imgs picture pictures photo photos face"
@@ -27,6 +37,9 @@ _SPLITS = {
     "test": "test",
     "testing": "test",
 }
+SKIP = -1  # the label of what the user wants left out
+_CLASSES = {"real": 0, "fake": 1, "skip": SKIP}
+LOOSE = "."  # the folder of files that lie in none
 _MOST_GENERATORS = 40  # more folders among the fakes than that are people or videos
 
 
@@ -51,8 +64,68 @@ def label_of(name: str) -> int | None:
 
 
 def hints_at_fakes(name: str) -> bool:
-    """Whether a name has a word for fakes in it, be there other words or not."""
-    return bool(_FAKE.intersection(words_of(name)))
+    """Whether a name has a word for fakes in it, be there other words or not.
+
+    Example:
+        >>> hints_at_fakes("fake_sd"), hints_at_fakes("stylegan2-faces"), hints_at_fakes("holiday")
+        (True, True, False)
+    """
+    return bool((_FAKE | _FORGED | _GENERATORS).intersection(words_of(name)))
+
+
+def parse_labels(texts: Sequence[str]) -> dict[str, int]:
+    """Names to 0 (real), 1 (fake) or :data:`SKIP` from ``real=A,B``, ``fake=C`` and ``skip=D``, several a text or not.
+
+    Raises:
+        UserError: a text is none of these, or a name stands in two classes.
+
+    Example:
+        >>> parse_labels(["real=ffhq,my photos fake=stylegan2", "skip=masks"])
+        {'ffhq': 0, 'my photos': 0, 'stylegan2': 1, 'masks': -1}
+    """
+    labels: dict[str, int] = {}
+    for text in texts:
+        for part in re.split(r"\s+(?=\w+=)", text.strip()):
+            kind, _, names = part.partition("=")
+            found = [name.strip().strip("/") or name for name in names.split(",") if name.strip()]
+            if kind not in _CLASSES or not found:
+                raise UserError(
+                    f"--labels {part!r} names no class and its folders",
+                    mend="write --labels real=FOLDER,FOLDER fake=FOLDER, and skip=FOLDER for what is neither",
+                )
+            for name in found:
+                if labels.setdefault(name, _CLASSES[kind]) != _CLASSES[kind]:
+                    raise UserError(f"--labels puts {name!r} into two classes", mend="name it once")
+    return labels
+
+
+def differing(folders: Iterable[str]) -> dict[str, str]:
+    """Each folder to the name by which it differs from the others, the words of splits left aside.
+
+    Names that all share are passed over, and what is below the first that differs counts as part of it.
+
+    Example:
+        >>> differing(["set/train/ffhq/00", "set/test/ffhq/01", "set/train/gan"])
+        {'set/train/ffhq/00': 'ffhq', 'set/test/ffhq/01': 'ffhq', 'set/train/gan': 'gan'}
+        >>> differing(["train", "test"]), differing(["", "more"])
+        ({'train': '.', 'test': '.'}, {'': '.', 'more': 'more'})
+    """
+    ways = {
+        folder: [name for name in folder.split("/") if name and not _is_split(name)] for folder in folders
+    }
+    shared = 0
+    while len({tuple(way[: shared + 1]) for way in ways.values()}) == 1 and any(
+        len(way) > shared for way in ways.values()
+    ):
+        shared += 1
+    return {
+        folder: way[shared] if len(way) > shared else way[-1] if way else LOOSE
+        for folder, way in ways.items()
+    }
+
+
+def _is_split(name: str) -> bool:
+    return bool(split_of(name)) and not set(words_of(name)) - _NEUTRAL
 
 
 def split_of(name: str) -> str:
@@ -68,45 +141,64 @@ def split_of(name: str) -> str:
 class ByFolders:
     """Labels, splits and generators of files by the folders that they are in.
 
-    Labels count where both classes are named, splits where train and another are: a lone folder ``test`` may hold
-    anything. Of several names on the way to a file the nearest label counts, and the first split. Folders directly
-    below the fakes are generators, unless there are so many that they must be videos or people.
+    Splits count where train and another are named: a lone folder ``test`` may hold anything. Of several names on the
+    way to a file the nearest label counts, and the first split. Folders directly below the fakes are generators, unless
+    there are so many that they must be videos or people; so are folders that the user names as fakes.
 
     Args:
         folders: their paths below the root, with ``/``.
+        labels: of folders, by name or by the last names of their path; they count more than what a name says.
 
     Example:
         >>> by = ByFolders(["train/real", "train/fake", "train/fake/sd", "test/real", "test/fake"])
         >>> by.label("train/fake/sd/1.png"), by.split("train/fake/sd/1.png"), by.generator("train/fake/sd/1.png")
         (1, 'train', 'sd')
+        >>> ByFolders(["ffhq", "sd"], {"ffhq": 0, "sd": 1}).label("sd/1.png")
+        1
     """
 
-    def __init__(self, folders: Iterable[str]) -> None:
+    def __init__(self, folders: Iterable[str], labels: Mapping[str, int] | None = None) -> None:
         ways = [folder.split("/") for folder in folders]
         names = {name for way in ways for name in way}
-        self.labelled = {label_of(name) for name in names} >= {0, 1}
+        self._given = {tuple(name.split("/")): label for name, label in (labels or {}).items()}
         self._splits = len({split_of(name) for name in names if name} - {""}) > 1 and any(
             split_of(name) == "train" for name in names
         )
-        generators = {_generator(way) for way in ways} - {""}
-        self._generators = generators if self.labelled and len(generators) <= _MOST_GENERATORS else set()
+        labelled = {tuple(way): label for way in ways if (label := self._label(way)) is not None}
+        both = set(labelled.values()) >= {0, 1}
+        # folders that hold both classes: what lies loose in them, in neither, is a preview or a note
+        self._holders = {way[:end] for way in labelled for end in range(len(way))} if both else set()
+        generators = {self._generator(way) for way in ways} - {""}
+        self._generators = generators if len(generators) <= _MOST_GENERATORS else set()
 
     def label(self, origin: str) -> int | None:
-        if not self.labelled:
-            return None
-        labels = [label_of(name) for name in reversed(origin.split("/")[:-1])]
-        return next((label for label in labels if label is not None), None)
+        return self._label(origin.split("/")[:-1])
+
+    def _label(self, way: Sequence[str]) -> int | None:
+        for end in range(len(way), 0, -1):
+            for names, given in self._given.items():
+                if tuple(way[max(0, end - len(names)) : end]) == names:
+                    return given
+        if not way and (LOOSE,) in self._given:
+            return self._given[LOOSE,]
+        return next((label for name in reversed(way) if (label := label_of(name)) is not None), None)
+
+    def is_beside_classes(self, origin: str) -> bool:
+        """Whether a file without a label lies loose where folders of both classes are."""
+        return tuple(origin.split("/")[:-1]) in self._holders
 
     def split(self, origin: str) -> str:
         return next(filter(None, map(split_of, origin.split("/")[:-1])), "") if self._splits else ""
 
     def generator(self, origin: str) -> str:
-        found = _generator(origin.split("/")[:-1]) if self.label(origin) else ""
+        found = self._generator(origin.split("/")[:-1]) if self.label(origin) == 1 else ""
         return found if found in self._generators else ""
 
-
-def _generator(way: Sequence[str]) -> str:
-    """The folder below the fakes' own, if its name says anything."""
-    last = max((place for place, name in enumerate(way) if label_of(name) == 1), default=-1)
-    name = way[last + 1] if 0 <= last < len(way) - 1 else ""
-    return name if set(words_of(name)) - _NEUTRAL else ""
+    def _generator(self, way: Sequence[str]) -> str:
+        """What the user named as fakes, if that says more than that; else the folder below the fakes' own."""
+        given = max((place for place, name in enumerate(way) if self._given.get((name,)) == 1), default=-1)
+        if given >= 0 and set(words_of(way[given])) - _NEUTRAL - _FAKE - _FORGED:
+            return way[given]
+        last = max((place for place, name in enumerate(way) if label_of(name) == 1), default=given)
+        below = way[last + 1] if 0 <= last < len(way) - 1 else ""
+        return below if set(words_of(below)) - _NEUTRAL else ""

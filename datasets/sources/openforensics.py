@@ -89,7 +89,7 @@ class OpenForensics(Source):
 
 
 def _part(asked: Asked, part: str, content: Any, files: dict[str, list[Path]]) -> Iterator[Record]:
-    labels = {each["id"]: label_of(each["name"]) for each in content.get("categories", [])} or {0: 0, 1: 1}
+    labels = {each["id"]: label_of(each["name"]) for each in content["categories"]}
     faces: dict[Any, list[Any]] = {}
     for annotation in content["annotations"]:
         faces.setdefault(annotation["image_id"], []).append(annotation)

@@ -29,7 +29,7 @@ class LFW(Source):
         root = Path(get_data_home()) / "lfw_home" / "lfw_funneled"
         for path in walk(root):
             origin = path.relative_to(root).as_posix()
-            yield Record(path, origin=origin, source="lfw", group=f"lfw:{path.parent.name}")
+            yield Record(path, origin=origin, source="lfw", group=f"lfw:{path.parent.name}", label=0)
 
 
 @SOURCES.register("olivetti")
@@ -49,7 +49,7 @@ class Olivetti(Source):
         for number, (image, person) in enumerate(zip(bunch.images, bunch.target, strict=True)):
             grey = np.rint(np.asarray(image) * 255).astype(np.uint8)
             rgb = np.repeat(grey[:, :, None], 3, axis=2)
-            yield Record(rgb, origin=f"{number:03d}", source="olivetti", group=f"olivetti:{person}")
+            yield Record(rgb, origin=f"{number:03d}", source="olivetti", group=f"olivetti:{person}", label=0)
 
 
 def _not_fetched(name: str, error: OSError) -> UserError:

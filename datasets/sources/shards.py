@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source, is_shards
+from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Source, is_shards
 
 
 @SOURCES.register("shards")
@@ -25,6 +26,10 @@ class Shards(Source):
 
     def count(self, asked: Asked) -> int | None:
         return len(ShardSet(asked.path))
+
+    def classes(self, asked: Asked) -> Classes:
+        labels = ShardSet(asked.path).columns["label"]
+        return Classes(Counter(("", int(label)) for label in labels), total=len(labels))
 
 
 def record_of(shards: ShardSet, row: int) -> Record:

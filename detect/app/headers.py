@@ -6,22 +6,17 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
+from crossfake.datasets import filetypes
 from crossfake.datasets.decode import register_heif
+from crossfake.datasets.filetypes import AVIF, HEAD, Kind, picture_format
 from crossfake.datasets.video import import_av
 from crossfake.errors import MissingDependency, UserError
 
-Kind = Literal["image", "video", "archive"]
-HEAD = 512  # bytes that the kind is read from
-
-_HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_AVIF = {b"avif", b"avis"}  # without one of them no decoder takes a file for AVIF
-_BOXES = {b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"}  # QuickTime files that state no brand
-_TRANSPORT = 188  # bytes of a packet of an MPEG transport stream
-_OTHER_ARCHIVES = (b"7z\xbc\xaf'\x1c", b"Rar!\x1a\x07", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"(\xb5/\xfd")
+_PICTURES = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIF")  # whose sizes are known here without decoding
 _MOST_RATE = 240  # frames per second: a phone's slow motion
 
 
@@ -41,41 +36,9 @@ class Refused(UserError):
 
 
 def kind_of(head: bytes) -> Kind | None:
-    """What a file is, by its first 512 bytes; None for what is not taken.
-
-    Example:
-        >>> kind_of(b"GIF89a" + bytes(10)), kind_of(b"plain text")
-        ('image', None)
-    """
-    if picture_format(head):
-        return "image"
-    if head[:4] in (b"PK\3\4", b"PK\5\6"):
-        return "archive"
-    if head[4:8] == b"ftyp" or head[4:8] in _BOXES:
-        return "video"
-    if head[:4] in (b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"OggS", b"FLV\1", b"0&\xb2u"):
-        return "video"  # Matroska and WebM, MPEG, Ogg, Flash, Windows Media
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "video"
-    packets = head[:HEAD:_TRANSPORT]
-    return "video" if len(head) > 2 * _TRANSPORT and set(packets) == {0x47} else None
-
-
-def picture_format(head: bytes) -> str | None:
-    """The name that PIL has for a picture's format; None for what is no picture."""
-    if head[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if head[:6] in (b"GIF87a", b"GIF89a"):
-        return "GIF"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    if head[4:8] == b"ftyp":
-        return "HEIF" if head[8:12] in _HEIC | _AVIF else None
-    return None
+    """What a file is, by its first 512 bytes; None for what is not taken from strangers."""
+    kind = filetypes.kind_of(head)
+    return None if kind == "image" and picture_format(head) not in _PICTURES else kind
 
 
 def _is_avif(head: bytes) -> bool:
@@ -83,12 +46,7 @@ def _is_avif(head: bytes) -> bool:
     length = int.from_bytes(head[:4])
     if not 16 <= length <= HEAD:
         raise broken("picture")
-    return any(head[at : at + 4] in _AVIF for at in range(8, length, 4))
-
-
-def is_archive(head: bytes) -> bool:
-    """Whether it is an archive of any kind, also of those that are not taken."""
-    return kind_of(head) == "archive" or head.startswith(_OTHER_ARCHIVES) or head[257:262] == b"ustar"
+    return any(head[at : at + 4] in AVIF for at in range(8, length, 4))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from crossfake.datasets.filetypes import HEAD, Kind, is_archive
 from crossfake.detect.app.headers import (
-    HEAD,
-    Kind,
     Refused,
     broken,
-    is_archive,
     kind_of,
     read_picture,
     read_video,
@@ -190,7 +188,9 @@ def _check_directory(path: Path, size: int, limits: Limits) -> None:
         at = tail.rfind(b"PK\5\6")
     if at < 0 or len(tail) - at < _END.size:
         raise broken("archive")
-    count, length = _END.unpack_from(tail, at)[4:6]
+    part, *_, count, length = _END.unpack_from(tail, at)[1:6]
+    if 0 < part < 0xFFFF:
+        raise Refused("unsafe-archive", "this is one part of an archive in several", "join them first")
     if length == 0xFFFFFFFF or tail[max(0, at - 20) : at][:4] == b"PK\6\7":
         raise Refused("unsafe-archive", "this archive is in the ZIP64 format", "pack fewer files")
     if length > MIB + limits.files * _ENTRY:

@@ -53,7 +53,7 @@ def predict(
     workers: int,
     **options: Any,
 ) -> None:
-    """Judge images and videos: files, folders, patterns, and for '-' a list on stdin.
+    """Judge images and videos: files, folders, zip archives, patterns, and for '-' a list on stdin.
 
     A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
     hard to judge. A file is as bad as its worst face. What cannot be judged is listed with the reason; the exit code

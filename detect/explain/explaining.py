@@ -16,7 +16,7 @@ from crossfake.datasets.crops import GLANCE
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.folder import IMAGES, walk
+from crossfake.datasets.sources.folder import IMAGES, is_video, walk
 from crossfake.detect import bundle
 from crossfake.detect.explain.checks import check
 from crossfake.detect.explain.methods import METHODS, Method, attribute, pick
@@ -164,7 +164,7 @@ def _explained(
 
 def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:
     """What the detector sees of a file: each face, the largest first, or the one square of another crop policy."""
-    if file.suffix.lower() not in IMAGES:
+    if is_video(file):
         raise UserError("not an image", mend="of a video, explain single frames")
     if not detector.crop.finds_faces:
         return [detector.crop.open(file)]

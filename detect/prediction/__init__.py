@@ -61,7 +61,7 @@ def predict(
     its prediction is given, so a list may be of any length.
 
     Args:
-        paths: images, videos, folders and patterns of them, http(s) addresses; ``-`` for a list on stdin.
+        paths: images, videos, folders, zip archives and patterns of them, http(s) addresses; ``-`` for a list on stdin.
         detector: the bundle.
         settings: which faces, how many frames.
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,9 +20,11 @@ import numpy as np
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.filetypes import HEAD, head_of, kind_of
 from crossfake.datasets.geometry import Skip
-from crossfake.datasets.sources import Box, is_shards
-from crossfake.datasets.sources.folder import VIDEOS, walk
+from crossfake.datasets.sources import Box, LeftOut, Member, Rejected, is_shards
+from crossfake.datasets.sources.archive import members
+from crossfake.datasets.sources.folder import VIDEOS, is_video, walk
 from crossfake.datasets.video import import_av, read_frames
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
 from crossfake.errors import UserError
@@ -43,15 +45,16 @@ _STANDARD_SUM = 3688
 
 @dataclass(frozen=True)
 class Input:
-    """One file or URL to judge; ``refused`` says why it is not even opened."""
+    """One file, URL or member of a zip archive to judge; ``refused`` says why it is not even opened."""
 
     name: str
     path: Path | None = None
     refused: str = ""
+    member: Member | None = None
 
-    @property
+    @cached_property
     def is_video(self) -> bool:
-        return self.path is not None and self.path.suffix.lower() in VIDEOS
+        return self.member.suffix.lower() in VIDEOS if self.member else is_video(self.path)
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ class Media:
         size: width and height in pixels, upright; (0, 0) for what could not be opened.
         problem: why there is nothing to judge.
         rate: a video's frames per second, 0 when unknown.
-        content: what was fetched, when that is to be kept.
+        content: what was fetched or unpacked, when that is to be kept.
     """
 
     input: Input
@@ -108,7 +111,7 @@ class Media:
 def find_inputs(
     names: Sequence[str | Path], allow_urls: bool = False, leave_out: Path | None = None
 ) -> Iterator[Input]:
-    """Files, what is in folders, what patterns match, URLs, and what the lines of stdin name for ``-``.
+    """Files, what is in folders and zip archives, what patterns match, URLs, and what stdin's lines name for ``-``.
 
     The names given are checked before the first is yielded; a bad line of stdin is refused alone. Folders are read as
     they are come to, so memory is flat.
@@ -142,14 +145,38 @@ def _inputs(name: str, allow_urls: bool, hidden: Path | None) -> Iterator[Input]
         matches = sorted(glob.iglob(name, recursive=True))
     for path in map(Path, matches):
         if not path.is_dir():
-            yield Input(str(path), path)
+            is_zip = kind_of(head_of(path)) == "archive"
+            yield from _of_archive(path) if is_zip else [Input(str(path), path)]
             continue
+        left_out = LeftOut()
         try:
-            for inside in walk(path):
+            for inside in walk(path, left_out=left_out):
                 if hidden is None or hidden not in inside.resolve().parents:
                     yield Input(str(inside), inside)
         except UserError as error:  # a folder deep inside that may not be listed
             yield Input(str(path), None, error.message)
+        yield from (
+            Input(str(path / each), None, "an archive inside: name it itself") for each in left_out.archives
+        )
+
+
+def _of_archive(path: Path) -> Iterator[Input]:
+    """What is in a zip archive, also what is not taken, as the API lists it."""
+    left_out, count = LeftOut(), 0
+    try:
+        for way, _, found in members(path, left_out):
+            count += 1
+            if isinstance(found, Rejected):
+                yield Input(f"{path}/{way}", None, f"{found.reason} ({found.detail})")
+            else:
+                yield Input(f"{path}/{way}", member=found)
+    except UserError as error:
+        yield Input(str(path), None, error.message)
+        return
+    for name, reason in left_out.files:
+        yield Input(f"{path}/{name}", None, reason)
+    if not count and not left_out.files:
+        yield Input(str(path), None, "the archive is empty")
 
 
 def _wrong(name: str, allow_urls: bool) -> UserError | None:
@@ -178,11 +205,11 @@ def open_media(
         frames: of each video, evenly spread.
         workers: processes; 0 is one per core, or none where small pictures begin the list and no faces are looked for;
             1 works here. A short list is opened here in any case.
-        keep_fetched: put the bytes of what was fetched into :attr:`Media.content`.
+        keep_fetched: put the bytes of what was fetched or unpacked into :attr:`Media.content`.
     """
     rest = iter(inputs)
     start = list(islice(rest, _FEW))
-    short = len(start) < _FEW and sum(each.path is None or each.is_video for each in start) < 2
+    short = len(start) < _FEW and sum(is_url(each.name) or each.is_video for each in start) < 2
     if short or (workers == 0 and not cropper.finds_faces and all(map(_is_light, start))):
         workers = 1
 
@@ -197,7 +224,7 @@ def open_media(
 
 def _is_light(each: Input) -> bool:
     with contextlib.suppress(OSError):
-        return each.path is not None and not each.is_video and each.path.stat().st_size <= _LIGHT
+        return each.path is not None and each.path.stat().st_size <= _LIGHT and not each.is_video
     return False
 
 
@@ -227,8 +254,8 @@ def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bo
         if source.refused:
             return Media(source, problem=source.refused)
         if source.path is None:
-            content, video = fetch(source.name)
-            media = _fetched(source, content, video, cropper, frames)
+            content, video = (source.member.read_bytes(), False) if source.member else fetch(source.name)
+            media = _of_bytes(source, content, video, cropper, frames)
             return replace(media, content=content if keep_fetched else None)
         if source.is_video:
             return _video(source, source.path, cropper, frames)
@@ -375,8 +402,12 @@ def open_frames(
     return Media(source, "video", size, tuple(looks), tuple(missed), problem, rate)
 
 
-def _fetched(source: Input, content: bytes, video: bool, cropper: Cropper, frames: int) -> Media:
-    if not video:
+def _of_bytes(source: Input, content: bytes, video: bool, cropper: Cropper, frames: int) -> Media:
+    """What is no file on this disk; ``video`` is what a server calls it, where its content does not say."""
+    kind = kind_of(content[:HEAD])
+    if kind == "archive":
+        return Media(source, problem="it is an archive: fetch it, and name the file")
+    if kind == "image" or not (kind or video):
         return open_picture(source, content, cropper)
     with temporary_video(content) as path:
         return _video(source, path, cropper, frames)

@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
-from crossfake.datasets.sources.folder import IMAGES, VIDEOS
+from crossfake.datasets.sources.folder import is_video, walk
 from crossfake.errors import UserError
 from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.models import CARD
@@ -90,11 +90,9 @@ def from_model(
 def _side(folder: Path) -> int:
     """The size that all pictures of a folder have."""
     first: tuple[Path, tuple[int, int]] | None = None
-    for file in sorted(folder.rglob("*")):
-        if file.suffix.lower() in VIDEOS:
+    for file in walk(folder):
+        if is_video(file):
             raise UserError(f"{file} is a video", mend="make shards of it with 'crossfake data prepare'")
-        if file.suffix.lower() not in IMAGES:
-            continue
         try:
             with Image.open(file) as image:
                 size = image.size

@@ -66,3 +66,17 @@ def test_a_full_disk_is_one_line_and_other_faults_are_not(error: Exception, line
 
     result = CliRunner().invoke(writing, ["work"])
     assert (result.exit_code, line in result.output) == (2, True) if line else result.exception is error
+
+
+def test_an_option_of_many_values_may_be_repeated_side_by_side() -> None:
+    import click
+
+    from crossfake.cli import ManyValues
+
+    @click.command(cls=ManyValues)
+    @click.option("--real", multiple=True)
+    def command(real: tuple[str, ...]) -> None:
+        click.echo(" ".join(real))
+
+    for words in (["--real", "a", "--real", "b"], ["--real", "a", "b"], ["--real=a", "--real=b"]):
+        assert CliRunner().invoke(command, words).output == "a b\n"

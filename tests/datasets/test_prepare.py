@@ -37,7 +37,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def _settings(photos: Path, out: Path, **more: object) -> PrepareSettings:
-    options: dict[str, object] = {"size": 16, "crop": "center", "workers": 1} | more
+    options: dict[str, object] = {"size": 16, "crop": "center", "workers": 1, "label": "real"} | more
     return PrepareSettings(str(photos), out, **options)  # type: ignore[arg-type]
 
 
@@ -86,7 +86,7 @@ def test_killed_and_started_again_gives_the_same(workers: int, photos: Path, tmp
         "    if row.origin.startswith('2/') and self._current.rows >= 120: os.kill(os.getpid(), signal.SIGKILL)\n"
         "ShardWriter.append = killing\n"
         "if __name__ == '__main__':\n"
-        f"    prepare(PrepareSettings({str(photos)!r}, Path('out'), 16, 'center', workers={workers}))\n"
+        f"    prepare(PrepareSettings({str(photos)!r}, Path('out'), 16, 'center', label='real', workers={workers}))\n"
     )
     (tmp_path / "killed.py").write_text(code)
     # The pipe is closed when the workers have ended too: none outlives its parent.

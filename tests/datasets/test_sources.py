@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
@@ -244,7 +245,10 @@ def test_shards_are_no_pictures_and_a_users_manifest_no_shards(tmp_path: Path) -
     (tmp_path / "photos" / "manifest.jsonl").write_text('{"file": "a.png", "label": "real"}\n')
     assert Asked(str(tmp_path / "photos")).layout == "folder"
     shards = tmp_path / "photos" / "shards"
-    prepare(PrepareSettings(str(tmp_path / "photos"), shards, 8, "none", workers=1))
+    settings = PrepareSettings(str(tmp_path / "photos"), shards, 8, "none", workers=1)
+    with pytest.raises(UserError, match="manifest.jsonl lies beside the pictures"):
+        prepare(settings)
+    prepare(dataclasses.replace(settings, label="real"))
     _png(shards / "rejects.png")
     assert [r.origin for r in open_source(Asked(str(tmp_path / "photos")))] == ["a.png"]
     assert Asked(str(shards)).layout == "shards"

@@ -22,7 +22,8 @@ def test_hostile_entries_are_skipped_with_a_reason(tmp_path: Path, monkeypatch: 
     face = face_bytes(1, "PNG")
     monkeypatch.setattr(module, "MAX_BYTES", 1_000_000)
     names = ["a.png", "../out.png", "/root.png", "x\\..\\..\\y.png", "b/c.png", "notes.txt"]
-    path = _zip(tmp_path / "faces.zip", [*((name, face) for name in names), ("bomb.png", bytes(2_000_000))])
+    faces = [(name, b"text" if name == "notes.txt" else face) for name in names]
+    path = _zip(tmp_path / "faces.zip", [*faces, ("bomb.png", bytes(2_000_000))])
     records = {record.origin: record.image for record in open_source(Asked(str(path)))}
     rejected = {name: image.reason for name, image in records.items() if isinstance(image, Rejected)}
     assert rejected == {
@@ -31,7 +32,9 @@ def test_hostile_entries_are_skipped_with_a_reason(tmp_path: Path, monkeypatch: 
         "x/../../y.png" if "x/../../y.png" in records else "x\\..\\..\\y.png": "unsafe name",
         "bomb.png": "unreadable",
     }
-    done = prepare(PrepareSettings(str(path), tmp_path / "out", size=16, crop="none", workers=1))
+    settings = PrepareSettings(str(path), tmp_path / "out", size=16, crop="none", label="real", workers=1)
+    done = prepare(settings)
+    assert done.left_out.counts == {"not a picture or video": 1} and "notes.txt" in done.table()
     assert done.images == 2 and done.skipped == {"unsafe name": 3, "unreadable": 1}
     assert not (tmp_path.parent / "out.png").exists()
     assert "2,000,000 bytes" in (tmp_path / "out" / "skipped.csv").read_text()

@@ -13,13 +13,14 @@ from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source, related
 from crossfake.datasets.sources.faceforensics import components
+from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.fixtures import mask_video, write_face, write_json
 from crossfake.errors import UserError
 
 LAYOUTS = [
     name for name in SOURCES.names() if name not in ("folder", "shards", "toyfaces", "lfw", "olivetti")
 ]
-NEEDED = {"faceforensics": "av", "celebdf": "av", "huggingface": "pyarrow"}
+NEEDED = {"faceforensics": "av", "celebdf": "av", "dfdc": "av", "huggingface": "pyarrow"}
 
 
 def _fixture(name: str, out: Path) -> Path:
@@ -406,3 +407,48 @@ def test_frames_beyond_a_masks_end_are_left_out(tmp_path: Path) -> None:
     assert all(shards.mask(int(row)).max() > 200 for row in rows)
     listed = (tmp_path / "out" / "skipped.csv").read_text()
     assert listed.count("071_054.mp4#frame") == 2 and "no mask" in listed and "its mask's video: " in listed
+
+
+@pytest.mark.parametrize("first", ["df40", "faceforensics"])
+def test_a_video_that_df40_names_by_one_id_is_where_faceforensics_has_it(first: str, tmp_path: Path) -> None:
+    """Also where nothing on the disk links the two: one was swapped with the other, whoever says so."""
+    assert len(PAIRS) == 500 and sorted(sum(PAIRS, ())) == [f"{number:03d}" for number in range(1000)]
+    write_face(tmp_path / "df40" / "sd2.1" / "ff" / "frames" / "003" / "0.png", 1)
+    write_face(tmp_path / "faceforensics" / "original_sequences/youtube/c23/frames/000/0.png", 2)
+    write_face(tmp_path / "faceforensics" / "manipulated_sequences/Deepfakes/c23/frames/003_000/0.png", 3)
+    if first == "df40":
+        shutil.rmtree(tmp_path / "faceforensics" / "manipulated_sequences")
+    groups = {record.group for name in ("df40", "faceforensics") for record in _read(tmp_path / name)[0]}
+    assert groups == {"faceforensics:000"}
+
+
+def test_faceforensics_reads_one_compression_for_all(tmp_path: Path) -> None:
+    youtube, fakes = "original_sequences/youtube", "manipulated_sequences/Deepfakes"
+    for name in (f"{youtube}/c23/frames/000", f"{fakes}/c40/frames/000_003"):
+        write_face(tmp_path / name / "0.png", 1)
+    with pytest.raises(
+        UserError, match=r"no version in common \(youtube in c23; Deepfakes in c40\).*--variant c23 or c40"
+    ):
+        _read(tmp_path)
+    records, asked = _read(tmp_path, variant="c40")
+    assert [record.label for record in records] == [1] and "sequence in c40" in asked.missing.counts
+    write_face(tmp_path / youtube / "c40/frames/000/0.png", 1)
+    records, asked = _read(tmp_path)
+    assert all("/c40/" in record.origin for record in records) and {r.label for r in records} == {0, 1}
+    assert asked.notes == ["read in c40, the version that all sequences have"]
+
+
+def test_deepfakedetection_alone_is_one_group_and_says_so(tmp_path: Path) -> None:
+    for name in (
+        "original_sequences/actors/c23/frames/{}__walk",
+        "manipulated_sequences/DeepFakeDetection/c23/frames/{}_02__walk__X",
+    ):
+        for actor in ("01", "03"):
+            write_face(tmp_path / "dfd" / name.format(actor) / "0.png", int(actor))
+    done = prepare(PrepareSettings(str(tmp_path / "dfd"), tmp_path / "out", size=16, crop="none", workers=1))
+    assert "all 4 files of theirs are one group, on one side of any split" in done.table()
+    (split,) = set(ShardSet(tmp_path / "out").columns["split"])
+    assert (
+        f"all 4 images are one group (faceforensics:actor01) that must not be torn apart: all are in {split}"
+        in done.table()
+    )

@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.decode import register_heif
+from crossfake.datasets.filetypes import is_archive
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.app import headers
-from crossfake.detect.app.headers import Refused, is_archive, kind_of, read_picture, read_video
+from crossfake.detect.app.headers import Refused, kind_of, read_picture, read_video
 from crossfake.detect.app.intake import accept
 
 

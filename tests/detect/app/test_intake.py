@@ -153,6 +153,14 @@ def test_links_passwords_and_archives_inside(tmp_path: Path, inner: Path) -> Non
     assert refusal(zipped(tmp_path, {}), inner) == "empty"
 
 
+def test_one_part_of_several(tmp_path: Path, inner: Path) -> None:
+    content = bytearray(zipped(tmp_path, {"a.png": picture()}).read_bytes())
+    content[content.rindex(b"PK\5\6") + 4] = 2  # its number
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(Refused, match="one part of an archive in several: join them first"):
+        unpack(accept(tmp_path / "a.zip"), inner)
+
+
 def test_bombs(tmp_path: Path, inner: Path) -> None:
     bomb = picture() + bytes(3 << 20)
     assert refusal(zipped(tmp_path, {"a.png": bomb}), inner) == "unsafe-archive"

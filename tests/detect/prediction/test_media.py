@@ -1,4 +1,5 @@
 import io
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -196,3 +197,48 @@ def test_small_pictures_are_opened_here(
     for workers in (0, 2):
         assert len(list(open_media(find_inputs([tmp_path]), WHOLE, workers=workers))) == 50
     assert asked == [expected, 2]
+
+
+def test_kinds_by_content_and_zip_archives_as_the_api_takes_them(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    from crossfake.datasets.sources.fixtures import face_video
+
+    _picture(tmp_path / "in" / "a.png").rename(tmp_path / "in" / "no ending")
+    face_video(tmp_path / "in" / "film.mp4", 0, frames=10)
+    (tmp_path / "in" / "film.mp4").rename(tmp_path / "in" / "film.jpg?w=300")
+    content = {name: (tmp_path / "in" / name).read_bytes() for name in ("no ending", "film.jpg?w=300")}
+    with zipfile.ZipFile(tmp_path / "in" / "set.zip", "w") as archive:
+        for name, each in content.items():
+            archive.writestr(f"deep/{name}", each)
+        archive.writestr("../out.png", content["no ending"])
+        archive.writestr("notes.txt", "text")
+        archive.writestr("inner.zip", b"PK\3\4")
+        archive.writestr("__MACOSX/._a.png", b"x")
+    (tmp_path / "in" / "set.zip").rename(tmp_path / "in" / "set")  # its content says what it is
+
+    def opened(*paths: Path) -> dict[str, tuple[str, int, str]]:
+        media = open_media(find_inputs(paths), WHOLE, frames=5, keep_fetched=True)
+        return {
+            m.input.name.removeprefix(f"{tmp_path}/in/"): (m.kind, len(m.looks), m.problem) for m in media
+        }
+
+    folder = opened(tmp_path / "in")
+    assert folder == {
+        "film.jpg?w=300": ("video", 5, ""),
+        "no ending": ("picture", 1, ""),
+        "set": ("picture", 0, "an archive inside: name it itself"),
+    }
+    packed = opened(tmp_path / "in" / "set")
+    assert packed == {
+        "set/deep/film.jpg?w=300": ("video", 5, ""),
+        "set/deep/no ending": ("picture", 1, ""),
+        "set/../out.png": ("picture", 0, "unsafe name (it leads out of the archive)"),
+        "set/notes.txt": ("picture", 0, "not a picture or video"),
+        "set/inner.zip": ("picture", 0, "an archive inside: unpack it"),
+    }
+    for name, wrong in (("bad.zip", b"PK\3\4 no archive"), ("none.zip", b"PK\5\6" + bytes(18))):
+        (tmp_path / name).write_bytes(wrong)
+    problems = [
+        m.problem for m in open_media(find_inputs([tmp_path / "bad.zip", tmp_path / "none.zip"]), WHOLE)
+    ]
+    assert "not a whole zip archive" in problems[0] and problems[1] == "the archive is empty"

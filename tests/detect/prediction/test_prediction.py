@@ -1,5 +1,6 @@
 import contextlib
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_a_score_does_not_depend_on_the_company(
     assert [p.path for p in found if not p.judged] == [str(tmp_path / "0050.png")]
     for number in (0, 49, 51, count - 1):
         assert found[number].probability == detector(tmp_path / f"{number:04}.png")
+
+
+def test_a_zip_archive_is_judged_as_its_files_are(
+    detector: Detector, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    for number, shards in enumerate((real, fake)):
+        _save(shards, 110, tmp_path / "in" / f"{number}.png")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in sorted((tmp_path / "in").iterdir()):
+            archive.write(path, f"deep\\{path.name}")  # as Windows packs it
+    files = [each.probability for each in predict([tmp_path / "in"], detector)]
+    settings = PredictSettings(annotate=tmp_path / "marked")
+    packed = list(predict([tmp_path / "set.zip"], detector, settings))
+    assert [each.probability for each in packed] == files
+    assert [each.path for each in packed] == [f"{tmp_path}/set.zip/deep/{number}.png" for number in range(2)]
+    assert sorted(path.name for path in (tmp_path / "marked").iterdir()) == ["0.png", "1.png"]
 
 
 def test_nothing_to_judge_is_one_line(detector: Detector, tmp_path: Path) -> None:

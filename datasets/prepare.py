@@ -435,9 +435,7 @@ class _Done:
 
     def skipped(self, path: Path) -> Iterable[str]:
         """Reasons of the records already skipped. Lines of frames whose video is done again are dropped."""
-        kept = [
-            line for line in read_skipped(path.parent) if line[2] != NO_RECORD and self._stands(line[0])
-        ]
+        kept = [line for line in read_skipped(path.parent) if line[2] != NO_RECORD and self._stands(line[0])]
         with open(path, "w", newline="", errors="surrogateescape") as file:
             csv.writer(file).writerows([LISTED, *kept])
         self.whole.update(line[0] for line in kept)

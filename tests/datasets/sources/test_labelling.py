@@ -247,9 +247,9 @@ def test_what_is_no_picture_is_counted_in_one_line_and_listed(tmp_path: Path) ->
             assert "1  left out: an archive inside: unpack it (in/more.zip)" in done.table()
             assert "2  left out: not a picture or video (in/code.ts, in/readme.txt)" in done.table()
             assert (out / "skipped.csv").read_text().splitlines()[1:] == [
-                "in/code.ts,not a picture or video,not opened",
-                "in/more.zip,an archive inside: unpack it,not opened",
-                "in/readme.txt,not a picture or video,not opened",
+                "in/code.ts,not a picture or video,not opened,,",
+                "in/more.zip,an archive inside: unpack it,not opened,,",
+                "in/readme.txt,not a picture or video,not opened,,",
             ]
     (tmp_path / "only").mkdir()
     (source / "in/more.zip").rename(tmp_path / "only/more.zip")

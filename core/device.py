@@ -14,20 +14,46 @@ Precision = Literal["auto", "bf16", "fp32"]
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``auto`` is the GPU of this rank if there is one, else the CPU; anything else is taken at its word."""
+    """``auto`` is this process's GPU if there is one, else the CPU; ``cuda`` is its GPU, ``cuda:N`` that very one.
+
+    Under torchrun process n of a machine has GPU n.
+
+    Raises:
+        UserError: there is no such device, or several processes would share one GPU.
+    """
     if name == "auto":
-        return (
-            torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-            if torch.cuda.is_available()
-            else torch.device("cpu")
-        )
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"there is no device {name!r}", mend="use auto, cpu, cuda or cuda:0") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+        if device.type != "cuda":
+            torch.zeros(1, device=device).tolist()  # is it here, and does it compute?
+    except Exception as error:  # each kind of device has errors of its own
+        raise UserError(f"there is no device {name!r} here", mend="use auto, cpu, cuda or cuda:0") from error
+    if device.type != "cuda":
+        return device
+    if not torch.cuda.is_available():
         raise UserError("no CUDA device is available here", mend="use --device cpu or auto")
+    own, here = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if device.index is not None and here > 1:
+        raise UserError(
+            f"{here} processes cannot share {device}", mend="use --device auto: each takes its own"
+        )
+    device = torch.device("cuda", own if device.index is None else device.index)
+    if device.index >= (count := torch.cuda.device_count()):
+        raise UserError(
+            f"there is no {device}: this machine has {count} GPU{'s' if count > 1 else ''}",
+            mend="start fewer processes" if here > 1 else "use --device auto",
+        )
     return device
+
+
+def stored_device(name: str) -> str:
+    """What ``--device`` says when a run goes on that kept this name.
+
+    The number of a GPU was that of one process: where several share the run, each takes its own.
+    """
+    several = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1
+    return "auto" if several and name.startswith("cuda:") else name
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -53,3 +79,9 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def rank_world() -> tuple[int, int]:
     """This process's rank and the number of processes, as torchrun sets them; ``(0, 1)`` without it."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def team_name() -> str:
+    """Name of the processes that torchrun started together, the same in all of them; empty without it."""
+    names = ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+    return " ".join(os.environ.get(name, "") for name in names) if rank_world()[1] > 1 else ""

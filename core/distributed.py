@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from crossfake.device import rank_world
 from crossfake.errors import MissingDependency, UserError
 
 T = TypeVar("T", bound=Tensor | list[Any])
+_PATIENCE = timedelta(hours=12)
 
 
 class Ranks:
@@ -40,10 +42,12 @@ class Ranks:
                 mend=f"give --batch a multiple of {self.world * together}",
             )
         try:
-            from accelerate import Accelerator  # type: ignore[import-untyped]
+            from accelerate import Accelerator, InitProcessGroupKwargs  # type: ignore[import-untyped]
         except ImportError as error:
             raise MissingDependency("accelerate", extra="distributed") from error
-        self._accelerator = Accelerator(cpu=device.type == "cpu")
+        # the others wait while one measures quality; a process that died ends all of them through torchrun
+        patience = InitProcessGroupKwargs(timeout=_PATIENCE)
+        self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[patience])
 
     @property
     def leads(self) -> bool:

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from crossfake.bounds import Bounds, Count, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, overlap, track
@@ -58,6 +59,13 @@ class Crop:
     scale: float = 1.0
 
 
+MinFace = Annotated[int, Bounds(0, 10_000)]
+MinSharpness = Annotated[float, Bounds(0, 10**6)]
+MaxYaw = Annotated[float, Bounds(1, 90)]
+MinConfidence = Annotated[float, Bounds(0.1, 1)]
+Enlarge = Annotated[float, Bounds(0, 1000)]
+
+
 @dataclass(frozen=True)
 class Cropper:
     """One crop policy, applied alike to real and fake, to training data and to a picture under judgement.
@@ -84,19 +92,20 @@ class Cropper:
         (8, 8, 3)
     """
 
-    size: int
+    size: Count
     policy: str = "face"
-    margin: float = 0.0
+    margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
     face_model: Path | None = None
     which: str = "largest"
-    enlarge: float = 0.0
-    min_face: int = 0
-    min_sharpness: float = 0.0
-    max_yaw: float = 90.0
-    min_confidence: float = _SURE
+    enlarge: Enlarge = 0.0
+    min_face: MinFace = 0
+    min_sharpness: MinSharpness = 0.0
+    max_yaw: MaxYaw = 90.0
+    min_confidence: MinConfidence = _SURE
     edge: str = "skip"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for kind, value, known in (
             ("crop policy", self.policy, POLICIES),
             ("choice of faces", self.which, WHICH),
@@ -116,16 +125,6 @@ class Cropper:
             )
         if self.edge != "skip" and not self.finds_faces:
             raise UserError(f"--crop {self.policy} stays within the picture", mend="leave --edge out")
-        for name, number, low, high in (
-            ("min-face", self.min_face, 0, 10_000),
-            ("min-sharpness", self.min_sharpness, 0, 1e6),
-            ("max-yaw", self.max_yaw, 1, 90),
-            ("min-confidence", self.min_confidence, 0.1, 1),
-        ):
-            if not low <= number <= high:
-                raise UserError(
-                    f"--{name} {number} is out of range", mend=f"give one between {low} and {high:g}"
-                )
 
     @property
     def finds_faces(self) -> bool:

@@ -9,11 +9,13 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
@@ -64,21 +66,20 @@ class LaunderSettings:
     real: tuple[str, ...]
     fake: tuple[str, ...]
     out: Path
-    size: int = 0
-    quality: int = 0
+    size: Annotated[int, Bounds(8, 4096, zero=True)] = 0
+    quality: Annotated[int, Bounds(1, 100, zero=True)] = 0
     crop: str = "face"
-    margin: float = 0.0
-    limit: int | None = None
+    margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
+    limit: Count | None = None
     split: str = "0.8/0.1/0.1"
-    workers: int = 0
+    workers: Workers = 0
     face_model: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         if not self.real or not self.fake:
             raise UserError("laundering needs both classes", mend="give --real and --fake")
-        if self.quality and not 1 <= self.quality <= 100:
-            raise UserError(f"--quality {self.quality} is out of range", mend="give one from 1 to 100")
 
 
 @dataclass(frozen=True)

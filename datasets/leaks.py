@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
+from crossfake.bounds import Bounds, Seed, Workers, check_bounds
 from crossfake.datasets.fingerprints import RADIUS, Codes, Pairs, distance, fingerprints, near_pairs
 from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions
@@ -50,25 +51,20 @@ class SplitSettings:
 
     folders: tuple[Path, ...]
     split: str = "0.8/0.1/0.1"
-    seed: int = 0
-    radius: int = RADIUS
+    seed: Seed = 0
+    radius: Annotated[int, Bounds(0, 64)] = RADIUS
     embedding: str = ""
     weights: Path | None = None
-    cosine: float = 0.95
-    workers: int = 0
+    cosine: Annotated[float, Bounds(0.5, 1)] = 0.95
+    workers: Workers = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         Fractions.parse(self.split)
         folders = {folder.resolve(): folder for folder in self.folders}  # one that is named twice counts once
         object.__setattr__(self, "folders", tuple(folders.values()))
-        if self.seed < 0 or self.workers < 0:
-            raise UserError("--seed and --workers cannot be negative", mend="give 0 or more")
         if not self.folders:
             raise UserError("there is nothing to split", mend="name shard folders")
-        if not 0 <= self.radius <= 64:
-            raise UserError(f"--radius {self.radius} is out of range", mend="give one from 0 to 64")
-        if not 0.5 <= self.cosine <= 1:
-            raise UserError(f"--cosine {self.cosine} is out of range", mend="give one from 0.5 to 1")
 
 
 @dataclass(frozen=True)

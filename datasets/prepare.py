@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.codecs import Pixels, check_codec
-from crossfake.datasets.crops import Cropper
+from crossfake.datasets.crops import Cropper, Enlarge, MaxYaw, MinConfidence, MinFace, MinSharpness
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.losses import (
     CLASSES,
@@ -100,47 +101,36 @@ class PrepareSettings:
 
     source: str
     out: Path
-    size: int = 64
+    size: Annotated[int, Bounds(8, 4096)] = 64
     crop: str = "face"
-    margin: float = 0.0
+    margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
     faces: str = "largest"
-    min_face: int = 0
-    min_sharpness: float = 0.0
-    max_yaw: float = 90.0
-    min_confidence: float = 0.6
+    min_face: MinFace = 0
+    min_sharpness: MinSharpness = 0.0
+    max_yaw: MaxYaw = 90.0
+    min_confidence: MinConfidence = 0.6
     edge: str = "skip"
-    frames: int = 32
+    frames: Annotated[int, Bounds(1, 10**6)] = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
     label: str | None = None
     labels: Sequence[str] = ()
     generator: str = ""
     variant: str = ""
-    limit: int | None = None
+    limit: Count | None = None
     only: str | None = None
     codec: str = "raw"
-    history: int = 0
-    enlarge: float = 0.0
-    workers: int = 0
+    history: Annotated[int, Bounds(1, 100, zero=True)] = 0
+    enlarge: Enlarge = 0.0
+    workers: Workers = 0
     face_model: Path | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         check_codec(self.codec)
         Fractions.parse(self.split)
         self.cropper()  # checks crop, margin and filters
-        for name, value in (
-            ("limit", self.limit),
-            ("workers", self.workers or 1),
-            ("frames", self.frames),
-            ("history", self.history or 1),
-        ):
-            if value is not None and value < 1:
-                raise UserError(f"--{name} {value} is less than one", mend=f"give --{name} 1 or more")
-        if not 8 <= self.size <= 4096:
-            raise UserError(
-                f"a size of {self.size} pixels is out of range", mend="give --size between 8 and 4096"
-            )
         if self.label not in (None, "real", "fake"):
             raise UserError(f"there is no label {self.label!r}", mend="give --label real or fake")
         self.named_labels()

@@ -7,13 +7,14 @@ import fcntl
 import json
 import os
 import shutil
+import time
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -32,11 +33,14 @@ from crossfake.datasets.shards import (
     valid_rows,
 )
 from crossfake.errors import UserError
+from crossfake.files import write_text
 from crossfake.provenance import hash_file
 
 _FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
 _BLOB_CHUNK = 1 << 16
 _SPARE = 1 << 20  # bytes that must be left on the disk for what HDF5 writes besides
+_TEAM = ".writers"  # whose processes write together, while they do
+_ATTEMPTS = 30  # tenths of a second
 WRITE_ERRORS = (OSError, RuntimeError)  # HDF5 reports a full disk as either
 
 
@@ -173,15 +177,26 @@ class ShardFile:
 
     @staticmethod
     def list_in_manifest(path: Path, rows: int) -> None:
-        line = json.dumps({"name": path.name, "count": rows, "sha256": hash_file(path)}) + "\n"
-        manifest = path.parent / MANIFEST
-        # One write in append mode: several processes may list their shards at the same time. A crash may
-        # have left a line without its end.
-        torn = manifest.exists() and not manifest.read_bytes().endswith(b"\n")
-        with open(manifest, "a") as file:
-            file.write(("\n" if torn else "") + line)
+        """Add a shard's line, unless another process has added the same one."""
+        line = json.dumps({"name": path.name, "count": rows, "sha256": hash_file(path)}).encode()
+        with listing(path.parent) as file:
+            file.seek(0)
+            before = file.read()
+            if line in before.splitlines():
+                return
+            # a crash may have left a line without its end
+            file.write((b"\n" if before and not before.endswith(b"\n") else b"") + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
+
+
+@contextmanager
+def listing(folder: Path) -> Iterator[BinaryIO]:
+    """The manifest, open to read and to append, for one process at a time."""
+    with open(folder / MANIFEST, "a+b") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
 
 
 class ShardWriter:
@@ -219,7 +234,7 @@ class ShardWriter:
         self.attributes = json.loads(json.dumps(attributes or {}))
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            self._unlock = weakref.finalize(self, os.close, _locked(self.out))
+            self._unlock = weakref.finalize(self, os.close, lock_folder(self.out))
             done = adopt_finished(self.out)
             self.last_origin: str | None = (
                 None  # of the last row already there: where a resumed source goes on
@@ -301,11 +316,22 @@ class ShardWriter:
             self._unlock()
 
 
-def _locked(folder: Path) -> int:
-    """A file descriptor that keeps other writers out for as long as it is open."""
+def lock_folder(folder: Path, team: str = "") -> int:
+    """A file descriptor that keeps other writers out for as long as it is open.
+
+    Args:
+        folder: of shards.
+        team: name of the processes that write into it together, each shards of its own; one process alone when empty.
+
+    Raises:
+        UserError: another process, or another team, writes there.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not team:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif not _joined(descriptor, folder / _TEAM, team):
+            raise BlockingIOError
     except BlockingIOError as error:
         os.close(descriptor)
         raise UserError(
@@ -314,6 +340,46 @@ def _locked(folder: Path) -> int:
     except OSError:
         pass  # a file system without locks
     return descriptor
+
+
+def _joined(descriptor: int, file: Path, team: str) -> bool:
+    """Whether a folder's lock is shared with the team now. Who comes first takes it alone to write down the name."""
+    for attempt in range(_ATTEMPTS):  # a member of the team may be writing it
+        if attempt:
+            time.sleep(0.1)
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            write_text(file, team)
+        with suppress(BlockingIOError, FileNotFoundError):  # the last of another team is leaving
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file.read_text() == team
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def leave_folder(folder: Path, descriptor: int) -> None:
+    """Give up what :func:`lock_folder` gave; the last of a team takes its name away."""
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (folder / _TEAM).unlink()
+    os.close(descriptor)
+
+
+def being_written(folder: Path) -> bool:
+    """Whether a process holds what :func:`lock_folder` gives."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            if not (folder / _TEAM).exists():
+                return False
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False  # the name of a team that was killed
+        return True
+    except OSError:  # a file system without locks
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def adopt_finished(folder: Path) -> list[dict[str, Any]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 
+from crossfake.datasets.shard_writer import being_written
 from crossfake.datasets.shards import COLUMNS, MANIFEST, SPLITS, ShardSet, read_manifest, stored
 from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError
@@ -31,14 +34,14 @@ def verify(folder: str | Path) -> list[str]:
 
 def _problems(folder: Path) -> Iterator[str]:
     manifest = read_manifest(folder)
-    torn = sum(bool(line.strip()) for line in (folder / MANIFEST).read_text().splitlines()) - len(manifest)
-    if torn > 0:
-        yield f"{folder / MANIFEST}: {torn} line{'s' if torn > 1 else ''} unreadable or given twice"
+    if busy := being_written(folder):
+        yield f"{folder}: another process writes to it: verify it when that has ended"
+    yield from _wrong_lines(folder / MANIFEST)
     listed = {str(line["name"]) for line in manifest}
     for path in sorted(folder.glob("*.h5*")):
-        if path.suffix == ".tmp":
+        if path.suffix == ".tmp" and not busy:
             yield f"{path}: left by a writer that was stopped; running it again goes on from there"
-        elif path.name not in listed:
+        elif path.suffix != ".tmp" and path.name not in listed:
             yield f"{path}: not listed in the manifest"
     for number, line in enumerate(manifest):
         path = folder / str(line["name"])
@@ -46,12 +49,39 @@ def _problems(folder: Path) -> Iterator[str]:
             yield f"{folder / f'{number:05d}.h5'}: neither there nor listed, though later shards are"
         if not path.exists():
             yield f"{path}: missing"
-        elif hash_file(path) != line["sha256"]:
-            yield f"{path}: its bytes differ from the manifest's sha256"
-            yield from _damaged_rows(path, int(line["count"]))
-        elif (rows := _count(path)) != int(line["count"]):
-            yield f"{path}: holds {rows} rows, the manifest says {line['count']}"
+            continue
+        try:
+            yield from list(_wrong_shard(path, str(line["sha256"]), int(line["count"])))
+        except BlockingIOError:
+            yield f"{path}: another process has it open for writing: verify it when that has ended"
+        except OSError as error:
+            yield f"{path}: cannot be read ({error.strerror or str(error).partition(chr(10))[0][:100]})"
     yield from _wrong_splits(folder)
+
+
+def _wrong_lines(file: Path) -> Iterator[str]:
+    """Lines that say nothing, and shards of which two lines say different things; twice the same is no fault."""
+    unreadable, known = 0, dict[str, tuple[Any, Any]]()
+    for text in filter(str.strip, file.read_text().splitlines()):
+        try:
+            line = json.loads(text)
+            name, said = str(line["name"]), (int(line["count"]), line["sha256"])
+        except (ValueError, KeyError, TypeError):
+            unreadable += 1
+            continue
+        if known.setdefault(name, said) != said:
+            yield f"{file}: lists {name} twice and not alike: keep the line whose sha256 is the file's"
+            known[name] = said
+    if unreadable:
+        yield f"{file}: {unreadable} line{'s' if unreadable > 1 else ''} unreadable"
+
+
+def _wrong_shard(path: Path, sha256: str, count: int) -> Iterator[str]:
+    if hash_file(path) != sha256:
+        yield f"{path}: its bytes differ from the manifest's sha256"
+        yield from _damaged_rows(path, count)
+    elif (rows := _count(path)) != count:
+        yield f"{path}: holds {rows} rows, the manifest says {count}"
 
 
 def _wrong_splits(folder: Path) -> Iterator[str]:
@@ -88,5 +118,7 @@ def _damaged_rows(path: Path, expected: int) -> Iterator[str]:
                     yield f"{path}: row {row} is damaged"
             for name in {*COLUMNS, *file} - {"own_split", "image", "blob"}:
                 file[name][:]
+    except BlockingIOError:
+        raise
     except (OSError, RuntimeError, KeyError) as error:
         yield f"{path}: cannot be read to its end, truncated or damaged ({str(error).partition(chr(10))[0][:100]})"

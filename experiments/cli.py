@@ -36,7 +36,7 @@ def find_config(name: str) -> Path:
 )
 @click.option("--dry-run", is_flag=True, help="Only the plan: cells, what they can show, and what they cost.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Where cells run.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, help="Cells at a time on this machine.")
+@click.option("--workers", type=click.IntRange(1, 1024), default=1, help="Cells at a time on this machine.")
 @click.option("--address", help="Of a Ray cluster; without it one is started here.")
 @click.option("--store", help="URL (s3://, gs://, file://) that Ray's machines fetch shards from.")
 def run(
@@ -78,7 +78,7 @@ def run(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--resamples",
-    type=click.IntRange(min=100),
+    type=click.IntRange(100, 10**6),
     help="Of each test set, for the intervals.  [default: the configuration's]",
 )
 def report_(folder: Path, resamples: int | None) -> None:

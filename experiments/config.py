@@ -21,10 +21,11 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
+from crossfake.bounds import Bounds, CountOrNone, Resamples, Seed, Truncation, check_bounds
 from crossfake.errors import UserError
 
 Role = Literal["seen", "synthetic", "unseen"]
@@ -47,18 +48,14 @@ class Detector:
     model: str
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
-    processes: int = 1
-    memory: float = 2.0
+    processes: Annotated[int, Bounds(1, 1024)] = 1
+    memory: Annotated[float, Bounds(0, 10**6, above=True)] = 2.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.model)
         if not self.name.isprintable():
             raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line")
-        if self.processes < 1 or not 0 < self.memory < float("inf"):
-            raise UserError(
-                f"{self.name} cannot be trained by {self.processes} processes with {self.memory} GiB each",
-                mend="give at least one, and memory: 2, say",
-            )
+        check_bounds(self, prefix="")
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,15 @@ class Generator:
     role: Role | None = None
     real: tuple[Path, ...] = ()
     family: str = ""
-    year: int | None = None
-    n: int = 0
+    year: Annotated[int, Bounds(1900, 2100)] | None = None
+    n: CountOrNone = 0
     model: Path | None = None
     train: dict[str, Any] = field(default_factory=dict)
-    trunc: float = 1.0
+    trunc: Truncation = 1.0
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_bounds(self, prefix="")
         if not self.dir and not self.family and self.model is None:
             raise UserError(
                 f"the fakes of {self.name} are neither there nor made", mend="give dir:, model: or family:"
@@ -145,28 +143,27 @@ class Config:
     protocol: str
     detectors: tuple[Detector, ...]
     generators: tuple[Generator, ...]
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[Seed, ...] = (0, 1, 2)
     prepare: dict[str, Any] = field(default_factory=dict)
     real: tuple[Path, ...] = ()
     train: dict[str, Any] = field(default_factory=dict)
     by: By | None = None
-    doses: tuple[int, ...] = ()
+    doses: tuple[CountOrNone, ...] = ()
     train_on: tuple[tuple[str, ...], ...] = ()
     perturbations: dict[str, Any] = field(default_factory=dict)
     published: str = ""
     quality: dict[str, Any] = field(default_factory=dict)
-    resamples: int = 1000
+    resamples: Resamples = 1000
     cache: Path | None = None
     device: str = "auto"
     note: str = ""
 
     def __post_init__(self) -> None:
+        check_bounds(self, prefix="")
         if not self.real and not self.prepare:
             raise UserError("there are no reals", mend="give real: [shard folder], or prepare:")
         if not self.detectors or not self.seeds:
             raise UserError("there is nothing to train", mend="give at least one detector and one seed")
-        if self.resamples < 100:
-            raise UserError(f"resamples is {self.resamples}", mend="give at least 100")
         for kind, names in (
             ("detectors", [d.name for d in self.detectors]),
             ("generators", ["real", *(g.name for g in self.generators)]),

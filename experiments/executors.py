@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from crossfake.bounds import Bounds, check_bounds
 from crossfake.errors import UserError
 from crossfake.experiments.cells import CellSpec, Stopped, run_cell
 
@@ -40,11 +41,10 @@ class Local:
         workers: cells at a time; each gets its share of the cores.
     """
 
-    workers: int = 1
+    workers: Annotated[int, Bounds(1, 1024)] = 1
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"{self.workers} workers do nothing", mend="give --workers 1 or more")
+        check_bounds(self)
 
     def run(self, specs: Sequence[CellSpec], cells: Path) -> Iterator[Outcome]:
         if self.workers == 1:

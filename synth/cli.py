@@ -119,6 +119,7 @@ def generate(real: Path | None, **options: Any) -> None:
     """Make fakes in bulk, as shards."""
     import json
 
+    from crossfake.device import rank_world
     from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
     from crossfake.synth.generation import DONE, GenerateSettings, generate
     from crossfake.synth.quality.sources import check_reals
@@ -126,11 +127,10 @@ def generate(real: Path | None, **options: Any) -> None:
     if real is not None:
         check_reals(real)  # hours of work come first
     out = generate(GenerateSettings(**options))
-    if (out / DONE).exists():
-        facts = json.loads((out / DONE).read_text())
-        rate = (
-            f", {facts['made'] / facts['seconds']:.0f} images/s" if facts["made"] and facts["seconds"] else ""
-        )
+    facts = json.loads((out / DONE).read_text()) if (out / DONE).exists() else {}
+    if facts and facts["rank"] == rank_world()[0]:  # of several processes the last one speaks
+        alone = facts["processes"] == 1 and facts["made"] and facts["seconds"]
+        rate = f", {facts['made'] / facts['seconds']:.0f} images/s" if alone else ""
         click.echo(f"{facts['n']:,} fakes of {facts['generator']}{rate}\nshards: {out}")
         if real is not None:
             settings = EvaluateSettings(real, out, device=options["device"], precision=options["precision"])
@@ -192,7 +192,7 @@ def evaluate(dims: str, metrics: str, sweep: str, resize: str | None, **options:
 @click.option("--license", default="", show_default=False, help="For the card.")
 @click.option("--url", default="", show_default=False, help="For the card: where it is from.")
 @click.option("--prompt", default="", show_default=False, help="Of a pipeline that takes one.")
-@click.option("--size", type=int, default=64, help="Of a pipeline's images.")
+@click.option("--size", type=click.IntRange(8, 4096), default=64, help="Of a pipeline's images.")
 def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     """Read a published generator, or images made elsewhere.
 

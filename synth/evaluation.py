@@ -9,10 +9,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from crossfake.bounds import MOST, Bounds, CountOrNone, Seed, Truncation, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
 from crossfake.device import Precision, pick_device
@@ -61,7 +62,7 @@ class EvaluateSettings:
 
     real: Path
     fake: Path
-    dims: int = 2048
+    dims: Annotated[int, Bounds(64, 2048)] = 2048
     inception: Path | None = None
     lpips_net: str = "alex"
     lpips_weights: Path | None = None
@@ -70,17 +71,18 @@ class EvaluateSettings:
     features: tuple[str, ...] = ()
     weights: tuple[Path, ...] = ()
     real_split: str | None = None
-    limit: int | None = None
-    batch: int = 0
-    seed: int = 0
+    limit: Annotated[int, Bounds(2, MOST)] | None = None
+    batch: CountOrNone = 0
+    seed: Seed = 0
     device: str = "auto"
     precision: Precision = "auto"
     baseline: bool = False
-    trunc: float = 1.0
-    sweep: tuple[float, ...] = ()
+    trunc: Truncation = 1.0
+    sweep: tuple[Truncation, ...] = ()
     out: Path | None = None
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for value, known, option in (
             (self.dims, tuple(STAGES), "--dims"),
             (self.lpips_net, ("alex", "vgg", "squeeze"), "--lpips-net"),
@@ -93,8 +95,6 @@ class EvaluateSettings:
             raise UserError(
                 "fd is of networks that are named", mend="give --features timm:NAME --weights FILE"
             )
-        if self.limit is not None and self.limit < 2:
-            raise UserError("two images are the least that can be compared", mend="give a higher --limit")
         if len(self.features) != len(self.weights) or not all(f.startswith("timm:") for f in self.features):
             raise UserError(
                 "every other network needs its own file", mend="give --features timm:NAME with --weights FILE"
@@ -102,8 +102,6 @@ class EvaluateSettings:
         for file in (self.inception, self.lpips_weights, *self.weights):
             if file is not None and not file.is_file():
                 raise UserError(f"the weights {file} are not there", mend="check the path")
-        if self.batch < 0 or self.seed < 0:
-            raise UserError("--batch and --seed cannot be negative", mend="leave them at their defaults")
         if self.features and "fd" not in self.metrics:
             raise UserError("--features is for the figure fd", mend="add fd to --metrics, or drop --features")
         if (self.sweep or self.trunc != 1) and not is_model(self.fake):

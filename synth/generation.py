@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,14 +16,23 @@ import numpy as np
 from torch import Tensor
 from tqdm import tqdm
 
+from crossfake.bounds import Count, CountOrNone, LongSeed, Truncation, check_bounds
 from crossfake.datasets.firewall import Seen
-from crossfake.datasets.shard_writer import WRITE_ERRORS, ShardFile, adopt_finished
-from crossfake.datasets.shards import Row, ShardSet
-from crossfake.device import Precision, rank_world
+from crossfake.datasets.shard_writer import (
+    WRITE_ERRORS,
+    ShardFile,
+    adopt_finished,
+    leave_folder,
+    listing,
+    lock_folder,
+)
+from crossfake.datasets.shards import Row, ShardSet, read_manifest
+from crossfake.device import Precision, rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images
 from crossfake.runs import newest_run
+from crossfake.synth.latents import check_label
 from crossfake.synth.models import Model, load_model, seen_by, untrained_model
 
 T = TypeVar("T")
@@ -48,54 +58,62 @@ class GenerateSettings:
             of images win back. They differ by rounding from those made without, so rows say that it was done.
     """
 
-    n: int
+    n: Count
     model: Path | None = None
     out: Path | None = None
-    trunc: float = 1.0
-    seed: int = 0
+    trunc: Truncation = 1.0
+    seed: LongSeed = 0
     split: str = "train"
     family: str = ""
     photos: Path | None = None
-    label: int | None = None
+    label: CountOrNone | None = None
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise UserError(f"{self.n} images cannot be made", mend="give --n 50000, say")
-        if not 0 <= self.trunc <= 2:
-            raise UserError(
-                f"truncation psi {self.trunc} is out of range", mend="give --trunc between 0 and 1"
-            )
+        check_bounds(self)
         if self.family and self.model:
             raise UserError("a family and a model are too much", mend="give --model or --family")
-        if self.seed < 0:
-            raise UserError("a seed cannot be negative", mend="give --seed 0 or more")
 
 
-def generate(settings: GenerateSettings) -> Path:
+def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:
     """Make fakes and write them as shards; returns the folder.
 
     A killed call goes on where it stopped when it is repeated. Under torchrun each rank makes every
-    world-size-th shard; the folder is the same as one process would have made.
+    world-size-th shard; the folder is the same as one process would have made. Who ends last writes ``generated.json``.
+
+    Args:
+        settings: what to make.
+        ranks: number of this process and of those that make the images together; torchrun's when None.
 
     Raises:
-        UserError: there is no model, or ``out`` holds something else.
+        UserError: there is no model, ``out`` holds something else, or another process writes there.
     """
     source, model = _model(settings)
     photos = _photos(model, settings)
-    seen = _seen(model, photos)
+    check_label(model, settings.label)
     if model.takes:
         model.take(settings.n - 1, 1, settings.split)  # too many are refused before any is written
     out = settings.out or _default_out(Path(source), settings)
-    rank, world = rank_world()
+    rank, world = ranks or rank_world()
+    with _writing(out, team_name() if world > 1 else ""):
+        _make(settings, model, photos, out, rank, world)
+    return out
+
+
+def _make(
+    settings: GenerateSettings, model: Model, photos: Photos | None, out: Path, rank: int, world: int
+) -> None:
+    seen = _seen(model, photos)
     attributes = _attributes(model, settings, photos) | {"seen": seen.digest}
     done = _prepare_folder(out, attributes, settings.n)
     if rank == 0:
         seen.save(out)
     _check_space(out, settings.n - sum(done.values()), model.size)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
+    if rank == 0 and sum(done.values()) < settings.n:
+        (out / DONE).unlink(missing_ok=True)  # of shards that were lost since
     started, made = time.monotonic(), 0
     with (
         tqdm(
@@ -120,11 +138,14 @@ def generate(settings: GenerateSettings) -> Path:
             if written is not None:
                 written.result()
             shard.close()
-    seconds = time.monotonic() - started
-    if _count(out) == settings.n:
-        facts = {**attributes, "n": settings.n, "made": made, "seconds": round(seconds, 2)}
-        write_json(out / DONE, facts)
-    return out
+    facts = {
+        **attributes, "n": settings.n, "made": made, "seconds": round(time.monotonic() - started, 2),
+        "rank": rank, "processes": world,
+    }  # fmt: skip
+    with listing(out):  # one at a time looks whether it is the last
+        whole = sum(int(line["count"]) for line in read_manifest(out)) == settings.n
+        if whole and (world == 1 or not (out / DONE).exists() or (rank == 0 and not shards)):
+            write_json(out / DONE, facts)
 
 
 def _model(settings: GenerateSettings) -> tuple[Path, Model]:
@@ -250,12 +271,22 @@ def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
     return Photos(settings.photos, settings.split, model.size)
 
 
-def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[int, int]:
-    """Finished shards and their counts; an ``out`` that holds other images is refused."""
+@contextmanager
+def _writing(out: Path, team: str) -> Iterator[None]:
+    """A folder that no process of another team writes to meanwhile."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(out, team)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+    try:
+        yield
+    finally:
+        leave_folder(out, lock)
+
+
+def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[int, int]:
+    """Finished shards and their counts; an ``out`` that holds other images is refused."""
     listed = adopt_finished(out)
     # what was begun before there was a record of what the generator learned from names none
     if listed and {"seen": attributes["seen"], **ShardSet(out).attributes} != json.loads(
@@ -277,10 +308,6 @@ def _check_space(out: Path, n: int, size: int) -> None:
             f"{n:,} images of {size}×{size} take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
             mend="give a smaller number, or another folder",
         )
-
-
-def _count(out: Path) -> int:
-    return sum(int(line["count"]) for line in adopt_finished(out))
 
 
 def _open_shard(out: Path, index: int, model: Model, attributes: dict[str, object]) -> ShardFile:

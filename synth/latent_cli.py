@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from crossfake.bounds import MOST
 from crossfake.errors import UserError
 from crossfake.seeds import parse_seeds
 from crossfake.synth.cli import _device, _precision, synth
@@ -16,7 +17,9 @@ _model = click.option(
     type=click.Path(path_type=Path),
     help="Run or model folder.  [default: the newest finished run]",
 )
-_label = click.option("--label", type=int, help="Number of the class.  [default: the first]")
+_label = click.option(
+    "--label", type=click.IntRange(0, MOST), help="Number of the class.  [default: the first]"
+)
 
 
 @synth.command()
@@ -66,8 +69,8 @@ def grid(
 @_model
 @click.option("--seeds", default="1-8", help="Seeds to pass, such as 1-8 or 3,14,15.")
 @click.option("--space", type=click.Choice(["w", "z"]), help="  [default: w where the model has styles]")
-@click.option("--frames", type=int, default=60, help="From a seed to the next.")
-@click.option("--fps", type=int, default=30, help="Frames per second.")
+@click.option("--frames", type=click.IntRange(1, 10_000), default=60, help="From a seed to the next.")
+@click.option("--fps", type=click.IntRange(1, 120), default=30, help="Frames per second.")
 @click.option("--trunc", type=float, default=1.0, help="Truncation psi.")
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("walk.mp4"), help="The film, *.mp4 or *.gif."

@@ -79,13 +79,20 @@ def vectors_of(model: Model, seeds: Sequence[int]) -> Tensor:
     return torch.cat([random_vectors(1, seed, 0, int(model.network.randoms)) for seed in seeds])  # type: ignore[arg-type]
 
 
-def label_of(model: Model, count: int, label: int | None) -> Tensor | None:
-    """One-hot classes ``[count, classes]`` of the one chosen, else the first, as image 0 has; None without classes."""
+def check_label(model: Model, label: int | None) -> int:
+    """How many classes a model has; ``UserError`` when the one that is asked for is none of them."""
     classes = len(model.card.get("classes", ()))
     if label is not None and not 0 <= label < classes:
         raise UserError(
-            f"there is no class {label} among {classes}", mend="leave --label out" if not classes else None
+            f"there is no class {label}: {model.name} has {classes or 'none'}",
+            mend=f"give --label from 0 to {classes - 1}" if classes else "leave --label out",
         )
+    return classes
+
+
+def label_of(model: Model, count: int, label: int | None) -> Tensor | None:
+    """One-hot classes ``[count, classes]`` of the one chosen, else the first, as image 0 has; None without classes."""
+    classes = check_label(model, label)
     chosen = torch.full((count,), label or 0, device=model.device)
     return F.one_hot(chosen, classes).float() if classes else None
 

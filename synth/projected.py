@@ -6,12 +6,13 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, check_bounds
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
@@ -50,11 +51,14 @@ class ProjectSettings:
     out: Path
     model: Path | None = None
     space: str = "w+"
-    steps: int = 200
+    steps: Annotated[int, Bounds(1, 10**6)] = 200
     lpips_net: str = "vgg"
     lpips_weights: Path | None = None
     device: str = "auto"
     precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
 
     def open(self) -> tuple[Model, Perception]:
         model = open_model(self.model, self.device, self.precision)

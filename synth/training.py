@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from crossfake.bounds import MOST, Bounds, LongSeed, Minutes, Share, StepSize, Weight, check_bounds
 from crossfake.datasets.firewall import Seen, union
 from crossfake.datasets.torch_data import ShardDataset
-from crossfake.device import Precision, compute_dtype, pick_device, rank_world
+from crossfake.device import Precision, compute_dtype, pick_device, rank_world, stored_device
 from crossfake.errors import UserError
 from crossfake.images import contact_sheet, save_png
 from crossfake.runs import Run
@@ -70,28 +71,29 @@ class TrainSettings:
     data: Path
     out: Path
     family: str = "stylegan2"
-    kimg: float = 200.0
-    minutes: float | None = None
+    kimg: Annotated[float, Bounds(0, MOST, above=True)] = 200.0
+    minutes: Minutes | None = None
     split: str = "train"
     condition: str = ""
-    batch: int = 0
-    channels: int = 0
-    gamma: float | None = None
-    lr: float | None = None
-    path_weight: float | None = None
-    mixing: float | None = None
+    batch: Annotated[int, Bounds(2, 65_536, zero=True)] = 0
+    channels: Annotated[int, Bounds(1, 65_536, zero=True)] = 0
+    gamma: Weight | None = None
+    lr: StepSize | None = None
+    path_weight: Weight | None = None
+    mixing: Share | None = None
     noise: bool | None = None
     augment: str = "none"
-    freeze: int = 0
+    freeze: Annotated[int, Bounds(0, 100)] = 0
     init: Path | None = None
-    snapshot_kimg: float = 10.0
-    watch: int = 0
-    seed: int = 0
+    snapshot_kimg: Annotated[float, Bounds(0, MOST, above=True)] = 10.0
+    watch: Annotated[int, Bounds(100, MOST, zero=True)] = 0  # fewer say nothing
+    seed: LongSeed = 0
     resume: bool = False
     device: str = "auto"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         family = FAMILIES.get(self.family)
         if family.learner is None:
             raise UserError(
@@ -102,20 +104,14 @@ class TrainSettings:
                 f"a generator that learns from {self.split!r} rows would carry them into its detectors' training",
                 mend="leave --split out: the train rows are taken",
             )
-        if not self.kimg > 0 or not self.snapshot_kimg > 0:
-            raise UserError("kimg and snapshot distance must be positive", mend="give --kimg 200, say")
-        if self.batch < 0 or self.batch == 1:
-            raise UserError(f"a batch of {self.batch} cannot be trained on", mend="give --batch 2 or more")
-        if self.mixing is not None and not 0 <= self.mixing <= 1:
-            raise UserError(f"{self.mixing:g} is no share of images", mend="give --mixing 0.9, say")
         if self.augment not in AUGMENTS:
             raise UserError(f"there is no augmentation {self.augment!r}", mend=f"use {', '.join(AUGMENTS)}")
         if self.condition and not family.conditional:
             raise UserError(f"{self.family} knows no classes", mend="leave --condition out")
+        if self.freeze and not hasattr(family.discriminator, "freeze"):
+            raise UserError(f"{self.family} has no parts that can be frozen", mend="leave --freeze out")
         if self.freeze and self.init is None and not self.resume:
             raise UserError("frozen parts would stay random", mend="give --freeze together with --init")
-        if self.watch < 0 or 0 < self.watch < 100:
-            raise UserError("fewer than 100 images say nothing", mend="give --watch 1000, say")
 
     @classmethod
     def resumed(cls, out: Path, **changed: Any) -> TrainSettings:
@@ -128,6 +124,7 @@ class TrainSettings:
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         init = Path(kept["init"]) if kept.get("init") else None
         paths = {"data": Path(kept["data"]), "init": init, "out": Path(out)}
+        kept["device"] = stored_device(kept.get("device", "auto"))
         return cls(**{**kept, **paths, **changed, "freeze": kept.get("freeze", 0), "resume": True})
 
 
@@ -252,7 +249,7 @@ class Training:
             for name in ("size", "batch", "channels", "gamma", "lr", "path_weight", "mixing", "noise")
         }
         return asdict(self.settings) | chosen | {
-            "dtype": str(plan.dtype).removeprefix("torch."), "device": str(plan.device), "images": len(self.data),
+            "dtype": str(plan.dtype).removeprefix("torch."), "ran_on": str(plan.device), "images": len(self.data),
             "data_hashes": {str(shards.path): shards.hash for shards in self.data.sets},
             "classes": list(self.classes.names), "processes": self.learner.ranks.world,
         }  # fmt: skip
@@ -378,6 +375,7 @@ def dry_run(settings: TrainSettings, steps: int = 16) -> str:
 
 def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
     settings, plan, learner = training.settings, training.plan, training.learner
+    ranks = learner.ranks
     total = math.ceil(settings.kimg * 1000 / plan.batch)
     tick = max(1, round(1000 / plan.batch))  # log every kimg
     snapshot = max(1, round(settings.snapshot_kimg * 1000 / plan.batch))
@@ -407,11 +405,14 @@ def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
             bar.update(plan.batch)
             minutes = (time.monotonic() - started) / 60
             late = settings.minutes is not None and minutes >= settings.minutes
-            over = learner.ranks.agreed(learner.step >= total or stopper.asked or late)
+            over = learner.step >= total or ranks.agreed(stopper.asked or late)
             at_snapshot = over or learner.step % snapshot == 0
             if not at_snapshot and learner.step % tick:
                 continue
-            means = {name: float(torch.stack(values).float().mean()) for name, values in sums.items()}
+            own = [float(torch.stack(values).float().mean()) for values in sums.values()]
+            shared = torch.tensor(own, dtype=torch.float32, device=plan.device)
+            ranks.average([shared])  # what is not finite in one process stops them all
+            means = dict(zip(sums, shared.tolist(), strict=True))
             sums.clear()
             kimg = learner.images_seen / 1000
             guard.check(means, kimg, newest_checkpoint(run.path))
@@ -429,7 +430,8 @@ def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
             tick_started, ticked_at = time.monotonic(), learner.images_seen
             if over:
                 break
-    if stopper.asked:
+    # by vote: only the processes that were sent a signal know of it
+    if learner.step < total and ranks.agreed(stopper.asked):
         return False
     if training.leads:
         write_film(run)

@@ -50,10 +50,13 @@ class Guard:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             causes = {"r1": "a larger --gamma or a smaller --lr", "path_penalty": "--path-weight 0"}
-            raise UserError(
-                f"{broken[0]} is not finite at {kimg:.1f} kimg; the last good state is {good or 'none'}",
-                mend=f"resume with --resume and {causes.get(broken[0], 'a smaller --lr or a larger --gamma')}",
-            )
+            cure = causes.get(broken[0], "a smaller --lr or a larger --gamma")
+            what = f"{broken[0]} is not finite at {kimg:.1f} kimg"
+            if good is None:
+                raise UserError(
+                    f"{what}, before the first checkpoint", mend=f"start again with {cure} and another --out"
+                )
+            raise UserError(f"{what}; the last good state is {good}", mend=f"go on with --resume and {cure}")
         if "sign_real" in means:
             self._certain.append(means["sign_real"] > _CERTAIN and means["sign_fake"] < -_CERTAIN)
             if len(self._certain) == _TICKS and all(self._certain):
@@ -96,7 +99,8 @@ class Watch:
 
         fakes = self.run.path / "watch"
         shutil.rmtree(fakes, ignore_errors=True)
-        generate(GenerateSettings(self.count, self.run.path, fakes, seed=1, device=self.device))
+        settings = GenerateSettings(self.count, self.run.path, fakes, seed=1, device=self.device)
+        generate(settings, ranks=(0, 1))  # the other processes wait for this one
         found = evaluate(
             EvaluateSettings(
                 self.data,

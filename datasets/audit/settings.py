@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -39,31 +41,26 @@ class AuditSettings:
     real: tuple[str, ...]
     fake: tuple[str, ...]
     out: Path | None = None
-    limit: int = 1000
-    warn: float = 0.6
-    fail: float = 0.75
-    seed: int = 0
-    workers: int = 0
+    limit: Count = 1000
+    warn: Annotated[float, Bounds(0.5, 1)] = 0.6
+    fail: Annotated[float, Bounds(0.5, 1)] = 0.75
+    seed: Seed = 0
+    workers: Workers = 0
     face_model: Path | None = None
     split: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_bounds(self)
         for name in CLASSES:
             if not self.words(name):
                 raise UserError(f"there is no source of {name}s", mend=f"give --{name}")
             if not all(self.words(name)):
                 raise UserError(f"a source of {name}s has no name", mend=f"give --{name} a folder")
-        if self.limit < 1:
-            raise UserError(f"--limit {self.limit} leaves nothing to look at", mend="give 1 or more")
-        if not 0.5 <= self.warn <= self.fail <= 1:
+        if self.warn > self.fail:
             raise UserError(
                 f"thresholds {self.warn:g} and {self.fail:g} are out of order",
                 mend="choose 0.5 <= --warn <= --fail <= 1",
             )
-        if self.workers < 0:
-            raise UserError(f"--workers {self.workers} is negative", mend="give 0 for one per core")
-        if self.seed < 0:
-            raise UserError(f"--seed {self.seed} is negative", mend="give 0 or more")
         for split in self.split:
             if split not in (*SPLITS, ""):  # "" has rows that no split claims, such as one's own fakes
                 raise UserError(f"there is no split {split!r}", mend=f"choose of {', '.join(SPLITS)}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
-from crossfake.errors import UserError
+from crossfake.bounds import MOST, Bounds, Count, check_bounds
 
 MIB = 1 << 20
+Bytes = Annotated[int, Bounds(1, 2**63 - 1)]
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,17 @@ class Limits:
         1000
     """
 
-    bytes_image: int = 32 * MIB
-    bytes_video: int = 256 * MIB
-    bytes_archive: int = 512 * MIB
-    pixels: int = 64_000_000
-    frames: int = 64
-    seconds: float = 600
-    files: int = 500
-    faces: int = 32
+    bytes_image: Bytes = 32 * MIB
+    bytes_video: Bytes = 256 * MIB
+    bytes_archive: Bytes = 512 * MIB
+    pixels: Count = 64_000_000
+    frames: Count = 64
+    seconds: Annotated[float, Bounds(1, MOST)] = 600
+    files: Count = 500
+    faces: Count = 32
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if not value >= 1 or value == float("inf"):
-                raise UserError(
-                    f"a limit of {value} {field.name} is none", mend=f"give {field.name} as 1 or more"
-                )
+        check_bounds(self, prefix="")
 
     def bytes_of(self, kind: str) -> int:
         """The most bytes of an ``image``, a ``video`` or an ``archive``."""

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from crossfake.bounds import Bounds, check_bounds
 from crossfake.detect.app.generators import Generators
 from crossfake.detect.app.limits import Limits
 from crossfake.detect.app.security import LOOPBACK
@@ -50,25 +51,20 @@ class ServeSettings:
 
     bundles: tuple[Path, ...]
     host: str = "127.0.0.1"
-    port: int = 7860
+    port: Annotated[int, Bounds(0, 65_535)] = 7860
     token: str | None = None
     limits: Limits = field(default_factory=Limits)
     runs: Path = DEFAULT_ROOT
     page: bool = True
     device: str = "auto"
     face_model: Path | None = None
-    requests_per_minute: int = 60
-    concurrent: int = 2
+    requests_per_minute: Annotated[int, Bounds(1, 10**6)] = 60
+    concurrent: Annotated[int, Bounds(1, 1024)] = 2
 
     def __post_init__(self) -> None:
         if not self.bundles:
             raise UserError("there is no detector to serve", mend="name one with --bundle")
-        if not 0 <= self.port < 1 << 16:
-            raise UserError(
-                f"there is no port {self.port}", mend="give --port 1 to 65535, or 0 for a free one"
-            )
-        if self.requests_per_minute < 1 or self.concurrent < 1:
-            raise UserError("a server that answers no request is none", mend="give 1 or more")
+        check_bounds(self)
         make = "make one with 'openssl rand -hex 24' and give it as --token or CROSSFAKE_TOKEN"
         if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _plain(self.token)):
             raise UserError(

@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import refuse_overlap, refuse_unknown
 from crossfake.detect import bundle, metrics
@@ -29,6 +30,8 @@ from crossfake.files import write_text
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
 _READ = 512
+
+Inner = Annotated[float, Bounds(0, 1, above=True, below=True)]
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,12 @@ class CalibrateSettings:
     real: tuple[Path, ...] = ()
     fake: tuple[Path, ...] = ()
     method: str = "auto"
-    prior: float | None = None
-    coverage: float | None = 0.9
+    prior: Inner | None = None
+    coverage: Inner | None = 0.9
     novelty: str | None = "knn"
-    quantile: float = 0.95
-    bootstrap: int = 1000
-    seed: int = 0
+    quantile: Inner = 0.95
+    bootstrap: Resamples = 1000
+    seed: Seed = 0
     device: str = "auto"
     force: bool = False
 
@@ -76,14 +79,7 @@ class CalibrateSettings:
             )
         if self.novelty is not None and self.novelty not in novelty.METHODS:
             raise UserError(f"there is no novelty {self.novelty!r}", mend=f"use {', '.join(novelty.METHODS)}")
-        for name in ("prior", "coverage", "quantile"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise UserError(
-                    f"{name} is a share, not {value}", mend="give a value between 0 and 1, like 0.9"
-                )
-        if self.bootstrap < 100:
-            raise UserError("intervals need resamples", mend="give --bootstrap 1000")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ GENERATORS = "crossfake.generators"  # entry points that open the generators of 
 )
 @click.option("--no-page", is_flag=True, help="The API alone.")
 @click.option(
-    "--rate", type=click.IntRange(min=1), default=60, help="Requests per minute of one client of the API."
+    "--rate", type=click.IntRange(1, 10**6), default=60, help="Requests per minute of one client of the API."
 )
 @click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
 @click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")

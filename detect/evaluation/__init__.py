@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from crossfake import __version__
+from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import Detector
@@ -52,8 +53,8 @@ class EvaluateSettings:
     data: tuple[Path, ...]
     split: str = "test"
     out: Path | None = None
-    bootstrap: int = 1000
-    seed: int = 0
+    bootstrap: Annotated[int, Bounds(0, 10**6)] = 1000
+    seed: Seed = 0
     device: str = "auto"
     precision: Precision = "fp32"
     force: bool = False
@@ -61,8 +62,7 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if not self.data:
             raise UserError("there is nothing to evaluate on", mend="name shard folders with --data DIR")
-        if self.bootstrap < 0:
-            raise UserError("the number of resamples cannot be negative", mend="give --bootstrap 1000")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE
 from crossfake.datasets.decode import decode_image
@@ -51,8 +52,8 @@ class ExplainSettings:
     out: Path | None = None
     check: bool = False
     data: tuple[Path, ...] = ()
-    images: int = 64
-    seed: int = 0
+    images: Annotated[int, Bounds(1, 10**6)] = 64
+    seed: Seed = 0
     device: str = "auto"
     face_model: Path | None = None
 
@@ -61,8 +62,7 @@ class ExplainSettings:
             raise UserError("there is no image to explain", mend="name images, or --check")
         if self.method != "auto":
             METHODS.get(self.method)
-        if self.images < 1:
-            raise UserError("a check needs images", mend="give --images 64")
+        check_bounds(self)
 
 
 @dataclass(frozen=True)

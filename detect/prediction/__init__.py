@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from scipy.special import expit
 
+from crossfake.bounds import Bounds, Workers, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
@@ -38,18 +40,15 @@ class PredictSettings:
     """
 
     faces: str | None = None
-    frames: int = 32
+    frames: Annotated[int, Bounds(1, 10**6)] = 32
     allow_urls: bool = False
     annotate: Path | None = None
-    workers: int = 1
+    workers: Workers = 1
 
     def __post_init__(self) -> None:
         if self.faces is not None and self.faces not in FACES:
             raise UserError(f"there is no choice {self.faces!r}", mend=f"use --faces {', '.join(FACES)}")
-        if self.frames < 1:
-            raise UserError(f"{self.frames} frames are none", mend="give --frames 1 or more")
-        if self.workers < 0:
-            raise UserError(f"{self.workers} workers are none", mend="give --workers 1 or more, or 0")
+        check_bounds(self)
 
 
 def predict(

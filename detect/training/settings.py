@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from crossfake.bounds import Bounds, Count, CountOrNone, Seed, Share, StepSize, check_bounds
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Balance, Schedule
-from crossfake.device import Precision
+from crossfake.device import Precision, stored_device
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -74,26 +74,26 @@ class TrainSettings:
     pretrained: bool = False
     weights: Path | None = None
     tune: Tune | None = None
-    layer_decay: float = 1.0
-    steps: int = 1500
-    batch: int = 64
-    lr: float = 1e-3
-    weight_decay: float = 0.01
+    layer_decay: Annotated[float, Bounds(0, 1, above=True)] = 1.0
+    steps: Count = 1500
+    batch: Annotated[int, Bounds(4, 65_536)] = 64
+    lr: StepSize = 1e-3
+    weight_decay: Annotated[float, Bounds(0, 1000)] = 0.01
     recipe: str = "wang2020"
-    augment: float = 0.5
-    mixup: float = 0.0
-    label_smoothing: float = 0.0
-    ema: float = 0.0
+    augment: Share = 0.5
+    mixup: Annotated[float, Bounds(0, 1000)] = 0.0
+    label_smoothing: Share = 0.0
+    ema: Annotated[float, Bounds(0, 1, below=True)] = 0.0
     balance: Balance = "source"
-    synthetic_ratio: float = 0.5
+    synthetic_ratio: Share = 0.5
     synthetic_schedule: Schedule = "constant"
     synthetic_per_generator: bool = True
-    synthetic_limit: int = 0
-    eval_every: int = 100
-    patience: int = 5
+    synthetic_limit: CountOrNone = 0
+    eval_every: Count = 100
+    patience: Count = 5
     match_steps: Path | None = None
-    stop_after: int = 0
-    seed: int = 0
+    stop_after: CountOrNone = 0
+    seed: Seed = 0
     device: str = "auto"
     precision: Precision = "auto"
     resume: bool = False
@@ -102,28 +102,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         if self.match_steps is not None and not self.stop_after:
             self._match(self.match_steps)
-        if self.batch < 4 or self.steps < 1 or self.eval_every < 1 or self.patience < 1:
-            raise UserError(
-                "steps, patience and validation distance must be positive, a batch at least 4",
-                mend="correct it",
-            )
-        for name in ("augment", "synthetic_ratio", "label_smoothing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(
-                    f"{name} is a share, not {getattr(self, name)}", mend="give a value between 0 and 1"
-                )
-        mixed = 0 <= self.mixup < math.inf
-        if not 0 <= self.ema < 1 or not 0 < self.layer_decay <= 1 or not mixed or self.stop_after < 0:
-            raise UserError(
-                "an average decays by less than 1, a layer's rate by at most 1, and mixup is not negative",
-                mend="give --ema 0.999, --layer-decay 0.75, --mixup 0.2, say",
-            )
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"no step has the size {self.lr}", mend="give --lr 0.001, say")
-        if not 0 <= self.weight_decay < math.inf:
-            raise UserError(f"weights cannot decay by {self.weight_decay}", mend="give 0.01, say")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"{self.seed} is no seed", mend="give --seed a whole number from 0 to 2147483647")
+        check_bounds(self)
         known = {"tune": Tune, "balance": Balance, "synthetic_schedule": Schedule}
         for name, choice in known.items():
             if getattr(self, name) not in (*get_args(choice), *([None] if name == "tune" else [])):
@@ -131,10 +110,10 @@ class TrainSettings:
                     f"there is no {name} {getattr(self, name)!r}",
                     mend=f"choose one of {', '.join(get_args(choice))}",
                 )
-        if self.synthetic_limit < 0 or (self.synthetic_limit and not self.synthetic):
+        if self.synthetic_limit and not self.synthetic:
             raise UserError(
                 f"{self.synthetic_limit} synthetic fakes cannot be chosen of none",
-                mend="give a number from 0, and name them with --with-synthetic DIR",
+                mend="name them with --with-synthetic DIR",
             )
         if self.synthetic_schedule != "constant" and not self.synthetic:
             raise UserError(
@@ -232,6 +211,7 @@ class TrainSettings:
             kept[name] = tuple(Path(folder) for folder in kept[name])
         for name in ("weights", "match_steps"):
             kept[name] = Path(kept[name]) if kept.get(name) else None
+        kept["device"] = stored_device(kept.get("device", "auto"))
         return kept
 
 

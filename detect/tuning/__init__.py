@@ -12,11 +12,12 @@ import typing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from tqdm import tqdm
 
+from crossfake.bounds import Bounds, Count, Minutes, check_bounds
 from crossfake.detect.tables import aligned
 from crossfake.detect.training import WEIGHED, TrainSettings
 from crossfake.detect.training.data import TrainingData
@@ -68,11 +69,11 @@ class TuneSettings:
     method: Method = "bayes"
     sampler: Sampler = "tpe"
     pruner: Pruner = "median"
-    trials: int = 0
-    minutes: float | None = None
-    trial_steps: int | None = None
-    workers: int = 1
-    bootstrap: int = 1000
+    trials: Annotated[int, Bounds(0, 10**6)] = 0
+    minutes: Minutes | None = None
+    trial_steps: Count | None = None
+    workers: Annotated[int, Bounds(1, 1024)] = 1
+    bootstrap: Annotated[int, Bounds(1, 10**6)] = 1000
 
     def __post_init__(self) -> None:
         for name in ("method", "sampler", "pruner"):
@@ -81,11 +82,8 @@ class TuneSettings:
                 raise UserError(
                     f"there is no {name} {getattr(self, name)!r}", mend=f"choose one of {', '.join(allowed)}"
                 )
-        if self.trials < 0 or self.workers < 1 or self.bootstrap < 1:
-            raise UserError("trials, workers and resamples must be positive", mend="correct it")
-        if self.minutes is not None and not self.minutes > 0:
-            raise UserError(f"{self.minutes} minutes are none", mend="give --minutes above 0")
-        if self.trial_steps is not None and not 1 <= self.trial_steps <= self.base.steps:
+        check_bounds(self)
+        if self.trial_steps is not None and self.trial_steps > self.base.steps:
             raise UserError(
                 f"a trial of {self.trial_steps} steps is longer than the final training of {self.base.steps}",
                 mend="give --trial-steps between 1 and --steps",

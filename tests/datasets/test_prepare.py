@@ -234,7 +234,7 @@ def test_sources_are_read_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 4}, "size of 4"),
+        ({"size": 4}, "--size 4 is out of range"),
         ({"label": "maybe"}, "--label real or fake"),
         ({"split": "1/2/3"}, "three shares"),
         ({"codec": "jpeg"}, "no codec"),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.shard_writer import ShardFile, ShardWriter
+from crossfake.datasets.shard_writer import ShardFile, ShardWriter, leave_folder, lock_folder
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet, read_manifest
 from crossfake.errors import UserError
 
@@ -231,6 +231,49 @@ def test_two_processes_may_list_their_shards_at_once(tmp_path: Path) -> None:
         shard.close()
     assert ShardSet(tmp_path).names == ["00000.h5", "00001.h5"]
     assert os.path.getsize(tmp_path / MANIFEST) > 100
+
+
+def test_a_shard_is_listed_once_whoever_finds_it(tmp_path: Path) -> None:
+    """One process renames its shard, and another finds it before the first has listed it."""
+    folder = _write(tmp_path, _images(20), shard_rows=10)
+    (folder / MANIFEST).unlink()
+    code = (
+        "import sys; from pathlib import Path; from crossfake.datasets.shard_writer import adopt_finished\n"
+        "print(flush=True); sys.stdin.readline(); adopt_finished(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for process in processes:
+        process.stdout.readline()  # both are ready
+    for process in processes:
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    assert [process.communicate() and process.returncode for process in processes] == [0, 0]
+    ShardFile.list_in_manifest(folder / "00001.h5", 10)
+    lines = [json.loads(line)["name"] for line in (folder / MANIFEST).read_text().splitlines()]
+    assert sorted(lines) == ["00000.h5", "00001.h5"]
+
+
+def test_a_team_writes_together_and_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crossfake.datasets.shard_writer._ATTEMPTS", 1)
+    one, two = lock_folder(tmp_path, "a"), lock_folder(tmp_path, "a")
+    for other in ("b", ""):
+        with pytest.raises(UserError, match="another process writes to"):
+            lock_folder(tmp_path, other)
+    with pytest.raises(UserError, match="another process writes to"):
+        ShardWriter(tmp_path, 8)
+    leave_folder(tmp_path, one)
+    with pytest.raises(UserError, match="another process writes to"):
+        lock_folder(tmp_path, "b")
+    leave_folder(tmp_path, two)
+    assert not list(tmp_path.iterdir())
+    with ShardWriter(tmp_path, 8) as writer:
+        with pytest.raises(UserError, match="another process writes to"):
+            lock_folder(tmp_path, "a")
+        writer.append(_images(1)[0], _row(0))
+    os.close(lock_folder(tmp_path, "a"))  # killed: its name is left, its lock is not
+    leave_folder(tmp_path, lock_folder(tmp_path, "b"))
 
 
 def test_only_so_many_shards_are_open_at_a_time(tmp_path, monkeypatch):

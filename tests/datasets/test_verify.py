@@ -1,11 +1,14 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from crossfake.datasets.shard_writer import ShardWriter
-from crossfake.datasets.shards import MANIFEST, SPLITS, Row
+from crossfake.datasets.shard_writer import ShardWriter, lock_folder
+from crossfake.datasets.shards import MANIFEST, SPLITS, Row, ShardSet
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError
 
@@ -88,3 +91,48 @@ def test_splits_of_other_rows_are_found(folder: Path) -> None:
     (folder / SPLITS).write_text("\n".join(lines).replace("\n3,", "\n99,") + "\n")
     (problem,) = verify(folder)
     assert "belongs to other shards" in problem
+
+
+def test_a_shard_that_is_listed_twice_alike_is_no_fault(folder: Path) -> None:
+    lines = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(lines + lines.splitlines()[1] + "\n")
+    assert verify(folder) == []
+    assert ShardSet(folder).counts == [10, 10, 10]
+
+
+def test_a_shard_that_is_listed_twice_and_not_alike_is_one_line(folder: Path) -> None:
+    lines = (folder / MANIFEST).read_text()
+    other = {**json.loads(lines.splitlines()[1]), "sha256": "0" * 64}
+    (folder / MANIFEST).write_text(json.dumps(other) + "\n" + lines)
+    (problem,) = verify(folder)
+    assert problem.startswith(str(folder / MANIFEST)) and "lists 00001.h5 twice and not alike" in problem
+
+
+def test_a_shard_that_is_being_written_is_one_line(folder: Path) -> None:
+    shard = folder / "00001.h5"
+    code = f"import h5py, sys; f = h5py.File({str(shard)!r}, 'r+'); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None and writer.stdout.readline()
+        (problem,) = verify(folder)
+        assert problem.startswith(f"{shard}: another process has it open for writing")
+        writer.communicate()
+    assert verify(folder) == []
+
+
+@pytest.mark.parametrize("team", ["", "a"])
+def test_a_folder_that_is_being_written_is_one_line(team: str, folder: Path) -> None:
+    lock = lock_folder(folder, team)
+    (folder / "00003.h5.tmp").write_bytes(b"")
+    assert verify(folder) == [f"{folder}: another process writes to it: verify it when that has ended"]
+    os.close(lock)  # killed
+    (problem,) = verify(folder)
+    assert "left by a writer that was stopped" in problem
+
+
+def test_a_shard_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    shard = folder / "00001.h5"
+    shard.unlink()
+    shard.mkdir()
+    assert verify(folder) == [f"{shard}: cannot be read (Is a directory)"]

@@ -1,14 +1,17 @@
 """Several processes that train one detector, as torchrun starts them."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
+from crossfake.detect.training import TrainSettings, train
 from crossfake.device import rank_world
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
@@ -71,3 +74,24 @@ def test_a_batch_that_cannot_be_shared_is_one_line(monkeypatch: pytest.MonkeyPat
         UserError, match="batch of 6 cannot be shared by 2 processes: give --batch a multiple of 4"
     ):
         Ranks(torch.device("cpu"), 6, together=2)
+
+
+def test_a_stop_is_what_the_vote_says(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that writes need not be the one that was sent a signal."""
+    monkeypatch.setattr(Ranks, "agreed", lambda self, wish: True)
+    settings = TrainSettings((real,), tmp_path / "run", (fake,), batch=8, steps=4, device="cpu")
+    run = Run(train(settings))
+    assert not run.finished and not (run.path / "model").exists()
+    assert torch.load(run.checkpoints / "last.pt", weights_only=True)["step"] == 1
+
+
+def test_a_run_that_kept_a_gpu_goes_on_with_one_each(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Run(Path(shutil.copytree(trained, tmp_path / "old")))
+    old.config_file.write_text(yaml.safe_dump({**old.config, "device": "cuda:0"}))
+    assert TrainSettings.resumed(old.path).device == "cuda:0"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert TrainSettings.resumed(old.path).device == "auto"

@@ -64,5 +64,5 @@ def test_a_cell_whose_process_dies_is_given_up_and_the_others_are_as_in_one_proc
 
 
 def test_no_workers():
-    with pytest.raises(UserError, match="0 workers"):
+    with pytest.raises(UserError, match="--workers 0 is out of range"):
         Local(0)

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -368,9 +369,12 @@ def test_a_folder_of_pictures_can_be_measured_again(
         evaluate(settings)
 
 
-def test_a_model_is_asked_for_no_more_than_can_be_kept(reals: Path, tmp_path: Path) -> None:
+def test_a_model_is_asked_for_no_more_than_can_be_kept(
+    reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _untrained(tmp_path / "model")
-    for size, limit, message in ((16, 10**15, "GB free"), (32, 8, "makes images of 16², the reals have 32²")):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10**9))
+    for size, limit, message in ((16, 10**8, "GB free"), (32, 8, "makes images of 16², the reals have 32²")):
         real = reals if size == 16 else _shards(tmp_path / "larger", seed=3, size=32, label=0)
         settings = EvaluateSettings(
             real, tmp_path / "model", metrics=("spectrum",), device="cpu", limit=limit

@@ -10,7 +10,7 @@ import yaml
 
 import crossfake.synth.generation as generation
 from crossfake.datasets.firewall import FILE, Seen, count_overlap, seen_by_makers
-from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shard_writer import ShardWriter, leave_folder, lock_folder
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
@@ -81,6 +81,31 @@ def test_ranks_make_the_folder_that_one_process_makes(
     assert ShardSet(tmp_path / "split").names == ShardSet(whole).names
     assert np.array_equal(_pixels(tmp_path / "split"), _pixels(whole))
     assert (tmp_path / "split" / "generated.json").exists()
+
+
+def test_two_calls_do_not_take_each_others_shards(model: Path, tmp_path: Path) -> None:
+    lock = lock_folder(tmp_path)
+    with pytest.raises(UserError, match="another process writes to .*: wait for it, or name another --out"):
+        generate(GenerateSettings(5, model, tmp_path))
+    leave_folder(tmp_path, lock)
+    assert len(ShardSet(generate(GenerateSettings(5, model, tmp_path)))) == 5
+    assert {path.name for path in tmp_path.iterdir()} == {"00000.h5", "manifest.jsonl", "generated.json"}
+
+
+def test_the_process_that_ends_last_says_so(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in (1, 0, 1, 0):  # the second time all is there
+        monkeypatch.setenv("RANK", str(rank))
+        generate(GenerateSettings(250, model, tmp_path))
+        if (tmp_path / "generated.json").exists():
+            assert json.loads((tmp_path / "generated.json").read_text())["rank"] == 0
+
+
+def test_a_class_that_there_is_not_is_one_line(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no class 99: .* has none: leave --label out"):
+        generate(GenerateSettings(5, model, tmp_path, label=99))
 
 
 def test_a_killed_call_goes_on_where_it_stopped(

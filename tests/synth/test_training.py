@@ -1,5 +1,7 @@
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.verify import verify
+from crossfake.distributed import Ranks
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import Run
@@ -19,6 +24,7 @@ from crossfake.synth.adversarial import Adversarial
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import load_model
 from crossfake.synth.training import Batches, Training, TrainSettings, make_plan, train
+from crossfake.synth.watch import Guard
 
 from .conftest import PUBLISHED
 
@@ -113,6 +119,111 @@ def test_interrupt_writes_a_checkpoint(reals: Path, tmp_path: Path) -> None:
     assert torch.load(checkpoint, weights_only=True)["step"] == run.log_lines()[-1]["step"]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_stop_is_what_the_vote_says(
+    told: bool, reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that writes need not be the one that was sent a signal."""
+    monkeypatch.setattr(Ranks, "agreed", lambda self, wish: wish or told)
+    run = Run(train(TrainSettings(reals, tmp_path / "run", "dcgan", kimg=0.024, batch=8, channels=64)))
+    assert run.finished is not told
+    (checkpoint,) = run.checkpoints.glob("*.pt")
+    assert torch.load(checkpoint, weights_only=True)["step"] == (1 if told else 3)
+
+
+_TOGETHER = """
+import os, signal, sys
+from pathlib import Path
+import crossfake.synth.generation as generation
+from crossfake.datasets.shards import ShardSet
+from crossfake.device import rank_world
+from crossfake.runs import Run
+from crossfake.synth.families import FAMILIES
+from crossfake.synth.training import TrainSettings, train
+from crossfake.synth.watch import Watch
+
+generation.SHARD_ROWS = 40
+reals, run, fakes = map(Path, sys.argv[1:])
+learner = FAMILIES.get("dcgan").learner
+step = learner.train_step
+
+def told(self, *batch):
+    if self.step == 3 and rank_world()[0] == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return step(self, *batch)
+
+learner.train_step = told
+settings = dict(batch=8, channels=64, device="cpu")
+train(TrainSettings(reals, run, "dcgan", kimg=1, **settings))
+# the run has its model now, and all processes make fakes with it
+generation.generate(generation.GenerateSettings(100, run, fakes, device="cpu"))
+if rank_world()[0] == 0:
+    figures = Watch(Run(run), reals, "train", 100, "cpu").measure()
+    print("measured", figures)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_stop_make_and_measure_together(reals: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    (tmp_path / "run.py").write_text(_TOGETHER)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "run.py"]
+    run, fakes = Run(tmp_path / "run"), tmp_path / "fakes"
+    done = subprocess.run(
+        [sys.executable, *launch, str(reals), str(run.path), str(fakes)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not run.finished and "stopped at" in done.stdout + done.stderr
+    (checkpoint,) = run.checkpoints.glob("*.pt")
+    assert torch.load(checkpoint, weights_only=True)["step"] == 4
+    assert run.config["processes"] == 2 and run.config["device"] == "cpu" == run.config["ran_on"]
+    assert verify(fakes) == [] and ShardSet(fakes).counts == [40, 40, 20]
+    assert len((fakes / "manifest.jsonl").read_text().splitlines()) == 3
+    assert not list(fakes.glob(".*")) and (fakes / "generated.json").exists()
+    assert "measured {'" in done.stdout
+
+
+def test_a_watch_makes_all_of_its_images_itself(
+    trained: Callable[[str], Path], reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import crossfake.synth.evaluation as evaluation
+    import crossfake.synth.generation as generation
+    import crossfake.synth.watch as watch
+
+    run = Run(Path(shutil.copytree(trained("dcgan"), tmp_path / "run")))
+    monkeypatch.setattr(generation, "SHARD_ROWS", 40)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(evaluation, "evaluate", lambda settings: {"swd": float(len(ShardSet(settings.fake)))})
+    assert watch.Watch(run, reals, "train", 100, "cpu").measure() == {"swd": 100.0}
+
+
+def test_the_device_that_was_asked_for_is_kept(
+    trained: Callable[[str], Path], reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(TrainSettings(reals, tmp_path / "run", "dcgan", batch=8, channels=64))
+    assert training.config["device"] == "auto"
+    assert training.config["ran_on"] == str(training.plan.device)
+    old = Run(Path(shutil.copytree(trained("dcgan"), tmp_path / "old")))
+    config = {name: value for name, value in old.config.items() if name != "ran_on"}
+    old.config_file.write_text(yaml.safe_dump({**config, "device": "cuda:0"}))  # as runs kept what was found
+    assert TrainSettings.resumed(old.path).device == "cuda:0"
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert TrainSettings.resumed(old.path).device == "auto"
+    assert TrainSettings.resumed(old.path, device="cpu").device == "cpu"
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_is_told_to_start_again() -> None:
+    guard = Guard(np.zeros((4, 16, 16, 3), np.uint8))
+    with pytest.raises(
+        UserError, match="before the first checkpoint: start again with .*--lr.* another --out"
+    ):
+        guard.check({"loss": math.nan}, 1.0, None)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_state(
     reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,8 +247,10 @@ def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
         TrainSettings(reals, tmp_path, kimg=0)
     with pytest.raises(UserError, match="--batch"):
         TrainSettings(reals, tmp_path, batch=1)
-    with pytest.raises(UserError, match="9 is no share of images"):
+    with pytest.raises(UserError, match="--mixing 9 is out of range: give a number from 0 to 1"):
         TrainSettings(reals, tmp_path, mixing=9)
+    with pytest.raises(UserError, match="dcgan has no parts that can be frozen"):
+        TrainSettings(reals, tmp_path, "dcgan", init=tmp_path, freeze=2)
     with pytest.raises(UserError, match="fewer than a batch"):
         train(TrainSettings(reals, tmp_path / "a", batch=64))
     for split in ("val", "test", ""):

@@ -24,12 +24,12 @@ TOKEN = "a-token-of-some-length"
     ("options", "words"),
     [
         ({"bundles": ()}, "no detector"),
-        ({"port": 70_000}, "no port 70000"),
+        ({"port": 70_000}, "--port 70000 is out of range"),
         ({"host": "0.0.0.0"}, "0.0.0.0 can be reached by others, and there is no token"),
         ({"host": "example.org"}, "no token"),
         ({"token": "short"}, "16 or more"),
         ({"token": "with spaces in it here"}, "without spaces"),
-        ({"concurrent": 0}, "answers no request"),
+        ({"concurrent": 0}, "--concurrent 0 is out of range"),
     ],
 )
 def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> None:

@@ -166,7 +166,7 @@ def test_user_errors_are_one_line(trained: Path, photos: Path, tmp_path: Path) -
         ([str(tmp_path / "none.png"), *given], "is not there"),
         ([str(photos / "broken.png"), *given], "nothing could be explained"),
         (["--check", *given, "--method", "spectrum"], "a picture, not a map"),
-        (["--check", *given, "--images", "0"], "--images 64"),
+        (["--check", *given, "--images", "0"], "--images 0 is out of range: give a whole number from 1"),
         ([str(photos / "x.png"), *given, "--out", "/dev/null/x"], "cannot write"),
         ([str(tmp_path / "empty"), *given], "no image"),
     ):

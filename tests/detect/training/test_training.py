@@ -136,7 +136,11 @@ def test_training_stops_when_validation_no_longer_improves(
     assert json.loads((run.model / "bundle.json").read_text())["step"] == best["step"]
 
 
-def test_a_loss_that_is_not_finite_stops(real: Path, fake: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a step size that settings would refuse runs away at once
+    monkeypatch.setattr("crossfake.detect.training.settings.check_bounds", lambda settings: None)
     with pytest.raises(
         UserError, match=r"loss is not finite at step 4: train with a smaller --lr and another"
     ):

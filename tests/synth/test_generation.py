@@ -89,7 +89,12 @@ def test_two_calls_do_not_take_each_others_shards(model: Path, tmp_path: Path) -
         generate(GenerateSettings(5, model, tmp_path))
     leave_folder(tmp_path, lock)
     assert len(ShardSet(generate(GenerateSettings(5, model, tmp_path)))) == 5
-    assert {path.name for path in tmp_path.iterdir()} == {"00000.h5", "manifest.jsonl", "generated.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "00000.h5",
+        "manifest.jsonl",
+        "generated.json",
+        FILE,
+    }
 
 
 def test_the_process_that_ends_last_says_so(

@@ -18,10 +18,11 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageCms
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Unreadable, register_heif
@@ -43,6 +44,9 @@ def originals(folder: Path) -> dict[str, bytes]:
     deep = Image.fromarray(np.asarray(picture)[..., 0].astype(np.uint16) * 257)
     exif = Image.Exif()
     exif[0x0112] = 6
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    lab = ImageCms.applyTransform(picture, ImageCms.buildTransform(*spaces, "RGB", "LAB"))
     made = {
         "jpeg": _saved(picture, "JPEG", quality=85, exif=exif.tobytes()),
         "jpeg progressive": _saved(picture, "JPEG", progressive=True),
@@ -60,8 +64,12 @@ def originals(folder: Path) -> dict[str, bytes]:
         "tiff deflate": _saved(picture, "TIFF", compression="tiff_adobe_deflate"),
         "tiff jpeg": _saved(picture, "TIFF", compression="jpeg"),
         "tiff 16 bit": _saved(deep, "TIFF"),
+        "jpeg profile": _saved(picture, "JPEG", icc_profile=profile),
+        "png profile": _saved(picture, "PNG", icc_profile=profile),
+        "tiff lab": _saved(lab, "TIFF"),
         "avif": _saved(picture, "AVIF"),
         "mp4": _video(folder / "clip.mp4"),
+        "mp4 turned": _video(folder / "turned.mp4", turned=True),
         "webm": _video(folder / "clip.webm"),
     }
     if register_heif():
@@ -86,7 +94,7 @@ def _packed(files: list[bytes], how: int) -> bytes:
     return out.getvalue()
 
 
-def _video(path: Path) -> bytes:
+def _video(path: Path, turned: bool = False) -> bytes:
     import av
 
     codec = "libvpx" if path.suffix == ".webm" else "mpeg4"
@@ -94,6 +102,9 @@ def _video(path: Path) -> bytes:
         stream = container.add_stream(codec, rate=10)
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
+        if turned:
+            stream.set_display_rotation(90, hflip=True)
+            stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
         for number in range(12):
             frame = av.VideoFrame.from_ndarray(np.roll(toyface(2, SIDE), number, axis=1), format="rgb24")
             container.mux(stream.encode(frame))

@@ -13,7 +13,7 @@ import numpy as np
 
 from crossfake.bounds import Bounds, Count, check_bounds
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.decode import decode, decode_image
 from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, overlap, track
 from crossfake.datasets.geometry import (
     ENLARGE_AT_MOST,
@@ -189,7 +189,10 @@ class Cropper:
                 return self.crops(reduced, enlarge=1.0)
             except Skip:
                 pass
-        return self.crops(decode_image(source), box, mask)
+        whole = decode(source)
+        if box is not None:  # in pixels of the file
+            box = tuple(value * whole.scale for value in box)  # type: ignore[assignment]
+        return self.crops(whole.pixels, box, mask)
 
     def each_face(self, source: Path | bytes, glance: Pixels) -> list[tuple[Box, Crop | Skip]]:
         """Every face of a file: its box as shares of the picture, and its crop or why there is none.
@@ -289,6 +292,7 @@ class Cropper:
                 yield number, self._cut_or_skip(image, None, mask)
             return
         numbers: list[int] = []
+        shape: tuple[int, ...] = ()
         seen: list[list[Face]] = []
         cuts: list[list[Crop | Skip]] = []
         for number, image, mask in frames:
@@ -298,7 +302,8 @@ class Cropper:
             face = marked_face(faces, marked) if marked else None
             faces = [face] if face else faces
             numbers.append(number)
-            seen.append(faces)
+            shape = shape or image.shape
+            seen.append([_as_in(shape, face, image) for face in faces])
             cuts.append([self._cut_or_skip(image, face, drawn) for face in faces] or [Skip("no face", image)])
         people = track(seen)
         areas: dict[int, float] = {}
@@ -420,6 +425,14 @@ class Cropper:
     @cached_property
     def model(self) -> Path:
         return find_weights("yunet", self.face_model)
+
+
+def _as_in(shape: tuple[int, ...], face: Face, image: Pixels) -> Face:
+    """A face with its box as in a picture of another shape: a stream may change its size, and people stay the same."""
+    if image.shape == shape:
+        return face
+    x, y, width, height = _shares(face.box, image)
+    return dataclasses.replace(face, box=(x * shape[1], y * shape[0], width * shape[1], height * shape[0]))
 
 
 def _shares(box: Box, image: Pixels) -> Box:

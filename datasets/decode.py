@@ -1,23 +1,35 @@
-"""Any picture file to 8-bit RGB, or one line that says why not."""
+"""Any picture file to 8-bit sRGB, or one line that says why not."""
 
 from __future__ import annotations
 
 import io
 import stat
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
+from crossfake.datasets import png
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.colour import UNCONVERTED, exif_profile, to_srgb
 from crossfake.errors import UserError
 
 MAX_PIXELS = 100_000_000  # checked before decoding: a small file can claim to be enormous
 MAX_BYTES = 500_000_000
+_REDUCIBLE = 2.5  # times MAX_PIXELS that a JPEG may have, which is then decoded at 1/2: a phone's photo
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+# Codes of what is not as it should be, here and in detect
+CODES = {
+    UNCONVERTED: "with a colour profile that cannot be converted: colours were kept as they are",
+    "hdr": "of a high dynamic range or wide gamut that cannot be converted here: colours are off",
+    "interlaced": "interlaced, which cannot be undone here: what moves is combed",
+}
+_CLEAR_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
 class SupportsBytes(Protocol):
@@ -37,11 +49,50 @@ class Unreadable(UserError):
         return Unreadable, (self.name, self.reason)  # so that it can leave a worker process
 
 
+class Decoded(NamedTuple):
+    """A picture.
+
+    Attributes:
+        pixels: uint8 ``[H, W, 3]``, sRGB, upright.
+        scale: pixels of it for one of the file, along a side; below 1 it was decoded smaller.
+        codes: keys of :data:`CODES`.
+    """
+
+    pixels: Pixels
+    scale: float = 1.0
+    codes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video; unpacks to ``number, pixels``.
+
+    Attributes:
+        number: from 0.
+        pixels: uint8 ``[H, W, 3]``, as a player shows them.
+        seconds: since the first frame; None where the file does not say.
+        codes: keys of :data:`CODES`.
+    """
+
+    number: int
+    pixels: Pixels
+    seconds: float | None = None
+    codes: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.number, self.pixels))
+
+
 def decode_image(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Pixels:
+    """The pixels uint8 ``[H, W, 3]`` of :func:`decode`."""
+    return decode(source, name, at_least).pixels
+
+
+def decode(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Decoded:
     """Decode a file or its bytes.
 
-    EXIF orientation is applied; 16-bit values are scaled, not clipped; transparency is laid over white; of an
-    animation the first frame is taken.
+    EXIF orientation is applied; a colour profile is converted to sRGB; 16-bit values are scaled, not clipped;
+    transparency is laid over white; of an animation the first frame is taken.
 
     Args:
         source: path, or the bytes of a file.
@@ -49,37 +100,54 @@ def decode_image(source: str | Path | bytes, name: str | None = None, at_least: 
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as both sides keep this many pixels:
             several times faster for large photos.
 
-    Returns:
-        uint8 ``[H, W, 3]``.
-
     Raises:
-        Unreadable: not an image, cut short, without pixels, or larger than 100 megapixels; a ``UserError``.
+        Unreadable: not an image, cut short, without pixels, or larger than 100 megapixels, which a JPEG of up to 250
+            is not once it is decoded at 1/2; a ``UserError``.
     """
     name = name or (str(source) if not isinstance(source, bytes) else "the image")
     try:
+        content = source if isinstance(source, bytes) else file_bytes(Path(source))
         with (
             warnings.catch_warnings(action="ignore"),  # MAX_PIXELS is stricter than PIL's warning
-            _opened(source) as image,
+            open_image(content) as image,
         ):
-            if image.width * image.height > MAX_PIXELS:
-                raise Unreadable(name, f"it has {image.width}×{image.height} pixels, too many")
-            if at_least and min(image.size) >= 2 * at_least:
+            width, height = image.size
+            if at_least and min(width, height) >= 2 * at_least:
                 image.draft(None, (at_least, at_least))
-            pixels: Pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-            return pixels
+            elif MAX_PIXELS < width * height <= _REDUCIBLE * MAX_PIXELS:
+                image.draft(None, (width // 2, height // 2))  # of a JPEG; others stay as they are
+            if image.width * image.height > MAX_PIXELS or width * height > _REDUCIBLE * MAX_PIXELS:
+                raise Unreadable(name, f"it has {width}×{height} pixels, too many")
+            scale = image.width / width
+            rgb, codes = to_rgb(ImageOps.exif_transpose(image))
+            return Decoded(np.asarray(rgb), scale, codes)
     except Unreadable:
         raise
     except Exception as error:  # PIL's decoders raise whatever they stumble over when bytes are wrong
         raise Unreadable(name, _reason(error)) from error
 
 
-def _opened(source: str | Path | bytes) -> Image.Image:
+def open_image(source: bytes | Path, formats: tuple[str, ...] | None = None) -> Image.Image:
+    """As ``PIL.Image.open``, of HEIC too, of a JPEG however large, and of a PNG however much text it carries."""
+    start = source[:8] if isinstance(source, bytes) else _start(source)
+    if start[:3] == b"\xff\xd8\xff":
+        try:
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        except SyntaxError as error:
+            raise UnidentifiedImageError(str(error)) from error
+    if start == png.SIGNATURE:
+        source = png.without_long_text(source if isinstance(source, bytes) else file_bytes(source))
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
     except UnidentifiedImageError:
         if not register_heif():
             raise
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
+
+
+def _start(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(8)
 
 
 @lru_cache(maxsize=1)
@@ -118,13 +186,22 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
+    """A picture of any mode in sRGB over white, and the code of what could not be converted."""
+    profile, alpha = image.info.get("icc_profile") or exif_profile(image), None
     if image.mode in _WIDE_MODES:
         values = np.asarray(image).astype(np.float64)
         image = Image.fromarray((values / 257.0 + 0.5).clip(0, 255).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels have no agreed white")
-    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        over = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
-    return image.convert("RGB")
+    elif image.mode in _CLEAR_MODES or "transparency" in image.info:
+        grey = image.mode in ("L", "LA", "La")
+        image = image.convert("RGBA")
+        alpha, image = image.getchannel("A"), image.getchannel("R") if grey else image.convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    image, done = to_srgb(image, profile)
+    if alpha is not None:
+        image.putalpha(alpha)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image, () if done else (UNCONVERTED,)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.decode import Unreadable, decode_image, file_bytes, open_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
@@ -222,6 +220,6 @@ def _pictures(record: Record) -> Iterator[tuple[Pixels, float]]:
 
 
 def _quality(content: bytes) -> float:
-    with Image.open(io.BytesIO(content)) as image:
+    with open_image(content) as image:
         tables = getattr(image, "quantization", None)
         return float(jpeg_quality(tables[min(tables)])[0]) if tables else 100.0

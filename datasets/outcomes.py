@@ -6,15 +6,16 @@ import hashlib
 import io
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from crossfake.datasets.animation import is_animated
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
-from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.decode import Frame, Unreadable, decode, decode_image, file_bytes
 from crossfake.datasets.geometry import TOO_CLOSE, Skip
 from crossfake.datasets.sources import Polygons, Record, Rejected
 from crossfake.datasets.sources.folder import is_video
@@ -35,7 +36,12 @@ class Options:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row to write, or one that is left out; ``margin`` is the widest that would keep it, None where unknown."""
+    """One row to write, or one that is left out.
+
+    Attributes:
+        margin: the widest that would keep what is left out; None where unknown.
+        codes: as of :class:`crossfake.datasets.decode.Decoded`.
+    """
 
     image: Pixels | bytes | None
     group: str = ""
@@ -45,6 +51,7 @@ class Outcome:
     detail: str = ""
     thumbnail: Pixels | None = None
     margin: float | None = None
+    codes: tuple[str, ...] = ()
 
 
 def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[Outcome]]:
@@ -56,20 +63,22 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
     try:
         if isinstance(record.image, Rejected):
             return [Outcome(None, reason=record.image.reason, detail=record.image.detail)]
-        if is_video(record.image):
-            return list(_video(record, cropper, options))
+        if isinstance(record.image, Path) and is_video(record.image):
+            return list(_video(record, record.image, cropper, options))
         if isinstance(record.image, np.ndarray):
             if options.codec == "original":
                 raise Skip("not a file")
             glance = record.image
             return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), options)
         content = file_bytes(record.image)
-        glance = decode_image(content, record.origin, at_least=GLANCE)
+        if is_animated(content):
+            return list(_video(record, content, cropper, options))
+        glance, _, codes = decode(content, record.origin, at_least=GLANCE)
         group = pixel_hash(glance)
         if options.codec == "original":
-            return [Outcome(content, record.group or group)]
+            return [Outcome(content, record.group or group, codes=codes)]
         crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
-        return _rows(record, crops, group, options)
+        return [replace(row, codes=codes) for row in _rows(record, crops, group, options)]
     except Skip as reason:
         return [_left_out(reason, _thumbnail(glance), cropper)]
     except OSError as error:
@@ -95,15 +104,17 @@ def _left_out(reason: Skip, picture: Pixels | None, cropper: Cropper, suffix: st
     return Outcome(None, suffix=suffix, reason=str(reason), thumbnail=picture, margin=margin)
 
 
-def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outcome]:
-    """A row per frame, or per face of each frame."""
-    if options.codec == "original" or not isinstance(record.image, Path):
-        raise Skip("a video, not a picture")
-    frames = read_frames(record.image, options.frames, record.origin)
+def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Options) -> Iterator[Outcome]:
+    """A row per frame, or per face of each frame, of a video or the bytes of an animation."""
+    if options.codec == "original":
+        raise Skip("a video, not a picture" if isinstance(source, Path) else "an animation, not a picture")
+    frames = read_frames(source, options.frames, record.origin)
     first = next(frames)
-    group = record.group or pixel_hash(first[1])
+    group = record.group or pixel_hash(first.pixels)
+    codes: dict[int, tuple[str, ...]] = {}
     without_mask: list[int] = []
-    pictures = _with_masks(itertools.chain([first], frames), record, options.frames, without_mask)
+    passing = _noting(itertools.chain([first], frames), codes)
+    pictures = _with_masks(passing, record, options.frames, without_mask)
     for number, crop in cropper.of_video(pictures):
         suffix = f"#frame={number:06d}"
         if isinstance(crop, Skip):
@@ -114,6 +125,7 @@ def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outco
             group,
             suffix + ("" if crop.person is None else f"#face={crop.person}"),
             None if crop.mask is None else crop.mask[..., 0],
+            codes=codes[number],
         )
     for number in without_mask:
         yield Outcome(
@@ -121,8 +133,14 @@ def _video(record: Record, cropper: Cropper, options: Options) -> Iterator[Outco
         )
 
 
+def _noting(frames: Iterator[Frame], codes: dict[int, tuple[str, ...]]) -> Iterator[Frame]:
+    for frame in frames:
+        codes[frame.number] = frame.codes
+        yield frame
+
+
 def _with_masks(
-    frames: Iterator[tuple[int, Pixels]], record: Record, most: int, without: list[int]
+    frames: Iterator[Frame], record: Record, most: int, without: list[int]
 ) -> Iterator[tuple[int, Pixels, Pixels | None]]:
     """Each frame with that of the mask's video; frames that it lacks are left out, their numbers in ``without``."""
     if not (isinstance(record.mask, Path) and is_video(record.mask) and isinstance(record.image, Path)):

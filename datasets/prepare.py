@@ -18,6 +18,7 @@ from tqdm import tqdm
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import Cropper, Enlarge, MaxYaw, MinConfidence, MinFace, MinSharpness
+from crossfake.datasets.decode import CODES
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.losses import (
     CLASSES,
@@ -186,6 +187,7 @@ class Prepared:
     Attributes:
         losses: what was left out of ``real``, of ``fake`` and of what has no label.
         left_out: files that are no pictures.
+        codes: how many of the images written now are not as they should be, by code.
         notes: what the user should know.
     """
 
@@ -197,6 +199,7 @@ class Prepared:
     seconds: float
     losses: dict[str, Loss]
     left_out: LeftOut = field(default_factory=LeftOut)
+    codes: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -206,6 +209,7 @@ class Prepared:
     def table(self) -> str:
         lines = [f"{self.images:8,}  images in {self.out}: {self.real:,} real, {self.fake:,} fake"]
         lines += [f"{count:8,}  skipped: {reason}" for reason, count in sorted(self.skipped.items())]
+        lines += [f"{count:8,}  {CODES[code]}" for code, count in sorted(self.codes.items())]
         lines += self.missing.lines() + self.left_out.lines()
         if self.skipped or self.left_out.counts:
             lines.append(f"{'':10}each is listed in {self.out / SKIPPED}")
@@ -293,6 +297,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         work.seconds,
         losses_of(shards) or {},
         asked.left_out,
+        dict(work.codes),
         tuple(notes),
     )
 
@@ -332,6 +337,7 @@ class _Work:
     cropper: Cropper
     writer: ShardWriter
     skipped: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
     rejects: list[tuple[Pixels, str]] = field(default_factory=list)
     written: int = 0
     seconds: float = 0.0
@@ -358,6 +364,7 @@ class _Work:
                         row = _row(record, outcome.group, origin, self.settings, fractions)
                         self.writer.append(outcome.image, row, outcome.mask)
                         self.written += 1
+                        self.codes.update(outcome.codes)
                         continue
                     self.skipped[outcome.reason] += 1
                     label = self.settings.label or "" if record.label is None else CLASSES[record.label]

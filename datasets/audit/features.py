@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.datasets.animation import is_animated
 from crossfake.datasets.audit import files, pixels
 from crossfake.datasets.audit.mirrors import MIRRORS, mirrors
 from crossfake.datasets.audit.sample import Picked
@@ -84,10 +85,15 @@ def look(picked: Picked, face_model: Path | None, with_pictures: bool) -> Facts:
         if isinstance(record.image, np.ndarray):
             image = record.image
         elif is_video(record.image):
-            image = next(read_frames(record.image, 1, record.origin))[1]  # type: ignore[arg-type]
+            image = next(read_frames(record.image, 1, record.origin)).pixels  # type: ignore[arg-type]
         else:
             content = file_bytes(record.image)
-            image = decode_image(content, record.origin)
+            moves = is_animated(content)
+            image = (
+                next(read_frames(content, 1, record.origin)).pixels
+                if moves
+                else decode_image(content, record.origin)
+            )
     except Unreadable as error:
         return _unreadable(picked, error.reason)
     except OSError as error:

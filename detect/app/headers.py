@@ -11,9 +11,10 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets import filetypes
-from crossfake.datasets.decode import register_heif
+from crossfake.datasets.animation import is_animated
+from crossfake.datasets.decode import file_bytes, open_image, register_heif
 from crossfake.datasets.filetypes import AVIF, HEAD, Kind, picture_format
-from crossfake.datasets.video import import_av
+from crossfake.datasets.video import import_av, open_video, shown_size
 from crossfake.errors import MissingDependency, UserError
 
 _PICTURES = ("JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIF")  # whose sizes are known here without decoding
@@ -51,7 +52,8 @@ def _is_avif(head: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Claims:
-    """What a header says of a picture or video: pixels as stored, seconds (0 when unknown), more frames than one.
+    """What a header says of a picture or video: pixels as stored, of a video with square pixels, seconds (0 when
+    unknown), more frames than one.
 
     ``tile`` is how many pixels a TIFF's tiles have: each is decoded whole, however small the picture.
     """
@@ -80,11 +82,13 @@ def read_picture(path: Path, head: bytes) -> Claims:
             "heic-not-supported", "HEIC pictures cannot be read here", "send a JPEG or PNG, or install pillow-heif",
             415,
         )  # fmt: skip
-    formats = ("JPEG", "MPO") if name == "JPEG" else (name,)
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
+        with warnings.catch_warnings(action="ignore"), open_image(path, (name,)) as image:
             tile = _tile(image) if name == "TIFF" else 0
-            return Claims(*image.size, animated=bool(getattr(image, "is_animated", False)), tile=tile)
+            several = bool(getattr(image, "is_animated", False))
+            if name in ("GIF", "PNG"):
+                several = is_animated(file_bytes(path))
+            return Claims(*image.size, animated=several, tile=tile)
     except Image.DecompressionBombError:
         raise too_many_pixels(None) from None
     except UnidentifiedImageError as error:
@@ -129,12 +133,10 @@ def read_video(path: Path, most_seconds: float) -> Claims:
             "video-not-supported", "videos cannot be read here", "send single frames, or install PyAV", 415
         ) from error
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            if not container.streams.video:
+        with open_video(path) as (container, stream):
+            if stream is None:
                 raise Refused("not-an-image", "there is no picture in this video", "send another file", 415)
-            stream = container.streams.video[0]
-            context = stream.codec_context
-            if context is None:
+            if stream.codec_context is None:
                 raise Refused(
                     "not-an-image", "this video is in a format that is not known", "send it as MP4", 415
                 )
@@ -145,7 +147,7 @@ def read_video(path: Path, most_seconds: float) -> Claims:
                 seconds = _last_stamp(container, stream)
             if stream.frames > most_seconds * _MOST_RATE:
                 raise too_long(most_seconds)
-            return Claims(context.width, context.height, max(0.0, seconds))
+            return Claims(*shown_size(stream), max(0.0, seconds))
     except (av.FFmpegError, OSError, ValueError, EOFError, OverflowError, ZeroDivisionError) as error:
         raise broken("video") from error
 

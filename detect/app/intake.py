@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from crossfake.datasets.animation import may_move
 from crossfake.datasets.filetypes import HEAD, Kind, is_archive
 from crossfake.detect.app.headers import (
     Refused,
@@ -45,14 +46,15 @@ class Upload:
 
     Attributes:
         path: where it lies; its name there says nothing.
-        kind: ``image``, ``video`` or ``archive``, by content; ``unknown`` for a file of an archive that was refused.
+        kind: ``image``, ``video`` (an animated picture is one) or ``archive``, by content; ``unknown`` for a file of
+            an archive that was refused.
         sha256: of its bytes.
         bytes: how many.
         name_for_display: cleaned, at most 80 characters, never a path.
         width: in pixels as stored; 0 when not known before decoding.
         height: likewise.
         seconds: that a video lasts; 0 when unknown.
-        animated: a picture with more frames than the first.
+        animated: a picture with more frames or pages than the first.
         problem: why a file of an archive was refused; empty otherwise.
         code: its code.
     """
@@ -141,6 +143,8 @@ def accept(path: Path, limits: Limits = DEFAULTS, name: str = "") -> Upload:
         raise broken(kind)
     if claims.seconds > limits.seconds:
         raise too_long(limits.seconds)
+    if claims.animated and may_move(head):
+        upload = replace(upload, kind="video")
     return replace(
         upload, width=claims.width, height=claims.height, seconds=claims.seconds, animated=claims.animated
     )

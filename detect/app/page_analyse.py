@@ -182,7 +182,7 @@ def show_time(page: Context, case: Case, path: Path, analysis: Analysis) -> str:
         target = case.folder / f"frame-{number}.jpg"
         if not target.exists():
             try:
-                found = next(read_frames(path, 1, name="the video", total=2 * number + 1))[1]
+                found = next(read_frames(path, 1, name="the video", total=2 * number + 1)).pixels
             except (Unreadable, StopIteration) as error:
                 raise UserError("this frame cannot be decoded again") from error
             image = Image.fromarray(found)

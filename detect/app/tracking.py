@@ -10,6 +10,7 @@ import cv2
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.decode import Frame
 from crossfake.datasets.video import read_frames
 from crossfake.detect.app.headers import too_many_pixels
 from crossfake.detect.app.intake import Upload
@@ -43,13 +44,13 @@ def follow(
         Unreadable: not one frame can be decoded.
     """
 
-    def frames() -> Generator[tuple[int, Pixels]]:
-        for done, (number, image) in enumerate(read_frames(upload.path, limits.frames, "the video")):
-            if image.shape[0] * image.shape[1] > limits.pixels:
+    def frames() -> Generator[Frame]:
+        for done, frame in enumerate(read_frames(upload.path, limits.frames, "the video")):
+            if frame.pixels.shape[0] * frame.pixels.shape[1] > limits.pixels:
                 raise too_many_pixels(limits.pixels)
-            progress(done / limits.frames, f"frame {number}")
+            progress(done / limits.frames, f"frame {frame.number}")
             with lock:
-                yield number, image
+                yield frame
 
     with contextlib.closing(frames()) as pictures:
         return open_frames(Input("the video", upload.path), pictures, cropper, frame_rate(upload.path))

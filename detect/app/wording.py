@@ -31,7 +31,10 @@ WARNINGS = {
     "no-face": "No face was found, so there was nothing to judge.",
     "no-face-model": "The model that finds faces is not installed, so the whole picture was judged.",
     "missed-faces": "Some faces could not be judged.",
-    "first-frame": "This is an animation: only its first frame was judged.",
+    "first-frame": "This file holds several pictures: only the first was judged.",
+    "colour-profile": "The picture's colour profile could not be converted: its colours were judged as they are.",
+    "hdr": "This is of a high dynamic range or wide gamut that could not be converted: its colours are off.",
+    "interlaced": "This is interlaced, which could not be undone: what moves is combed.",
     "not-calibrated": "The detector was never calibrated: its number is a score, not a probability.",
 }
 

@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Seed, check_bounds
+from crossfake.datasets.animation import is_animated
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.decode import decode_image, file_bytes
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.folder import IMAGES, is_video, walk
@@ -166,9 +167,12 @@ def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:
     """What the detector sees of a file: each face, the largest first, or the one square of another crop policy."""
     if is_video(file):
         raise UserError("not an image", mend="of a video, explain single frames")
+    content = file_bytes(file)
+    if is_animated(content):
+        raise UserError("an animation", mend="explain single frames")
     if not detector.crop.finds_faces:
-        return [detector.crop.open(file)]
-    faces = detector.crop.each_face(file, decode_image(file, at_least=GLANCE))
+        return [detector.crop.open(content)]
+    faces = detector.crop.each_face(content, decode_image(content, str(file), at_least=GLANCE))
     if not faces:
         raise Skip("no face")
     return [crop if isinstance(crop, Skip) else crop.image for _, crop in faces]

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.sources import Box
 from crossfake.datasets.video import count_frames, import_av, read_frames
 from crossfake.detect.prediction.media import Media, temporary_video
-from crossfake.detect.prediction.verdicts import NOT_JUDGED, FaceVerdict, Prediction
+from crossfake.detect.prediction.verdicts import NOT_JUDGED, FaceVerdict, FrameScore, Prediction
 from crossfake.errors import UserError
 from crossfake.files import replacing
 
@@ -38,6 +38,7 @@ _QUALITY = 90
 _LEAST_BAR = 240
 _LONGEST_NAME = 80
 _GLIDE, _HOLD = 2.0, 0.4  # seconds between judged frames that a box crosses evenly; that it stays at one
+_TICK = Fraction(1, 90_000)  # of a second: any usual rate is a whole number of them
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # no file names on Windows
 
 
@@ -79,7 +80,8 @@ class Annotator:
             if video:
                 target = self._target(media, ".mp4")
                 with _as_file(media) as source:
-                    draw_video(source, prediction, target, media.rate)
+                    sizes = {look.frame: look.size for look in media.looks}
+                    draw_video(source, prediction, target, media.rate, sizes)
             else:
                 content = media.content if media.content is not None else file_bytes(_path(media))
                 picture = decode_image(content, media.input.name)
@@ -260,11 +262,16 @@ def _with_bar(image: Image.Image, title: str) -> Image.Image:
     return sheet
 
 
-def draw_video(source: Path, prediction: Prediction, target: Path, rate: float) -> None:
+def draw_video(
+    source: Path, prediction: Prediction, target: Path, rate: float, sizes: Mapping[int, tuple[int, int]] = {}
+) -> None:
     """The whole video, without sound, with a box on every person; between judged frames close by, boxes glide.
 
+    Every frame is shown as long as in the original; frames of another size than the first are fitted into it.
+
     Args:
-        rate: frames per second.
+        rate: frames per second, for frames that do not say when they are shown.
+        sizes: width and height of the judged frames, where the video's size changes.
 
     Raises:
         Unreadable: it cannot be decoded again.
@@ -278,23 +285,51 @@ def draw_video(source: Path, prediction: Prediction, target: Path, rate: float) 
     stream: Any = None
     try:
         with replacing(target) as temporary, av.open(str(temporary), "w", format="mp4") as out:
-            for number, picture in read_frames(source, count, total=count):
-                drawn = _even(
-                    draw_picture(picture, video_marks(prediction, number, rate), headline(prediction))
-                )
+            last, size = -1, (0, 0)
+            for each in read_frames(source, count, total=count):
+                own = (each.pixels.shape[1], each.pixels.shape[0])
+                size = size if stream else own
+                marks = video_marks(prediction, each.number, rate, sizes, own)
+                drawn = _even(draw_picture(*_fitted(each.pixels, marks, size), headline(prediction)))
                 if stream is None:
                     stream = out.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
                     stream.height, stream.width = drawn.shape[:2]
                     stream.pix_fmt = "yuv420p"
-                out.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, format="rgb24")))
+                    stream.codec_context.time_base = _TICK
+                frame = av.VideoFrame.from_ndarray(drawn, format="rgb24")
+                seconds = each.number / rate if each.seconds is None else each.seconds
+                last = max(last + 1, round(seconds / _TICK))
+                frame.pts, frame.time_base = last, _TICK
+                out.mux(stream.encode(frame))
             if stream is not None:
                 out.mux(stream.encode(None))
     except (av.FFmpegError, OSError) as error:
         raise _cannot_write(target, error) from error
 
 
-def video_marks(prediction: Prediction, number: int, rate: float) -> list[Mark]:
-    """The people to draw in frame ``number``: where they were found just before and after, or a moment ago."""
+def video_marks(
+    prediction: Prediction,
+    number: int,
+    rate: float,
+    sizes: Mapping[int, tuple[int, int]] = {},
+    size: tuple[int, int] | None = None,
+) -> list[Mark]:
+    """The people to draw in frame ``number``: where they were found just before and after, or a moment ago.
+
+    Args:
+        rate: frames per second.
+        sizes: width and height of the judged frames, which their boxes are of.
+        size: of the frame to draw in; None when it is theirs.
+    """
+
+    def placed(each: FrameScore) -> Box:
+        assert each.box is not None
+        own = sizes.get(each.frame)
+        if size is None or own is None or 0 in own:
+            return each.box
+        across, down = size[0] / own[0], size[1] / own[1]
+        return each.box[0] * across, each.box[1] * down, each.box[2] * across, each.box[3] * down
+
     marks = []
     judged = sorted({each.frame for face in prediction.faces for each in face.frames})
     nearest = min(judged, key=lambda frame: abs(frame - number), default=0)
@@ -306,10 +341,10 @@ def video_marks(prediction: Prediction, number: int, rate: float) -> list[Mark]:
         if not near:
             continue
         closest = min(near, key=lambda each: abs(each.frame - number))
-        box = closest.box
+        box = placed(closest)
         if len(near) == 2 and near[1].frame - near[0].frame <= _GLIDE * rate:
             part = (number - near[0].frame) / (near[1].frame - near[0].frame)
-            pairs = zip(near[0].box or (), near[1].box or (), strict=True)
+            pairs = zip(placed(near[0]), placed(near[1]), strict=True)
             x, y, width, height = (a + (b - a) * part for a, b in pairs)
             box = (x, y, width, height)
         elif closest.frame != nearest or abs(nearest - number) > _HOLD * rate:
@@ -317,6 +352,24 @@ def video_marks(prediction: Prediction, number: int, rate: float) -> list[Mark]:
         lines = (f"{face.verdict} {face.probability:.2f}", f"frame {closest.probability:.2f}")
         marks.append(Mark(box, face.verdict, lines))
     return marks
+
+
+def _fitted(picture: Pixels, marks: list[Mark], size: tuple[int, int]) -> tuple[Pixels, list[Mark]]:
+    """The whole of a picture, with its marks, in the middle of one of this width and height."""
+    height, width = picture.shape[:2]
+    if (width, height) == size:
+        return picture, marks
+    scale = min(size[0] / width, size[1] / height)
+    inner = (max(1, round(width * scale)), max(1, round(height * scale)))
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    sheet = Image.new("RGB", size, _DARK)
+    sheet.paste(Image.fromarray(picture).resize(inner), (left, top))
+    moved = []
+    for mark in (_scaled(mark, scale) for mark in marks):
+        if mark.box is not None:
+            mark = dataclasses.replace(mark, box=(mark.box[0] + left, mark.box[1] + top, *mark.box[2:]))
+        moved.append(mark)
+    return np.asarray(sheet), moved
 
 
 def _even(image: Pixels) -> Pixels:

@@ -17,15 +17,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from crossfake.datasets.animation import is_animated
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
-from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
+from crossfake.datasets.decode import Frame, Unreadable, decode, file_bytes
 from crossfake.datasets.filetypes import HEAD, head_of, kind_of
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.sources import Box, LeftOut, Member, Rejected, is_shards
 from crossfake.datasets.sources.archive import members
 from crossfake.datasets.sources.folder import VIDEOS, is_video, walk
-from crossfake.datasets.video import import_av, read_frames
+from crossfake.datasets.video import import_av, open_video, read_frames
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
 from crossfake.errors import UserError
 from crossfake.workers import map_in_order
@@ -67,7 +68,9 @@ class Look:
         frame: number of a video's frame, from 0.
         person: the same through a video.
         reasons: codes of what makes the picture hard to judge: ``small-face``, ``small-picture``, ``compressed``,
-            ``blurred``.
+            ``blurred``, and those of :data:`crossfake.datasets.decode.CODES`.
+        seconds: when a video's frame is shown; None where it does not say.
+        size: width and height of that frame, which may change within a video; (0, 0) in a picture.
     """
 
     image: Pixels
@@ -75,6 +78,8 @@ class Look:
     frame: int = 0
     person: int | None = None
     reasons: tuple[str, ...] = ()
+    seconds: float | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,10 @@ class Media:
     """One input, opened: what of it is to be judged, what was missed, or why it could not be opened at all.
 
     Attributes:
-        kind: ``picture`` or ``video``.
-        size: width and height in pixels, upright; (0, 0) for what could not be opened.
+        kind: ``picture``, or ``video``, which an animated picture is too.
+        size: width and height in pixels, upright, of a video's first frame; (0, 0) for what could not be opened.
         problem: why there is nothing to judge.
-        rate: a video's frames per second, 0 when unknown.
+        rate: a video's frames per second on average, 0 when unknown.
         content: what was fetched or unpacked, when that is to be kept.
     """
 
@@ -259,7 +264,7 @@ def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bo
             return replace(media, content=content if keep_fetched else None)
         if source.is_video:
             return _video(source, source.path, cropper, frames)
-        return open_picture(source, file_bytes(source.path), cropper)
+        return open_picture(source, file_bytes(source.path), cropper, frames)
     except Unreadable as error:
         return Media(source, problem=f"cannot be read ({error.reason})")
     except UserError as error:
@@ -272,16 +277,20 @@ def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bo
         return Media(source, problem="cannot be read (too large for the memory)")
 
 
-def open_picture(source: Input, content: bytes, cropper: Cropper) -> Media:
+def open_picture(source: Input, content: bytes, cropper: Cropper, frames: int = 32) -> Media:
     """A picture from its bytes, whatever its name; without a face the ``problem`` says so.
+
+    Of an animation so many ``frames`` as of a video.
 
     Raises:
         Unreadable: it is no picture.
         Skip: a policy that looks for no faces leaves it out.
     """
-    glance = decode_image(content, source.name, at_least=GLANCE)
+    if is_animated(content):
+        return open_frames(source, read_frames(content, frames, source.name), cropper)
+    glance, _, codes = decode(content, source.name, at_least=GLANCE)
     width, height, quality = _header(content, glance)
-    common = ("compressed",) if quality is not None and quality < COMPRESSED else ()
+    common = (("compressed",) if quality is not None and quality < COMPRESSED else ()) + codes
     looks: list[Look] = []
     missed: list[Missed] = []
     if cropper.finds_faces and cropper.which == "all":
@@ -378,17 +387,19 @@ def _video(source: Input, path: Path, cropper: Cropper, frames: int) -> Media:
     return open_frames(source, read_frames(path, frames, source.name), cropper, frame_rate(path))
 
 
-def open_frames(
-    source: Input, frames: Iterable[tuple[int, Pixels]], cropper: Cropper, rate: float = 0.0
-) -> Media:
-    """A video from its frames' numbers and pixels uint8 ``[H, W, 3]``; they are let go one by one."""
-    size = (0, 0)
+def open_frames(source: Input, frames: Iterable[Frame], cropper: Cropper, rate: float = 0.0) -> Media:
+    """A video from its frames; their pixels are let go one by one.
+
+    Args:
+        rate: that the video states; 0 takes it from the frames' times.
+    """
+    facts: dict[int, tuple[float | None, tuple[int, int], tuple[str, ...]]] = {}
 
     def pictures() -> Iterator[tuple[int, Pixels, None]]:
-        nonlocal size
-        for number, image in frames:
-            size = (image.shape[1], image.shape[0])
-            yield number, image, None
+        for frame in frames:
+            height, width = frame.pixels.shape[:2]
+            facts[frame.number] = frame.seconds, (width, height), frame.codes
+            yield frame.number, frame.pixels, None
 
     looks: list[Look] = []
     missed: list[Missed] = []
@@ -396,10 +407,19 @@ def open_frames(
         if isinstance(crop, Skip):
             missed.append(Missed(str(crop), frame=number))
         else:
-            box = _pixels(crop.box, *size)
-            looks.append(Look(crop.image, box, number, crop.person or 0, _hard(crop)))
+            seconds, size, codes = facts[number]
+            box, reasons = _pixels(crop.box, *size), _hard(crop) + codes
+            looks.append(Look(crop.image, box, number, crop.person or 0, reasons, seconds, size))
     problem = "" if looks else _most(missed) or "no frame can be decoded"
+    size = next((size for _, size, _ in facts.values()), (0, 0))
+    rate = rate or _rate([(number, seconds) for number, (seconds, _, _) in facts.items()])
     return Media(source, "video", size, tuple(looks), tuple(missed), problem, rate)
+
+
+def _rate(times: Sequence[tuple[int, float | None]]) -> float:
+    """Frames per second, from the numbers and times of some frames; 0 when they do not tell."""
+    (first, start), (last, end) = (times[0], times[-1]) if times else ((0, None), (0, None))
+    return (last - first) / (end - start) if start is not None and end and end > start else 0.0
 
 
 def _of_bytes(source: Input, content: bytes, video: bool, cropper: Cropper, frames: int) -> Media:
@@ -408,7 +428,7 @@ def _of_bytes(source: Input, content: bytes, video: bool, cropper: Cropper, fram
     if kind == "archive":
         return Media(source, problem="it is an archive: fetch it, and name the file")
     if kind == "image" or not (kind or video):
-        return open_picture(source, content, cropper)
+        return open_picture(source, content, cropper, frames)
     with temporary_video(content) as path:
         return _video(source, path, cropper, frames)
 
@@ -417,9 +437,9 @@ def frame_rate(path: Path) -> float:
     """Frames per second that a video states; 0 when it does not."""
     av = import_av()
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            return float(container.streams.video[0].average_rate or 0)
-    except (av.FFmpegError, OSError, ValueError, EOFError, IndexError):
+        with open_video(path) as (_, stream):
+            return float(stream.average_rate or 0) if stream else 0.0
+    except (av.FFmpegError, OSError, ValueError, EOFError):
         return 0.0
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from crossfake.datasets.decode import CODES
 from crossfake.datasets.sources import Box
 from crossfake.detect.bundle import LABELS, Judgement
-from crossfake.detect.prediction.media import Media
+from crossfake.detect.prediction.media import Look, Media
 
 VERDICTS = ("real", "uncertain", "fake")  # from the harmless one to the worst
 NOT_JUDGED = "not judged"
@@ -25,12 +26,13 @@ REASONS = {
     "compressed": "strongly compressed JPEG (quality below 50): traces may be gone",
     "blurred": "hardly any detail: traces may be gone",
     "other-crop": "cut otherwise than the pictures that the detector was trained on",
+    **CODES,
 }
 
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One frame of a person: its number from 0, its time (None when the video has no rate), and what was found."""
+    """One frame of a person: its number from 0, its time (None where the video does not say), and what was found."""
 
     frame: int
     seconds: float | None
@@ -179,9 +181,7 @@ def _pooled(
     if says.count(verdict) * 2 < len(says):
         verdict = "uncertain"
     series = tuple(
-        FrameScore(
-            look.frame, look.frame / media.rate if media.rate else None, score, j.score, j.verdict, look.box
-        )
+        FrameScore(look.frame, _seconds(look, media.rate), score, j.score, j.verdict, look.box)
         for look, score, j in zip(looks, scores, judged, strict=True)
     )
     return FaceVerdict(
@@ -197,6 +197,13 @@ def _pooled(
         float(np.quantile(probabilities, HIGH)),
         series,
     )
+
+
+def _seconds(look: Look, rate: float) -> float | None:
+    """When a frame is shown: what it says itself, else as if all lasted equally long."""
+    if look.seconds is not None:
+        return look.seconds
+    return look.frame / rate if rate else None
 
 
 def _skipped(media: Media) -> tuple[SkippedFace, ...]:

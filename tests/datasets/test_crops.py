@@ -1,3 +1,4 @@
+import io
 import pickle
 from contextlib import suppress
 from pathlib import Path
@@ -356,3 +357,37 @@ def test_headshots_are_kept_at_the_margin_that_is_named(real_data: Path, real_we
             kept += len(Cropper(64, margin=named).crops(decode_image(photo)))
     assert kept >= 0.9 * len(photos)
     assert len(Cropper(64, edge="reflect").crops(decode_image(photos[0]))) == 1
+
+
+def test_a_marked_face_in_a_photo_that_is_decoded_at_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes count in pixels of the file."""
+    buffer = io.BytesIO()
+    picture = Image.fromarray(_map(256)).resize((1400, 1100))
+    picture.save(buffer, "JPEG", quality=95)
+    content = buffer.getvalue()
+    monkeypatch.setattr("crossfake.datasets.decode.MAX_PIXELS", 1_000_000)
+    cropper, box = Cropper(64, "center"), (700.0, 300.0, 400.0, 400.0)
+    (crop,) = cropper.crops_of(content, decode_image(content, at_least=GLANCE), box)
+    wanted = np.asarray(picture.crop((700, 300, 1100, 700)).resize((64, 64), Image.Resampling.BOX))
+    assert np.abs(crop.image.astype(int) - wanted).mean() < 3
+
+
+def test_people_stay_the_same_when_a_video_changes_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two people; from frame 3 on the picture has three times as many pixels along a side."""
+
+    def found(image: np.ndarray, model: object) -> list[Face]:
+        unit = image.shape[0] / 10
+        return [
+            Face(np.full((5, 2), np.nan), (unit, 2 * unit, 3 * unit, 3 * unit)),
+            Face(np.full((5, 2), np.nan), (6 * unit, 2 * unit, 2 * unit, 2 * unit)),
+        ]
+
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", found)
+    cropper = Cropper(16, "square", margin=1.0, which="all", enlarge=10, face_model=Path(__file__))
+    sides = [60, 60, 60, 180, 180, 180]
+    frames = [(number, _map(side), None) for number, side in enumerate(sides)]
+    crops = [(number, crop) for number, crop in cropper.of_video(frames)]
+    assert [(number, crop.person) for number, crop in crops] == [(n, p) for n in range(6) for p in (0, 1)]
+    first, last = crops[0][1], crops[-2][1]
+    assert first.box == pytest.approx((0.1, 0.2, 0.3, 0.3)) and last.box == pytest.approx(first.box)
+    assert np.abs(first.image.astype(int) - last.image).mean() < 4  # each from its own frame

@@ -114,6 +114,32 @@ def test_a_bomb_is_refused_before_decoding(monkeypatch: pytest.MonkeyPatch) -> N
         decode_image(_bytes(_ramp(), "PNG"))
 
 
+def test_a_jpeg_with_too_many_pixels_is_decoded_at_a_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = _bytes(_ramp().resize((41, 30)), "JPEG", quality=100, subsampling=0)
+    whole = decode_image(raw)
+    monkeypatch.setattr(decode, "MAX_PIXELS", 500)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # of which PIL refuses the double
+    half = decode.decode(raw)
+    assert (
+        half.pixels.shape == (15, 21, 3)
+        and half.scale == 21 / 41
+        and decode.decode(raw, at_least=4).scale < 0.3
+    )
+    means = whole[:, :40].reshape(15, 2, 20, 2, 3).mean((1, 3))
+    assert np.abs(half.pixels[:, :20] - means).mean() < 3
+    with pytest.raises(Unreadable, match="has 80×60 pixels, too many"):
+        decode_image(_bytes(_ramp().resize((80, 60)), "JPEG"))
+    for format in ("PNG", "WEBP"):
+        with pytest.raises(Unreadable):
+            decode_image(_bytes(_ramp(), format))
+
+
+@pytest.mark.slow
+def test_a_phone_of_108_megapixels() -> None:
+    raw = _bytes(Image.new("L", (12000, 9000), 90), "JPEG")
+    assert decode_image(raw).shape == (4500, 6000, 3)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
 def test_files_cut_short_anywhere_are_refused(format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)

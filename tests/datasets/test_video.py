@@ -8,11 +8,14 @@ import pytest
 av = pytest.importorskip("av")
 
 from crossfake.datasets import video as module  # noqa: E402
+from crossfake.datasets.crops import Cropper  # noqa: E402
 from crossfake.datasets.decode import Unreadable  # noqa: E402
 from crossfake.datasets.prepare import PrepareSettings, prepare  # noqa: E402
 from crossfake.datasets.shards import ShardSet  # noqa: E402
 from crossfake.datasets.sources.fixtures import face_video, write_video  # noqa: E402
 from crossfake.datasets.video import read_frames  # noqa: E402
+from crossfake.detect.app.headers import Refused, read_video  # noqa: E402
+from crossfake.detect.prediction.media import Input, open_one  # noqa: E402
 from crossfake.errors import MissingDependency  # noqa: E402
 
 
@@ -182,17 +185,6 @@ def test_enormous_frames_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
         list(read_frames(_counting(tmp_path / "a.mp4", 3), 3))
 
 
-def test_a_turned_phone(tmp_path: Path) -> None:
-    class Frame:
-        rotation = 90
-
-        def to_ndarray(self, format: str) -> np.ndarray:
-            return np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-
-    upright = module._upright(Frame())
-    assert upright.shape == (3, 2, 3) and np.array_equal(upright, np.rot90(Frame().to_ndarray("rgb24")))
-
-
 def test_without_pyav_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = _counting(tmp_path / "a.mp4", 3)
     monkeypatch.setitem(__import__("sys").modules, "av", None)
@@ -231,3 +223,143 @@ def test_frames_that_grow_beyond_the_limit_are_not_decoded(
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 5)
             container.mux(packet)
     assert {image.shape for _, image in read_frames(tmp_path / "a.avi", 4)} == {(64, 64, 3)}
+
+
+def _jpegs(path: Path, sides: list[int]) -> Path:
+    """A stream whose frames have these sides, each a square of its own grey."""
+    from PIL import Image
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=5)
+        stream.width, stream.height, stream.pix_fmt = sides[0], sides[0], "yuvj420p"
+        for number, side in enumerate(sides):
+            out = io.BytesIO()
+            Image.new("L", (side, side), 20 * number).save(out, "JPEG")
+            packet = av.Packet(out.getvalue())
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 5)
+            container.mux(packet)
+    return path
+
+
+def test_a_stream_that_changes_its_size(tmp_path: Path) -> None:
+    found = list(read_frames(_jpegs(tmp_path / "a.avi", [64, 64, 128, 96]), 4))
+    assert [frame.pixels.shape[:2] for frame in found] == [(64, 64), (64, 64), (128, 128), (96, 96)]
+
+
+def _tracks(path: Path, tracks: list[tuple[int, int, dict[str, object]]]) -> Path:
+    """Streams of one container: side, number of frames, and what is set on the stream; the grey level says which."""
+    with av.open(str(path), "w") as out:
+        made = []
+        for number, (side, frames, settings) in enumerate(tracks):
+            stream = out.add_stream("mjpeg" if frames == 1 else "mpeg4", rate=10)
+            stream.width = stream.height = side
+            stream.pix_fmt = "yuvj420p" if frames == 1 else "yuv420p"
+            for name, value in settings.items():
+                setattr(stream, name, value)
+            made.append((stream, np.full((side, side, 3), 60 + 90 * number, np.uint8), frames))
+        for step in range(max(frames for _, _, frames in made)):
+            for stream, grey, frames in made:
+                if step < frames:
+                    frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+                    frame.pts, frame.time_base = step, Fraction(1, 10)
+                    out.mux(stream.encode(frame))
+        for stream, _, _ in made:
+            out.mux(stream.encode(None))
+    return path
+
+
+COVER = {"disposition": av.stream.Disposition.attached_pic}
+DEFAULT = {"disposition": av.stream.Disposition.default}
+NONE = {"disposition": av.stream.Disposition(0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "tracks", "wanted"),
+    [
+        ("a.mp4", [(64, 1, COVER), (32, 20, DEFAULT)], 1),  # a cover larger than the video
+        ("b.mp4", [(32, 20, DEFAULT), (64, 1, COVER)], 0),
+        ("c.mkv", [(16, 1, DEFAULT), (64, 20, NONE)], 1),  # a small still first, and the default at that
+        ("d.mkv", [(64, 1, NONE), (32, 20, NONE)], 1),
+        ("e.mp4", [(32, 20, NONE), (64, 20, DEFAULT)], 1),  # FFmpeg's best is the default one
+        ("f.mkv", [(64, 20, DEFAULT), (32, 20, NONE)], 0),
+    ],
+)
+def test_one_stream_is_the_video_wherever_it_stands(
+    name: str, tracks: list[tuple[int, int, dict[str, object]]], wanted: int, tmp_path: Path
+) -> None:
+    path = _tracks(tmp_path / name, tracks)
+    with module.open_video(path) as (_, stream):
+        assert stream.width == tracks[wanted][0]
+    found = list(read_frames(path, 4))
+    assert len(found) == 4 and module.count_frames(path) == 20
+    for frame in found:
+        assert frame.pixels.shape[0] == tracks[wanted][0]
+        assert abs(float(frame.pixels.mean()) - (60 + 90 * wanted)) < 6
+    claims = read_video(path, 600)
+    assert claims.width == tracks[wanted][0] and claims.seconds == pytest.approx(2, abs=0.15)
+    media = open_one(Input("a", path), Cropper(16, "center"), 4)
+    assert media.size == (tracks[wanted][0],) * 2 and media.rate == pytest.approx(10, abs=0.5)
+    assert all(abs(float(look.image.mean()) - (60 + 90 * wanted)) < 6 for look in media.looks)
+
+
+def test_a_cover_alone_is_no_video(tmp_path: Path) -> None:
+    path = _tracks(tmp_path / "a.mp4", [(64, 1, COVER)])
+    with pytest.raises(Unreadable, match="no picture in it but a cover"):
+        list(read_frames(path, 4))
+    assert module.count_frames(path) == 0
+    with pytest.raises(Refused, match="no picture"):
+        read_video(path, 600)
+
+
+def test_times_of_a_variable_frame_rate(tmp_path: Path) -> None:
+    shown = [0.0, 0.1, 0.2, 0.3, 1.3, 2.3, 2.4, 3.0]
+    with av.open(str(tmp_path / "a.mp4"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 1000)
+        for number, seconds in enumerate(shown):
+            grey = np.full((32, 32, 3), 20 + 20 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            frame.pts, frame.time_base = round(1000 * (seconds + 5)), Fraction(1, 1000)  # not from zero on
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    found = list(read_frames(tmp_path / "a.mp4", 8))
+    assert [frame.seconds for frame in found] == pytest.approx(shown, abs=0.002)
+    media = open_one(Input("a", tmp_path / "a.mp4"), Cropper(16, "center"), 8)
+    assert [look.seconds for look in media.looks] == pytest.approx(shown, abs=0.002)
+
+
+def test_without_an_end_the_first_frames_tell_the_streams_apart(tmp_path: Path) -> None:
+    path = _tracks(tmp_path / "a.mkv", [(16, 1, DEFAULT), (64, 60, NONE)])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    found = list(read_frames(path, 4))
+    assert found and all(frame.pixels.shape[0] == 64 for frame in found)
+
+
+def test_jumps_in_a_video_of_variable_rate_find_the_frames_that_they_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """300 frames within ten seconds, then 300 within a minute."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=30)
+        stream.width = stream.height = 32
+        stream.pix_fmt, stream.codec_context.time_base = "yuv420p", Fraction(1, 30)
+        stream.codec_context.gop_size, stream.codec_context.max_b_frames = 12, 2
+        for k in range(600):
+            grey = np.full((32, 32, 3), 20 + k // 3, np.uint8)
+            frame = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            frame.pts, frame.time_base = k if k < 300 else 300 + 6 * (k - 300), Fraction(1, 30)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    every = {number: image for number, image in read_frames(path, 600)}
+    assert len(every) == 600
+    monkeypatch.setattr(module, "_SEEK", 50)
+    looked_at = _decoded(monkeypatch)
+    found = list(read_frames(path, 5))
+    assert [frame.number for frame in found] == [60, 180, 300, 420, 540]
+    for frame in found:
+        shown = frame.number if frame.number < 300 else 300 + 6 * (frame.number - 300)
+        assert np.array_equal(frame.pixels, every[frame.number])
+        assert frame.seconds == pytest.approx(shown / 30, abs=0.001)
+    assert len(looked_at) < 300

@@ -89,8 +89,20 @@ def test_upright_animated_and_compressed(analyser: Analyser, tmp_path: Path) -> 
     assert {"compressed", "blurred"} <= {each.code for each in found.faces[0].warnings}
     frames = [Image.fromarray(toyface(n, 20)).convert("P") for n in range(3)]
     frames[0].save(tmp_path / "b", "GIF", save_all=True, append_images=frames[1:])
-    found = analyser.image(tmp_path / "b", explain=False, stability=False)
+    found = analyser.video(tmp_path / "b")
+    assert found.kind == "video" and not found.warnings and len(found.faces[0].frames) == 3
+    with pytest.raises(Refused, match="a video, not a picture"):
+        analyser.image(tmp_path / "b")
+    frames[0].save(tmp_path / "c", "TIFF", save_all=True, append_images=frames[1:])
+    found = analyser.image(tmp_path / "c", explain=False, stability=False)
     assert [each.code for each in found.warnings] == ["first-frame"]
+
+
+def test_colours_that_cannot_be_converted_are_said_to_be(analyser: Analyser, tmp_path: Path) -> None:
+    image = Image.fromarray(toyface(0, 64))
+    image.save(tmp_path / "a", "JPEG", icc_profile=b"no profile" * 20)
+    found = analyser.image(tmp_path / "a", explain=False, stability=False)
+    assert [each.code for each in found.faces[0].warnings] == ["colour-profile"]
 
 
 def test_what_is_no_picture(analyser: Analyser, photo: Path, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import io
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from crossfake.detect.prediction.annotate import (
     Mark,
     clean_name,
     draw_picture,
+    draw_video,
     video_marks,
 )
 from crossfake.detect.prediction.media import Input, Media, open_one
@@ -122,3 +125,43 @@ def test_a_video_keeps_its_length_and_shows_boxes(tmp_path: Path) -> None:
     assert sorted(shown) == list(range(12))
     assert shown[0].shape[1] == 480 and all(side % 2 == 0 for side in shown[0].shape[:2])
     assert (np.abs(shown[6].astype(int) - COLOURS["fake"]).max(axis=2) < 40).sum() > 200
+
+
+def test_a_video_keeps_its_times_and_every_frames_own_boxes(tmp_path: Path) -> None:
+    """At an uneven rate, and with frames that grow."""
+    av = pytest.importorskip("av")
+    from crossfake.datasets.video import read_frames
+
+    shown = [0, 1, 2, 10, 20, 21, 30]  # tenths of a second
+    sides = [480, 480, 480, 480, 960, 960, 960]
+    with av.open(str(tmp_path / "a.avi.mkv"), "w") as out:
+        stream = out.add_stream("mjpeg", rate=10)
+        stream.width = stream.height = 480
+        stream.pix_fmt = "yuvj420p"
+        for at, side in zip(shown, sides, strict=True):
+            buffer = io.BytesIO()
+            Image.new("L", (side, side), 60).save(buffer, "JPEG")
+            packet = av.Packet(buffer.getvalue())
+            packet.stream, packet.time_base = stream, Fraction(1, 10)
+            packet.pts = packet.dts = at
+            out.mux(packet)
+
+    def box(side: int) -> tuple[float, float, float, float]:
+        return (side / 2, side / 4, side / 4, side / 4)
+
+    frames = tuple(
+        FrameScore(n, t / 10, 0.9, 0.9, "fake", box(side))
+        for n, (t, side) in enumerate(zip(shown, sides, strict=True))
+        if n % 2 == 0
+    )
+    face = FaceVerdict(box(480), 0, 0.9, 0.9, None, None, "fake", None, frames=frames)
+    prediction = _prediction(kind="video", faces=(face,), skipped=())
+    judged = {each.frame: (sides[each.frame],) * 2 for each in frames}
+    draw_video(tmp_path / "a.avi.mkv", prediction, tmp_path / "b.mp4", 2.3, judged)
+    found = list(read_frames(tmp_path / "b.mp4", 7))
+    assert [frame.seconds for frame in found] == pytest.approx([t / 10 for t in shown], abs=0.01)
+    for frame in found:  # alike in all, since the frames fill the same place
+        near = np.abs(frame.pixels.astype(int) - COLOURS["fake"]).max(axis=2) < 40
+        rows, columns = np.nonzero(near[:480])
+        left, bottom = np.quantile(columns, 0.02), np.quantile(rows, 0.98)
+        assert abs(left - 240) < 12 and abs(bottom - 240) < 12, frame.number

@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.decode import Frame
+from crossfake.datasets.faces import Face
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.prediction import media
 from crossfake.detect.prediction.media import (
@@ -16,6 +18,7 @@ from crossfake.detect.prediction.media import (
     find_inputs,
     jpeg_header,
     jpeg_quality,
+    open_frames,
     open_media,
     open_one,
     sharpness,
@@ -242,3 +245,29 @@ def test_kinds_by_content_and_zip_archives_as_the_api_takes_them(tmp_path: Path)
         m.problem for m in open_media(find_inputs([tmp_path / "bad.zip", tmp_path / "none.zip"]), WHOLE)
     ]
     assert "not a whole zip archive" in problems[0] and problems[1] == "the archive is empty"
+
+
+def test_boxes_count_in_pixels_of_their_own_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream may change its size on the way."""
+
+    def found(image: np.ndarray, model: object) -> list[Face]:
+        side = image.shape[0] / 4
+        return [Face(np.full((5, 2), np.nan), (side, side, 2 * side, 2 * side))]
+
+    monkeypatch.setattr("crossfake.datasets.crops.find_faces", found)
+    cropper = Cropper(16, "square", margin=1.0, which="all", enlarge=10, face_model=Path(__file__))
+    frames = [Frame(n, toyface(0, side), n / 5) for n, side in enumerate((64, 64, 32, 128))]
+    made = open_frames(Input("a"), iter(frames), cropper)
+    assert made.size == (64, 64) and made.rate == pytest.approx(5)
+    assert [(look.size, look.box) for look in made.looks] == [
+        ((side, side), pytest.approx((side / 4, side / 4, side / 2, side / 2))) for side in (64, 64, 32, 128)
+    ]
+    assert [look.person for look in made.looks] == [0] * 4
+    assert [look.seconds for look in made.looks] == [0, 0.2, 0.4, 0.6]
+
+
+def test_frames_without_times_have_no_rate() -> None:
+    frames = [Frame(n, toyface(0, 32)) for n in range(3)]
+    made = open_frames(Input("a"), iter(frames), WHOLE)
+    assert made.rate == 0 and {look.seconds for look in made.looks} == {None}
+    assert open_frames(Input("a"), iter(()), WHOLE).problem == "no frame can be decoded"

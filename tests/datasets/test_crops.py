@@ -375,7 +375,7 @@ def test_a_marked_face_in_a_photo_that_is_decoded_at_a_half(monkeypatch: pytest.
 def test_people_stay_the_same_when_a_video_changes_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two people; from frame 3 on the picture has three times as many pixels along a side."""
 
-    def found(image: np.ndarray, model: object) -> list[Face]:
+    def found(image: np.ndarray, model: object, **_: object) -> list[Face]:
         unit = image.shape[0] / 10
         return [
             Face(np.full((5, 2), np.nan), (unit, 2 * unit, 3 * unit, 3 * unit)),

@@ -250,7 +250,7 @@ def test_kinds_by_content_and_zip_archives_as_the_api_takes_them(tmp_path: Path)
 def test_boxes_count_in_pixels_of_their_own_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream may change its size on the way."""
 
-    def found(image: np.ndarray, model: object) -> list[Face]:
+    def found(image: np.ndarray, model: object, **_: object) -> list[Face]:
         side = image.shape[0] / 4
         return [Face(np.full((5, 2), np.nan), (side, side, 2 * side, 2 * side))]
 

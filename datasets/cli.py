@@ -207,7 +207,12 @@ def launder(**options: Any) -> None:
 @click.argument("folders", nargs=-1, required=True, type=_FOLDER)
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option(
-    "--check", is_flag=True, help="Change nothing: prove that the splits are disjoint, or list why not."
+    "--redeal", is_flag=True, help="Deal anew what was dealt before, and say which models that ends."
+)
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Decide nothing. Exit code 0: the splits are disjoint; 1: they leak, and where; 2: not checked.",
 )
 @click.option("--radius", type=int, default=32, help="Most differing bits, of 256, between near-duplicates.")
 @click.option(
@@ -215,13 +220,25 @@ def launder(**options: Any) -> None:
 )
 @click.option("--weights", type=_FOLDER, help="Its weights file.  [default: timm's own]")
 @click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
+@click.option("--identities", is_flag=True, help="Keep together what a face recogniser takes for one person.")
+@click.option(
+    "--identity-model", type=_FOLDER, help="An ONNX file such as OpenCV's SFace.  [default: dlib's]"
+)
+@click.option(
+    "--identity-threshold",
+    type=float,
+    help="Distance of dlib's or cosine of the ONNX file's, for any number of faces.  [default: as published or "
+    "stricter]",
+)
+@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
 @click.option("--seed", type=int, default=0)
 def split(check: bool, **options: Any) -> None:
     """Split FOLDERS together, nothing alike on two sides.
 
     What belongs together (a person, a video, a source photo, near-duplicates in whichever folder) goes to one side.
-    A row that has been split before never moves. The shards stay as they are: decisions go to splits.csv.
+    A row that has a split never moves: where what belongs together is on two sides already, rows are set aside. Split
+    before anything is trained, with --redeal to lose none. The shards stay as they are: decisions go to splits.csv.
     """
     from crossfake.datasets import leaks
 
@@ -229,14 +246,12 @@ def split(check: bool, **options: Any) -> None:
     if not check:
         click.echo(leaks.split(settings).text())
         return
-    offences = leaks.check(settings)
-    for offence in offences[:20]:
-        click.echo(str(offence))
-    if offences:
-        more = f" ({len(offences) - 20:,} more)" if len(offences) > 20 else ""
-        click.echo(f"{len(offences):,} leaks{more}: run 'crossfake data split' on these folders together")
+    if settings.redeal:
+        raise UserError("--check decides nothing, --redeal does", mend="give one of them")
+    report = leaks.check(settings)
+    click.echo(report.text())
+    if report.offences:
         sys.exit(1)
-    click.echo("disjoint: no group, no equal and no near-duplicate picture is on two sides")
 
 
 @data.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 from zipfile import BadZipFile
 
 import imagehash
@@ -49,30 +50,50 @@ def fingerprints(shards: ShardSet, workers: int = 0) -> Codes:
         shards: the folder.
         workers: processes; 0 is one per core.
     """
-    kept = shards.path / CACHE
+
+    def compute() -> Codes:
+        blocks = [range(start, min(start + _ROWS, len(shards))) for start in range(0, len(shards), _ROWS)]
+        parts = map_in_order(partial(_of_rows, shards=shards), blocks, workers if len(blocks) > 4 else 1)
+        found = []
+        with tqdm(total=len(shards), unit="img", desc=f"fingerprints {shards.path.name}", leave=False) as bar:
+            for block, part in parts:
+                found.append(part)
+                bar.update(len(block))
+        return np.concatenate(found)
+
+    codes: Codes = kept_beside(shards, CACHE, "codes", compute)
+    return codes
+
+
+def kept_beside(
+    shards: ShardSet, file: str, name: str, compute: Callable[[], npt.NDArray[Any]], key: str = ""
+) -> npt.NDArray[Any]:
+    """What was computed from every row: read from ``file`` in the folder, or computed and kept there.
+
+    Args:
+        shards: the folder.
+        file: an ``.npz`` file in it.
+        name: of the array in the file.
+        compute: computes it, when there is no such file, or it is of other shards or of another ``key``.
+        key: what it depends on besides the shards.
+    """
+    kept, content = shards.path / file, f"{shards.content_hash} {key}".rstrip()
     if kept.exists():
         try:
             with np.load(kept, allow_pickle=False) as stored:
-                if str(stored["content"]) == shards.content_hash:
-                    codes: Codes = stored["codes"]
-                    return codes
+                if str(stored["content"]) == content and len(stored[name]) == len(shards):
+                    values: npt.NDArray[Any] = stored[name]
+                    return values
         except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             pass  # damaged: computed again
-    blocks = [range(start, min(start + _ROWS, len(shards))) for start in range(0, len(shards), _ROWS)]
-    parts = map_in_order(partial(_of_rows, shards=shards), blocks, workers if len(blocks) > 4 else 1)
-    with tqdm(total=len(shards), unit="img", desc=f"fingerprints {shards.path.name}", leave=False) as bar:
-        found = []
-        for block, part in parts:
-            found.append(part)
-            bar.update(len(block))
-    codes = np.concatenate(found)
+    values = compute()
     with (
-        contextlib.suppress(OSError),  # a folder that cannot be written is fingerprinted each time
+        contextlib.suppress(OSError),  # in a folder that cannot be written it is computed each time
         replacing(kept, shared=True) as temporary,
-        open(temporary, "wb") as file,
+        open(temporary, "wb") as target,
     ):
-        np.savez(file, codes=codes, content=shards.content_hash)
-    return codes
+        np.savez(target, content=content, **{name: values})  # type: ignore[arg-type]
+    return values
 
 
 def _of_rows(rows: range, shards: ShardSet) -> Codes:

@@ -7,7 +7,7 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,8 +19,9 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from crossfake.bounds import Bounds, Seed, Workers, check_bounds
 from crossfake.datasets.fingerprints import RADIUS, Codes, Pairs, distance, fingerprints, near_pairs
+from crossfake.datasets.identities import Joins, Recogniser, draw_joins, join, recognise
 from crossfake.datasets.shards import SPLITS, ShardSet
-from crossfake.datasets.splits import NAMES, Fractions
+from crossfake.datasets.splits import NAMES, Fractions, learned_from
 from crossfake.errors import UserError
 from crossfake.files import write_text
 
@@ -46,7 +47,12 @@ class SplitSettings:
         embedding: timm model whose features are compared too; none when empty.
         weights: its weights file; timm's own when None.
         cosine: least cosine of two near-duplicates' features.
-        workers: processes for the fingerprints; one per core when 0.
+        redeal: deal anew what was dealt before; splits that a data set came with stay.
+        identities: rows whose faces a recogniser takes for one person's belong together.
+        identity_model: its ONNX file; dlib's when None.
+        identity_threshold: a distance of dlib's or a cosine of the file's, in place of the published one.
+        face_model: YuNet's ONNX file.
+        workers: processes for fingerprints and faces; one per core when 0.
     """
 
     folders: tuple[Path, ...]
@@ -56,6 +62,11 @@ class SplitSettings:
     embedding: str = ""
     weights: Path | None = None
     cosine: Annotated[float, Bounds(0.5, 1)] = 0.95
+    redeal: bool = False
+    identities: bool = False
+    identity_model: Path | None = None
+    identity_threshold: Annotated[float, Bounds(0, 1, above=True)] | None = None
+    face_model: Path | None = None
     workers: Workers = 0
 
     def __post_init__(self) -> None:
@@ -65,19 +76,42 @@ class SplitSettings:
         object.__setattr__(self, "folders", tuple(folders.values()))
         if not self.folders:
             raise UserError("there is nothing to split", mend="name shard folders")
+        for name, value in (
+            ("--identity-model", self.identity_model),
+            ("--identity-threshold", self.identity_threshold),
+        ):
+            if value is not None and not self.identities:
+                raise UserError(f"{name} is about faces", mend="give --identities with it")
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What :func:`split` decided."""
+    """What :func:`split` decided.
 
-    table: Counter[tuple[str, str, str]]  # folder, label, split: images
+    Attributes:
+        table: images by folder, label and split.
+        groups: that the data sets gave.
+        linked: of them, those that near-duplicates joined to others.
+        aside: rows newly left out, since they belong to two sides.
+        moved: rows that left the side they had; only ``redeal`` moves any.
+        invalid: models and runs that learned from these folders as they were split before.
+        redealt: everything was dealt anew.
+        persons: what the face recogniser joined.
+        sheet: a picture of the least certain of those joins.
+    """
+
+    table: Counter[tuple[str, str, str]]
     groups: int
-    linked: int  # groups that near-duplicates joined to another
-    aside: list[str]  # rows left out since they belong to two sides
+    linked: int
+    aside: list[str]
+    moved: int = 0
+    invalid: list[str] = field(default_factory=list)
+    redealt: bool = False
+    persons: Joins | None = None
+    sheet: Path | None = None
 
     def text(self) -> str:
-        names = (*NAMES, ASIDE) if self.aside else NAMES
+        names = (*NAMES, ASIDE) if any(name == ASIDE for *_, name in self.table) else NAMES
         rows = [["", "label", *names]]
         for folder, label in sorted({(folder, label) for folder, label, _ in self.table}):
             rows.append([folder, label, *(f"{self.table[folder, label, name]:,}" for name in names)])
@@ -88,23 +122,99 @@ class SplitReport:
             cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join(cells))
         lines.append(f"\n{self.groups:,} groups; near-duplicates joined {self.linked:,} of them to others")
+        if self.persons:
+            lines.append(self.persons.text())
+        if self.sheet:
+            lines.append(f"the least certain joins: {self.sheet}")
+        if self.moved:
+            lines.append(f"dealt anew: {self.moved:,} rows are on another side than before")
         if self.aside:
             lines.append(
-                f"set aside, since they were on two sides before: {len(self.aside):,}, such as {self.aside[0]}"
+                "set aside, since what belongs together was on two sides: "
+                f"{len(self.aside):,} row{'s, such as' if len(self.aside) > 1 else ','} {self.aside[0]}"
+            )
+        if self.aside and not self.redealt and not self.invalid:
+            lines.append(
+                "as long as nothing is trained on these folders, --redeal deals all anew and keeps them"
+            )
+        if self.invalid:
+            lines.append(
+                f"no longer valid, since they learned from these folders as they were split before: "
+                f"{', '.join(self.invalid)}. Train them anew; figures measured with them do not hold any more"
+            )
+        elif self.redealt and self.moved:
+            lines.append(
+                "no run or model below the working directory learned from these folders; any other that did is no "
+                "longer valid, nor are its figures"
             )
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Offence:
-    """Two rows on different sides that belong together."""
+    """Two rows on different sides that belong together.
 
+    Attributes:
+        kind: ``group``, ``copy``, ``near-duplicate`` or ``person``: what joins them.
+        why: the same in words, with the sides.
+        one: a row.
+        other: another one.
+    """
+
+    kind: str
     why: str
     one: str
     other: str
 
     def __str__(self) -> str:
         return f"{self.why}: {self.one} and {self.other}"
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check` found.
+
+    Attributes:
+        offences: rows that belong together and are on different sides.
+        sides: rows of each side.
+        unsplit: rows without a split, which count as train.
+        persons: what the face recogniser joined, if it was asked.
+        sheet: a picture of the least certain joins across sides.
+    """
+
+    offences: list[Offence]
+    sides: dict[str, int]
+    unsplit: int = 0
+    persons: Joins | None = None
+    sheet: Path | None = None
+
+    def text(self, shown: int = 20) -> str:
+        """The first offences, one a line, and a last line that begins with ``disjoint`` or the number of leaks."""
+        lines = [str(offence) for offence in self.offences[:shown]]
+        if len(self.offences) > shown:
+            lines.append(f"({len(self.offences) - shown:,} more)")
+        if self.persons:
+            lines.append(self.persons.text())
+        if self.sheet:
+            lines.append(f"the least certain joins across sides: {self.sheet}")
+        sides = ", ".join(f"{count:,} {name}" for name, count in self.sides.items())
+        if self.unsplit:
+            sides += f" ({self.unsplit:,} rows without a split count as train)"
+        if self.offences:
+            kinds = Counter(offence.kind for offence in self.offences)
+            counts = ", ".join(f"{kind} {count:,}" for kind, count in sorted(kinds.items()))
+            lines.append(
+                f"{len(self.offences):,} leak{'s' if len(self.offences) > 1 else ''} ({counts}) between {sides}: "
+                "run 'crossfake data split' on these folders together"
+            )
+        else:
+            seen = self.persons and f"and no person that {self.persons.recogniser.name} recognises"
+            faces = seen or "(persons were not compared: --identities)"
+            lines.append(
+                f"disjoint: {sides}: no group, no equal picture, no near-duplicate that the index finds {faces} is "
+                "on two sides"
+            )
+        return "\n".join(lines)
 
 
 class _Rows:
@@ -122,14 +232,23 @@ class _Rows:
     def column(self, name: str) -> Any:
         return np.concatenate([each.columns[name] for each in self.sets])
 
-    def groups(self) -> list[Strings]:
-        """The groups that the data sets gave, and those decided before: rows are linked by either."""
+    def groups(self, redeal: bool = False) -> list[Strings]:
+        """The groups that the data sets gave, and those decided before: rows are linked by either.
+
+        To deal anew is to forget what was decided.
+        """
         given = np.concatenate([each.columns.stored("group") for each in self.sets])
         alone = np.flatnonzero(given == "")  # such rows are known by their pixels only
         given = given.astype(f"U{max(64, given.dtype.itemsize // 4)}")
         given[alone] = [self.codes[row].tobytes().hex() for row in alone]
+        if redeal:
+            return [given, given]
         decided = self.column("group")
         return [given, np.where(decided == "", given, decided)]
+
+    def parts(self) -> list[slice]:
+        """The rows of each folder."""
+        return [slice(a, b) for a, b in zip(self.starts[:-1], self.starts[1:], strict=True)]
 
     def name(self, row: int) -> str:
         each = self.sets[self.of[row]]
@@ -146,79 +265,137 @@ class _Rows:
             pairs.append(similar_pairs(features, settings.cosine))
         return np.concatenate(pairs)
 
+    def persons(self, settings: SplitSettings, given: Strings, near: Pairs) -> Joins:
+        """What faces join. Decisions of before have no say in it, so that the next call finds the same."""
+        recogniser = Recogniser.find(
+            settings.identity_model, settings.identity_threshold, settings.face_model
+        )
+        features = np.concatenate([recognise(each, recogniser, settings.workers) for each in self.sets])
+        if not np.isfinite(features).any():
+            raise UserError(
+                f"no face was found in any picture of {', '.join(str(each.path) for each in self.sets)}",
+                mend="leave --identities out",
+            )
+        return join(features, _components([given], near), recogniser)
+
+    def read(self, row: int) -> Any:
+        return self.sets[self.of[row]].read(int(row - self.starts[self.of[row]]))
+
 
 def split(settings: SplitSettings) -> SplitReport:
     """Decide groups and splits of all folders together and write them to each one's ``splits.csv``.
 
-    Rows belong together when they share a group (identity, video, source photo), are near-duplicates, or are linked
-    through others, in whichever folders they are. What belongs together goes to one side. The rest is up to
-    scikit-learn's ``StratifiedGroupKFold``, stratified by label, source and generator.
+    Rows belong together when they share a group (identity, video, source photo), are near-duplicates, show the same
+    person to a face recogniser (``identities``), or are linked through others, in whichever folders they are. What
+    belongs together goes to one side. The rest is up to scikit-learn's ``StratifiedGroupKFold``, stratified by label,
+    source and generator.
 
-    Stable: a row that has been split before stays where it is, and so do rows whose data set came with a split of its
-    own. Where new links join rows that are on different sides, those in test stay (else those in val), the others are
-    set aside: they are never moved.
+    A row that has a split keeps it, whoever gave it: something may have been trained on it. Rows without one are dealt.
+    Where links join rows that are on different sides, those in test stay (else those in val), the others are set aside:
+    they are never moved. With ``redeal`` everything is dealt anew but what a data set came with.
 
     Raises:
-        UserError: a folder holds no shards, or cannot be written.
+        UserError: a folder holds no shards, or cannot be written; a package or file for ``identities`` is missing.
     """
     rows = _Rows(settings)
-    groups, decided = rows.groups()
-    component = _components([groups, decided], rows.near(settings))
-    before = np.concatenate([_decided(each) for each in rows.sets])
+    if settings.redeal:
+        _refuse_held_out(rows.sets, settings.split)
+    given, decided = rows.groups(settings.redeal)
+    near = rows.near(settings)
+    component = _components([given, decided], near)
+    linked = len(np.unique(given)) - int(component.max()) - 1
+    persons = rows.persons(settings, given, near) if settings.identities else None
+    if persons:
+        component = _components([given, decided], np.concatenate([near, persons.pairs]))
+    was = rows.column("split").astype("U8")
+    before = np.concatenate([_own(each) for each in rows.sets]) if settings.redeal else was
     sides, aside = _settle(component, before)
     facts = [rows.column(name).astype(str) for name in ("label", "source", "generator")]
     strata = np.array(["|".join(each) for each in zip(*facts, strict=True)])
     fresh = np.flatnonzero(sides == "")
     if len(fresh):
-        sides[fresh] = _assign(component[fresh], strata[fresh], groups[fresh], settings)
-    named = _names(component, groups)
-    for each, start, end in zip(rows.sets, rows.starts[:-1], rows.starts[1:], strict=True):
-        _write(each, named[start:end], sides[start:end])
+        sides[fresh] = _assign(component[fresh], strata[fresh], given[fresh], settings)
+    learned = np.where(was == "", "train", was)  # what has no split is trained on
+    changed = [bool((learned[part] != sides[part]).any()) for part in rows.parts()]
+    # before anything is written: the hashes are those that runs and models keep
+    invalid = learned_from([each for each, moves in zip(rows.sets, changed, strict=True) if moves])
+    sheet = draw_joins(persons, rows.read, rows.name, settings.folders[0]) if persons else None
+    named = _names(component, decided)
+    for each, part in zip(rows.sets, rows.parts(), strict=True):
+        if (named[part] != each.columns["group"]).any() or (sides[part] != was[part]).any():
+            _write(each, named[part], sides[part])
     labels = np.where(rows.column("label") == 1, "fake", "real")
     folders = np.array([str(each.path) for each in rows.sets])[rows.of]
-    owned = len(np.unique(groups))
     return SplitReport(
         Counter(zip(folders.tolist(), labels.tolist(), sides.tolist(), strict=True)),
-        owned,
-        owned - int(component.max()) - 1,
+        len(np.unique(given)),
+        linked,
         [rows.name(int(row)) for row in aside],
+        int(((was != "") & (sides != was) & (sides != ASIDE)).sum()),
+        invalid,
+        settings.redeal,
+        persons,
+        sheet,
     )
 
 
-def check(settings: SplitSettings) -> list[Offence]:
-    """Rows that belong together but are on different sides; none when the splits are disjoint.
+def check(settings: SplitSettings) -> CheckReport:
+    """Which rows belong together but are on different sides; none when the splits are disjoint.
 
-    The sides are the rows' splits (rows without one are trained on, so they count as train). Where no row of any
-    folder has one, each folder is a side of its own.
+    The sides are the rows' splits (rows without one are trained on, so they count as train). Where no row of several
+    folders has one, each folder is a side of its own.
+
+    Raises:
+        UserError: no row of a single folder has a split.
     """
     rows = _Rows(settings)
     sides = rows.column("split")
-    if not (sides != "").any():
-        sides = np.array([str(each.path) for each in rows.sets])[rows.of]
+    unsplit = int((sides == "").sum())
+    if unsplit == len(rows):
+        if len(rows.sets) == 1:
+            raise UserError(
+                f"no row of {rows.sets[0].path} has a split",
+                mend=f"run 'crossfake data split {rows.sets[0].path}' first",
+            )
+        sides, unsplit = np.array([str(each.path) for each in rows.sets])[rows.of], 0
     sides = np.where(sides == "", "train", sides)
-    groups, decided = rows.groups()
-    belongs = _components([groups, decided], np.zeros((0, 2), np.int64))
-    offences = []
+    given, decided = rows.groups()
+    belongs = _components([given, decided], np.zeros((0, 2), np.int64))
+
+    def apart(one: Any, other: Any) -> Any:
+        return (sides[one] != sides[other]) & (sides[one] != ASIDE) & (sides[other] != ASIDE)
+
+    def offence(kind: str, what: str, one: int, other: int) -> Offence:
+        return Offence(kind, f"{what} in {sides[one]} and {sides[other]}", rows.name(one), rows.name(other))
+
     order = np.lexsort((sides, belongs))
     first, second = order[:-1], order[1:]
-    straddling = (belongs[first] == belongs[second]) & (sides[first] != sides[second])
-    straddling &= (sides[first] != ASIDE) & (sides[second] != ASIDE)
-    for one, other in zip(first[straddling], second[straddling], strict=True):
-        why = f"group {str(groups[one])!r} is in {sides[one]} and {sides[other]}"
-        offences.append(Offence(why, rows.name(int(one)), rows.name(int(other))))
-    for one, other in rows.near(settings):
-        if (
-            sides[one] != sides[other]
-            and ASIDE not in (sides[one], sides[other])
-            and belongs[one] != belongs[other]
+    straddling = (belongs[first] == belongs[second]) & apart(first, second)
+    offences = [
+        offence("group", f"group {str(given[one])!r} is", one, other)
+        for one, other in zip(first[straddling].tolist(), second[straddling].tolist(), strict=True)
+    ]
+    near = rows.near(settings)
+    close = near[apart(*near.T) & (belongs[near[:, 0]] != belongs[near[:, 1]])]
+    for one, other in close.tolist():
+        bits = int(distance(rows.codes[one], rows.codes[other]))
+        offences.append(
+            offence("near-duplicate", f"near-duplicates ({bits} of 256 bits differ)", one, other)
+            if bits
+            else offence("copy", "pictures of one fingerprint", one, other)
+        )
+    persons = sheet = None
+    if settings.identities:
+        persons = rows.persons(settings, given, near)
+        across = apart(*persons.pairs.T)
+        sheet = draw_joins(persons.only(across), rows.read, rows.name, settings.folders[0])
+        for (one, other), far in zip(
+            persons.pairs[across].tolist(), persons.distances[across].tolist(), strict=True
         ):
-            bits = int(distance(rows.codes[one], rows.codes[other]))
-            alike = (
-                "pictures of one fingerprint" if bits == 0 else f"near-duplicates ({bits} of 256 bits differ)"
-            )
-            why = f"{alike} in {sides[one]} and {sides[other]}"
-            offences.append(Offence(why, rows.name(int(one)), rows.name(int(other))))
-    return offences
+            offences.append(offence("person", f"faces of one person (distance {far:.2f})", one, other))
+    names = [name for name in (*NAMES, ASIDE) if name in sides] + sorted(set(sides) - {*NAMES, ASIDE})
+    counts = Counter(sides.tolist())
+    return CheckReport(offences, {str(name): counts[name] for name in names}, unsplit, persons, sheet)
 
 
 def _components(groups: Sequence[Strings], near: Pairs) -> npt.NDArray[np.int64]:
@@ -237,15 +414,26 @@ def _components(groups: Sequence[Strings], near: Pairs) -> npt.NDArray[np.int64]
     return numbers.astype(np.int64)
 
 
-def _decided(shards: ShardSet) -> Strings:
-    """Splits that must not change: of an earlier call, or the data set's own; empty for the others."""
-    own = shards.columns.stored("own_split") == 1
-    splits = np.where(own, shards.columns["split"], "").astype("U8")
-    if (shards.path / SPLITS).exists():
-        with open(shards.path / SPLITS, newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            covered = sum(1 for _ in csv.reader(lines)) - 1
-        splits[:covered] = shards.columns["split"][:covered]
-    return splits
+def _refuse_held_out(sets: Sequence[ShardSet], split: str) -> None:
+    """A set that was prepared for one side, such as fakes for testing only, is not dealt to all by mistake."""
+
+    def one_sided(text: str) -> bool:
+        shares = Fractions.parse(text)
+        return max(shares.train, shares.val, shares.test) > 1 - 1e-6
+
+    for each in sets:
+        asked = str(each.attributes.get("split") or "")
+        if asked and one_sided(asked) and not one_sided(split):
+            raise UserError(
+                f"{each.path} was prepared with --split {asked}, and --redeal would deal it as {split}",
+                mend="leave it out, and split all folders without --redeal afterwards",
+            )
+
+
+def _own(shards: ShardSet) -> Strings:
+    """Splits that a data set came with; empty for the rows that were dealt."""
+    stored = shards.columns.stored
+    return np.where(stored("own_split") == 1, stored("split"), "").astype("U8")
 
 
 def _settle(component: npt.NDArray[np.int64], before: Strings) -> tuple[Strings, npt.NDArray[np.int64]]:
@@ -254,11 +442,15 @@ def _settle(component: npt.NDArray[np.int64], before: Strings) -> tuple[Strings,
     winner = np.full(component.max() + 1, "", "U8")
     for name in reversed(_PRIORITY):
         winner[component[before == name]] = name
+    left_out = np.full(len(winner), False)
+    left_out[component[before == ASIDE]] = True
+    winner[left_out & (winner == "")] = (
+        ASIDE  # what they leaked to is in a folder that is not named this time
+    )
     of_row = winner[component]
-    beaten = (before != "") & (before != ASIDE) & (before != of_row)
     sides[before == ""] = of_row[before == ""]
-    sides[beaten] = ASIDE
-    return sides, np.flatnonzero(beaten)
+    sides[(before != "") & (before != of_row)] = ASIDE
+    return sides, np.flatnonzero((sides == ASIDE) & (before != ASIDE))
 
 
 def _assign(

@@ -1,10 +1,18 @@
-"""Train, val and test by group: decided by a hash, so adding files never moves an old one."""
+"""Train, val and test by group, decided by a hash, so that new files never move an old one; what learned from them."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import yaml
+
+from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.errors import UserError
 
 NAMES = ("train", "val", "test")
@@ -44,3 +52,45 @@ class Fractions:
         if position < self.train:
             return "train"
         return "val" if position < self.train + self.val else "test"
+
+
+_CARDS = (
+    "config.yaml",
+    "bundle.json",
+    "model.json",
+    "cell.json",
+)  # of runs, detectors, generators, experiments
+_DEPTH = 6  # of folders below the working directory
+
+
+def learned_from(sets: Sequence[ShardSet], root: Path = Path()) -> list[str]:
+    """Runs and models below ``root`` that were trained on these folders: their paths, with their kinds.
+
+    Their cards name the folders that they learned from, with the hashes of that time: either tells.
+    """
+    places = {str(shards.path.resolve()) for shards in sets}
+    hashes = {value for shards in sets for value in (shards.hash, shards.content_hash)}
+    found: dict[Path, str] = {}
+    for folder, card in _cards(root) if sets else ():
+        inputs = card.get("data_hashes") or card.get("inputs") or {}
+        if not isinstance(inputs, dict) or any(above in found for above in (folder, *folder.parents)):
+            continue
+        if any(value in hashes or str((root / key).resolve()) in places for key, value in inputs.items()):
+            found[folder] = f"{folder} ({card['kind']})" if card.get("kind") else str(folder)
+    return list(found.values())
+
+
+def _cards(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Whatever may say what was trained on what; a folder comes before those in it."""
+    for name, below, files in os.walk(root):
+        folder = Path(name)
+        deep = len(folder.relative_to(root).parts) >= _DEPTH
+        below[:] = [] if deep or MANIFEST in files else sorted(b for b in below if not b.startswith("."))
+        for file in (card for card in _CARDS if card in files):
+            try:
+                text = (folder / file).read_text()
+                card = yaml.safe_load(text) if file.endswith(".yaml") else json.loads(text)
+            except (OSError, ValueError, yaml.YAMLError):
+                continue  # not of ours, or damaged
+            if isinstance(card, dict):
+                yield folder, card

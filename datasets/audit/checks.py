@@ -140,7 +140,7 @@ def check_copies(facts: Sequence[Facts], labels: Ints, exact: Ints, near: Ints) 
         "copies within a class",
         WARN if max(shares) > _MANY_COPIES else PASS,
         f"copies of another picture of the class: {', '.join(said)}",
-        "'crossfake data split' keeps copies on one side" if max(shares) > _MANY_COPIES else "",
+        "'crossfake data split' leaves copies on one side only" if max(shares) > _MANY_COPIES else "",
         figures,
         pairs,
     )
@@ -197,7 +197,7 @@ def check_across_splits(facts: Sequence[Facts], near: Ints) -> Check:
         name,
         FAIL,
         f"{counted(len(leaking), 'picture has', 'pictures have')} copies in more than one split",
-        "split anew with 'crossfake data split', which keeps copies together",
+        "'crossfake data split' sets one side's copies aside; --redeal, before training, keeps them together",
         {"count": len(leaking)},
         _across(facts, near, named, leaking),
     )
@@ -210,7 +210,9 @@ def check_groups(found: Survey) -> Check:
     if not count:
         return Check("groups", "groups across splits", PASS, "every group is in one split", figures=figures)
     meaning = f"{counted(count, 'group is', 'groups are')} in more than one split: {', '.join(names)}"
-    mend = "split anew with 'crossfake data split', which keeps groups together"
+    mend = (
+        "'crossfake data split' sets one side's rows aside; --redeal, before training, keeps groups together"
+    )
     return Check("groups", "groups across splits", FAIL, meaning, mend, figures)
 
 

@@ -31,7 +31,7 @@ def test_both_classes_get_one_history(tmp_path: Path) -> None:
         assert sets[0].attributes[name] == sets[1].attributes[name]
     assert sets[0].attributes["history"] == ["jpeg 90 4:2:0"] and {s.size for s in sets} == {112}
     assert [set(s.columns["label"]) for s in sets] == [{0}, {1}]
-    assert check(SplitSettings((tmp_path / "out/real", tmp_path / "out/fake"), workers=1)) == []
+    assert check(SplitSettings((tmp_path / "out/real", tmp_path / "out/fake"), workers=1)).offences == []
     swapped = launder(LaunderSettings((fake,), (real,), tmp_path / "swapped", crop="center", workers=1))
     assert (swapped.size, swapped.quality) == (done.size, done.quality)  # the label has no say
     assert "112×112, then JPEG of quality 90" in done.table()

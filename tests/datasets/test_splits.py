@@ -1,6 +1,12 @@
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from crossfake.datasets.splits import Fractions
+from crossfake.datasets.shard_writer import ShardWriter
+from crossfake.datasets.shards import Row, ShardSet
+from crossfake.datasets.splits import Fractions, learned_from
 from crossfake.errors import UserError
 
 
@@ -29,3 +35,30 @@ def test_a_share_of_nothing_stays_empty() -> None:
 def test_anything_but_three_shares_of_one_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="--split 0.8/0.1/0.1"):
         Fractions.parse(text)
+
+
+def test_cards_tell_what_learned_from_a_folder(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "faces", 16) as writer:
+        writer.append(np.zeros((16, 16, 3), np.uint8), Row(0, "s", origin="0"))
+    faces = ShardSet(tmp_path / "faces")
+    cards = {
+        "runs/by-path/config.yaml": {"kind": "synth", "data_hashes": {"faces": "older"}},
+        "runs/by-path/model/bundle.json": {
+            "data_hashes": {"faces": "older"}
+        },  # in a run that is named already
+        "runs/by-hash/config.yaml": {"kind": "detect", "data_hashes": {"/gone": faces.hash}},
+        "runs/grid/cells/1/cell.json": {"inputs": {"/gone": faces.content_hash}},
+        "runs/other/config.yaml": {"kind": "detect", "data_hashes": {"elsewhere": "another"}},
+        "runs/empty/config.yaml": {"kind": "detect"},
+        "runs/strange/config.yaml": ["no", "card"],
+        ".hidden/run/config.yaml": {"kind": "detect", "data_hashes": {"faces": "older"}},
+    }
+    for name, card in cards.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(card))  # JSON is YAML
+    (tmp_path / "runs" / "damaged").mkdir()
+    (tmp_path / "runs" / "damaged" / "config.yaml").write_text("a: [")
+    (tmp_path / "runs" / "damaged" / "model.json").write_bytes(b"\xff{")
+    found = [text.removeprefix(f"{tmp_path}/") for text in learned_from([faces], tmp_path)]
+    assert found == ["runs/by-hash (detect)", "runs/by-path (synth)", "runs/grid/cells/1"]
+    assert learned_from([], tmp_path) == []

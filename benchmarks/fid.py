@@ -23,6 +23,7 @@ import numpy as np
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.images import save_png
+from crossfake.synth.quality.table import head_of
 from crossfake.weights import find_weights
 
 
@@ -59,8 +60,9 @@ def main(real: Path, fake: Path, inception: Path | None, n: int, dims: str) -> N
                     writer.append(image, Row(label=label, source=side, group=str(k)))
         theirs = [sys.executable, "-m", "pytorch_fid", "--dims", dims, "--device", "cpu"]
         text, seconds = timed([*theirs, str(work / "real-png"), str(work / "fake-png")], environment)
+        print(head_of("fid", {"dims": int(dims)}))
         value = float(re.findall(r"FID:\s+(\S+)", text)[0])
-        print(f"{'pytorch-fid':<34}{seconds:8.1f} s   FID {value:.6f}", flush=True)
+        print(f"{'pytorch-fid':<34}{seconds:8.1f} s   {value:.6f}", flush=True)
         for title, precision in (("exact", "fp32"), ("bf16 where quick", "auto"), ("reals known", "auto")):
             ours = [
                 sys.executable, "-m", "crossfake.synth", "evaluate", "--real", str(work / "real"), "--fake",
@@ -70,7 +72,7 @@ def main(real: Path, fake: Path, inception: Path | None, n: int, dims: str) -> N
             _, took = timed(ours, environment)
             found = json.loads((work / "q.json").read_text())["fid"]
             print(
-                f"crossfake, {title:<23}{took:8.1f} s   FID {found:.6f} ({found / value - 1:+.1e})   "
+                f"crossfake, {title:<23}{took:8.1f} s   {found:.6f} ({found / value - 1:+.1e})   "
                 f"{seconds / took:.1f} times as fast",
                 flush=True,
             )

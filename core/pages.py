@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+HALF_INTERVAL = "± is half of the 95% interval"  # what it means in every table, page and caption
 _SHARED = Path(__file__).parent / "templates"  # style.css
 
 
@@ -19,6 +20,7 @@ def environment(templates: Path) -> Environment:
     loader = FileSystemLoader([templates, _SHARED])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.filters |= {"number": number, "signed": signed, "duration": duration}
+    found.globals["half_interval"] = HALF_INTERVAL
     return found
 
 

@@ -19,7 +19,7 @@ from crossfake.experiments.comparing import Answer
 from crossfake.experiments.results import FIGURES, Cell, Results
 from crossfake.experiments.statistics import Estimate
 from crossfake.files import write_text
-from crossfake.pages import duration, signed
+from crossfake.pages import HALF_INTERVAL, duration, signed
 from crossfake.provenance import hash_file
 
 _INTENDED = """\
@@ -112,7 +112,8 @@ def model_card(results: Results, found: Sequence[Answer], detector: str, conditi
             e = each.estimate
             lines.append(
                 f"- {answer.name}: {each.verdict}, AUC {signed(e.mean)} (95% interval {signed(e.low)} to "
-                f"{signed(e.high)}, Holm-adjusted p {each.adjusted:.3g})"
+                f"{signed(e.high)}, Holm-adjusted p {each.adjusted:.3g}; {each.n[0]:,} reals, {each.n[1]:,} fakes)"
+                + (f", {answer.qualified}" if answer.qualified else "")
             )
     lines += ["", "## Limits", "", _LIMITS, "", "## Cells", "", *_cells(cells)]
     return "\n".join(lines) + "\n"
@@ -129,17 +130,23 @@ def _figures(results: Results, detector: str, condition: str, tests: Sequence[st
         return ["Not tested."]
     rows = [
         (name, *(_shown(results.value(detector, condition, name, key)) for key in FIGURES),
-         f"{results.tests[name]['n_real']:,} / {results.tests[name]['n_fake']:,}")
+         f"{results.tests[name]['n_real']:,} / {results.tests[name]['n_fake']:,}",
+         " / ".join(f"{results.by_chance(name, key):.3f}" for key in FIGURES))
         for name in tests
     ]  # fmt: skip
     if len(tests) > 1:
-        rows.append(("mean", *(_shown(results.mean(detector, condition, tests, key)) for key in FIGURES), ""))
+        rows.append(
+            ("mean", *(_shown(results.mean(detector, condition, tests, key)) for key in FIGURES), "", "")
+        )
     titles = [
         f"{figure.title}{'' if figure.higher_is_better else ' (lower is better)'}"
         for figure in FIGURES.values()
     ]
-    note = "Mean over seeds ± half of the 95% interval. Accuracy is at the threshold chosen on validation pictures."
-    return [*_table(("Test", *titles, "reals / fakes"), rows), "", note]
+    note = (
+        f"Mean over seeds; {HALF_INTERVAL}. Accuracy is at the threshold chosen on validation pictures. Chance: what "
+        f"knowing nothing gives for {' / '.join(figure.title for figure in FIGURES.values())}."
+    )
+    return [*_table(("Test", *titles, "reals / fakes", "chance"), rows), "", note]
 
 
 def _shown(found: Estimate | None) -> str:

@@ -12,6 +12,8 @@ from crossfake.experiments.results import Results
 from crossfake.experiments.significance import bootstrap_p, cohens_d_paired, delong, holm
 from crossfake.experiments.statistics import Estimate, Measured, estimate
 
+TOLD = 0.99  # detectability of fakes that anyone can tell
+FEW_KIMG = 1000  # that a generator was shown; StyleGAN2 was shown 25,000
 LEVEL = 0.05  # of error, over a family of questions
 # A difference of z(0.975) + z(0.8) standard errors is found four times in five; an interval reaches z(0.975).
 _DETECTABLE = (1.959964 + 0.841621) / 1.959964
@@ -32,6 +34,7 @@ class Difference:
         p: two-sided, for no difference at all.
         adjusted: ``p`` after Holm (1979) over its family: all means of contrasts, or all single rows.
         effect: Cohen's d of the seeds' paired differences; None with one seed.
+        n: reals and fakes that it rests on, over all its tests.
         delong: p of DeLong's test, seed by seed: what the pictures alone say about two given detectors. Rows only.
     """
 
@@ -44,6 +47,7 @@ class Difference:
     after: Estimate
     estimate: Estimate
     p: float
+    n: tuple[int, int]
     adjusted: float = 1.0
     effect: float | None = None
     delong: tuple[float, ...] = ()
@@ -71,7 +75,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Answer:
-    """One contrast: the mean over its tests and detectors, the same by detector, and every single row."""
+    """One contrast: the mean over its tests and detectors, the same by detector, and every single row.
+
+    Attributes:
+        added: names of the synthetic fakes that ``b`` has and ``a`` has not, where that is all that differs.
+        qualified: what a reader must know of those fakes before quoting the verdict; empty where there is nothing.
+    """
 
     name: str
     a: str
@@ -80,6 +89,8 @@ class Answer:
     overall: Difference
     by_detector: tuple[Difference, ...]
     rows: tuple[Difference, ...]
+    added: tuple[str, ...] = ()
+    qualified: str = ""
 
 
 def answers(results: Results) -> list[Answer]:
@@ -96,18 +107,64 @@ def answers(results: Results) -> list[Answer]:
         if not pairs or not tests:
             continue
         sides = {d: _sides(results, d, a, b, tests, seeds) for d, seeds in pairs.items()}
-        overall = _difference(name, "", "", a, b, list(sides.values()))
-        by_detector = [_difference(name, d, "", a, b, [side]) for d, side in sides.items()]
+        n = results.size(tests)
+        overall = _difference(name, "", "", a, b, list(sides.values()), n)
+        by_detector = [_difference(name, d, "", a, b, [side], n) for d, side in sides.items()]
         rows = [
             replace(
-                _difference(name, d, test, a, b, [_sides(results, d, a, b, [test], seeds)]),
+                _difference(
+                    name, d, test, a, b, [_sides(results, d, a, b, [test], seeds)], results.size([test])
+                ),
                 delong=_delong(results, d, a, b, test, seeds),
             )
             for d, seeds in pairs.items()
             for test in tests
         ]
-        found.append(Answer(name, a, b, tuple(tests), overall, tuple(by_detector), tuple(rows)))
+        added = _added(results, a, b)
+        found.append(
+            Answer(
+                name,
+                a,
+                b,
+                tuple(tests),
+                overall,
+                tuple(by_detector),
+                tuple(rows),
+                added,
+                qualified(results, added),
+            )
+        )
     return _corrected(found)
+
+
+def _added(results: Results, a: str, b: str) -> tuple[str, ...]:
+    one, other = results.conditions[a], results.conditions[b]
+    extra = tuple(name for name in other["synthetic"] if name not in one["synthetic"])
+    same = one["fakes"] == other["fakes"] and all(name in other["synthetic"] for name in one["synthetic"])
+    return extra if same else ()
+
+
+def detectability(results: Results, name: str) -> float | None:
+    """How surely a small network tells these fakes (average precision; chance is 0.5); None if it was not measured."""
+    found: float | None = (results.pools[name]["quality"] or {}).get("detectability")
+    return found
+
+
+def qualified(results: Results, added: Sequence[str]) -> str:
+    """Of which fakes a verdict on own fakes speaks, where they are trivially told or their generator saw few images.
+
+    Such as ``with fakes of 3 kimg that anyone can tell``; empty where neither is known of any of them.
+    """
+    told = [(detectability(results, name) or 0.0) >= TOLD for name in added]
+    kimg = [results.pools[name].get("kimg") or np.inf for name in added]
+    few = sorted(each for each in kimg if each < FEW_KIMG)
+    if not few and not any(told):
+        return ""
+    shown = f"{few[0]:.3g} to {few[-1]:.3g}" if len(set(few)) > 1 else f"{few[0]:.3g}" if few else ""
+    some = "some of them " if len(few) < len(kimg) else ""
+    of = f"{', ' if some else ' '}{some}of {shown} kimg" if few else ""
+    tell = " that anyone can tell" if all(told) else ", some of which anyone can tell" if any(told) else ""
+    return f"with fakes{of}{',' if some and few and all(told) else ''}{tell}"
 
 
 def _corrected(found: Sequence[Answer]) -> list[Answer]:
@@ -140,7 +197,13 @@ def _sides(
 
 
 def _difference(
-    contrast: str, detector: str, test: str, a: str, b: str, sides: Sequence[tuple[Measured, Measured]]
+    contrast: str,
+    detector: str,
+    test: str,
+    a: str,
+    b: str,
+    sides: Sequence[tuple[Measured, Measured]],
+    n: tuple[int, int],
 ) -> Difference:
     parts = [after - before for before, after in sides]
     return Difference(
@@ -153,6 +216,7 @@ def _difference(
         estimate(*(after for _, after in sides)),
         estimate(*parts, bounds=(-1, 1)),
         p=float(bootstrap_p(*parts)),
+        n=n,
         effect=_effect(parts),
     )
 

@@ -118,6 +118,8 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         "notes": wording.notes(results, found),
         "audits": experiment.get("audits", {}),
         "figures": FIGURES,
+        "sizes": tables.sizes(results),
+        "chances": [f"{figure.title}: {tables.chance(results, key)}" for key, figure in FIGURES.items()],
         "palette": [color_of(results, name) for name in results.conditions],
         "conditions": list(results.conditions.values()),
         "side": SIDE,
@@ -166,10 +168,11 @@ def _name(each: Difference, several: bool) -> str:
 
 
 def _about(each: Difference, found: Sequence[Answer]) -> str:
+    n = f"{each.n[1]:,} fakes, {each.n[0]:,} reals"
     if each.test:
-        return f"on {each.test}"
+        return f"on {each.test}: {n}"
     tests = next(answer.tests for answer in found if answer.name == each.contrast)
-    return f"mean over {len(tests)} tests" if len(tests) > 1 else f"on {tests[0]}"
+    return (f"mean over {len(tests)} tests: " if len(tests) > 1 else f"on {tests[0]}: ") + n
 
 
 def table(results: Results, found: Sequence[Answer], test: str) -> dict[str, Any]:
@@ -193,7 +196,8 @@ def table(results: Results, found: Sequence[Answer], test: str) -> dict[str, Any
              "differences": [row for answer in found for row in answer.rows
                              if (row.detector, row.test) == (detector, test)]}
         )  # fmt: skip
-    return {"test": results.tests[test], "groups": groups}
+    by_chance = [results.by_chance(test, key) for key in FIGURES]
+    return {"test": results.tests[test], "groups": groups, "by_chance": by_chance}
 
 
 def summary(results: Results, detector: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,7 @@ from crossfake.experiments.statistics import (
     cluster_resamples,
     estimate,
     measure,
+    together,
 )
 
 PRIMARY = "auc"  # named before any result: the verdicts are about this figure
@@ -41,17 +42,21 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Figure:
-    """One column of the tables: its heading and which way is better."""
+    """One column of the tables: its heading, which way is better, and what knowing nothing gives."""
 
     title: str
     higher_is_better: bool = True
+    by_chance: Callable[[float], float] = lambda share: 0.5  # of the share of fakes
+    why: str = ""
 
 
 FIGURES = {
     "auc": Figure("AUC"),
-    "ap": Figure("AP"),
+    "ap": Figure("AP", by_chance=lambda share: share, why="the share of fakes"),
     "eer": Figure("EER", False),
-    "accuracy": Figure("Accuracy"),
+    "accuracy": Figure(
+        "Accuracy", by_chance=lambda share: max(share, 1 - share), why="the larger class's share"
+    ),
 }
 
 
@@ -103,7 +108,7 @@ class Results:
         experiment: ``experiment.json``.
         cells: those that are finished.
         pending: entries of ``experiment.json`` that are neither finished nor failed.
-        tests: by name, in order; ``conditions`` alike.
+        tests: by name, in order; ``conditions`` and ``pools`` (sets of pictures) alike.
         detectors: with at least one finished cell, in order.
 
     Raises:
@@ -121,6 +126,7 @@ class Results:
             self.experiment: dict[str, Any] = json.loads((self.folder / "experiment.json").read_text())
             self.tests = {test["name"]: test for test in self.experiment["tests"]}
             self.conditions = {c["name"]: c for c in self.experiment["conditions"]}
+            self.pools = {pool["name"]: pool for pool in self.experiment["pools"]}
             self._seen = {(condition, test) for condition, test in self.experiment["seen"]}
             config = self.experiment["config"]
             self.resamples = resamples or int(config["resamples"])
@@ -198,6 +204,18 @@ class Results:
     def asked_unseen(self, condition: str) -> list[str]:
         return [test for test in self.asked if not self.is_seen(condition, test)]
 
+    def by_chance(self, test: str, key: str = PRIMARY) -> float:
+        """What a figure is on a test for a detector that knows nothing."""
+        n_real, n_fake = self.size([test])
+        return FIGURES[key].by_chance(n_fake / (n_real + n_fake))
+
+    def size(self, tests: Iterable[str]) -> tuple[int, int]:
+        """Reals and fakes of tests; what several share is counted once."""
+        chosen = [self.tests[name] for name in tests]
+        reals = {test["real"]: test["n_real"] for test in chosen}
+        fakes = {test["fake"]: test["n_fake"] for test in chosen}
+        return sum(reals.values()), sum(fakes.values())
+
     def seeds(self, detector: str, *conditions: str) -> tuple[int, ...]:
         """Seeds that finished in all of these conditions."""
         found = [{c.seed for c in self.cells_of(detector, condition)} for condition in conditions]
@@ -218,7 +236,7 @@ class Results:
         key: str = PRIMARY,
         seeds: Sequence[int] | None = None,
     ) -> Measured | None:
-        """A figure averaged over tests, per seed and per resample; None where there are no seeds or no tests.
+        """A figure averaged over tests, by seed and resample; None where there are no seeds or no tests.
 
         Args:
             seeds: which trainings; by default all that finished.
@@ -231,12 +249,7 @@ class Results:
         parts = []
         for test in tests:
             found = self._on(test) if key == PRIMARY else self._others_on(test)[key]
-            parts.append(
-                Measured(
-                    np.concatenate([found[k].per_seed for k in keys]),
-                    np.mean([found[k].draws for k in keys], axis=0),
-                )
-            )
+            parts.append(together([found[k] for k in keys]))
         return average(parts)
 
     def value(self, detector: str, condition: str, test: str, key: str = PRIMARY) -> Estimate | None:
@@ -262,11 +275,7 @@ class Results:
         if test not in self._primary:
             labels, draws = self.truths[test].labels, self._resamples(test)
             self._primary[test] = {
-                cell.key: Measured(
-                    np.array([metrics.auc(labels, cell.scores[test])]),
-                    weighted_auc(labels, cell.scores[test], draws),
-                )
-                for cell in self.cells
+                cell.key: measure(labels, cell.scores[test], _auc, draws)[PRIMARY] for cell in self.cells
             }
         return self._primary[test]
 
@@ -338,6 +347,10 @@ def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.Arra
     times = weights[:, fake].astype(np.float32)
     wins = np.einsum("bk,bk->b", beaten, times).astype(np.float64)
     return wins / (below[:, -1].astype(np.float64) * times.sum(axis=1, dtype=np.float64))
+
+
+def _auc(labels: Any, scores: Any, weights: Any) -> dict[str, Floats]:
+    return {PRIMARY: weighted_auc(labels, scores, weights)}
 
 
 def _weighted(labels: Any, margins: Any, weights: Any) -> dict[str, Floats]:

@@ -30,6 +30,7 @@ from crossfake.experiments.stages import Stages
 from crossfake.files import write_json
 from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
+from crossfake.synth.quality.table import head_of
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
 _OURS = frozenset(
@@ -393,13 +394,14 @@ class Experiment:
                 entry["x"] = float(entry["n_synthetic"])
         if self.design.axis or self.config.protocol != "mixture":
             return entries, self.design.axis
-        for figure, title in (("fid", "FID"), ("swd", "sliced Wasserstein distance")):
-            values = {pool.name: (pool.quality or {}).get(figure) for pool in self.stages.pools}
+        for figure in ("fid", "swd"):
+            details = {p.name: (p.quality or {}).get("details", {}).get(figure) for p in self.stages.pools}
             single = [entry for entry in entries if len(entry["synthetic"]) == 1]
-            if single and all(values[entry["synthetic"][0]] is not None for entry in single):
-                for entry in single:
-                    entry["x"] = float(values[entry["synthetic"][0]] or 0.0)
-                return entries, (f"{title} of the training fakes", "")
+            found = [details[entry["synthetic"][0]] for entry in single]
+            if found and all(found) and len(heads := {head_of(figure, detail) for detail in found}) == 1:
+                for entry, detail in zip(single, found, strict=True):
+                    entry["x"] = float(detail["value"])
+                return entries, (f"{heads.pop()} of the training fakes", "")
         return entries, None
 
     def _test_facts(self, test: Test) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Pool:
         train: shard folders that detectors train on (all their rows but those of split ``test``).
         test: shard folders with the rows that they are tested on.
         made: how, in a few words.
+        kimg: thousands of images that their generator was shown in training; None where that is not known.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Pool:
     made: str = ""
     caption: str = ""
     note: str = ""
+    kimg: float | None = None
     quality: dict[str, Any] | None = None
     picture: str | None = None
     grid: str | None = None
@@ -218,6 +220,7 @@ class Stages:
         folders = tuple(dict.fromkeys((*pool.train, *pool.test)))
         sets = [ShardSet(folder) for folder in folders]
         pool.hash = sets[0].hash if len(sets) == 1 else hash_json([shards.hash for shards in sets])
+        pool.kimg = sets[0].attributes.get("model", {}).get("kimg")
         quality = folders[0] / "quality.json"
         if pool.quality is None and quality.exists():
             pool.quality = json.loads(quality.read_text())

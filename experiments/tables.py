@@ -15,6 +15,7 @@ from crossfake.experiments.charts import Heat, heat
 from crossfake.experiments.comparing import Answer, Difference
 from crossfake.experiments.results import FIGURES, PRIMARY, Results, scores_name
 from crossfake.experiments.statistics import Estimate
+from crossfake.pages import HALF_INTERVAL
 from crossfake.provenance import hash_file
 
 Rows = list[dict[str, Any]]
@@ -47,8 +48,9 @@ def cell_rows(results: Results) -> Rows:
                  "strength": changed["strength"], "seen": int(results.is_seen(cell.condition, name)),
                  **{key: "" if math.isnan(value) else round(value, _DIGITS) for key, value in figures.items()},
                  "tn": tn, "fp": fp, "fn": fn, "tp": tp, "n_real": test["n_real"], "n_fake": test["n_fake"],
-                 "threshold": cell.threshold, "seconds": card["seconds"], "joules": card.get("energy") or "",
-                 "key": cell.key, "scores": scores_name(test), "scores_sha256": hash_file(cell.scores_file(test)),
+                 "ap_chance": round(results.by_chance(name, "ap"), _DIGITS), "threshold": cell.threshold,
+                 "seconds": card["seconds"], "joules": card.get("energy") or "", "key": cell.key,
+                 "scores": scores_name(test), "scores_sha256": hash_file(cell.scores_file(test)),
                  "test_hash": test["hash"], "train_hash": card["train_hash"], "model_hash": card["model_hash"],
                  "commit": card.get("commit") or "", "version": card.get("version") or "",
                  "resamples": results.resamples}
@@ -71,14 +73,15 @@ def contrast_rows(found: Sequence[Answer]) -> Rows:
                  "figure": PRIMARY, **{key: round(value, _DIGITS) for key, value in numbers.items()},
                  "cohens_d": "" if each.effect is None else round(each.effect, _DIGITS),
                  "delong_p": " ".join(f"{p:.4g}" for p in each.delong), "verdict": each.verdict, "seeds": e.seeds,
-                 "detectable": round(each.detectable, _DIGITS)}
+                 "detectable": round(each.detectable, _DIGITS), "n_real": each.n[0], "n_fake": each.n[1],
+                 "own_fakes": answer.qualified}
             )  # fmt: skip
     return rows
 
 
 CONTRAST_COLUMNS = (
     "contrast", "a", "b", "detector", "test", "figure", "before", "after", "difference", "low", "high", "p", "p_holm",
-    "cohens_d", "delong_p", "verdict", "seeds", "detectable",
+    "cohens_d", "delong_p", "verdict", "seeds", "detectable", "n_real", "n_fake", "own_fakes",
 )  # fmt: skip
 
 
@@ -115,8 +118,9 @@ _TEXT = ("perturbation", "commit", "version")
 def latex_tables(results: Results, found: Sequence[Answer]) -> str:
     """Every figure of every condition on every test, and the contrasts: booktabs, to be ``\\input`` as it is.
 
-    ± is half of the 95% interval; bold is the best of a column among conditions that have not seen the generator;
-    stars are Holm-adjusted; what was trained on stands in parentheses and is in no mean.
+    Bold is the best of a column among conditions that have not seen the generator; stars are Holm-adjusted; what was
+    trained on stands in parentheses and is in no mean. Captions say what ± is, how many pictures there are, and what
+    knowing nothing gives.
     """
     parts = ["% needs \\usepackage{booktabs} and \\usepackage{graphicx}"]
     stars = {(d.detector, d.b, d.test): d.mark for answer in reversed(found) for d in (*answer.rows,)}
@@ -125,8 +129,8 @@ def latex_tables(results: Results, found: Sequence[Answer]) -> str:
         way = "higher" if figure.higher_is_better else "lower"
         seen = any(any(row) for each in heats for row in each.seen)
         caption = (
-            f"{figure.title} ({way} is better), mean over seeds $\\pm$ half of the 95\\% interval; "
-            "the best is bold."
+            f"{figure.title} ({way} is better), mean over seeds; {tex(HALF_INTERVAL)}; the best is bold. "
+            f"{tex(sizes(results))} {tex(chance(results, key))}"
         )
         if seen:
             caption += " In parentheses: trained on this generator, in no mean."
@@ -138,14 +142,43 @@ def latex_tables(results: Results, found: Sequence[Answer]) -> str:
         body = _matrix(heats, stars if key == PRIMARY else {})
         parts.append(_float(body, caption, f"tab:{key}"))
     if found:
-        parts.append(_float(_contrasts(found), _CONTRASTS, "tab:contrasts"))
+        parts.append(_float(_contrasts(found), _contrasts_caption(found), "tab:contrasts"))
     return "\n\n".join(parts) + "\n"
 
 
-_CONTRASTS = (
-    "Paired differences in mean AUC over the tests of each comparison, with 95\\% intervals and Holm-adjusted $p$; "
-    "$\\mathrm{MDE}$: the true difference that would be found four times in five."
-)
+def sizes(results: Results) -> str:
+    """How many pictures the unperturbed tests hold.
+
+    Such as ``n: dcgan 130 fakes, 120 reals; others 90 fakes, 120 reals.``
+    """
+    by_size: dict[tuple[int, int], list[str]] = {}
+    for name in results.plain:
+        by_size.setdefault(results.size([name]), []).append(name)
+    if len(by_size) == 1:
+        ((real, fake),) = by_size
+        return f"n: {fake:,} fakes and {real:,} reals each."
+    listed = [f"{', '.join(names)} {fake:,} fakes, {real:,} reals" for (real, fake), names in by_size.items()]
+    return f"n: {'; '.join(listed)}."
+
+
+def chance(results: Results, key: str) -> str:
+    """What a detector that knows nothing gets in the unperturbed tests."""
+    values = sorted({f"{results.by_chance(test, key):.3f}" for test in results.plain})
+    shown = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
+    why = f", {FIGURES[key].why}" if FIGURES[key].why else ""
+    return f"Chance: {shown}{why}."
+
+
+def _contrasts_caption(found: Sequence[Answer]) -> str:
+    caption = (
+        "Paired differences in mean AUC (chance: 0.5) over the tests of each comparison, with 95\\% intervals and "
+        "Holm-adjusted $p$; $n$: fakes / reals; $\\mathrm{MDE}$: the true difference that would be found four times in "
+        "five."
+    )
+    for answer in found:
+        if answer.qualified:
+            caption += f" {tex(answer.name)}: {tex(answer.qualified)}."
+    return caption
 
 
 def _float(body: Sequence[str], caption: str, label: str) -> str:
@@ -192,9 +225,9 @@ def _value(found: Estimate | None, bold: bool, seen: bool = False, stars: str = 
 
 def _contrasts(found: Sequence[Answer]) -> list[str]:
     lines = [
-        r"\begin{tabular}{llrrrrr}",
+        r"\begin{tabular}{llrrrrrr}",
         r"\toprule",
-        r"Comparison & Detector & Before & After & Difference & $p$ & MDE \\",
+        r"Comparison & Detector & $n$ & Before & After & Difference & $p$ & MDE \\",
     ]
     for answer in found:
         lines.append(r"\midrule")
@@ -216,6 +249,7 @@ def _difference(each: Difference) -> list[str]:
     mean = f"{e.mean:+.3f}"
     shown = rf"\mathbf{{{mean}}}^{{{each.mark}}}" if each.mark else mean
     return [
+        f"${each.n[1]:d}/{each.n[0]:d}$",
         f"${each.before.mean:.3f}$", f"${each.after.mean:.3f}$", rf"${shown}$ $[{e.low:+.3f}, {e.high:+.3f}]$",
         p_value(each.adjusted, latex=True), f"${each.detectable:.3f}$",
     ]  # fmt: skip

@@ -51,6 +51,12 @@ def verify(folder: str | Path) -> list[str]:
     ]
     found = answers(results)
     fresh = texts(results, found)
+    if older := [name for name in _KEYS if _of_another_version(_text(folder / name), fresh[name])]:
+        return [
+            *said,
+            f"{' and '.join(older)}: the columns are not those of this version, whose intervals differ, too; "
+            "'crossfake experiment report' writes all of it anew from the same scores",
+        ]
     for name, keys in _KEYS.items():
         said += _compare_tables(folder / name, fresh[name], keys)
     said += _compare_parquet(folder / "results.parquet", fresh["results.csv"])
@@ -68,6 +74,12 @@ def _resamples(folder: Path) -> int | None:
     rows = _rows(_text(folder / "results.csv") or "")
     value = rows[0].get("resamples", "") if rows else ""
     return int(value) if value.isdigit() and int(value) >= 1 else None
+
+
+def _of_another_version(text: str | None, fresh: str) -> bool:
+    """Whether a table lacks columns that are written now."""
+    here, now = ((each or fresh).partition("\n")[0].split(",") for each in (text, fresh))
+    return not set(now) <= set(here)
 
 
 def _text(file: Path) -> str | None:

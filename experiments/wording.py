@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from crossfake.experiments.comparing import LEVEL, Answer, Difference
+from crossfake.experiments.comparing import LEVEL, Answer, Difference, detectability, qualified
 from crossfake.experiments.results import SECONDARY_RESAMPLES, Results
 from crossfake.experiments.statistics import Estimate, Measured, average, estimate
 from crossfake.experiments.tables import p_value
@@ -28,9 +28,8 @@ def finding(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
 
 def _one(results: Results, answer: Answer) -> dict[str, Any]:
     each = answer.overall
-    own = _added(results, answer)
-    subject = f"Training on {own} fakes" if own else ""
-    title = f"{subject} {_OUTCOME[each.verdict]}."
+    subject = f"Training on {join(answer.added)} fakes" if answer.added else ""
+    title = f"{subject} {_OUTCOME[each.verdict]}{_comma(answer.qualified)}."
     if not subject:
         title = {
             "better": f"“{answer.b}” did better than “{answer.a}”.",
@@ -67,7 +66,7 @@ def _several(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
     verdicts = [answer.overall.verdict for answer in found]
     counts = {v: verdicts.count(v) for v in ("better", "worse", "no difference shown") if v in verdicts}
     total = len(found)
-    own = all(_added(results, answer) for answer in found)
+    own = all(answer.added for answer in found)
     words = {"better": "helped", "worse": "hurt", "no difference shown": "showed no difference"} if own else {
         "better": "better", "worse": "worse", "no difference shown": "no difference shown"}  # fmt: skip
     subject = "Own fakes " if own else ""
@@ -75,7 +74,13 @@ def _several(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         title = f"{subject}{words[verdicts[0]]} in all {total} comparisons."
     else:
         title = f"{subject}{join([f'{words[v]} in {n}' for v, n in counts.items()])} of {total} comparisons."
-    title = title[0].upper() + title[1:]
+    # of all fakes together; each point below says it of its own
+    of = (
+        qualified(results, tuple(dict.fromkeys(name for answer in found for name in answer.added)))
+        if own
+        else ""
+    )
+    title = f"{title[0].upper()}{title[1:].rstrip('.')}{_comma(of)}."
     smallest = min(found, key=lambda answer: answer.overall.estimate.mean).overall
     largest = max(found, key=lambda answer: answer.overall.estimate.mean).overall
     unseen = all(set(answer.tests) <= set(results.unseen(answer.a, answer.b)) for answer in found)
@@ -95,7 +100,8 @@ def _several(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
                 f"; could have shown {number(answer.overall.detectable)}"
                 if answer.overall.verdict == "no difference shown"
                 else ""
-            ),
+            )
+            + _comma(answer.qualified),
         )
         for answer in found
     ]
@@ -152,12 +158,8 @@ def pooled(results: Results, trained_on: bool) -> list[Measured]:
     return parts
 
 
-def _added(results: Results, answer: Answer) -> str:
-    """Names of the synthetic fakes that ``b`` has and ``a`` has not, where that is all that differs."""
-    a, b = results.conditions[answer.a], results.conditions[answer.b]
-    extra = [name for name in b["synthetic"] if name not in a["synthetic"]]
-    same = a["fakes"] == b["fakes"] and all(name in b["synthetic"] for name in a["synthetic"])
-    return join(extra) if same else ""
+def _comma(text: str) -> str:
+    return f", {text}" if text else ""
 
 
 def _where(results: Results, answer: Answer) -> str:
@@ -188,9 +190,7 @@ def _detectable(each: Difference) -> str:
 
 def _sizes(results: Results, tests: Sequence[str], each: Difference | Estimate) -> str:
     """How much this rests on: pictures, detectors, seeds."""
-    chosen = [results.tests[name] for name in tests]
-    fakes = sum(test["n_fake"] for test in chosen)
-    reals = sum({test["real"]: test["n_real"] for test in chosen}.values())
+    reals, fakes = results.size(tests)
     seeds = (each.estimate if isinstance(each, Difference) else each).seeds
     detectors = "one detector" if len(results.detectors) == 1 else f"{len(results.detectors)} detectors"
     said = f"n = {fakes:,} fakes and {reals:,} reals; {detectors}; {seeds} seed{'s' if seeds != 1 else ''}."
@@ -230,6 +230,10 @@ def notes(results: Results, found: Sequence[Answer]) -> list[str]:
             f"which were fixed beforehand, and apart from that over the {rows} rows below them."
         )
         said.append("DeLong's test (seed by seed, in contrasts.csv) knows of the pictures' chance alone.")
+        if unknown := sorted({n for a in found for n in a.added if detectability(results, n) is None}):
+            said.append(
+                f"How easily {join(unknown)} fakes are told was not measured: they may have nothing to teach."
+            )
         high = [r for a in found for r in a.rows if r.before.mean > 0.99]
         if high:
             said.append(f"Little room to help: AUC is above 0.99 already before, in {len(high)} row(s).")

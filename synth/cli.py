@@ -142,7 +142,12 @@ def generate(real: Path | None, **options: Any) -> None:
 @click.option(
     "--fake", type=click.Path(path_type=Path), required=True, help="Shards or pictures of fakes, or a run."
 )
-@click.option("--dims", type=click.Choice(["2048", "768", "192", "64"]), default="2048", help="FID features.")
+@click.option(
+    "--dims",
+    type=click.Choice(["2048", "768", "192", "64"]),
+    default="2048",
+    help="FID features; papers': 2048.",
+)
 @click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
 @click.option(
     "--resize",

@@ -20,11 +20,13 @@ from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.provenance import environment
+from crossfake.synth.quality.earlier import add_earlier
 from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
-from crossfake.synth.quality.page import write_page
+from crossfake.synth.quality.page import nearest_rows, write_page
 from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model
 from crossfake.synth.quality.table import format_table as format_table
+from crossfake.synth.quality.table import head_of
 
 METRICS = tuple(MEASURES)
 QUALITY = "quality.json"
@@ -122,10 +124,13 @@ class EvaluateSettings:
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Measure fakes against reals and write ``quality.json``.
 
+    Figures that an earlier evaluation of the same images left in that file stay, unless they are measured anew.
+
     Returns:
         Every figure that could be measured by its name (``fid``, ``kid``, ``precision``, …), ``n_real``, ``n_fake``;
-        under ``details`` each figure's error, settings, levels or curves, under ``skipped`` the reasons why
-        one is missing, under ``warnings`` what to know before quoting; hashes, versions and wall times.
+        under ``details`` each figure's name for readers, error, settings, levels or curves, under ``skipped`` the
+        reasons why one is missing, under ``warnings`` what to know before quoting, under ``kept`` which figures are
+        of an earlier evaluation, when and how they were measured; hashes, versions and wall times.
 
     Raises:
         UserError: the folders cannot be compared, a named file is wrong, or nothing can be measured.
@@ -152,8 +157,11 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
         seconds[name] = round(time.monotonic() - started, 2)
     if not details:
         raise UserError("; ".join(f"{name} is not possible: {why}" for name, why in skipped.items()))
-    result = {
+    for name, each in details.items():
+        each["name"] = head_of(name, each)
+    result: dict[str, Any] = {
         **{name: each["value"] for name, each in details.items()},
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "n_real": len(job.real_rows),
         "n_fake": len(job.fake_rows),
         "details": details,
@@ -165,16 +173,23 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
             "split": settings.real_split or "train, val",
             "size": job.size,
         },
-        "fake": {"path": str(settings.fake), "hash": job.fake.hash, "size": job.size}
+        "fake": {
+            "path": str(settings.fake),
+            "hash": job.fake.hash,
+            "size": job.size,
+            "model": is_model(settings.fake),
+        }
         | {"generators": sorted(set(job.fake.columns["generator"][job.fake_rows].tolist()))},
         "settings": dataclasses.asdict(settings),
         "environment": environment(),
         "seconds": seconds,
     }
     sweep = [_at(job, psi, work, skipped) for psi in settings.sweep]
-    result = json.loads(json.dumps(result | ({"sweep": sweep} if sweep else {}), default=str))
+    result |= {"sweep": sweep} if sweep else {}
+    result |= nearest_rows(job)
+    result = add_earlier(settings.file, json.loads(json.dumps(result, default=str)))
     write_json(settings.file, result)
-    write_page(job, result, sweep)
+    write_page(job, result)
     return result
 
 
@@ -183,7 +198,7 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
     settings = job.settings
     n, folder = len(job.fake_rows), work / f"psi{psi:g}"
     fake = from_model(settings.fake, folder, n, psi, settings.seed, settings.device, job.size)
-    found: dict[str, float] = {"psi": psi}
+    found: dict[str, float] = {"psi": psi, "dims": settings.dims}
     there = dataclasses.replace(job, fake=fake, fake_rows=np.arange(n), warnings=[], _measured={})
     for name in ("fid", "prdc"):
         try:

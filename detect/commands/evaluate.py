@@ -33,6 +33,8 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     click.echo(
         f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
     )
+    if overall["ap_chance"] is not None:
+        click.echo(f"chance: AUC 0.5, AP {overall['ap_chance']:.3f} (the share of fakes)")
     click.echo(f"threshold {result['threshold']:.3f} from validation")
     if overall["oracle_accuracy"] is not None:
         click.echo(

@@ -169,6 +169,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     for name in ("by_source", "by_generator", "by_group", "by_video"):
         result.setdefault(name, {})
     result["worst"] = _worst(result)
+    result["notes"] += _below_chance(result)
     out = settings.out or _home(detector) / "evaluation"
     _write(out, result, scored, pooled.get("by_group"))
     show(out, result, scored, sets, settings.seed)
@@ -269,6 +270,7 @@ def _part(case: _Case, threshold: float, settings: EvaluateSettings) -> dict[str
         "n_fake": fakes,
         "n_groups": len(np.unique(case.groups)),
         **{name: None if math.isnan(value) else value for name, value in figures.items()},
+        "ap_chance": fakes / len(case.labels) if both else None,
         "oracle_threshold": metrics.oracle_threshold(case.labels, case.scores) if both else None,
         "intervals": {name: list(pair) for name, pair in intervals.items() if not math.isnan(pair[0])},
         "confusion": metrics.confusion(case.labels, case.scores, threshold),
@@ -295,6 +297,24 @@ def _worst(result: dict[str, Any]) -> dict[str, Any]:
                 "n_real": of["n_real"], "n_fake": of["n_fake"],
             }  # fmt: skip
     return found
+
+
+def _below_chance(result: dict[str, Any]) -> list[str]:
+    """A question about the labels, where fakes score lower than reals beyond chance."""
+    parts = {"overall": result["overall"], **result["by_generator"]}
+    below = [
+        f"{name or 'unnamed'} {part['auc']:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+        for name, part in parts.items()
+        if (interval := part["intervals"].get("auc")) and interval[1] < 0.5
+    ]
+    if not below:
+        return []
+    return [
+        f"AUC is below 0.5 beyond chance ({'; '.join(below)}): these fakes score lower than reals. Are real and fake "
+        "swapped, here or in the training data? predictions.png shows pictures of each label, 'crossfake data inspect "
+        "DIR' counts labels by source. If they are right, the detector looks for a trace that these fakes have less of "
+        "than reals, and its scores are worth nothing on them"
+    ]
 
 
 def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) -> Iterator[str]:

@@ -23,7 +23,7 @@ SHEETS = ("mistakes", "predictions")
 # name in the result, heading, what it says
 FIGURES = (
     ("auc", "AUC", "How often a fake scores higher than a real; 0.5 is chance."),
-    ("ap", "Average precision", "Area under precision over recall. Chance is the share of fakes here."),
+    ("ap", "Average precision", "Area under precision over recall. Chance is the share of fakes here"),
     ("partial_auc", "Partial AUC, up to 10% FPR", "AUC where false alarms are few, scaled so that 0.5 is chance."),
     ("eer", "Equal error rate", "Where false alarms and misses are equally frequent; lower is better."),
     ("tpr_at_1%_fpr", "TPR at 1% FPR", "Fakes found when at most 1 real in 100 raises a false alarm."),
@@ -98,7 +98,8 @@ def page(out: Path, result: dict[str, Any]) -> str:
         result=result,
         overall=overall,
         figures=[
-            {"title": title, "value": _value(overall, name), "interval": _interval(overall, name), "says": says}
+            {"title": title, "value": _value(overall, name), "interval": _interval(overall, name),
+             "says": says + (f", {_value(overall, 'ap_chance')}." if name == "ap" else "")}
             for name, title, says in FIGURES
         ],
         heads=list(_PARTS.values()),
@@ -110,9 +111,10 @@ def page(out: Path, result: dict[str, Any]) -> str:
 
 def _row(name: str, part: dict[str, Any]) -> dict[str, Any]:
     cells = [
-        {"value": _value(part, figure), "interval": _interval(part, figure).replace(" to ", "–")}
+        {"value": _value(part, figure), "interval": _interval(part, figure).replace(" to ", "–"),
+         "chance": _value(part, "ap_chance") if figure == "ap" and part["ap_chance"] else ""}
         for figure in _PARTS
-    ]
+    ]  # fmt: skip
     return {"name": name or "unnamed", "n_real": part["n_real"], "n_fake": part["n_fake"], "cells": cells}
 
 

@@ -113,7 +113,9 @@ def spectrum_picture(image: Pixels, found: dict[str, Any], reference: Any, title
     profile.fill_between(
         frequency, mean - 2 * spread, mean + 2 * spread, color=_BLUE, alpha=0.15, linewidth=0
     )
-    profile.plot(frequency, mean, color=_BLUE, linewidth=1.5, label="reals: mean ± 2 standard deviations")
+    profile.plot(
+        frequency, mean, color=_BLUE, linewidth=1.5, label="reals: mean and 2 standard deviations around"
+    )
     profile.plot(frequency, found["profile"], color=_ORANGE, linewidth=1.8, label="this picture")
     profile.set(xlabel="spatial frequency, cycles per pixel", ylabel="power, dB", xlim=(0, 0.5))
     profile.legend(frameon=False, fontsize=9)

@@ -23,7 +23,7 @@ from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.synth.quality.cache import cached_features, cached_moments
 from crossfake.synth.quality.detectability import detectability
-from crossfake.synth.quality.features import STAGES, InceptionFeatures, TimmFeatures
+from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures
 from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
 from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
@@ -32,6 +32,7 @@ from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknif
 from crossfake.synth.quality.neighbours import manifolds, nearest
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
+from crossfake.synth.quality.table import USUAL_DIMS, head_of
 from crossfake.weights import KNOWN, find_weights
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ Rows = npt.NDArray[np.int64]
 Features = npt.NDArray[np.float32]
 Details = dict[str, dict[str, Any]]
 _BLOCKS = 10  # that the jackknife leaves out one by one
-_LAST = max(STAGES)  # the dims of papers
 _PAIRS = 5000  # for LPIPS: a standard error of about 0.001
 _MOST = 10_000  # images per side whose distances are taken to all others: the work grows with the square
 _MEMORY = 2000  # fakes whose nearest real is looked at
@@ -78,6 +78,11 @@ class Job:
     @property
     def least(self) -> int:
         return min(len(self.real_rows), len(self.fake_rows))
+
+    @property
+    def has_features(self) -> bool:
+        """Whether Inception's were measured already."""
+        return "inception" in self._measured
 
     def features(self, kind: str = "inception") -> tuple[Features, Features, dict[str, Any]]:
         """Features of the reals and of the fakes ``[n, d]``, and which network gave them. Each image is seen once."""
@@ -121,9 +126,9 @@ class Job:
 
 
 def _fid(job: Job) -> Details:
-    found = _frechet(job, "FID", "inception")
+    found = _frechet(job, "fid", "inception")
     real, fake, facts = job.features()
-    if facts["dims"] != _LAST:  # what counts as a copy was set for these features
+    if facts["dims"] != USUAL_DIMS:  # what counts as a copy was set for these features
         return {"fid": found}
     each = nearest(fake, real)[1][:, 0].astype(np.float64)
     distance = _interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
@@ -137,14 +142,16 @@ def _fid(job: Job) -> Details:
 
 
 def _fd(job: Job) -> Details:
-    return {f"fd-{kind.removeprefix('timm:')}": _frechet(job, "FD", kind) for kind in job.settings.features}
+    names = {f"fd-{kind.removeprefix('timm:')}": kind for kind in job.settings.features}
+    return {name: _frechet(job, name, kind) for name, kind in names.items()}
 
 
-def _frechet(job: Job, title: str, kind: str) -> dict[str, Any]:
+def _frechet(job: Job, name: str, kind: str) -> dict[str, Any]:
     real, fake, facts = job.features(kind)
     if job.least <= facts["dims"]:
         job.warnings.append(
-            f"{title}: {job.least:,} images cannot fill a covariance of dims {facts['dims']}; it is singular"
+            f"{head_of(name, facts)}: {job.least:,} images cannot fill a covariance of {facts['dims']} dims; "
+            "it is singular"
         )
     sides = [[Moments.of(part) for part in np.array_split(side, _parts(side))] for side in (real, fake)]
     figures = _figures(job, frechet_distance, *sides)

@@ -15,7 +15,7 @@ from crossfake.pages import data_uri, environment
 from crossfake.runs import Run
 from crossfake.synth.quality.measures import Job
 from crossfake.synth.quality.neighbours import nearest
-from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_error
+from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 _WIDTH, _HEIGHT = 320, 180  # of a chart, in SVG units
@@ -38,21 +38,20 @@ _MEANING = {
 }
 
 
-def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float]]) -> Path:
+def write_page(job: Job, result: dict[str, Any]) -> Path:
     """Write the page beside ``quality.json``.
 
     Args:
-        job: what was measured, with its features.
+        job: what was measured.
         result: as :func:`crossfake.synth.evaluation.evaluate` returns it.
-        sweep: ``psi``, ``fid``, ``precision`` and ``recall`` at several truncations, or nothing.
     """
     file = job.settings.file.with_suffix(".html")
     sheet = None
-    if "fid" in result["details"] and len(job.real_rows) >= _NEIGHBOURS:
-        _, content = cv2.imencode(".png", _nearest_sheet(job)[..., ::-1])
+    if "nearest" in result:
+        _, content = cv2.imencode(".png", _nearest_sheet(job, result["nearest"])[..., ::-1])
         sheet = data_uri(content.tobytes())  # no file: the fakes may be a folder of pictures
     spectrum = result["details"].get("spectrum")
-    curve = [point for point in sweep if len(point) > 1]
+    title, curve = _sweep(result)
     curves = _training(job.settings.fake)
     html = environment(TEMPLATES).get_template("quality.html").render(
         title=job.settings.fake.resolve().name,
@@ -62,7 +61,7 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
         sheet=sheet,
         charts=[
             *([_spectra(spectrum)] if spectrum else []),
-            *([_chart("FID and recall over truncation psi", "psi", curve)] if len(curve) > 1 else []),
+            *([_chart(title, "psi", curve)] if len(curve) > 1 else []),
             *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
         ],
         width=_WIDTH,
@@ -72,25 +71,44 @@ def write_page(job: Job, result: dict[str, Any], sweep: Sequence[dict[str, float
     return file
 
 
-def _row(name: str, fakes: dict[str, Any], reals: dict[str, Any]) -> dict[str, str]:
+def _row(name: str, head: str, fakes: dict[str, Any], reals: dict[str, Any]) -> dict[str, str]:
     interval = fakes.get("interval")
     return {
-        "name": head_of(name),
-        "value": with_error(fakes),
+        "name": head,
+        "value": rounded(fakes.get("value")),
         "interval": f"{rounded(interval[0])} to {rounded(interval[1])}" if interval else "",
-        "reals": with_error(reals),
+        "reals": with_interval(reals),
         "meaning": _MEANING.get(name, "Distance of the two clouds of another network's features."),
     }
 
 
-def _nearest_sheet(job: Job) -> Any:
-    """A column for each fake, with the reals nearest to it below."""
+def nearest_rows(job: Job) -> dict[str, Any]:
+    """Rows of some fakes, and of the reals nearest to each, where features of both were measured."""
+    if not job.has_features or len(job.real_rows) < _NEIGHBOURS:
+        return {}
     real, fake, _ = job.features()
-    shown = fake[:_SHOWN]
-    rows, _ = nearest(shown, real, _NEIGHBOURS)
-    pictures = [job.fake.read_many(job.fake_rows[: len(shown)])]
-    pictures += [job.real.read_many(job.real_rows[rows[:, k]]) for k in range(_NEIGHBOURS)]
-    return contact_sheet(np.concatenate(pictures), columns=len(shown))
+    rows, _ = nearest(fake[:_SHOWN], real, _NEIGHBOURS)
+    return {"nearest": {"fake": job.fake_rows[:_SHOWN].tolist(), "real": job.real_rows[rows].tolist()}}
+
+
+def _nearest_sheet(job: Job, rows: dict[str, Any]) -> Any:
+    """A column for each fake, with the reals nearest to it below."""
+    pictures = [
+        job.fake.read_many(rows["fake"]),
+        *(job.real.read_many(each) for each in zip(*rows["real"], strict=True)),
+    ]
+    return contact_sheet(np.concatenate(pictures), columns=len(rows["fake"]))
+
+
+def _sweep(result: dict[str, Any]) -> tuple[str, list[dict[str, float]]]:
+    """Title and lines of the chart over truncations."""
+    lines, head = [], ""
+    for point in result.get("sweep", ()):
+        found = dict(point)
+        head = head_of("fid", {"dims": found.pop("dims", result["settings"]["dims"])})
+        found = {head if name == "fid" else name: value for name, value in found.items()}
+        lines.extend([found] if len(found) > 1 else [])
+    return f"{head} and recall over truncation psi", lines
 
 
 def _spectra(detail: dict[str, Any]) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crossfake.pages import HALF_INTERVAL
+
+USUAL_DIMS = 2048  # of Inception's features: what papers mean by FID
 _HEADS = {
     "fid": "FID",
-    "debiased": "less small-sample bias",
-    "infinity": "endless fakes (FID∞)",
     "mifid": "MiFID",
     "kid": "KID",
     "precision": "precision",
@@ -19,24 +20,45 @@ _HEADS = {
     "memory": "LPIPS to nearest real",
     "swd": "sliced Wasserstein ×10³",
     "spectrum": "power spectrum, dB",
-    "detectability": "detectability, AP",
+    "detectability": "detectability, AP (chance: 0.5)",
 }
+ORDER = list(_HEADS)  # in which figures stand; Fréchet distances in other networks come last
+_PUBLISHED = ("fid", "mifid", "kid")  # known by these names with features of 2048 dims
+_DIFFERING = ("limit", "seed", "resize", "precision", "trunc")  # settings that move a figure
+
+
+def head_of(name: str, detail: Mapping[str, Any] | None = None) -> str:
+    """A figure's name for readers. One that is not what papers mean by the name says so.
+
+    Args:
+        name: as in ``quality.json``.
+        detail: what stands there under ``details``; its ``dims`` and ``net`` belong to the name.
+
+    Example:
+        >>> head_of("fid", {"dims": 2048}), head_of("fid", {"dims": 768})
+        ('FID', 'FID (768-d, not comparable with FID)')
+    """
+    detail = detail or {}
+    if name not in _HEADS:
+        return name.replace("fd-", "Fréchet distance, ")
+    head = _HEADS[name]
+    if "net" in detail:
+        return f"{head}, {detail['net']}"
+    if (dims := detail.get("dims", USUAL_DIMS)) != USUAL_DIMS:
+        return head + (f" ({dims}-d, not comparable with {head})" if name in _PUBLISHED else f" ({dims}-d)")
+    return head
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """What :func:`crossfake.synth.evaluation.evaluate` returned, with n, standard errors, gaps and warnings."""
+    """What :func:`crossfake.synth.evaluation.evaluate` returned, with n, intervals, gaps and warnings."""
     rows: list[tuple[str, str, str]] = []
     for name, detail in result["details"].items():
-        kind = (
-            f", dims {detail['dims']}" if name == "fid" else f", {detail['net']}" if "net" in detail else ""
-        )
-        for key, fakes, reals in figures(name, detail):
-            head = head_of(key) + kind if key == name else f"  {head_of(key)}"
-            rows.append((head, with_error(fakes), with_error(reals)))
+        for key, head, fakes, reals in figures(name, detail):
+            rows.append((head if key == name else f"  {head}", with_interval(fakes), with_interval(reals)))
         if "subsets" in detail:
             subsets = detail["subsets"]
-            spread = f"{rounded(subsets['mean'])} ± {rounded(subsets['deviation'])}"
-            rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", spread, ""))
+            mean = f"{rounded(subsets['mean'])} (deviation {rounded(subsets['deviation'])})"
+            rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", mean, ""))
         alone = detail.get("baseline", {}).get("levels", {})
         for level, value in detail.get("levels", {}).items():
             rows.append((f"  {level}×{level}", rounded(value), rounded(alone.get(level))))
@@ -44,55 +66,91 @@ def format_table(result: dict[str, Any]) -> str:
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
     size = result["real"]["size"]
-    lines.append(f"n: {result['n_real']:,} real, {result['n_fake']:,} fake, {size}×{size}")
+    half = f"; {HALF_INTERVAL}" if any("±" in line for line in lines) else ""
+    lines.append(f"n: {result['n_real']:,} real, {result['n_fake']:,} fake, {size}×{size}{half}")
     return "\n".join([*lines, *(f"note: {text}" for text in notes(result))])
 
 
-def figures(name: str, detail: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """A figure and what is made of it: name, that of the fakes, and that of reals alone."""
+def figures(name: str, detail: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """A figure and what is made of it: key, head, what it is for the fakes, and for reals alone."""
     reals = detail.get("baseline") or detail.get("real") or {}
-    yield name, detail, reals
+    yield name, head_of(name, detail), detail, reals
     if "debiased" in detail:
         fakes, alone = (
             side | {"value": side.get("debiased"), "interval": side.get("debiased_interval")}
             for side in (detail, reals)
         )
-        yield "debiased", fakes, alone
+        yield "debiased", "less small-sample bias", fakes, alone
     if "infinity" in detail:
-        yield "infinity", detail["infinity"], {}
+        usual = head_of(name, detail) == _HEADS["fid"]
+        yield "infinity", "endless fakes" + (" (FID∞)" if usual else ""), detail["infinity"], {}
 
 
-def head_of(name: str) -> str:
-    """A figure's name for readers."""
-    return _HEADS.get(name, name.replace("fd-", "Fréchet distance, "))
+def counts(result: dict[str, Any], name: str) -> tuple[int, int]:
+    """How many reals and fakes a figure is of."""
+    if n := result["details"][name].get("n"):
+        return int(n[0]), int(n[1])
+    run = next((kept for kept in result.get("kept", ()) if name in kept["figures"]), result)
+    return run["n_real"], run["n_fake"]
 
 
 def notes(result: dict[str, Any]) -> list[str]:
-    """What to know before quoting: figures left out, those of fewer images than the rest, warnings."""
+    """What to know before quoting: figures of an earlier evaluation or of fewer images, those left out, warnings."""
+    details = result["details"]
     found = [f"{name} left out: {why}" for name, why in result["skipped"].items()]
     fewer: dict[tuple[int, int], list[str]] = {}
-    for name, detail in result["details"].items():
-        real, fake = detail.get("n") or (result["n_real"], result["n_fake"])
-        if (real, fake) != (result["n_real"], result["n_fake"]):
-            fewer.setdefault((real, fake), []).append(head_of(name))
+    earlier = {name for kept in result.get("kept", ()) for name in kept["figures"]}  # they say it below
+    for name, detail in details.items():
+        if name not in earlier and (n := counts(result, name)) != (result["n_real"], result["n_fake"]):
+            fewer.setdefault(n, []).append(head_of(name, detail))
     found += [
         f"of {real:,} reals and {fake:,} fakes only: {', '.join(heads)}"
         for (real, fake), heads in fewer.items()
     ]
-    baselines = (detail.get("baseline", {}).get("n") for detail in result["details"].values())
+    baselines = (detail.get("baseline", {}).get("n") for detail in details.values())
     if halves := max(filter(None, baselines), default=None):
         found.append(
             f"reals alone: {halves[0]:,} of them against {halves[1]:,} others; FID falls with n, so compare it at "
             "equal numbers, or less small-sample bias"
         )
+    for kept in result.get("kept", ()):
+        heads = ", ".join(head_of(name, details.get(name)) for name in kept["figures"])
+        now = result["settings"]
+        other = [
+            f"{key} {kept['settings'][key] or 'not given'} (now {now[key] or 'not given'})"
+            for key in _DIFFERING
+            if key in kept["settings"] and kept["settings"][key] != now[key]
+        ]
+        said = f", measured with {', '.join(other)}" if other else ""
+        when = kept["date"][:16].replace("T", " ")
+        found.append(
+            f"kept from {when}, of {kept['n_real']:,} reals and {kept['n_fake']:,} fakes: {heads}{said}"
+        )
+        found += [f"said then: {text}" for text in kept["warnings"]]
     return [*found, *result["warnings"]]
 
 
-def with_error(figure: dict[str, Any]) -> str:
-    """The value, with its standard error where it has one."""
-    error = figure.get("standard_error")
-    value = rounded(figure.get("value"))
-    return value + (f" ± {rounded(error)}" if value and error is not None else "")
+def spread(figure: Mapping[str, Any], shown: Callable[[float], str]) -> str:
+    """What to write behind a value: ± half of its 95% interval, or both ends of a lopsided one, as shares have.
+
+    Args:
+        figure: ``value``, and ``interval`` or ``standard_error`` where the error is known.
+        shown: a number as text.
+    """
+    value, interval, error = (figure.get(key) for key in ("value", "interval", "standard_error"))
+    if interval is None and error is not None:
+        interval = [value - 1.96 * error, value + 1.96 * error]
+    if interval is None or value is None:
+        return ""
+    low, high = interval
+    if abs(low + high - 2 * value) > 0.1 * (high - low):
+        return f" ({shown(low)} to {shown(high)})"
+    return f" ± {shown((high - low) / 2)}"
+
+
+def with_interval(figure: Mapping[str, Any]) -> str:
+    """A value and its interval, where they are known."""
+    return rounded(figure.get("value")) + spread(figure, rounded)
 
 
 def rounded(value: float | None) -> str:

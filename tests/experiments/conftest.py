@@ -104,6 +104,7 @@ def write_experiment(
     failures=(),
     shards=False,
     resamples=100,
+    quality=None,
 ):
     """An experiment of :data:`DESIGNS`, finished, in a new folder; returns it.
 
@@ -114,6 +115,7 @@ def write_experiment(
         swapped: the two conditions of an ablation have each other's scores.
         failures: keys of cells that failed.
         shards: write the pictures that the tests are made of, so that mistakes can be shown.
+        quality: name of a pool -> kimg of its generator, and detectability of its fakes.
     """
     made = DESIGNS[design]()
     strength = dict(strength or made["strength"])
@@ -148,7 +150,7 @@ def write_experiment(
         "note": "These are simulated <scores>, no faces.",
         "config": {"name": "trial", "protocol": made["protocol"], "resamples": resamples, "cache": None,
                    "detectors": detectors, "seeds": list(seeds)},
-        "pools": _pools(folder, made["roles"]),
+        "pools": _pools(folder, made["roles"], quality or {}),
         "conditions": [{"name": name, "about": f"fakes of {' and '.join(fakes + own)}", "fakes": fakes,
                         "synthetic": own, "n_synthetic": None, "x": x, "quality": {}}
                        for name, fakes, own, x in made["conditions"]],
@@ -239,7 +241,7 @@ def _audit(auc):
     }
 
 
-def _pools(folder, roles):
+def _pools(folder, roles, known):
     faces = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     save_png(contact_sheet(faces, columns=6), folder / "pictures" / "faces.png")
     quality = {
@@ -247,13 +249,22 @@ def _pools(folder, roles):
         "details": {"swd": {"value": 12.345, "baseline": {"value": 1.5}},
                     "spectrum": {"value": 0.087, "standard_error": 0.01, "baseline": {"value": 0.02}}},
     }  # fmt: skip
-    return [
+    pools = [
         {"name": name, "role": role, "family": "" if name == "real" else name, "year": None,
          "caption": "5,000 pictures of something, made in 2 min 03 s.", "note": "", "picture": "pictures/faces.png",
          "grid": "pictures/faces.png" if name == "stylegan2" else None, "hash": hash_json(["pool", name]),
          "quality": quality if role in ("synthetic", "unseen") else None}
         for name, role in {"real": "real", **roles}.items()
     ]  # fmt: skip
+    for pool in pools:
+        if pool["name"] in known:
+            pool["kimg"], told = known[pool["name"]]
+            details = {
+                **quality["details"],
+                "detectability": {"value": told, "interval": [told - 0.02, told]},
+            }
+            pool["quality"] = {**quality, "detectability": told, "details": details}
+    return pools
 
 
 def _write_shards(folder, test):

@@ -18,7 +18,11 @@ def test_a_model_card_says_what_a_user_must_know(reported):
     for heading in ("Intended use", "Training data", "On generators not trained on", "Limits", "Cells"):
         assert f"\n## {heading}\n" in text
     line = next(line for line in text.splitlines() if line.startswith("| dcgan |"))
-    assert line.count("±") == 4 and "120 / 130" in line
+    assert line.count("±") == 4 and "120 / 130" in line and "| 0.500 / 0.520 / 0.500 / 0.520 |" in line
+    assert (
+        "± is half of the 95% interval" in text
+        and "knowing nothing gives for AUC / AP / EER / Accuracy" in text
+    )
     assert "with minus without: better" in text and "0123abc" in text and "nan" not in text
     assert "| stylegan2 | own fakes |" in text
 

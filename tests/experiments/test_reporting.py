@@ -1,5 +1,7 @@
 """The page from folders whose truth is known: what it finds, says, shows and leaves to nobody else."""
 
+import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -7,7 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from crossfake.errors import UserError
+from crossfake.experiments.cards import model_cards
 from crossfake.experiments.comparing import answers
+from crossfake.experiments.quality_table import quality_table
 from crossfake.experiments.reporting import report, texts
 from crossfake.experiments.results import Results
 from crossfake.pages import duration, signed
@@ -67,6 +71,79 @@ def test_worse_is_called_hurt_and_nothing_no_difference(tmp_path):
     assert re.search(r"A true difference of 0\.\d{3} would have been found four times in five", html)
 
 
+@pytest.mark.parametrize(
+    ("kimg", "told", "said"),
+    [
+        (3.0, 1.0, ", with fakes of 3 kimg that anyone can tell"),
+        (25_000.0, 0.995, ", with fakes that anyone can tell"),
+        (112.4, 0.9, ", with fakes of 112 kimg"),
+        (25_000.0, 0.9, ""),
+        (None, 0.9, ""),  # an imported generator
+    ],
+)
+def test_a_verdict_says_of_which_fakes_it_speaks(tmp_path, kimg, told, said):
+    folder = write_experiment(tmp_path / "x", swapped=True, quality={"stylegan2": (kimg, told)})
+    results = Results(folder)
+    found = answers(results)
+    written = texts(results, found)
+    html = written["report.html"]
+    assert f"<h1>Training on stylegan2 fakes hurt{said}.</h1>" in html
+    assert "fakes are told was not measured" not in html
+    said = said.removeprefix(", ")
+    assert {row["own_fakes"] for row in csv.DictReader(io.StringIO(written["contrasts.csv"]))} == {said}
+    assert (f"with minus without: {said}." in written["results.tex"]) == bool(said)
+    card = model_cards(results, found)["cnn-with.md"]
+    line = next(line for line in card.splitlines() if line.startswith("- with minus without: worse"))
+    assert line.endswith(f"240 reals, 280 fakes){', ' if said else ''}{said}")
+
+
+def test_several_verdicts_say_of_which_fakes_each_speaks(tmp_path):
+    known = {"dcgan": (3.0, 1.0), "stylegan2": (12.0, 1.0), "stylegan3": (40.0, 0.8)}
+    html = page(write_experiment(tmp_path / "x", "leave-one-out", quality=known))
+    title = (
+        "Own fakes helped in all 3 comparisons, with fakes of 3 to 40 kimg, some of which anyone can tell."
+    )
+    assert f"<h1>{title}</h1>" in html
+    points = re.findall(r"<li><b>all but (\w+) minus without</b>.*?</li>", html)
+    assert points == ["dcgan", "stylegan2", "stylegan3"]
+    assert "with fakes of 3 to 12 kimg that anyone can tell</li>" in html  # all but stylegan3
+
+
+def test_what_was_not_measured_of_own_fakes_is_said(html):
+    assert "How easily stylegan2 fakes are told was not measured" in html
+
+
+def test_figures_stand_with_n_and_what_chance_gives(html):
+    table = html.split('<h3 id="test-0">dcgan: 130 fakes against 120 reals</h3>')[1].split("</table>")[0]
+    chance = re.search(r">chance</th>(.*?)</tr>", table)[1]
+    assert re.findall(r">(\d\.\d{3})<", chance) == [
+        "0.500",
+        "0.520",
+        "0.500",
+        "0.520",
+    ]  # 130 of 250 are fakes
+    assert "on dcgan: 130 fakes, 120 reals" in html
+    assert html.count("± is half of the 95% interval") == 1 and "standard error" not in html
+
+
+def test_quality_in_other_features_has_a_column_of_its_own():
+    def pool(name, dims, value):
+        detail = {
+            "value": value,
+            "standard_error": 0.01,
+            "interval": [value - 0.02, value + 0.02],
+            "dims": dims,
+        }
+        quality = {"fid": value, "n_real": 700, "n_fake": 700, "details": {"fid": detail}}
+        return {"name": name, "quality": quality}
+
+    pools = [pool("a", 768, 2.54), pool("b", 2048, 31.2), {"name": "c", "quality": None}]
+    assert quality_table(pools) == {
+        "headings": ["FID (768-d, not comparable with FID)", "FID"],
+        "rows": [("a", ["2.54 ± 0.02", "–"], 700, 700), ("b", ["–", "31.20 ± 0.02"], 700, 700)],
+    }
+
+
 class Page(HTMLParser):
     def __init__(self, html):
         super().__init__()
@@ -105,7 +182,7 @@ def test_the_page_says_what_it_must(html):
     text = bare(html)
     expected = [
         "simulated &lt;scores&gt;", "150 fakes against 120 reals", "prefers-color-scheme: dark", "no difference shown",
-        "reals among themselves", "0.09 ± 0.01", "resamples: 100", "1 cell(s) failed", "boom", "Wang et al. 2020",
+        "reals among themselves", "0.09 ± 0.02", "resamples: 100", "1 cell(s) failed", "boom", "Wang et al. 2020",
         "What else gives the training data away", "0.600 <small>(0.560 to 0.640) warn", "Energy: 0.4 Wh for 12 of 12",
         "Reals called fake", "data:image/jpeg", "A sentence about the data.",
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """The protocol on real, tiny parts: fair arms, the firewall, resuming, failures on their own, and the commands."""
 
 import json
+import re
 import shutil
 
 import h5py
@@ -245,6 +246,29 @@ def test_fakes_of_one_generator_under_two_names_are_seen_by_both(config, parts, 
     assert not {("without", "mine"), ("with psi", "new")} & set(found)
 
 
+@pytest.mark.parametrize(
+    ("dims", "axis"),
+    [((768, 768), "FID (768-d, not comparable with FID)"), ((2048, 2048), "FID"), ((768, 2048), "sliced")],
+)
+def test_a_mixtures_axis_is_called_by_its_features(config, parts, tmp_path, dims, axis):
+    """Two figures in other features share no axis: then it is another figure that all have."""
+    from crossfake.experiments.running import Experiment, load
+
+    psi = write(tmp_path / "psi", 1, 40, 7, "their-gan")
+    config["generators"][3] = {"name": "psi", "role": "synthetic", "dir": psi}
+    for folder, each in zip((parts["mine"], psi), dims, strict=True):
+        details = {"fid": {"value": 2.0, "dims": each}, "swd": {"value": 5.0}}
+        quality = {"n_real": 9, "n_fake": 9, "fid": 2.0, "swd": 5.0, "details": details}
+        (folder / "quality.json").write_text(json.dumps(quality))
+    (tmp_path / "out").mkdir()
+    experiment = Experiment(load({**config, "protocol": "mixture"}), tmp_path / "out")
+    entries, found = experiment._conditions()
+    assert found[0].startswith(axis) and found[0].endswith(" of the training fakes")
+    assert [entry["x"] for entry in entries if len(entry["synthetic"]) == 1] == 2 * [
+        5.0 if axis == "sliced" else 2.0
+    ]
+
+
 def test_a_dose_of_more_than_there_is_says_so(config, tmp_path):
     from crossfake.experiments.running import Experiment, load
 
@@ -401,6 +425,8 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
     assert [(pool["name"], pool["role"]) for pool in found["pools"]] == [
         ("real", "real"), ("face-splices", "seen"), ("stylegan2", "synthetic"), ("dcgan", "unseen"),
     ]  # fmt: skip
+    assert [pool["kimg"] for pool in found["pools"][:3]] == [None, None, pytest.approx(0.2)]
+    assert re.search(r"<h1>Training on stylegan2 fakes .*, with fakes of 0.2 kimg", page)
     assert found["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in found["seconds"]
     before = {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}
     again = runner.invoke(demo_command, ["--smoke", "--out", str(out)], catch_exceptions=False)

@@ -35,6 +35,7 @@ def test_csv_holds_every_cell_and_test_and_agrees_with_sklearn(reported, lines):
     counts = confusion_matrix(labels, scores >= 0.5).ravel().tolist()
     assert [int(line[name]) for name in ("tn", "fp", "fn", "tp")] == counts
     assert float(line["accuracy"]) == pytest.approx((counts[0] + counts[3]) / len(labels), abs=1e-6)
+    assert float(line["ap_chance"]) == pytest.approx(np.mean(labels), abs=1e-6)
     assert {x["seen"] for x in lines if x["test"] == "splice"} == {"1"} and line["seen"] == "0"
 
 
@@ -46,6 +47,10 @@ def test_contrasts_are_there_with_their_corrections(reported):
         assert float(row["p"]) <= float(row["p_holm"]) and float(row["low"]) <= float(row["high"])
         assert float(row["difference"]) == pytest.approx(float(row["after"]) - float(row["before"]), abs=2e-6)
     assert csv_table([], CONTRAST_COLUMNS).count("\n") == 1
+    # the two tests have reals of their own
+    assert [(row["n_real"], row["n_fake"]) for row in rows[:1] + rows[3:5]] == [
+        ("240", "280"), ("120", "130"), ("120", "150")
+    ]  # fmt: skip
 
 
 def test_parquet_holds_the_same(reported, lines):
@@ -76,6 +81,13 @@ def test_latex_marks_the_best_the_seen_and_the_significant(reported):
     assert entries[2].startswith("$(") and entries[3].startswith("$(")
     assert re.fullmatch(r"\$\\mathbf\{0\.\d{3}\}\^\{\*+\} \\pm 0\.\d{3}\$", entries[4]), entries[4]
     assert r"^{*" not in rows[2] + rows[3]  # resnet_18 showed no difference
+    captions = re.findall(r"\\caption\{(.*?)\}\n", text)
+    sizes = "n: splice, stylegan2 90 fakes, 120 reals; dcgan 130 fakes, 120 reals; web faces 150 fakes, 120 reals."
+    assert all(sizes in caption for caption in captions[:4])
+    assert all(r"$\pm$ is half of the 95\% interval" in caption for caption in captions[:4])
+    assert "Chance: 0.500." in captions[0] and "Chance: 0.429 to 0.556, the share of fakes." in captions[1]
+    assert "Chance: 0.520 to 0.571, the larger class's share." in captions[3].replace("’", "'")
+    assert "$280/240$" in text and "chance: 0.5" in captions[4]
     assert r"\label{tab:contrasts}" in text and r"\toprule" in text
     for opening, closing in (("{", "}"), (r"\begin", r"\end")):
         assert text.count(opening) == text.count(closing)

@@ -10,7 +10,7 @@ from crossfake.experiments.cards import write_cards
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.reporting import texts
 from crossfake.experiments.results import Results
-from crossfake.experiments.tables import cell_rows, write_parquet
+from crossfake.experiments.tables import cell_rows, csv_table, write_parquet
 from crossfake.experiments.verifying import verify
 
 from .conftest import write_experiment
@@ -127,3 +127,12 @@ def test_parquet_is_looked_into(copy):
     parquet.write_table(pyarrow.Table.from_pylist(rows), copy / "results.parquet")
     (said,) = verify(copy)
     assert said.startswith("results.parquet, line 1: ap is 0.123, the scores give 0.")
+
+
+def test_a_report_of_an_earlier_version_is_named_as_such(copy):
+    """Once, instead of every interval that has moved since."""
+    rows = list(csv.DictReader(io.StringIO((copy / "results.csv").read_text())))
+    fewer = [{name: value for name, value in row.items() if name != "ap_chance"} for row in rows]
+    (copy / "results.csv").write_text(csv_table(fewer))
+    (said,) = verify(copy)
+    assert said.startswith("results.csv: the columns are not those of this version")

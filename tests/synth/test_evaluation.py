@@ -24,6 +24,7 @@ from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import save_model
 from crossfake.synth.quality import cache
 from crossfake.synth.quality.features import InceptionFeatures
+from crossfake.synth.quality.table import with_interval
 
 FIGURES = [
     "fid",
@@ -112,11 +113,16 @@ def test_everything_is_measured_and_written(
     assert any("trunk.pth is not the squeeze network" in text for text in result["warnings"])
     table = format_table(result)
     assert (
-        "FID, dims 64" in table
+        "FID (64-d, not comparable with FID)" in table
+        and "KID (64-d, not comparable with KID)" in table
+        and "precision (64-d) " in table
+        and "± is half of the 95% interval" in table
         and "less small-sample bias" in table
         and "n: 40 real, 24 fake, 16×16" in table
         and "16×16" in table
     )
+    assert result["details"]["fid"]["name"] == "FID (64-d, not comparable with FID)"
+    assert not re.search(r"\bFID [\d.]", table) and "<th>FID</th>" not in (fakes / "quality.html").read_text()
     (fakes / "quality.json").unlink()
 
 
@@ -336,7 +342,10 @@ def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_p
     assert content is not None
     with Image.open(io.BytesIO(base64.b64decode(content[1]))) as sheet:
         assert sheet.width > 12 * 16 and sheet.height > 4 * 16
-    assert "FID and recall over truncation psi" in page and "Mean log power" in page
+    assert (
+        "FID (64-d, not comparable with FID) and recall over truncation psi" in page
+        and "Mean log power" in page
+    )
     assert not re.search(r'https?://|d="[^"]*nan', page)
     with pytest.raises(UserError, match="no model to truncate"):
         EvaluateSettings(reals, reals, sweep=(0.5,))
@@ -459,3 +468,93 @@ def test_generate_measures_what_it_made(reals: Path, tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
     assert "power spectrum, dB" in found.stdout and f"page: {out / 'quality.html'}" in found.stdout
     assert json.loads((out / "quality.json").read_text())["n_fake"] == 12
+
+
+def test_a_second_evaluation_keeps_the_figures_of_the_first(
+    reals: Path, fakes: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "q.json"
+    options = {"dims": 64, "inception": random_inception, "device": "cpu", "out": out}
+    first = evaluate(EvaluateSettings(reals, fakes, metrics=("fid", "kid", "spectrum"), limit=20, **options))
+    second = evaluate(EvaluateSettings(reals, fakes, metrics=("swd", "spectrum"), **options))
+    assert list(second["details"]) == ["fid", "kid", "swd", "spectrum"]
+    for name in ("fid", "kid"):
+        assert second[name] == first[name] and second["details"][name] == first["details"][name]
+    assert second["spectrum"] != first["spectrum"]  # of all images: the newest wins
+    assert [run["figures"] for run in second["kept"]] == [["fid", "kid"]]
+    assert json.loads(out.read_text()) == second
+    table = format_table(second)
+    head = "FID (64-d, not comparable with FID), KID (64-d, not comparable with KID)"
+    when = first["date"][:16].replace("T", " ")
+    kept = f"kept from {when}, of 20 reals and 20 fakes: {head}, measured with limit 20 (now not given)"
+    assert f"note: {kept}" in table and "20 fakes only" not in table
+    page = out.with_suffix(".html").read_text()
+    assert kept in page and "data:image/png" in page  # the nearest reals of the first, without its network
+
+    third = evaluate(EvaluateSettings(reals, fakes, metrics=("fid",), **options))
+    assert [run["figures"] for run in third["kept"]] == [["kid"], ["swd", "spectrum"]]
+    assert third["details"]["fid"]["n"] == [40, 24] and third["kid"] == first["kid"]
+    fourth = evaluate(EvaluateSettings(reals, fakes, metrics=("kid", *FREE), **options))
+    assert [run["figures"] for run in fourth["kept"]] == [["fid"]]
+    assert "measured with" not in format_table(fourth)
+
+
+@pytest.mark.parametrize("other", ["fakes", "reals", "split", "file"])
+def test_figures_of_other_images_are_set_aside_and_named(
+    reals: Path, fakes: Path, tmp_path: Path, other: str
+) -> None:
+    out = tmp_path / "q.json"
+    options = {"device": "cpu", "out": out}
+    first = evaluate(EvaluateSettings(reals, fakes, metrics=FREE, **options))
+    if other == "file":
+        out.write_text("[1, 2]")
+    real = _shards(tmp_path / "real", seed=7, label=0) if other == "reals" else reals
+    fake = _shards(tmp_path / "fake", seed=8) if other == "fakes" else fakes
+    split = "train" if other == "split" else None
+    result = evaluate(EvaluateSettings(real, fake, metrics=("spectrum",), real_split=split, **options))
+    assert list(result["details"]) == ["spectrum"] and "swd" not in result and "kept" not in result
+    (aside,) = tmp_path.glob("q-*.json")
+    assert aside.with_suffix(".html").is_file()
+    assert other == "file" or json.loads(aside.read_text()) == first
+    (said,) = [text for text in result["warnings"] if aside.name in text]
+    assert "q.json" in said and ("swd, spectrum" in said) == (other != "file")
+
+
+def test_a_models_figures_of_fewer_images_are_kept_and_those_of_another_model_are_not(
+    reals: Path, random_inception: Path, tmp_path: Path
+) -> None:
+    _untrained(tmp_path / "model")
+    options = {"dims": 64, "inception": random_inception, "device": "cpu"}
+    settings = EvaluateSettings(
+        reals, tmp_path / "model", metrics=("fid",), limit=20, sweep=(0.5, 1.0), **options
+    )
+    first = evaluate(settings)
+    second = evaluate(EvaluateSettings(reals, tmp_path / "model", metrics=("spectrum",), limit=10, **options))
+    assert second["fid"] == first["fid"] and second["sweep"] == first["sweep"]
+    assert (
+        second["kept"][0]["figures"] == ["fid", "sweep"] and "nearest" not in second
+    )  # these are other images
+    assert "over truncation psi" in (tmp_path / "model" / "quality.html").read_text()
+    third = EvaluateSettings(
+        reals, tmp_path / "model", metrics=("spectrum",), limit=10, trunc=0.5, device="cpu"
+    )
+    assert "fid" not in evaluate(third)
+    assert len(list((tmp_path / "model").glob("quality-*.json"))) == 1
+
+
+def test_pictures_of_a_folder_are_the_same_images_again(reals: Path, tmp_path: Path) -> None:
+    for k, image in enumerate(ShardSet(reals).read_many(range(8))):
+        save_png(image, tmp_path / "pictures" / f"{k}.png")
+    options = {"device": "cpu", "limit": 8}
+    evaluate(EvaluateSettings(reals, tmp_path / "pictures", metrics=("swd",), **options))
+    again = evaluate(EvaluateSettings(reals, tmp_path / "pictures", metrics=("spectrum",), **options))
+    assert list(again["details"]) == ["swd", "spectrum"]
+
+
+def test_intervals_are_given_by_half_of_them_or_by_both_ends() -> None:
+    """A share of 0 is one of up to 0.06, not of −0.03 to 0.03."""
+    assert with_interval({"value": 2.5, "interval": [2.3, 2.7]}) == "2.500 ± 0.200"
+    assert with_interval({"value": 2.5, "standard_error": 0.1}) == "2.500 ± 0.196"
+    assert with_interval({"value": 0.9, "interval": [0.4, 1.0]}) == "0.900 (0.400 to 1.000)"
+    assert with_interval({"value": 2.5}) == "2.500" and with_interval({}) == ""
+    assert with_interval({"value": 1.0, "interval": [1.0, 1.0]}).startswith("1.000 ± 0.0")

@@ -194,6 +194,59 @@ def test_no_resamples_give_a_page_without_intervals(
     assert result["overall"]["intervals"] == {} and "AUC" in (out / "evaluation.html").read_text()
 
 
+def _swapped(folder: Path, out: Path) -> Path:
+    """The same images with the other label."""
+    shards = ShardSet(folder)
+    with ShardWriter(out, SIZE, attributes={"crop": {"policy": "none"}}) as writer:
+        for row in range(len(shards)):
+            label = 1 - int(shards.columns["label"][row])
+            facts = {name: str(shards.columns[name][row]) for name in ("split", "group", "origin")}
+            writer.append(shards.read(row), Row(label, out.name, "grid" if label else "", **facts))
+    return out
+
+
+def test_scores_the_wrong_way_round_ask_for_the_labels(
+    trained: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    swapped = [str(_swapped(folder, tmp_path / folder.name)) for folder in (real, fake)]
+    command = ["--bundle", str(trained), "--device", "cpu", "--bootstrap", "100"]
+    done = CliRunner().invoke(
+        evaluate_command, [*command, "--data", *swapped, "--force", "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    (said,) = [line for line in done.stdout.splitlines() if "beyond chance" in line]
+    assert said.startswith("note: AUC is below 0.5 beyond chance (overall 0.") and "; grid 0." in said
+    assert "swapped" in said and "crossfake data inspect DIR" in said and "predictions.png" in said
+    assert "Are real and fake swapped" in (tmp_path / "out" / "evaluation.html").read_text()
+    right = evaluate(EvaluateSettings(trained, (real, fake), out=tmp_path, bootstrap=100, device="cpu"))
+    assert not any("swapped" in note for note in right["notes"])
+
+
+@pytest.mark.usefixtures("plain")
+def test_few_scores_the_wrong_way_round_are_chance(trained: Path, tmp_path: Path) -> None:
+    """Below 0.5, with an interval that reaches above it."""
+    rng = np.random.default_rng(4)
+    with ShardWriter(tmp_path / "noise", SIZE, attributes={"crop": {"policy": "none"}}) as writer:
+        for number in range(12):
+            image = rng.integers(60, 180, (SIZE, SIZE, 3), dtype=np.uint8)
+            writer.append(image, Row(number % 2, "noise", "some" * (number % 2), "test", str(number)))
+    settings = EvaluateSettings(
+        trained, (tmp_path / "noise",), out=tmp_path / "o", bootstrap=200, device="cpu"
+    )
+    result = evaluate(settings)
+    assert result["overall"]["intervals"]["auc"][1] > 0.5
+    assert not any("swapped" in note for note in result["notes"])
+
+
+def test_chance_stands_beside_the_average_precision(trained: Path, real: Path, tmp_path: Path) -> None:
+    few = make_shards(tmp_path / "few", 1, 6, split="test", seed=3)
+    result = evaluate(EvaluateSettings(trained, (real, few), out=tmp_path / "o", bootstrap=0, device="cpu"))
+    assert result["overall"]["ap_chance"] == pytest.approx(6 / 30)
+    assert result["by_source"]["few"]["ap_chance"] is None
+    page = (tmp_path / "o" / "evaluation.html").read_text()
+    assert "Chance is the share of fakes here, 0.200." in page and "<small>chance 0.200</small>" in page
+
+
 def test_a_folder_counts_once(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is named twice"):
         evaluate(EvaluateSettings(trained, (real, fake, real), device="cpu"))

@@ -474,7 +474,7 @@ def test_a_second_evaluation_keeps_the_figures_of_the_first(
     reals: Path, fakes: Path, random_inception: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "q.json"
-    options = {"dims": 64, "inception": random_inception, "device": "cpu", "out": out}
+    options = {"dims": 64, "inception": random_inception, "device": "cpu", "real_split": "all", "out": out}
     first = evaluate(EvaluateSettings(reals, fakes, metrics=("fid", "kid", "spectrum"), limit=20, **options))
     second = evaluate(EvaluateSettings(reals, fakes, metrics=("swd", "spectrum"), **options))
     assert list(second["details"]) == ["fid", "kid", "swd", "spectrum"]

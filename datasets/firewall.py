@@ -170,6 +170,10 @@ class Seen:
         """The rows that were ``trained on``, or ``validated on``."""
         return replace(self, blocks=tuple(block for block in self.blocks if block.how == how))
 
+    def as_validation(self) -> Seen:
+        """The same, of fakes that only validate."""
+        return replace(self, blocks=tuple(replace(block, how="validated on") for block in self.blocks))
+
     @property
     def digest(self) -> str:
         """SHA-256 of the record: cards and shards name it."""

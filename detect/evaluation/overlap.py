@@ -16,7 +16,6 @@ from crossfake.datasets.firewall import (
     count_overlap,
     refuse_overlap,
     refuse_unknown,
-    seen_by_makers,
     union,
 )
 from crossfake.datasets.shards import ShardSet
@@ -60,8 +59,8 @@ def seen_by(detector: Detector, known: Sequence[ShardSet] = ()) -> Seen:
             continue
         for label in (0, 1):
             with suppress(UserError):  # nothing of that label
-                parts.append(Pool.open(shards.path, label).seen())
-        parts.append(seen_by_makers(shards))
+                pool = Pool.open(shards.path, label)
+                parts.append(pool.seen() | pool.makers())
     return union(parts)
 
 

@@ -99,6 +99,11 @@ class Pool:
         """What a detector sees of these rows, for the firewall."""
         return Seen.of(self.shards, self.train) | Seen.of(self.shards, self.val, "validated on")
 
+    def makers(self) -> Seen:
+        """What the generators of own fakes among these rows have seen, which validates where no row trains."""
+        found = seen_by_makers(self.shards)
+        return found if len(self.train) else found.as_validation()
+
     def by_generator(self) -> list[Indices]:
         """Training rows, one list per source and generator."""
         columns = [self.shards.columns[name][self.train] for name in ("source", "generator")]
@@ -164,6 +169,8 @@ class TrainingData:
             if part and not any(len(pool.train) for pool in part):
                 named = " and ".join(str(pool.shards.path) for pool in part)
                 raise UserError(f"{named} has no {kind} images to train on", mend="check its splits")
+        if reals_only:  # what is given besides validates
+            pools[1] = [replace(pool, train=pool.train[:0]) for pool in pools[1]]
         refuse_twice([pool.shards for pool in pools[0]])
         refuse_twice([pool.shards for pool in pools[1] + pools[2]])
         every = [pool for part in pools for pool in part]
@@ -179,11 +186,9 @@ class TrainingData:
                 f"the folders were cropped differently ({' and '.join(crops)})",
                 mend="prepare all with the same --crop, or --force if that is the point",
             )
-        makers = union(seen_by_makers(pool.shards) for pool in pools[1] + pools[2])
+        makers = union(pool.makers() for pool in pools[1] + pools[2])
         notes = refuse_unknown(makers, force, _GENERATE_AGAIN)
         _check_firewall(every, makers)
-        if reals_only:  # what is given besides validates
-            pools[1] = [replace(pool, train=pool.train[:0]) for pool in pools[1]]
         if limit:
             pools[2] = _limited(pools[2], limit)
         crop = next(iter(crops.values()), None)
@@ -342,7 +347,7 @@ def digest_of(parts: Sequence[Part]) -> Any:
 
 def _check_firewall(pools: Sequence[Pool], makers: Seen) -> None:
     """No group and no picture may be trained on and also validate or test, in whichever folder it turns up."""
-    trained = union(Seen.of(pool.shards, pool.train) for pool in pools) | makers
+    trained = union(Seen.of(pool.shards, pool.train) for pool in pools) | makers.only("trained on")
     held_out = [np.concatenate([pool.val, pool.shards.select(split="test")]) for pool in pools]
     refuse_overlap(
         trained, [pool.shards for pool in pools], held_out, _SPLIT_TOGETHER, now="is held out, and "

@@ -139,3 +139,19 @@ def test_what_a_generator_learned_from_is_no_test(real: Path, fake: Path, tmp_pa
     assert "overlap with it is unchecked" in data.notes[0] and data.seen().unknown
     with pytest.raises(UserError, match="own fakes, .* is unknown: .*--force"):
         check_overlap(data.seen(), [reals], [reals.select(split="test")])
+
+
+def test_fakes_of_validation_photos_validate(real: Path, fake: Path, tmp_path: Path) -> None:
+    """Blends of them have seen what validates anyway; where they train, they would carry it into the training."""
+    reals = ShardSet(real)
+    held_out = reals.select(split="val")
+    validating = make_shards(tmp_path / "validating", 1, count=20, seed=4, split="val", prefix="blend")
+    Seen.of(reals, held_out).save(validating)
+    data = TrainingData.open((real,), (fake, validating), (), False)
+    assert count_overlap(data.seen().only("validated on"), reals, held_out) == (len(held_out), 0)
+    assert count_overlap(data.seen().only("trained on"), reals, held_out) == (0, 0)
+    assert _old(_card(real, fake, validating), [reals], [reals.select(split="test")]) == []
+    training = make_shards(tmp_path / "training", 1, count=20, seed=5, split="train", prefix="blend")
+    Seen.of(reals, held_out).save(training)
+    with pytest.raises(UserError, match="is held out, and was trained on by generator grid"):
+        TrainingData.open((real,), (fake, training), (), False)

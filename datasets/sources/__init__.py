@@ -25,8 +25,8 @@ from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
 
 __all__ = [
-    "SOURCES", "Asked", "Box", "Classes", "LeftOut", "Member", "Missing", "Polygons", "Record", "Rejected", "Source",
-    "is_shards", "is_there", "open_source", "related",
+    "ON_REQUEST", "SOURCES", "Asked", "Box", "Classes", "LeftOut", "Member", "Missing", "Polygons", "Record",
+    "Rejected", "Source", "is_shards", "is_there", "open_source", "related",
 ]  # fmt: skip
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
@@ -56,6 +56,9 @@ class Rejected:
 
     reason: str
     detail: str = ""
+
+
+ON_REQUEST = Rejected("left out", "as --labels says")
 
 
 @dataclass(frozen=True)

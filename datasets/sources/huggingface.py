@@ -8,8 +8,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Rejected, Source, is_there
-from crossfake.datasets.sources.columns import GENERATORS, LABELS, Class, NoClass, class_of, file_of, rows
+from crossfake.datasets.sources import ON_REQUEST, SOURCES, Asked, Classes, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.columns import (
+    GENERATORS,
+    LABELS,
+    Class,
+    NoClass,
+    class_of,
+    clean,
+    file_of,
+    rows,
+)
 from crossfake.datasets.sources.folder import IMAGES, is_hidden, slashed, subfolders, walk
 from crossfake.datasets.sources.naming import SKIP, label_of, split_of
 from crossfake.errors import MissingDependency, UserError
@@ -134,7 +143,7 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
         kept = [*([image] if pixels or not about else []), *about]
         for batch in parquet.iter_batches(batch_size=64 if pixels else 4096, columns=kept):
             for row in batch.to_pylist():
-                found = _class({each.strip().lower(): row[each] for each in about}, asked, names, file)
+                found = _class({clean(each): row[each] for each in about}, asked, names, file)
                 content = _content(row[image]) if pixels else b""
                 yield _record(content, f"{origin}:{number}", asked, found, split)
                 number += 1
@@ -143,13 +152,13 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
 
 
 def _clean_names(columns: Iterable[str]) -> dict[str, str]:
-    return {name.strip().lower(): name for name in columns}
+    return {clean(name): name for name in columns}
 
 
 def _record(image: Path | bytes | Rejected, origin: str, asked: Asked, found: Class, split: str) -> Record:
     """A file that has a class; an empty cell, where there is a column for it, is no class."""
     if found.label == SKIP:
-        image = Rejected("left out", "as --labels says")
+        image = ON_REQUEST
     elif found.label is None and found.stated:
         image = _NOT_LABELLED
     label = None if found.label == SKIP else found.label
@@ -189,7 +198,7 @@ def _class(row: dict[str, Any], asked: Asked, names: list[str] | None, where: Pa
         return class_of(row, asked.labels, names)
     except NoClass as error:
         raise UserError(
-            f"{where}: the label {str(error)!r} says neither real nor fake",
+            f"{where}: {error}",
             mend="say what the words mean: --labels real=WORD,… fake=WORD,…",
         ) from error
 

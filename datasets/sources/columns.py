@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ class Class:
         label: 0 real, 1 fake, or what the user says; None where the cell is empty or there is no column for it.
         generator: what made a fake.
         stated: whether there is a column for the label.
+        matched: the user's own word by which it got its label.
     """
 
     label: int | None
     generator: str = ""
     stated: bool = True
+    matched: str = field(default="", repr=False)
 
 
 class NoClass(ValueError):
@@ -74,9 +76,9 @@ def class_of(row: Mapping[str, Any], labels: Mapping[str, int], names: Sequence[
     number = cells[column]
     if names and number.isdecimal() and int(number) < len(names):
         cells[column] = names[int(number)]
-    given = next((labels[each] for each in (*cells.values(), number) if each in labels), None)
-    if given is not None:
-        return Class(given, generator)
+    matched = next((each for each in (*cells.values(), number) if each in labels), None)
+    if matched is not None:
+        return Class(labels[matched], generator, matched=matched)
     cells = {column: word for column, word in cells.items() if word.lower() not in _NOTHING}
     if not cells:
         return Class(None, generator)

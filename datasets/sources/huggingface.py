@@ -60,8 +60,9 @@ class HuggingFace(Source):
                 found = _class(facts.get(origin, {}), asked, None, path)
                 if not found.stated:
                     parts_of = reversed(origin.split("/")[:-1])
-                    labels = (asked.labels.get(part, label_of(part)) for part in parts_of)
-                    label = next((each for each in labels if each is not None), None)
+                    labels = ((part, asked.labels.get(part, label_of(part))) for part in parts_of)
+                    part, label = next((each for each in labels if each[1] is not None), ("", None))
+                    asked.matched.add(part)
                     found = Class(label, found.generator, stated=False)
                 yield _record(path, origin, asked, found, split_of(folder.name) if parts else "")
 
@@ -72,7 +73,7 @@ class HuggingFace(Source):
             tables = [table for folder in _folders(root) if (table := _table(folder))]
             columns = [row for table in tables[:1] for _, row in rows(table)][:1]
         else:
-            found = Classes()
+            found = Classes(matched=asked.matched)
             for file in files:
                 for record in _parquet_records(asked, file, pixels=False):
                     refused = isinstance(record.image, Rejected)
@@ -195,7 +196,9 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
 
 def _class(row: dict[str, Any], asked: Asked, names: list[str] | None, where: Path) -> Class:
     try:
-        return class_of(row, asked.labels, names)
+        found = class_of(row, asked.labels, names)
+        asked.matched.add(found.matched)
+        return found
     except NoClass as error:
         raise UserError(
             f"{where}: {error}",

@@ -25,7 +25,7 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
     """
     if classes is None and not SOURCES.get(asked.layout).endless:
         return None
-    if classes is not None and not SOURCES.get(asked.layout).is_table:
+    if classes is not None:
         _check_names(asked, classes)
     if classes is not None and not classes.count(None):
         return None
@@ -69,6 +69,13 @@ _MEND = (
 
 
 def _check_names(asked: Asked, classes: Classes) -> None:
+    if SOURCES.get(asked.layout).is_table:
+        if unknown := sorted(set(asked.labels) - classes.matched):
+            raise UserError(
+                f"{asked.path} has no label {unknown[0]!r}",
+                mend="name the words in its column for the label as they stand there",
+            )
+        return
     for name in asked.labels:
         if name != LOOSE and not any(f"/{name}/" in f"/{way}/" for way in classes.ways):
             found = sorted(set(differing(classes.ways).values()))

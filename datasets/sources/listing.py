@@ -52,6 +52,7 @@ class Manifest(Source):
                     f"{table} line {number}: {error}",
                     mend="write real or fake, or say what the words mean: --labels real=WORD,… fake=WORD,…",
                 ) from error
+            asked.matched.add(found.matched)
             label = found.label
             split = str(row.get("split") or "").strip()
             if split and not split_of(split):

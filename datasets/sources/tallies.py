@@ -83,6 +83,7 @@ class Classes:
         hint: the first file without a label whose name or folder hints at a fake.
         tables: files beside the pictures that may say what they are.
         columns: of the table that is the source, where none of them is known to be the label.
+        matched: which of the user's words for labels it has.
     """
 
     folders: Counter[tuple[str, int | None]] = field(default_factory=Counter)
@@ -91,6 +92,7 @@ class Classes:
     hint: str = ""
     tables: Sequence[str] = ()
     columns: Sequence[str] = ()
+    matched: set[str] = field(default_factory=set)
 
     def add(self, origin: str, source: str, label: int | None, refused: bool) -> None:
         folder, _, name = origin.rpartition("/")

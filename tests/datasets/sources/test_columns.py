@@ -119,6 +119,15 @@ def test_a_label_that_is_missing_or_in_other_words(pictures: Path, tmp_path: Pat
     assert [record.label for record in _records(flipped, **{"1": 0, "0": 1})] == [0, 1] * 4
 
 
+def test_words_in_labels_that_no_row_has(pictures: Path, tmp_path: Path) -> None:
+    for name in ("list.csv", "metadata.csv"):
+        table = _table(pictures, "file,label", ["True", "False"] * 4, name)
+        with pytest.raises(UserError, match="has no label '0': name the words"):
+            _prepared(table if name == "list.csv" else pictures, tmp_path / "out", labels=["real=1 fake=0"])
+        assert not (tmp_path / "out").exists()
+    assert _prepared(pictures, tmp_path / "out", labels=["real=True fake=False"]).real == 4
+
+
 @pytest.mark.parametrize(
     ("head", "cells"),
     [

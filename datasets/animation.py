@@ -37,9 +37,8 @@ def is_animated(content: bytes) -> bool:
         return False
     try:
         with warnings.catch_warnings(action="ignore"), open_image(content) as image:
-            return (
-                len(_numbers(image)) > 1 if image.format == "PNG" else bool(getattr(image, "is_animated", 0))
-            )
+            # one frame and another still for old programs are enough: that still is not what is seen
+            return bool(getattr(image, "is_animated", False))
     except Exception:  # damaged: decoding it says how
         return False
 

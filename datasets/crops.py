@@ -139,8 +139,11 @@ class Cropper:
         """
         if self.finds_faces:
             found = {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
-            # named only where it differs: sets and bundles of before there was a choice are of the other kind
-            return found | ({"edge": self.edge} if self.edge != "skip" else {})
+            # named only where it differs: sets and bundles of before there was a choice are of the other kind;
+            # edges that were mirrored once stay in the pixels
+            return found | (
+                {"edge": "reflect"} if "reflect" in (self.edge, (before or {}).get("edge")) else {}
+            )
         if before is not None and (self.policy == "none" or before.get("policy") in ("face", "square")):
             return (
                 {**before, "margin": round(before["margin"] * self.margin, 6)}

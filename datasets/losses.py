@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.sources import ON_REQUEST
 
 SKIPPED = "skipped.csv"
 COLUMNS = ("file", "reason", "detail", "label", "margin")
@@ -101,7 +102,7 @@ def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
     reasons: dict[str, Counter[str]] = {}
     margins: dict[str, list[float]] = {}
     for origin, reason, detail, label, margin in read_skipped(shards.path):
-        if detail == NO_RECORD:
+        if detail in (NO_RECORD, ON_REQUEST.detail):
             continue
         label = label or only
         lost[label, _record(origin)] += 1

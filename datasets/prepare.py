@@ -6,7 +6,7 @@ import csv
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,6 @@ from crossfake.datasets.decode import CODES
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.losses import (
     CLASSES,
-    FACE,
-    FRAME,
     NO_RECORD,
     SKIPPED,
     Loss,
@@ -34,10 +32,10 @@ from crossfake.datasets.losses import (
     shares,
     warnings_of,
 )
-from crossfake.datasets.losses import COLUMNS as LISTED
 from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
+from crossfake.datasets.resume import Done, origin_of
 from crossfake.datasets.shard_writer import ShardWriter
-from crossfake.datasets.shards import COLUMNS, Row, ShardSet, fit
+from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources import (
     SOURCES,
     Asked,
@@ -60,7 +58,6 @@ REJECTS = "rejects.png"
 _ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
-_ORIGIN = int(COLUMNS["origin"][1:])
 
 
 @dataclass(frozen=True)
@@ -345,7 +342,7 @@ class _Work:
     def run(self, records: Iterator[Record], expected: int | None, title: str, stopper: Stopper) -> None:
         started = time.monotonic()
         out = self.settings.out
-        done = _Done(self.writer)
+        done = Done(self.writer)
         if done.last is not None:
             done.check(_wanted(open_source(self.asked.again()), self.settings, self.rest))
         totals = [number for number in (self.settings.limit, expected) if number is not None]
@@ -359,7 +356,7 @@ class _Work:
             fresh = done.without(records, bar)
             for record, outcomes in _outcomes(fresh, self.cropper, self.settings):
                 for outcome in done.rest(record, outcomes):
-                    origin = _origin(record, outcome.suffix)
+                    origin = origin_of(record, outcome.suffix)
                     if outcome.image is not None:
                         row = _row(record, outcome.group, origin, self.settings, fractions)
                         self.writer.append(outcome.image, row, outcome.mask)
@@ -379,79 +376,6 @@ class _Work:
                     raise KeyboardInterrupt
             listing.writerows([name, reason, NO_RECORD, "", ""] for name, reason in self.asked.left_out.files)
         self.seconds = time.monotonic() - started
-
-
-def _origin(record: Record, suffix: str) -> str:
-    name = fit(record.origin, _ORIGIN - 32) if suffix else fit(record.origin, _ORIGIN)
-    return name.decode("utf-8", "surrogateescape") + suffix
-
-
-class _Done:
-    """What an earlier call did: records that it wrote or skipped need not be opened again, wherever new ones stand."""
-
-    def __init__(self, writer: ShardWriter) -> None:
-        self.out, self.last = writer.out, writer.last_origin
-        self.whole = set(writer.origins())
-        self.parts = {name for origin in self.whole for name in _bases(origin)}
-        # Of the record that the last row is from, more rows may have been lost.
-        self.begun = _bases(self.last) if self.last else set()
-
-    def has(self, record: Record) -> bool:
-        if _origin(record, "") in self.whole:
-            return True
-        return _base(record) in self.parts and not self._has_begun(record)
-
-    def _has_begun(self, record: Record) -> bool:
-        return _base(record) in self.begun
-
-    def without(self, records: Iterator[Record], bar: Any) -> Iterator[Record]:
-        for record in records:
-            if self.has(record):
-                bar.update()
-            else:
-                yield record
-
-    def check(self, records: Iterator[Record]) -> None:
-        """Refuse a source that does not have the last row's file: it cannot be the one that was prepared before."""
-        if not any(self.last == _origin(record, "") or self._has_begun(record) for record in records):
-            raise UserError(
-                f"{self.out} holds images that the source no longer has", mend="name another --out"
-            )
-
-    def rest(self, record: Record, outcomes: list[Outcome]) -> list[Outcome]:
-        """What of a record is not there yet: after the row that was written last, and what was skipped before it."""
-        if not self._has_begun(record):
-            return outcomes
-        origins = [_origin(record, outcome.suffix) for outcome in outcomes]
-        if self.last not in origins:
-            raise UserError(
-                f"{record.origin} is not what {self.out} was made from", mend="name another --out"
-            )
-        place = origins.index(self.last)
-        return [outcome for outcome in outcomes[:place] if outcome.image is None] + outcomes[place + 1 :]
-
-    def skipped(self, path: Path) -> Iterable[str]:
-        """Reasons of the records already skipped. Lines of frames whose video is done again are dropped."""
-        kept = [line for line in read_skipped(path.parent) if line[2] != NO_RECORD and self._stands(line[0])]
-        with open(path, "w", newline="", errors="surrogateescape") as file:
-            csv.writer(file).writerows([LISTED, *kept])
-        self.whole.update(line[0] for line in kept)
-        return [line[1] for line in kept]
-
-    def _stands(self, origin: str) -> bool:
-        bases = _bases(origin)
-        return not bases or bool(bases & self.parts - self.begun)
-
-
-def _base(record: Record) -> str:
-    """What the origins of a record's frames and faces begin with."""
-    return _origin(record, "#").removesuffix("#")
-
-
-def _bases(origin: str) -> set[str]:
-    """What the record of a row may be called, when the row is one frame or one face of it."""
-    without_face = FACE.sub("", origin)
-    return {without_face, FRAME.sub("", without_face)} - {origin}
 
 
 def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:

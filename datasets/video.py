@@ -166,7 +166,7 @@ def count_frames(path: Path) -> int:
 
 def _count(av: Any, stream: Any, path: Path) -> int:
     """Frames in the video: what the file says, else its packets counted."""
-    if stream.frames:
+    if stream.frames and stream.container.format.name != "avi":  # which counts those that it lacks
         return int(stream.frames)
     with av.open(str(path), metadata_errors="ignore") as again:
         packets: int = sum(packet.size > 0 for packet in again.demux(again.streams[stream.index]))
@@ -189,7 +189,10 @@ class _Clock:
             stream.start_time,
         )
         self.known = bool(self._rate and self._base) and self._start is not None
-        self.exact = self.known and abs(float(usual / self._rate) - 1) < _EVEN
+        # the usual rate may be the average, so that also the one that fits all time stamps has to be
+        self.exact = bool(self.known and stream.average_rate) and all(
+            abs(float(rate / self._rate) - 1) < _EVEN for rate in (usual, stream.base_rate or usual)
+        )
         self.stamps: list[int] = []
 
     def number(self, frame: Any) -> int:
@@ -224,8 +227,11 @@ def _at(container: Any, stream: Any, wanted: list[int], path: Path) -> Iterator[
                 clock.read(import_av(), path, stream)
                 steady = bool(clock.stamps)
             # what is found may start past the target: after an open group of pictures, or between key frames
-            for back in (0, apart or _SEEK, target):
-                container.seek(clock.stamp(max(0, target - back)), stream=stream)
+            for back in (0, apart or _SEEK, target, None):
+                if back is None:  # transport streams may lead past the first frame where it is named
+                    container.seek(0)
+                else:
+                    container.seek(clock.stamp(max(0, target - back)), stream=stream)
                 frames = container.decode(stream)
                 first = next((f for f in frames if f.key_frame and f.pts is not None), None)
                 if first and clock.number(first) <= target:

@@ -25,8 +25,8 @@ from crossfake.errors import UserError
 from crossfake.registry import Registry, unknown
 
 __all__ = [
-    "SOURCES", "Asked", "Box", "Classes", "LeftOut", "Member", "Missing", "Polygons", "Record", "Rejected", "Source",
-    "is_shards", "is_there", "open_source", "related",
+    "ON_REQUEST", "SOURCES", "Asked", "Box", "Classes", "LeftOut", "Member", "Missing", "Polygons", "Record",
+    "Rejected", "Source", "is_shards", "is_there", "open_source", "related",
 ]  # fmt: skip
 
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
@@ -56,6 +56,9 @@ class Rejected:
 
     reason: str
     detail: str = ""
+
+
+ON_REQUEST = Rejected("left out", "as --labels says")
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class Asked:
         missing: filled while the records are read.
         left_out: likewise.
         notes: what the user should know, one line each; likewise.
+        matched: which names in ``labels`` a table has; likewise.
     """
 
     word: str
@@ -113,6 +117,7 @@ class Asked:
     missing: Missing = field(default_factory=Missing, compare=False)
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
     notes: list[str] = field(default_factory=list, compare=False)
+    matched: set[str] = field(default_factory=set, compare=False)
 
     def again(self) -> Asked:
         """The same, with nothing counted yet: what is missing is counted once."""
@@ -203,7 +208,7 @@ class Source:
         found, again = Classes(), asked.again()
         for record in self.records(again):
             found.add(record.origin, record.source, record.label, isinstance(record.image, Rejected))
-        found.tables = again.left_out.tables
+        found.tables, found.matched = again.left_out.tables, again.matched
         return found
 
     def fixture(self, out: Path) -> Path:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ FILES = ("file", "file_name", "filename", "image_path", "filepath", "file_path",
 LABELS = ("label", "labels", "label_str", "class", "target", "is_fake", "fake", "is_real", "real")
 GENERATORS = ("generator", "model", "source_model")
 GROUPS = ("group", "original")
-_UPSIDE_DOWN = ("is_real", "real")  # where 1 is real
-_MANY = range(
-    7
-)  # ArtiFact's ``target``: 0 is real, the others are ways to make a fake, named by ``category``
+_ASKING = {"is_fake": 1, "fake": 1, "is_real": 0, "real": 0}  # columns whose 1 is that class, beyond doubt
+_TRUTH = {"0": False, "1": True, "false": False, "true": True}
+_NOTHING = ("", "-1", "none", "nan", "null", "n/a", "<na>")
+_MANY = range(7)  # ArtiFact's ``target``: 0 is real, the others ways to make a fake, named by ``category``
 
 
 @dataclass(frozen=True)
@@ -32,59 +34,94 @@ class Class:
         label: 0 real, 1 fake, or what the user says; None where the cell is empty or there is no column for it.
         generator: what made a fake.
         stated: whether there is a column for the label.
+        matched: the user's own word by which it got its label.
     """
 
     label: int | None
     generator: str = ""
     stated: bool = True
+    matched: str = field(default="", repr=False)
 
 
 class NoClass(ValueError):
-    """The word in a label's cell says neither real nor fake."""
+    """A row says neither real nor fake, or both; its text says so."""
 
 
 def class_of(row: Mapping[str, Any], labels: Mapping[str, int], names: Sequence[str] | None = None) -> Class:
     """Label and generator that a row gives.
 
+    A word, or a column that asks for one class, counts more than a number: in some tables 1 is real.
+
     Args:
-        row: column names, as :func:`rows` cleans them, to values.
+        row: column names, by :func:`clean`, to values.
         labels: of the user's, from a value to its label.
-        names: of the classes, where the label is a number.
+        names: of the classes, where the first column's label is a number.
 
     Raises:
-        NoClass: the value says neither real nor fake.
+        NoClass: no value says real or fake, or they contradict each other or the file's folder.
 
     Example:
         >>> class_of({"label": "FAKE", "model": "sd"}, {}), class_of({"target": "4", "category": "glide"}, {})
         (Class(label=1, generator='sd', stated=True), Class(label=1, generator='glide', stated=True))
         >>> [class_of(row, {}).label for row in ({"is_real": "1"}, {"label": ""}, {"caption": "a cat"})]
         [0, None, None]
+        >>> class_of({"label": "1", "label_str": "real"}, {}).label
+        0
     """
     generator = next((str(row[name]).strip() for name in GENERATORS if row.get(name)), "")
-    column = next((name for name in LABELS if name in row), None)
-    if column is None:
+    cells = {column: _word(row[column]) for column in LABELS if column in row}
+    if not cells:
         return Class(None, generator, stated=False)
-    word = _word(row[column])
-    named = names[int(word)] if names and word.isdecimal() and int(word) < len(names) else word
-    given = next((labels[each] for each in (named, word) if each in labels), None)
-    if given is not None:
-        return Class(given, generator)
-    if word in ("", "-1", "None", "nan"):
+    column = next(iter(cells))
+    number = cells[column]
+    if names and number.isdecimal() and int(number) < len(names):
+        cells[column] = names[int(number)]
+    matched = next((each for each in (*cells.values(), number) if each in labels), None)
+    if matched is not None:
+        return Class(labels[matched], generator, matched=matched)
+    cells = {column: word for column, word in cells.items() if word.lower() not in _NOTHING}
+    if not cells:
         return Class(None, generator)
-    if names and named != word and label_of(named) is None and _one_is_real(names):
-        return Class(1, generator or named)  # one class is called real, so the others are generators
-    if column == "target" and "category" in row and word.isdecimal() and int(word) in _MANY:
-        return Class(int(word != "0"), _word(row["category"]))
-    label = {"0": 0, "1": 1, "false": 0, "true": 1}.get(named.lower(), label_of(named))
+    if (
+        names
+        and number != cells.get(column, number)
+        and label_of(cells[column]) is None
+        and _one_is_real(names)
+    ):
+        return Class(1, generator or cells[column])  # one class is called real, so the others are generators
+    if column == "target" and "category" in row and number.isdecimal() and int(number) in _MANY:
+        return Class(int(number != "0"), _word(row["category"]))
+    sure = {column: label for column, word in cells.items() if (label := _sure(column, word)) is not None}
+    counted = {column: int(_TRUTH[word.lower()]) for column, word in cells.items() if word.lower() in _TRUTH}
+    label = next(iter([*sure.values(), *counted.values()]), None)
     if label is None:
-        raise NoClass(named)
-    return Class(1 - label if column in _UPSIDE_DOWN else label, generator)
+        raise NoClass(f"{next(iter(cells.values()))!r} says neither real nor fake")
+    if len(set(sure.values())) > 1:
+        raise NoClass(" but ".join(f"{column} says {cells[column]!r}" for column in sure))
+    if not sure and (folder := _folders_label(row)) not in (None, label):
+        column = next(iter(counted))
+        raise NoClass(f"{column} says {cells[column]}, its folder {('real', 'fake')[folder or 0]}")
+    return Class(label, generator)
+
+
+def _sure(column: str, word: str) -> int | None:
+    """The label that a cell gives in words, or by the name of its column."""
+    if column in _ASKING and word.lower() in _TRUTH:
+        return _ASKING[column] if _TRUTH[word.lower()] else 1 - _ASKING[column]
+    return label_of(word)
+
+
+def _folders_label(row: Mapping[str, Any]) -> int | None:
+    ways = (slashed(str(row[name])).split("/")[:-1] for name in FILES if row.get(name))
+    return next(
+        (label for way in ways for name in reversed(way) if (label := label_of(name)) is not None), None
+    )
 
 
 def _word(value: object) -> str:
     if isinstance(value, bool) or isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str("" if value is None else value).strip()
+    return re.sub(r"^(\d+)\.0+$", r"\1", str("" if value is None else value).strip())
 
 
 def _one_is_real(names: Sequence[str]) -> bool:
@@ -116,25 +153,31 @@ def rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         UserError: it cannot be read.
     """
     try:
-        with open(table, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with open(table, newline="", encoding=_encoding(table), errors="surrogateescape") as file:
             if table.suffix.lower() in (".csv", ".tsv"):
                 first = file.readline()
                 file.seek(0)
-                reader = csv.DictReader(file, delimiter=max(",;\t", key=first.count))
+                reader = csv.DictReader(file, delimiter=max(",;\t|", key=first.count))
                 for row in reader:
-                    yield reader.line_num, {_clean(name): value for name, value in row.items()}
+                    yield reader.line_num, {clean(name): value for name, value in row.items()}
                 return
             for number, line in enumerate(file, 1):
                 if line.strip():
                     found = json.loads(line)
                     if not isinstance(found, dict):
                         raise ValueError(f"line {number} is no object")
-                    yield number, {_clean(name): value for name, value in found.items()}
+                    yield number, {clean(name): value for name, value in found.items()}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
             f"{table} cannot be read ({error})", mend="one JSON object a line, or a CSV with a header"
         ) from error
 
 
-def _clean(name: object) -> str:
-    return str(name or "").strip().lower()
+def _encoding(table: Path) -> str:
+    with open(table, "rb") as file:  # spreadsheets write the other one
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def clean(name: object) -> str:
+    """A column's name as :data:`LABELS` and the others have it."""
+    return re.sub(r"\s+", "_", str(name or "").strip().lower())

@@ -8,7 +8,16 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from crossfake.datasets.filetypes import head_of, is_archive, kind_of
-from crossfake.datasets.sources import SOURCES, Asked, LeftOut, Record, Rejected, Source, is_shards
+from crossfake.datasets.sources import (
+    ON_REQUEST,
+    SOURCES,
+    Asked,
+    LeftOut,
+    Record,
+    Rejected,
+    Source,
+    is_shards,
+)
 from crossfake.datasets.sources.naming import SKIP, ByFolders
 from crossfake.errors import UserError
 
@@ -64,7 +73,7 @@ class Folder(Source):
         if is_shards(root):
             raise UserError(f"{root} is a shard folder", mend=f"name it as it is, {root}")
         source = root.resolve().name
-        by = ByFolders(_ways(root), asked.labels)
+        by = ByFolders(_ways(root, set()), asked.labels)
         for path in walk(root, left_out=asked.left_out):
             origin = slashed(path.relative_to(root).as_posix())
             yield labelled(Record(path, origin=origin, source=source), by)
@@ -74,20 +83,23 @@ def labelled(record: Record, by: ByFolders) -> Record:
     """The record with what its folders say."""
     label = by.label(record.origin)
     if label == SKIP:
-        return replace(record, image=Rejected("left out", "as --labels says"))
+        return replace(record, image=ON_REQUEST)
     if label is None and by.is_beside_classes(record.origin):
         return replace(record, image=Rejected("not labelled", "its folder says neither real nor fake"))
     return replace(record, label=label, split=by.split(record.origin), generator=by.generator(record.origin))
 
 
-def _ways(root: Path, depth: int = 4, way: str = "") -> Iterator[str]:
-    """Paths of the folders below ``root``, ``depth`` levels deep; those in names that Windows wrote count, too."""
+def _ways(root: Path, seen: set[tuple[int, int]], way: str = "") -> Iterator[str]:
+    """Paths of the folders below ``root``; those in names that Windows wrote count, too."""
+    found = root.stat()
+    if (found.st_dev, found.st_ino) in seen:
+        return
+    seen.add((found.st_dev, found.st_ino))
     within = set()
     for name, is_folder in _listing(root):
         if is_folder and not is_hidden(name):
             yield way + slashed(name)
-            if depth > 1:
-                yield from _ways(root / name, depth - 1, f"{way}{slashed(name)}/")
+            yield from _ways(root / name, seen, f"{way}{slashed(name)}/")
         elif "\\" in name:
             within.add(way + os.path.dirname(slashed(name)))
     yield from within
@@ -126,6 +138,8 @@ def _walk(
         if is_folder:
             if not is_hidden(name) and not is_shards(root / name):
                 yield from _walk(top, root / name, extensions, seen, left_out)
+        elif name.startswith("._"):  # what Apple keeps beside a file is none itself
+            continue
         elif ending in extensions:
             yield root / name
         elif ending not in IMAGES | VIDEOS and not is_clutter(name):

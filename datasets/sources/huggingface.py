@@ -8,8 +8,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Rejected, Source, is_there
-from crossfake.datasets.sources.columns import GENERATORS, LABELS, Class, NoClass, class_of, file_of, rows
+from crossfake.datasets.sources import ON_REQUEST, SOURCES, Asked, Classes, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.columns import (
+    GENERATORS,
+    LABELS,
+    Class,
+    NoClass,
+    class_of,
+    clean,
+    file_of,
+    rows,
+)
 from crossfake.datasets.sources.folder import IMAGES, is_hidden, slashed, subfolders, walk
 from crossfake.datasets.sources.naming import SKIP, label_of, split_of
 from crossfake.errors import MissingDependency, UserError
@@ -51,8 +60,9 @@ class HuggingFace(Source):
                 found = _class(facts.get(origin, {}), asked, None, path)
                 if not found.stated:
                     parts_of = reversed(origin.split("/")[:-1])
-                    labels = (asked.labels.get(part, label_of(part)) for part in parts_of)
-                    label = next((each for each in labels if each is not None), None)
+                    labels = ((part, asked.labels.get(part, label_of(part))) for part in parts_of)
+                    part, label = next((each for each in labels if each[1] is not None), ("", None))
+                    asked.matched.add(part)
                     found = Class(label, found.generator, stated=False)
                 yield _record(path, origin, asked, found, split_of(folder.name) if parts else "")
 
@@ -63,7 +73,7 @@ class HuggingFace(Source):
             tables = [table for folder in _folders(root) if (table := _table(folder))]
             columns = [row for table in tables[:1] for _, row in rows(table)][:1]
         else:
-            found = Classes()
+            found = Classes(matched=asked.matched)
             for file in files:
                 for record in _parquet_records(asked, file, pixels=False):
                     refused = isinstance(record.image, Rejected)
@@ -134,7 +144,7 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
         kept = [*([image] if pixels or not about else []), *about]
         for batch in parquet.iter_batches(batch_size=64 if pixels else 4096, columns=kept):
             for row in batch.to_pylist():
-                found = _class({each.strip().lower(): row[each] for each in about}, asked, names, file)
+                found = _class({clean(each): row[each] for each in about}, asked, names, file)
                 content = _content(row[image]) if pixels else b""
                 yield _record(content, f"{origin}:{number}", asked, found, split)
                 number += 1
@@ -143,13 +153,13 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
 
 
 def _clean_names(columns: Iterable[str]) -> dict[str, str]:
-    return {name.strip().lower(): name for name in columns}
+    return {clean(name): name for name in columns}
 
 
 def _record(image: Path | bytes | Rejected, origin: str, asked: Asked, found: Class, split: str) -> Record:
     """A file that has a class; an empty cell, where there is a column for it, is no class."""
     if found.label == SKIP:
-        image = Rejected("left out", "as --labels says")
+        image = ON_REQUEST
     elif found.label is None and found.stated:
         image = _NOT_LABELLED
     label = None if found.label == SKIP else found.label
@@ -186,10 +196,12 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
 
 def _class(row: dict[str, Any], asked: Asked, names: list[str] | None, where: Path) -> Class:
     try:
-        return class_of(row, asked.labels, names)
+        found = class_of(row, asked.labels, names)
+        asked.matched.add(found.matched)
+        return found
     except NoClass as error:
         raise UserError(
-            f"{where}: the label {str(error)!r} says neither real nor fake",
+            f"{where}: {error}",
             mend="say what the words mean: --labels real=WORD,… fake=WORD,…",
         ) from error
 

@@ -25,7 +25,7 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
     """
     if classes is None and not SOURCES.get(asked.layout).endless:
         return None
-    if classes is not None and not SOURCES.get(asked.layout).is_table:
+    if classes is not None:
         _check_names(asked, classes)
     if classes is not None and not classes.count(None):
         return None
@@ -50,8 +50,8 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
         )
     if classes.hint:
         raise UserError(
-            f"{classes.hint} would be called real, its folder hints at a fake",
-            mend="give --label real or fake",
+            f"{classes.hint} would be called real, its name or folder hints at a fake",
+            mend="give --label real or fake, or sort the files into folders called real and fake",
         )
     if classes.tables:
         table = asked.path / classes.tables[0]
@@ -69,6 +69,13 @@ _MEND = (
 
 
 def _check_names(asked: Asked, classes: Classes) -> None:
+    if SOURCES.get(asked.layout).is_table:
+        if unknown := sorted(set(asked.labels) - classes.matched):
+            raise UserError(
+                f"{asked.path} has no label {unknown[0]!r}",
+                mend="name the words in its column for the label as they stand there",
+            )
+        return
     for name in asked.labels:
         if name != LOOSE and not any(f"/{name}/" in f"/{way}/" for way in classes.ways):
             found = sorted(set(differing(classes.ways).values()))
@@ -99,10 +106,13 @@ def check_one_side(asked: Asked) -> bool:
 
 
 def _shown(classes: Classes, names: dict[str, str]) -> str:
-    """``ffhq (4 real), Midjourney (4 ?)``."""
+    """``ffhq (4 real), Midjourney (4 ?)``; a whole path where a name would stand for several classes."""
+    labels: dict[str, set[int | None]] = {}
+    for folder, label in classes.folders:
+        labels.setdefault(names[folder], set()).add(label)
     counts: dict[tuple[str, int | None], int] = {}
     for (folder, label), count in classes.folders.items():
-        key = names[folder], label
+        key = names[folder] if len(labels[names[folder]]) == 1 else folder or LOOSE, label
         counts[key] = counts.get(key, 0) + count
     order = sorted(counts, key=lambda key: (key[1] is not None, key[0]))  # those in question first
     shown = [

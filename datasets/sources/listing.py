@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Rejected, Source, is_there
+from crossfake.datasets.sources import ON_REQUEST, SOURCES, Asked, Classes, Record, Source, is_there
 from crossfake.datasets.sources.columns import FILES, LABELS, NoClass, class_of, file_of, group_of, rows
 from crossfake.datasets.sources.naming import SKIP, split_of
 from crossfake.errors import UserError
@@ -49,9 +49,10 @@ class Manifest(Source):
                 found = class_of(row, asked.labels)
             except NoClass as error:
                 raise UserError(
-                    f"{table} line {number}: {str(error)!r} is no label",
+                    f"{table} line {number}: {error}",
                     mend="write real or fake, or say what the words mean: --labels real=WORD,… fake=WORD,…",
                 ) from error
+            asked.matched.add(found.matched)
             label = found.label
             split = str(row.get("split") or "").strip()
             if split and not split_of(split):
@@ -61,7 +62,7 @@ class Manifest(Source):
             source = str(row.get("source") or table.resolve().parent.name)
             group = group_of(row, name)
             yield Record(
-                path if label != SKIP else Rejected("left out", "as --labels says"),
+                path if label != SKIP else ON_REQUEST,
                 origin=f"{name}:{number}" if name in seen else name,
                 source=source,
                 group=f"{source}:{group}" if group and ":" not in group else group,

@@ -64,13 +64,13 @@ def label_of(name: str) -> int | None:
 
 
 def hints_at_fakes(name: str) -> bool:
-    """Whether a name has a word for fakes in it, be there other words or not.
+    """Whether a name has a word for fakes in it, be there other words or not, be they joined or not.
 
     Example:
-        >>> hints_at_fakes("fake_sd"), hints_at_fakes("stylegan2-faces"), hints_at_fakes("holiday")
-        (True, True, False)
+        >>> [hints_at_fakes(name) for name in ("fake_sd", "stylegan2-faces", "fakeimgs", "holiday")]
+        [True, True, True, False]
     """
-    return bool((_FAKE | _FORGED | _GENERATORS).intersection(words_of(name)))
+    return "fake" in name.lower() or bool((_FAKE | _FORGED | _GENERATORS).intersection(words_of(name)))
 
 
 def parse_labels(texts: Sequence[str]) -> dict[str, int]:
@@ -87,7 +87,11 @@ def parse_labels(texts: Sequence[str]) -> dict[str, int]:
     for text in texts:
         for part in re.split(r"\s+(?=\w+=)", text.strip()):
             kind, _, names = part.partition("=")
-            found = [name.strip().strip("/") or name for name in names.split(",") if name.strip()]
+            found = [
+                name.strip().removeprefix("./").strip("/") or name
+                for name in names.split(",")
+                if name.strip()
+            ]
             if kind not in _CLASSES or not found:
                 raise UserError(
                     f"--labels {part!r} names no class and its folders",
@@ -160,7 +164,8 @@ class ByFolders:
     def __init__(self, folders: Iterable[str], labels: Mapping[str, int] | None = None) -> None:
         ways = [folder.split("/") for folder in folders]
         names = {name for way in ways for name in way}
-        self._given = {tuple(name.split("/")): label for name, label in (labels or {}).items()}
+        given = {tuple(name.split("/")): label for name, label in (labels or {}).items()}
+        self._given = dict(sorted(given.items(), key=lambda pair: -len(pair[0])))  # a/sd says more than sd
         self._splits = len({split_of(name) for name in names if name} - {""}) > 1 and any(
             split_of(name) == "train" for name in names
         )
@@ -177,11 +182,15 @@ class ByFolders:
     def _label(self, way: Sequence[str]) -> int | None:
         for end in range(len(way), 0, -1):
             for names, given in self._given.items():
-                if tuple(way[max(0, end - len(names)) : end]) == names:
+                if self._ends(way[:end], names):
                     return given
         if not way and (LOOSE,) in self._given:
             return self._given[LOOSE,]
         return next((label for name in reversed(way) if (label := label_of(name)) is not None), None)
+
+    @staticmethod
+    def _ends(way: Sequence[str], names: tuple[str, ...]) -> bool:
+        return tuple(way[-len(names) :]) == names
 
     def is_beside_classes(self, origin: str) -> bool:
         """Whether a file without a label lies loose where folders of both classes are."""
@@ -196,7 +205,9 @@ class ByFolders:
 
     def _generator(self, way: Sequence[str]) -> str:
         """What the user named as fakes, if that says more than that; else the folder below the fakes' own."""
-        given = max((place for place, name in enumerate(way) if self._given.get((name,)) == 1), default=-1)
+        fakes = [names for names, label in self._given.items() if label == 1]
+        ends = (end for end in range(len(way)) for names in fakes if self._ends(way[: end + 1], names))
+        given = max(ends, default=-1)
         if given >= 0 and set(words_of(way[given])) - _NEUTRAL - _FAKE - _FORGED:
             return way[given]
         last = max((place for place, name in enumerate(way) if label_of(name) == 1), default=given)

@@ -80,9 +80,10 @@ class Classes:
         folders: files of each folder and label (None where nothing says it); those that are refused count nowhere.
         ways: folders of all files, refused or not.
         total: all of them, for the progress bar.
-        hint: the first file without a label whose folder hints at a fake.
+        hint: the first file without a label whose name or folder hints at a fake.
         tables: files beside the pictures that may say what they are.
         columns: of the table that is the source, where none of them is known to be the label.
+        matched: which of the user's words for labels it has.
     """
 
     folders: Counter[tuple[str, int | None]] = field(default_factory=Counter)
@@ -91,15 +92,20 @@ class Classes:
     hint: str = ""
     tables: Sequence[str] = ()
     columns: Sequence[str] = ()
+    matched: set[str] = field(default_factory=set)
 
     def add(self, origin: str, source: str, label: int | None, refused: bool) -> None:
-        folder = origin.rpartition("/")[0]
+        folder, _, name = origin.rpartition("/")
         self.total += 1
         self.ways.add(folder)
         if refused:
             return
         self.folders[folder, label] += 1
-        if label is None and not self.hint and hints_at_fakes(f"{source}/{folder}"):
+        if (
+            label is None
+            and not self.hint
+            and (hints_at_fakes(f"{source}/{folder}") or "fake" in name.lower())
+        ):
             self.hint = f"{origin} of {source}"
 
     def count(self, label: int | None) -> int:

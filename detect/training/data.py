@@ -184,7 +184,7 @@ class TrainingData:
         if len(crops) > 1 and not force:
             raise UserError(
                 f"the folders were cropped differently ({' and '.join(crops)})",
-                mend="prepare all with the same --crop, or --force if that is the point",
+                mend="prepare all with the same --crop, --margin and --edge, or --force if that is the point",
             )
         makers = union(pool.makers() for pool in pools[1] + pools[2])
         notes = refuse_unknown(makers, force, _GENERATE_AGAIN)

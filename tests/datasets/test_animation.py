@@ -82,6 +82,12 @@ def test_the_still_for_those_who_see_no_animation_is_not_judged() -> None:
     ]
 
 
+def test_one_frame_and_a_still_that_nobody_sees() -> None:
+    content = animation_of([Image.new("RGB", (24, 16), "red"), greys(1)[0]], "PNG", default_image=True)
+    assert is_animated(content) and count_animation(content) == 1
+    assert [frame.pixels[0, 0].tolist() for frame in read_frames(content, 3)] == [[20] * 3]
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_one_cut_short_gives_what_it_has_or_says_so(format: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)

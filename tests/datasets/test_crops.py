@@ -309,6 +309,7 @@ def test_the_choice_of_edges_is_part_of_the_description(tmp_path: Path) -> None:
     for cropper in (skip, reflect):
         assert Cropper.from_description(64, cropper.description(), model) == cropper
     assert Cropper(32, "center", 0.5).description(reflect.description())["edge"] == "reflect"
+    assert skip.description(reflect.description()) == reflect.description()  # of crops, cropped once more
     with pytest.raises(UserError, match="choice of edges 'wrap'"):
         Cropper.from_description(64, {"policy": "face", "edge": "wrap"})
     with pytest.raises(UserError, match=r"stays within the picture: leave --edge out"):

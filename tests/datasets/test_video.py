@@ -329,6 +329,37 @@ def test_times_of_a_variable_frame_rate(tmp_path: Path) -> None:
     assert [look.seconds for look in media.looks] == pytest.approx(shown, abs=0.002)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "keys"),
+    [("a.mp4", "libx264", 250), ("a.ts", "libx264", 250), ("b.ts", "libx264", 900), ("a.avi", "mpeg4", 50)],
+)
+def test_jumps_between_frames_of_any_length(name: str, codec: str, keys: int, tmp_path: Path) -> None:
+    """No rate fits them, and some files then state their average for one."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV was built without {codec}")
+    rng = np.random.default_rng(2)
+    with av.open(str(tmp_path / name), "w") as out:
+        stream = out.add_stream(codec, rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.gop_size, stream.codec_context.max_b_frames = keys, 0 if codec == "mpeg4" else 2
+        time = 0
+        for number in range(1500):
+            bits = [255 * (number >> bit & 1) for bit in range(16)]
+            grey = np.kron(np.array(bits, np.uint8).reshape(4, 4), np.ones((16, 16), np.uint8))
+            frame = av.VideoFrame.from_ndarray(np.stack([grey] * 3, -1), format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            time += int(rng.integers(10, 200))
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    found = list(read_frames(tmp_path / name, 4))
+    assert [frame.number for frame in found] == [187, 562, 937, 1312]
+    for frame in found:
+        seen = frame.pixels[8::16, 8::16, 0].ravel() > 127
+        assert sum(int(bit) << place for place, bit in enumerate(seen)) == frame.number
+
+
 def test_without_an_end_the_first_frames_tell_the_streams_apart(tmp_path: Path) -> None:
     path = _tracks(tmp_path / "a.mkv", [(16, 1, DEFAULT), (64, 60, NONE)])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])

@@ -66,7 +66,9 @@ def test_artifacts_target_and_category(pictures: Path, tmp_path: Path) -> None:
     _prepared(table, tmp_path / "out")
     columns = ShardSet(tmp_path / "out").columns
     assert columns["generator"].tolist() == ["", *kinds[1:], ""]
-    with pytest.raises(UserError, match="'4' is no label"):  # ten classes of a table of somebody's own
+    with pytest.raises(
+        UserError, match="'4' says neither real nor fake"
+    ):  # ten classes of a table of somebody's own
         _records(_table(pictures, "file,target", [0, 1, 4]))
 
 
@@ -109,12 +111,53 @@ def test_a_label_that_is_missing_or_in_other_words(pictures: Path, tmp_path: Pat
         _prepared(table, tmp_path / "out")
     assert _prepared(table, tmp_path / "said", label="fake").fake == 6
     table = _table(pictures, "file,label", ["live", "spoof", "mask", "live"] * 2)
-    with pytest.raises(UserError, match="line 2: 'live' is no label.*--labels real="):
+    with pytest.raises(UserError, match="line 2: 'live' says neither real nor fake.*--labels real="):
         _prepared(table, tmp_path / "out")
     done = _prepared(table, tmp_path / "out", labels=["real=live fake=spoof skip=mask"])
     assert (done.real, done.fake, done.skipped) == (4, 2, {"left out": 2})
     flipped = _table(pictures, "file,label", [1, 0] * 4)
     assert [record.label for record in _records(flipped, **{"1": 0, "0": 1})] == [0, 1] * 4
+
+
+def test_words_in_labels_that_no_row_has(pictures: Path, tmp_path: Path) -> None:
+    for name in ("list.csv", "metadata.csv"):
+        table = _table(pictures, "file,label", ["True", "False"] * 4, name)
+        with pytest.raises(UserError, match="has no label '0': name the words"):
+            _prepared(table if name == "list.csv" else pictures, tmp_path / "out", labels=["real=1 fake=0"])
+        assert not (tmp_path / "out").exists()
+    assert _prepared(pictures, tmp_path / "out", labels=["real=True fake=False"]).real == 4
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("file,label,label_str", ["1,real", "0,fake"]),  # a much used set, where 1 is real
+        ("file,label,is_fake", ["person,0", "person,1"]),
+        ("file,class,Is Real", ["1,1", "1,0"]),
+        ("file,label,target", ["NaN,0", "null,1.0"]),
+    ],
+)
+def test_words_count_more_than_numbers(head: str, cells: list[object], pictures: Path) -> None:
+    assert [record.label for record in _records(_table(pictures, head, cells))] == [0, 1]
+
+
+def test_columns_and_folders_that_contradict_each_other(pictures: Path) -> None:
+    both = _table(pictures, "file,label,is_fake", ["real,1", "fake,0"])
+    with pytest.raises(UserError, match="line 2: label says 'real' but is_fake says '1'.*--labels"):
+        _records(both)
+    assert [record.label for record in _records(both, real=0, fake=1)] == [0, 1]
+    write_face(pictures / "real" / "0.png", 0)
+    turned = pictures / "turned.csv"
+    turned.write_text("file,label\nreal/0.png,1\n")
+    with pytest.raises(UserError, match="line 2: label says 1, its folder real.*--labels"):
+        _records(turned)
+    assert [record.label for record in _records(turned, **{"1": 0, "0": 1})] == [0]
+
+
+def test_a_spreadsheets_own_encoding(pictures: Path) -> None:
+    table = pictures / "list.txt.tsv"
+    table.write_text("file\tlabel\n0.png\treal\n1.png\tfake\n", encoding="utf-16")
+    assert [record.label for record in _records(table)] == [0, 1]
 
 
 def test_files_as_windows_writes_them(tmp_path: Path) -> None:

@@ -107,6 +107,39 @@ def test_a_folder_that_is_named_counts_more_than_its_words(tmp_path: Path) -> No
     }
 
 
+@pytest.mark.parametrize("order", [["fake=sd", "real=b/sd"], ["real=b/sd", "fake=sd"]])
+def test_of_several_names_the_longest_path_counts(order: list[str], tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", "a/sd/1.png", "b/sd/2.png")
+    _prepared(source, tmp_path / "out", labels=order)
+    assert _rows(tmp_path / "out") == {"a/sd/1.png": (1, "sd"), "b/sd/2.png": (0, "")}
+
+
+def test_fakes_named_by_a_path_name_their_generator(tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", "x/ffhq/1.png", "x/sd/2.png", "x/gan/a/3.png")
+    _prepared(source, tmp_path / "out", labels=["real=x/ffhq", "fake=./x/sd,x/gan"])
+    assert sorted(_rows(tmp_path / "out").values()) == [(0, ""), (1, "gan"), (1, "sd")]
+
+
+def test_folders_in_question_are_shown_by_their_path_where_a_name_has_both_classes(tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", "p1/real/1.png", "p1/other/2.png", "p2/real/3.png", "p2/fake/4.png")
+    with pytest.raises(UserError, match=r"p1/other \(1 \?\), p1/real \(1 real\)"):
+        _prepared(source, tmp_path / "out")
+
+
+def test_what_is_left_out_on_request_is_no_loss(tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", "real/1.png", "masks/2.png", "masks/3.png")
+    done = _prepared(source, tmp_path / "out", labels=["skip=masks"])
+    assert done.skipped == {"left out": 2} and "warning" not in done.table()
+
+
+def test_splits_however_deep(tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", *(f"a/b/c/d/e/{part}/real/1.png" for part in ("train", "test")))
+    (source / "a" / "circle").symlink_to(source)
+    _prepared(source, tmp_path / "out")
+    columns = ShardSet(tmp_path / "out").columns
+    assert columns["split"].tolist() == ["test", "train"] and columns["label"].tolist() == [0, 0]
+
+
 def test_names_that_are_no_folders_and_texts_that_are_no_labels(tmp_path: Path) -> None:
     source = _files(tmp_path / "set", "a/1.png", "b/2.png")
     with pytest.raises(UserError, match="no folder 'c': name a, b in --labels"):
@@ -140,11 +173,20 @@ def test_a_lone_folder_with_a_word_for_a_class_is_of_that_class(tmp_path: Path) 
         assert (done.real, done.fake, done.notes) == (1 - label, label, ())
 
 
-@pytest.mark.parametrize("name", ["stylegan2-faces", "swapped", "my deepfakes", "Midjourney v6"])
+@pytest.mark.parametrize("name", ["stylegan2-faces", "swapped", "my deepfakes", "Midjourney v6", "FAKEIMGS"])
 def test_one_folder_that_hints_at_fakes_is_asked_about(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"a.png of {name} would be called real"):
         _prepared(_files(tmp_path / name, "a.png"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_called_fake_are_asked_about(tmp_path: Path) -> None:
+    source = _files(tmp_path / "set", "real_1.png", "fake_1.png", "._real_1.png")
+    with pytest.raises(UserError, match="fake_1.png of set would be called real, its name"):
+        _prepared(source, tmp_path / "out")
+    assert (
+        _prepared(source, tmp_path / "out", label="fake").skipped == {}
+    )  # nor is what Apple keeps beside a file
 
 
 def test_one_class_of_a_set_keeps_nothing_in_doubt(tmp_path: Path) -> None:

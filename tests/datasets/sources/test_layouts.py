@@ -220,7 +220,7 @@ def test_a_manifest_is_checked_line_by_line(tmp_path: Path) -> None:
     asked.missing.counts["file"] -= 1
     assert (records[0].label, records[0].seed) == (1, 7) and asked.missing.counts == {"file": 1}
     for bad, message in (
-        ("file,label\npictures/0.png,maybe\n", "line 2: 'maybe' is no label"),
+        ("file,label\npictures/0.png,maybe\n", "line 2: 'maybe' says neither real nor fake"),
         ("file,split\npictures/0.png,later\n", "'later' is no split"),
         ("name\npictures/0.png\n", "line 2 names no file"),
     ):

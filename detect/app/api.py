@@ -28,6 +28,7 @@ try:
     from fastapi.responses import HTMLResponse, JSONResponse, Response
     from starlette.exceptions import HTTPException
     from starlette.routing import Route
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     from crossfake.detect.app.metrics import CONTENT_TYPE, Metrics
 except ImportError as missing:
@@ -58,6 +59,8 @@ def create_api(
     requests_per_minute: int = 60,
     concurrent: int = 2,
     hosts: Collection[str] | None = LOOPBACK,
+    public_url: str | None = None,
+    trusted_proxies: Collection[str] = (),
 ) -> FastAPI:
     """The API as an ASGI application; a page may be mounted into it and is guarded likewise.
 
@@ -68,6 +71,8 @@ def create_api(
         requests_per_minute: of one client, to what is below ``/api/`` and changes or computes something.
         concurrent: analyses at once; sixteen times as many may wait, then the answer is 503 with ``Retry-After``.
         hosts: names that the Host header may give, against DNS rebinding; None: any.
+        public_url: the origin that browsers come by, behind a proxy.
+        trusted_proxies: addresses or networks whose word on who asks (``X-Forwarded-For``) is taken.
 
     Raises:
         MissingDependency: the extra ``app`` is not installed.
@@ -90,7 +95,10 @@ def create_api(
         rate=RateLimit(requests_per_minute),
         metrics=service.metrics,
         routes=ROUTES,
+        public=public_url,
     )
+    if trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
     _add_errors(app)
     _add_description(app, token is not None)
 
@@ -98,12 +106,13 @@ def create_api(
     async def analyze(
         request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
     ) -> Response:
-        with places.enter(), session_folder() as folder:
+        places.look()
+        with session_folder() as folder:
             most = max(limits.bytes_image, limits.bytes_video) + _OVERHEAD
             [received] = await receive_files(
                 request, folder, limits, field="file", kinds=("image", "video"), most=most
             )
-            return await service.finish(
+            return await service.finish(  # in a place from here on: while it sends, a client holds nothing up
                 request,
                 lambda progress: service.analysis(
                     accept(received.path, limits, received.name), explain, stability, progress
@@ -112,7 +121,8 @@ def create_api(
 
     @app.post(f"{ROOT}/batch", **operation("batch"))
     async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
-        with places.enter(), session_folder() as folder:
+        places.look()
+        with session_folder() as folder:
             received = await receive_files(
                 request, folder, limits, field="files", kinds=("image", "video", "archive"),
                 most=limits.bytes_archive + _OVERHEAD, files=limits.files, strict=False,
@@ -164,7 +174,7 @@ class _Service:
         return int(self.turns.borrowed_tokens)
 
     async def finish(self, request: Request, work: Callable[[Progress], dict[str, Any]]) -> Response:
-        """Work in a thread, in turn; stop when the client goes away."""
+        """Take a place and work in a thread, in turn; stop when the client goes away."""
         stop = threading.Event()
         answer: bytes | None = None
         problem: Exception | None = None
@@ -187,13 +197,14 @@ class _Service:
             scope.cancel()
 
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(watch, group.cancel_scope)
-                try:
-                    answer = await anyio.to_thread.run_sync(task, limiter=self.turns)
-                except Exception as error:
-                    problem = error
-                group.cancel_scope.cancel()
+            with self.places.enter():
+                async with anyio.create_task_group() as group:
+                    group.start_soon(watch, group.cancel_scope)
+                    try:
+                        answer = await anyio.to_thread.run_sync(task, limiter=self.turns)
+                    except Exception as error:
+                        problem = error
+                    group.cancel_scope.cancel()
         finally:
             stop.set()  # also when the server shuts down
         if answer is None and (problem is None or isinstance(problem, _Stopped)):

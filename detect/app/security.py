@@ -14,6 +14,7 @@ import logging
 import math
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN = frozenset({"/healthz"})  # without a token
-_IDLE, _LONGEST, _DRAIN = (
-    30.0,
-    600.0,
-    2.0,
-)  # seconds without a byte of the body; for all of it; for what is too much
+_IDLE, _LONGEST, _DRAIN = 30.0, 600.0, 2.0  # seconds without a byte of a body; for all of it; for what is too much
+_GRACE, _SLOWEST = 20.0, 16 * 1024  # a body may take so many seconds, and one more for so many bytes
 _MOST_CLIENTS = 10_000
+_BODIES, _REQUESTS = (8, 64), (100, 400)  # that come in slowly, and that are open, of one client and of all
 _LOG = logging.getLogger("crossfake.app")
 
 STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+METERED = ("/api/", "/gradio_api/queue/join", "/gradio_api/upload")  # what costs something, by how its path begins
+_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-original-")  # headers that name another sender or address
 # Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
 PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
@@ -122,6 +123,12 @@ class Places:
         self.concurrent, self.waiting, self.inside = concurrent, waiting, 0
         self.typical = 1.0  # seconds of a recent request, smoothed
 
+    def look(self) -> None:
+        """Raise :class:`TryLater` if there is no place now."""
+        if self.inside >= self.concurrent + self.waiting:
+            seconds = min(60.0, self.typical * (self.waiting + 1) / self.concurrent)
+            raise TryLater("busy", f"{self.inside} requests are ahead", seconds, 503)
+
     @contextlib.contextmanager
     def enter(self) -> Iterator[None]:
         """Hold a place.
@@ -129,9 +136,7 @@ class Places:
         Raises:
             TryLater: there is none.
         """
-        if self.inside >= self.concurrent + self.waiting:
-            seconds = min(60.0, self.typical * (self.waiting + 1) / self.concurrent)
-            raise TryLater("busy", f"{self.inside} requests are ahead", seconds, 503)
+        self.look()
         self.inside += 1
         try:
             yield
@@ -143,6 +148,40 @@ class Places:
         self.typical += 0.2 * (seconds - self.typical)
 
 
+class Shares:
+    """So many of something at once, of one client (IPv6: per /64) and of all.
+
+    Args:
+        each: of one client.
+        total: of all.
+        what: that there is too much of, in the answer.
+    """
+
+    def __init__(self, each: int, total: int, what: str) -> None:
+        self.each, self.total, self.what = each, total, what
+        self._held: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def enter(self, client: str) -> Iterator[None]:
+        """Hold one.
+
+        Raises:
+            TryLater: the client has as many as it may, or all have.
+        """
+        client = _network(client)
+        if self._held[client] >= self.each:
+            raise TryLater("too-many-requests", f"{self.what} of yours", 5, 429)
+        if self._held.total() >= self.total:
+            raise TryLater("busy", self.what, 5, 503)
+        self._held[client] += 1
+        try:
+            yield
+        finally:
+            self._held[client] -= 1
+            if not self._held[client]:
+                del self._held[client]
+
+
 class Guard:
     """Middleware around everything that is served.
 
@@ -151,7 +190,8 @@ class Guard:
         most: bytes of a body.
         token: that requests must bear (``Bearer TOKEN``, or for browsers Basic with it as the password).
         hosts: names and addresses that the Host header may give; None: any.
-        rate: of POST requests below ``/api/`` and of wrong tokens.
+        rate: of POST requests to what costs something, and of wrong tokens.
+        public: the origin that browsers come by, behind a proxy.
         metrics: that count.
         routes: paths counted under their own name; the others are ``page``.
     """
@@ -166,7 +206,11 @@ class Guard:
         rate: RateLimit,
         metrics: Metrics,
         routes: Collection[str],
+        public: str | None = None,
     ) -> None:
+        self.public = public
+        self._bodies = Shares(*_BODIES, "too many uploads are under way")
+        self._open = Shares(*_REQUESTS, "too many requests are open")
         self.app, self.most, self.hosts, self.rate = app, most, hosts, rate
         self.metrics, self.routes = metrics, frozenset(routes)
         self._token = None if token is None else _digest(token)
@@ -187,10 +231,14 @@ class Guard:
                 message["headers"] = _headers(message.get("headers", ()), scope["path"])
             await send(message)
 
-        body = _Body(receive, self.most, self.metrics.received.inc)
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        body = _Body(receive, self.most, self.metrics.received.inc, lambda: self._bodies.enter(client))
+        kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(_FORWARDED)]
+        scope = {**scope, "headers": kept}
         try:
-            self._check(scope)
-            await self.app(scope, body, answer)
+            with self._open.enter(client):
+                self._check(scope, client)
+                await self.app(scope, body, answer)
         except Refused as refused:
             if not status:
                 if refused.status == 413:
@@ -205,10 +253,11 @@ class Guard:
                 broken = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
                 await answer_refused(broken, answer, scope["path"])
         finally:
+            body.close()
             route = scope["path"] if scope["path"] in self.routes else "page"
             self.metrics.observe(route, status, time.perf_counter() - start)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, client: str) -> None:
         """Raise :class:`Refused` by what the head of a request says."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, path = headers.get(b"host", ""), scope["path"]
@@ -221,9 +270,8 @@ class Guard:
             )
         origin = headers.get(b"origin")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and origin is not None and _netloc(origin) != host.lower():
+        if changes and origin is not None and not self._own(origin, host):
             raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
-        client = scope["client"][0] if scope.get("client") else "unknown"
         if (
             self._token is not None
             and path not in OPEN
@@ -232,11 +280,20 @@ class Guard:
             if headers.get(b"authorization"):
                 self.rate.take(client)
             raise Refused("no-token", "this needs the token", "send 'Authorization: Bearer TOKEN'", 401)
-        if changes and path.startswith("/api/"):
+        if changes and path.startswith(METERED):
             self.rate.take(client)
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.most:
             raise too_large(self.most)
+
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether the page that sends is of this server, by the address that it was asked for."""
+        if self.public is not None:
+            if origin.lower() == self.public:
+                return True
+            if host.lower() == _netloc(self.public):  # by HTTP, say
+                return False
+        return _netloc(origin) == host.lower()
 
     def _bears(self, authorization: str) -> bool:
         scheme, _, value = authorization.partition(" ")
@@ -258,25 +315,44 @@ class _Body:
         receive: where it comes from.
         most: bytes of it.
         count: is told how many bytes came.
+        share: is held from the first part to the last, of a body that does not come at once.
     """
 
-    def __init__(self, receive: Receive, most: int, count: Callable[[float], None]) -> None:
-        self._receive, self.most, self._count = receive, most, count
-        self.total, self.more, self._end = 0, True, time.monotonic() + _LONGEST
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        count: Callable[[float], None],
+        share: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._receive, self.most, self._count, self._share = receive, most, count, share
+        self.total, self.more, self._start = 0, True, time.monotonic()
+        self._held = contextlib.ExitStack()
+        self._slow = False
 
     async def __call__(self) -> Message:
         if not self.more:  # what comes is the end of the connection, and may be waited for
             return await self._receive()
+        left = self._start + min(_LONGEST, _GRACE + self.total / _SLOWEST) - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), min(_IDLE, self._end - time.monotonic()))
+            message = await asyncio.wait_for(self._receive(), min(_IDLE, left))
         except TimeoutError:
+            self.close()
             raise Refused("too-slow", "the rest of the request did not come", "send it again", 408) from None
         self.more = message["type"] == "http.request" and message.get("more_body", False)
         self.total += len(message.get("body", b""))
         self._count(len(message.get("body", b"")))
+        if not self.more:
+            self.close()
+        elif not self._slow:
+            self._slow = True
+            self._held.enter_context(self._share())
         if self.total > self.most:
             raise too_large(self.most)
         return message
+
+    def close(self) -> None:
+        self._held.close()
 
     async def drain(self) -> None:
         """Read on for a moment and keep nothing: a client that is still sending would not see the answer."""

@@ -23,7 +23,7 @@ from crossfake.errors import MissingDependency
 try:
     import anyio
     import anyio.to_thread
-    from fastapi import FastAPI, Query, Request
+    from fastapi import Depends, FastAPI, Query, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse, Response
     from starlette.exceptions import HTTPException
@@ -45,6 +45,15 @@ _OVERHEAD = MIB  # of a form around its files
 Explain = Annotated[bool, Query(description="Of pictures: heat map, spectrum, nearest training pictures.")]
 Stability = Annotated[bool, Query(description="Of pictures: the score under recompression and resizing.")]
 Pictures = Annotated[bool, Query(description="Put heat maps, crops and spectra in as data URIs.")]
+
+
+def _known_fields(request: Request) -> None:
+    """A field of the query that is misspelt would be ignored, and its sender believe otherwise."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            mend = f"use {' or '.join(sorted(known))}" if known else "leave it out"
+            raise Refused("unknown-field", "the query has a field that is not known", mend)
 
 
 class _Stopped(Exception):
@@ -80,6 +89,7 @@ def create_api(
     places = Places(concurrent, _WAITING * concurrent)
     service = _Service(analyser, limits, places)
     app = FastAPI(
+        dependencies=[Depends(_known_fields)],
         title="crossfake",
         version=__version__,
         description=ABOUT,

@@ -39,7 +39,7 @@ def _choices(found: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _show(found: Mapping[str, str], path: str | None) -> str:
-    if path in found:
+    if path is not None and path in found:
         return render("shown.html", link=f"runs/{quote(path)}", name=path, title=f"Report {path}", words="")
     words = (
         "Choose a report above."

@@ -90,7 +90,10 @@ class Gate:
                 made.set_cookie(
                     COOKIE, self.sessions.uploads.admit(), httponly=True, samesite="lax", secure=self.secure
                 )
-                message = {**message, "headers": [*message["headers"], (b"set-cookie", made.headers["set-cookie"].encode())]}
+                message = {
+                    **message,
+                    "headers": [*message["headers"], (b"set-cookie", made.headers["set-cookie"].encode())],
+                }
             await send(message)
 
         return answer

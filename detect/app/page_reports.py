@@ -37,7 +37,9 @@ class Reports:
             if not path.is_relative_to(self._root):
                 raise UserError(f"{given} is not below {root}", mend="name the folder of both with --runs")
             if not (path.is_dir() or (path.is_file() and path.suffix == ".html")):
-                raise UserError(f"{given} is no page and no folder", mend="name an HTML file, or a run with --reports")
+                raise UserError(
+                    f"{given} is no page and no folder", mend="name an HTML file, or a run with --reports"
+                )
 
     def pages(self) -> dict[str, str]:
         """Addresses below ``runs/`` with the pages' titles, the newest first."""

@@ -40,7 +40,10 @@ def add_routes(app: FastAPI, sessions: Sessions, reports: Reports) -> None:
     async def upload(request: Request) -> Response:
         from gradio.routes import file_upload_statuses as progress  # what Gradio tells the browser
 
-        visitor, name = known(sessions.uploads.visitor(request.cookies.get(COOKIE))), request.query_params.get("upload_id")
+        visitor, name = (
+            known(sessions.uploads.visitor(request.cookies.get(COOKIE))),
+            request.query_params.get("upload_id"),
+        )
         if name is None or not re.fullmatch(r"\w{1,64}", name, re.ASCII):
             return JSONResponse(await sessions.uploads.receive(request, visitor))
         progress.track(name)

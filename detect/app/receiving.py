@@ -187,7 +187,11 @@ class _Form:
         if not head:
             self._drop(Refused("empty", "the file is empty", "send a picture or a video"))
         elif kind is None:
-            words = f"no file of a known kind: {TAKEN}" if "archive" in self.kinds else "neither a picture nor a video"
+            words = (
+                f"no file of a known kind: {TAKEN}"
+                if "archive" in self.kinds
+                else "neither a picture nor a video"
+            )
             self._drop(Refused("not-an-image", f"this is {words}", "send another file", 415))
         elif kind not in self.kinds:
             mend = "send it to /api/v1/batch" if kind == "archive" else "send pictures, or one zip of them"

@@ -29,15 +29,28 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN = frozenset({"/healthz"})  # without a token
-_IDLE, _LONGEST, _DRAIN = 30.0, 600.0, 2.0  # seconds without a byte of a body; for all of it; for what is too much
+_IDLE, _LONGEST, _DRAIN = (
+    30.0,
+    600.0,
+    2.0,
+)  # seconds without a byte of a body; for all of it; for what is too much
 _GRACE, _SLOWEST = 20.0, 16 * 1024  # a body may take so many seconds, and one more for so many bytes
 _MOST_CLIENTS = 10_000
 _BODIES, _REQUESTS = (8, 64), (100, 400)  # that come in slowly, and that are open, of one client and of all
 _LOG = logging.getLogger("crossfake.app")
 
 STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-METERED = ("/api/", "/gradio_api/queue/join", "/gradio_api/upload")  # what costs something, by how its path begins
-_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-original-")  # headers that name another sender or address
+METERED = (
+    "/api/",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+)  # what costs something, by how its path begins
+_FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"x-original-",
+)  # headers that name another sender or address
 # Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
 PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
@@ -261,7 +274,7 @@ class Guard:
         """Raise :class:`Refused` by what the head of a request says."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, path = headers.get(b"host", ""), scope["path"]
-        if self.hosts is not None and _host_name(host) not in self.hosts:
+        if self.hosts is not None and host_name(host) not in self.hosts:
             raise Refused(
                 "wrong-host",
                 "this server does not answer to that name",
@@ -410,7 +423,7 @@ def _headers(given: Collection[tuple[bytes, bytes]], path: str) -> list[tuple[by
     return kept + [(name, value) for name, value in own.items() if name not in present]
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """The Host header without its port, in lower case; an IPv6 address keeps its brackets."""
     name, colon, port = host.lower().rpartition(":")
     return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host.lower()

@@ -28,6 +28,16 @@ class Evidence:
         self._detector = detector
         self._lock = threading.Lock()
 
+    def look_up(self) -> None:
+        """Make the references now."""
+        with self._lock:
+            self._references([])
+
+    def _references(self, notes: list[str]) -> tuple[Any, Any]:
+        without = "The spectrum is shown without that of real pictures"
+        spectra = _try(lambda: self._spectra, without, notes)
+        return spectra, _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
+
     def of(self, crops: Pixels, features: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Fields of :class:`~crossfake.detect.app.results.FaceAnalysis` for each crop; what is missing is noted.
 
@@ -41,10 +51,7 @@ class Evidence:
         notes: list[str] = []
         with self._lock:
             maps = _try(lambda: self._maps(crops), "There is no heat map", notes)
-            spectra = _try(
-                lambda: self._spectra, "The spectrum is shown without that of real pictures", notes
-            )
-            prototypes = _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
+            spectra, prototypes = self._references(notes)
         found = []
         for number, crop in enumerate(crops):
             one: dict[str, Any] = {"notes": tuple(notes)}

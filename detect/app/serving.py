@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -191,7 +191,7 @@ def create_app(settings: ServeSettings, generators: Generators | None = None, wa
         warm: prepare what explanations compare with, in a thread, while the page is built.
     """
     from crossfake.detect.app.analysis import Analyser
-    from crossfake.detect.app.api import ROOT, create_api
+    from crossfake.detect.app.api import create_api
 
     if settings.page and find_spec("gradio") is None:  # before models are loaded
         raise MissingDependency("gradio", extra="app")
@@ -209,8 +209,14 @@ def create_app(settings: ServeSettings, generators: Generators | None = None, wa
         trusted_proxies=settings.trusted_proxies,
     )
     app.state.analyser = analyser
-    if warm:
-        _warm_up(analyser)
+    with _warmed(analyser) if warm else contextlib.nullcontext():
+        _add_page(app, analyser, settings, generators)
+    return app
+
+
+def _add_page(
+    app: FastAPI, analyser: Analyser, settings: ServeSettings, generators: Generators | None
+) -> None:
     if settings.page:
         from crossfake.detect.app.page import mount_page
 
@@ -221,19 +227,31 @@ def create_app(settings: ServeSettings, generators: Generators | None = None, wa
     else:
         from fastapi.responses import RedirectResponse
 
+        from crossfake.detect.app.api import ROOT
+
         app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
-    return app
 
 
-def _warm_up(analyser: Analyser) -> None:
-    """Do now what the first visitor would wait for.
+@contextlib.contextmanager
+def _warmed(analyser: Analyser) -> Iterator[None]:
+    """Do in a thread what the first visitor would wait for: computing meanwhile, and afterwards what imports libraries.
 
-    All is imported here, one after the other; the thread only computes, while Gradio is imported. It is no daemon:
-    Python hangs or aborts when it ends while one is inside torch.
+    It is no daemon: Python hangs or aborts when it ends while one is inside torch.
     """
-    from crossfake.detect.explain import pictures, prototypes, spectrum  # noqa: F401
+    from crossfake.detect.explain import prototypes, references, spectrum  # noqa: F401
 
-    threading.Thread(target=analyser.prepare, name="warm-up").start()
+    imported = threading.Event()
+
+    def work() -> None:
+        analyser.prepare(references_only=True)
+        imported.wait()
+        analyser.prepare()
+
+    threading.Thread(target=work, name="warm-up").start()
+    try:
+        yield
+    finally:
+        imported.set()
 
 
 def _origin(address: str) -> str:

@@ -96,8 +96,7 @@ class Uploads:
             nonlocal mine
             mine += count
             self._coming[visitor] += count
-            if own + self._coming[visitor] > self.each or everything + self._coming.total() > self.total:
-                raise Refused("quota", "too much was sent that is still here", "wait until it is done", 413)
+            self._check(own + self._coming[visitor], everything + self._coming.total())
             arrived(name, count)
 
         with self._lock:
@@ -110,19 +109,26 @@ class Uploads:
                     request, Path(folder), self.limits, field="files", kinds=_KINDS, most=self.limits.bytes_archive,
                     files=self.limits.files, strict=False, charge=charge,
                 )  # fmt: skip
-                return [self._hold(visitor, each) for each in received]
+                return await to_thread.run_sync(self._hold, visitor, received)
             finally:
                 self._coming[visitor] -= mine
                 self._coming += Counter()  # forgets who has nothing on its way
 
-    def _hold(self, visitor: str, received: Received) -> str:
-        word = secrets.token_urlsafe(18)
+    def _hold(self, visitor: str, received: list[Received]) -> list[str]:
+        words = [secrets.token_urlsafe(18) for _ in received]
         with self._lock:
-            kept = self.folder(visitor) / f"{word}.upload"
-            if received.problem is None:
-                received.path.rename(kept)
-            self._held[word] = _Held(visitor, replace(received, path=kept), time.monotonic())
-        return word
+            size = sum(each.path.stat().st_size for each in received if each.problem is None)
+            self._check(self._size(visitor) + size, self._size() + size)  # others may have landed meanwhile
+            for word, each in zip(words, received, strict=True):
+                kept = self.folder(visitor) / f"{word}.upload"
+                if each.problem is None:
+                    each.path.rename(kept)
+                self._held[word] = _Held(visitor, replace(each, path=kept), time.monotonic())
+        return words
+
+    def _check(self, own: int, everything: int) -> None:
+        if own > self.each or everything > self.total:
+            raise Refused("quota", "too much was sent that is still here", "wait until it is done", 413)
 
     def path(self, visitor: str, word: object) -> Path:
         """Where the file lies that a word of this visitor stands for.

@@ -108,12 +108,11 @@ def test_no_icon_is_larger_than_its_line(width: int, visit: Visit, faces: Path) 
     page = visit(viewport={"width": width, "height": 800})
     for name, ready in (
         ("film.mp4", ".cf-time .cf-curve"),
-        ("face-0.png", "#cf-analyse-files a"),
+        ("face-0.png", "#cf-analyse-steady .cf-strip"),
         ("letter.jpg", ".cf-problem"),
     ):
         _send(page, faces / name)
         page.wait_for_selector(ready, state="attached")
-        page.wait_for_selector("#cf-analyse-status progress", state="detached")
         icons = page.evaluate(_ICONS)
         assert icons and not [each for each in icons if each["icon"] > each["line"]], (name, icons)
         if name == "film.mp4":
@@ -142,7 +141,9 @@ def test_two_visitors_never_see_each_other(visit: Visit, faces: Path) -> None:
         pytest.fail("the visit is over, and its result is still there")
     tabs = "face-1.png", "face-2.png"
     left = [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file()]
-    assert not [path for path in left if not path.stat().st_size] and not any(name in str(left) for name in tabs)
+    assert not [path for path in left if not path.stat().st_size] and not any(
+        name in str(left) for name in tabs
+    )
 
 
 def test_a_zip_becomes_a_table_that_sorts(visit: Visit, faces: Path, tmp_path: Path) -> None:

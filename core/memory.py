@@ -24,7 +24,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back() -> None:
-    """Have the C library return to the system what was freed; it keeps it otherwise, after a large picture gigabytes."""
+    """Have the C library return to the system what was freed: it keeps it otherwise, gigabytes of large pictures."""
     trim = _of_glibc("malloc_trim")
     if trim is not None:
         trim(0)

@@ -89,7 +89,6 @@ def create_api(
     places = Places(concurrent, _WAITING * concurrent)
     service = _Service(analyser, limits, places)
     app = FastAPI(
-        dependencies=[Depends(_known_fields)],
         title="crossfake",
         version=__version__,
         description=ABOUT,
@@ -109,10 +108,11 @@ def create_api(
     )
     if trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
+    known = [Depends(_known_fields)]
     _add_errors(app)
     _add_description(app, token is not None)
 
-    @app.post(f"{ROOT}/analyze", **operation("analyze"))
+    @app.post(f"{ROOT}/analyze", dependencies=known, **operation("analyze"))
     async def analyze(
         request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
     ) -> Response:
@@ -129,7 +129,7 @@ def create_api(
                 ).to_json(pictures),
             )
 
-    @app.post(f"{ROOT}/batch", **operation("batch"))
+    @app.post(f"{ROOT}/batch", dependencies=known, **operation("batch"))
     async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
         places.look()
         with session_folder() as folder:
@@ -141,7 +141,7 @@ def create_api(
                 request, lambda progress: service.batch(received, folder, explain, stability, progress)
             )
 
-    @app.get(f"{ROOT}/detectors", **operation("detectors"))
+    @app.get(f"{ROOT}/detectors", dependencies=known, **operation("detectors"))
     def detectors() -> Response:
         return JSONResponse([dataclasses.asdict(facts) for facts in analyser.about()])
 
@@ -159,13 +159,13 @@ def create_api(
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
     # A page mounted at the root must not answer for the API
-    known = {route.path: route.methods or () for route in app.routes if isinstance(route, Route)}
+    methods_of = {route.path: route.methods or () for route in app.routes if isinstance(route, Route)}
 
     @app.api_route(
         "/api/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
     )
     async def elsewhere(request: Request) -> Response:
-        if methods := known.get(request.url.path):
+        if methods := methods_of.get(request.url.path):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
         raise HTTPException(404)
 

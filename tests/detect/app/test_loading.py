@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("fastapi")
+
+from fastapi import FastAPI
 
 from crossfake.detect.app.loading import Loading
 from crossfake.errors import UserError
@@ -72,7 +74,7 @@ def test_loading_is_said_until_the_application_is_there_and_then_it_answers() ->
             yield
             lived.append("end")
 
-        app = fastapi.FastAPI(lifespan=lifespan)
+        app = FastAPI(lifespan=lifespan)
         app.get("/healthz")(lambda: {"status": "ok"})
         return app
 
@@ -117,5 +119,5 @@ def test_errors_that_nobody_waits_for_are_logged_by_kind(caplog: pytest.LogCaptu
         )
 
     with caplog.at_level(logging.DEBUG):
-        _run(fastapi.FastAPI, during)
+        _run(FastAPI, during)
     assert "ValueError" in caplog.text and "anna" not in caplog.text

@@ -12,10 +12,12 @@ from crossfake.detect.app.page_routes import add_routes
 from crossfake.detect.app.page_sessions import Sessions
 from crossfake.errors import UserError
 
-PAGE = """<!doctype html><title>Fine &amp; good</title><link rel=stylesheet href="look.css"><link rel=icon href=icon.png>
-<style>body { background: url('../shared/paper.png') }</style><img src="figures/curve.png?v=1" srcset="figures/two.png 2x">
+PAGE = """<!doctype html><title>Fine &amp; good</title><link rel=stylesheet href="look.css">
+<link rel=icon href=icon.png><style>body { background: url('../shared/paper.png') }</style>
+<img src="figures/curve.png?v=1" srcset="figures/two.png 2x">
 <img src="data:image/png;base64,AA=="><img src="/etc/passwd"><img src="../../out.png"><img src="figures/out.png">
-<img src="environment.json"><img src="https://example.org/x.png"><a href="scores.csv">scores</a><a href="face.png">face</a>"""
+<img src="environment.json"><img src="https://example.org/x.png"><a href="scores.csv">scores</a>
+<a href="face.png">face</a>"""
 
 
 @pytest.fixture

@@ -93,8 +93,8 @@ def test_a_file_is_its_senders_and_taken_once(uploads: Uploads, tmp_path: Path) 
     (path.parent / "link.upload").symlink_to(foreign)
     said = set()
     for visitor, name in (
-        ("you", word), ("me", str(foreign)), ("me", "/nowhere"), ("me", str(path)), ("me", f"../me/{word}"), ("me", None),
-        ("me", {"path": word}), ("me", "link"), ("me", "http://example.org/x.png"), ("", word),
+        ("you", word), ("me", str(foreign)), ("me", "/nowhere"), ("me", str(path)), ("me", f"../me/{word}"),
+        ("me", None), ("me", {"path": word}), ("me", "link"), ("me", "http://example.org/x.png"), ("", word),
     ):  # fmt: skip
         with pytest.raises(Refused) as caught:
             uploads.path(visitor, name)

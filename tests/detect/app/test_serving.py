@@ -64,6 +64,8 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for args, words in (
             (["--bundle", "x", "--port", port], f"port {port} (Address already in use)"),
             (["--bundle", "x", "--host", "::", "--port", port], "no token"),
+            (["--bundle", "x", "--reports", "missing"], "missing is not below runs"),
+            (["--bundle", "x", "--public-url", "facts"], "is no address of a site"),
             ([], "no trained detector"),
         ):
             result = CliRunner().invoke(detect, ["serve", *args])

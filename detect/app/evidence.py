@@ -18,6 +18,9 @@ from crossfake.detect.bundle import LABELS, Detector
 from crossfake.errors import UserError
 
 _NEAREST = 6
+_SOON = (
+    "The training pictures to compare with are still being looked up: analyse the picture again in a moment."
+)
 _T = TypeVar("_T")
 
 
@@ -27,11 +30,15 @@ class Evidence:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._lock = threading.Lock()
+        self._looking_up = False
 
     def look_up(self) -> None:
-        """Make the references now."""
-        with self._lock:
+        """Make the references now; who asks meanwhile is answered without them, and told so."""
+        self._looking_up = True
+        try:
             self._references([])
+        finally:
+            self._looking_up = False
 
     def _references(self, notes: list[str]) -> tuple[Any, Any]:
         without = "The spectrum is shown without that of real pictures"
@@ -51,7 +58,11 @@ class Evidence:
         notes: list[str] = []
         with self._lock:
             maps = _try(lambda: self._maps(crops), "There is no heat map", notes)
-            spectra, prototypes = self._references(notes)
+            if self._looking_up:
+                notes.append(_SOON)
+                spectra, prototypes = None, None
+            else:
+                spectra, prototypes = self._references(notes)
         found = []
         for number, crop in enumerate(crops):
             one: dict[str, Any] = {"notes": tuple(notes)}

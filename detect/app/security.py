@@ -403,9 +403,14 @@ def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:
 
 
 async def answer_refused(error: Refused, send: Send, path: str) -> None:
-    """Send an error as JSON."""
-    body = json.dumps(error_json(error)).encode()
-    headers = {**error_headers(error, path), "Content-Type": "application/json"}
+    """Send an error as JSON; to the page as its scripts show it: a ``detail``, or plain text where a file was sent."""
+    said, kind = error_json(error), "application/json"
+    if path.startswith("/gradio_api/"):
+        said["detail"] = str(error)
+    body = json.dumps(said).encode()
+    if path == "/gradio_api/upload":
+        body, kind = str(error).encode(), "text/plain; charset=utf-8"
+    headers = {**error_headers(error, path), "Content-Type": kind}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     raw.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": raw})

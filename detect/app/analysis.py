@@ -103,18 +103,11 @@ class Analyser:
         """What is known of each detector: training, tests, false alarms, limits."""
         return list(self._facts)
 
-    def prepare(self, references_only: bool = False) -> None:
-        """Make what explanations compare with now, instead of when the first one is asked for: some seconds.
-
-        Args:
-            references_only: only look up the pictures to compare with, for which no library is imported.
-        """
+    def prepare(self) -> None:
+        """Make what explanations need now, instead of when the first one is asked for: some seconds."""
         seat = self._seats[0]
-        if references_only:
-            self._evidence[seat.name].look_up()
-            return
         blank = np.zeros((1, seat.detector.size, seat.detector.size, 3), np.uint8)
-        self._evidence[seat.name].of(blank, seat.detector.outputs(blank)[1])
+        self._evidence[seat.name].warm_up(blank, seat.detector.outputs(blank)[1])
 
     def image(
         self,

@@ -32,10 +32,11 @@ class Evidence:
         self._lock = threading.Lock()
         self._looking_up = False
 
-    def look_up(self) -> None:
-        """Make the references now; who asks meanwhile is answered without them, and told so."""
+    def warm_up(self, crops: Pixels, features: npt.NDArray[np.float32]) -> None:
+        """Explain once, then make the references; who asks meanwhile is answered without them, and told so."""
         self._looking_up = True
         try:
+            self.of(crops, features)
             self._references([])
         finally:
             self._looking_up = False

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -188,7 +188,7 @@ def create_app(settings: ServeSettings, generators: Generators | None = None, wa
     Args:
         settings: what, where, to whom.
         generators: for the page's tab Generate.
-        warm: prepare what explanations compare with, in a thread, while the page is built.
+        warm: go on, in a thread, with what explanations need.
     """
     from crossfake.detect.app.analysis import Analyser
     from crossfake.detect.app.api import create_api
@@ -209,8 +209,11 @@ def create_app(settings: ServeSettings, generators: Generators | None = None, wa
         trusted_proxies=settings.trusted_proxies,
     )
     app.state.analyser = analyser
-    with _warmed(analyser) if warm else contextlib.nullcontext():
-        _add_page(app, analyser, settings, generators)
+    _add_page(app, analyser, settings, generators)
+    if warm:
+        # The first visitor need not wait for what explanations need. After the page, so that nobody waits for this
+        # either. No daemon: Python hangs or aborts when it ends while one is inside torch
+        threading.Thread(target=analyser.prepare, name="warm-up").start()
     return app
 
 
@@ -230,28 +233,6 @@ def _add_page(
         from crossfake.detect.app.api import ROOT
 
         app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
-
-
-@contextlib.contextmanager
-def _warmed(analyser: Analyser) -> Iterator[None]:
-    """Do in a thread what the first visitor would wait for: computing meanwhile, and afterwards what imports libraries.
-
-    It is no daemon: Python hangs or aborts when it ends while one is inside torch.
-    """
-    from crossfake.detect.explain import prototypes, references, spectrum  # noqa: F401
-
-    imported = threading.Event()
-
-    def work() -> None:
-        analyser.prepare(references_only=True)
-        imported.wait()
-        analyser.prepare()
-
-    threading.Thread(target=work, name="warm-up").start()
-    try:
-        yield
-    finally:
-        imported.set()
 
 
 def _origin(address: str) -> str:

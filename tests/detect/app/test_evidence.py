@@ -71,7 +71,7 @@ def test_while_references_are_looked_up_answers_do_without_and_say_so(
     monkeypatch.setattr(Prototypes, "of", patient)
     detector = bundles.load(bundle, "cpu")
     evidence, features = Evidence(detector), detector.outputs(crops)[1]
-    thread = threading.Thread(target=evidence.look_up)
+    thread = threading.Thread(target=evidence.warm_up, args=(crops, features))
     thread.start()
     try:
         assert begun.wait(20)

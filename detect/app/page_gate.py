@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -121,6 +122,8 @@ class Gate:
             return None if value is None else self._file(value, visitor)
         if not isinstance(value, _ATOMS):
             raise not_sent()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _unusable()
         if isinstance(value, str) and len(value) > _MOST_TEXT:
             raise too_large(_MOST_TEXT, "a text")
         return value

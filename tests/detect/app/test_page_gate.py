@@ -1,5 +1,6 @@
 """The page as it is mounted: what its clients can reach, and that no path, address or word of others opens a file."""
 
+import json
 import logging
 import secrets
 import socket
@@ -226,6 +227,12 @@ def test_what_is_no_event_of_this_page_is_refused(client: Any, caplog: Any, capf
         assert (answer.status_code, answer.json()["code"]) == (422, "malformed"), change
     for event in ({}, [], None, "x"):
         assert client.post(JOIN, json=event).json()["code"] == "malformed"
+    slider = next(each for each in _functions(client) if "slider" in each["kinds"])
+    for number_text in ("NaN", "-Infinity", "1e999"):
+        body = json.dumps({"data": slider["values"], "fn_index": slider["id"], "session_hash": "abc"})
+        assert "0.7" in body
+        answer = client.post(JOIN, content=body.replace("0.7", number_text))
+        assert (answer.status_code, answer.json()["code"]) == (422, "malformed"), number_text
     assert client.post(JOIN, content=b"[" * 100_000).status_code == 422
     assert client.post(JOIN, content=b" " * (2 << 20)).status_code == 413
     assert (

@@ -17,7 +17,8 @@ from crossfake.detect.app.limits import MIB, Limits
 from crossfake.detect.app.openapi import ABOUT, components, docs_page, operation
 from crossfake.detect.app.receiving import Received, gone, receive_files
 from crossfake.detect.app.results import SCHEMA, Analysis
-from crossfake.detect.app.security import LOOPBACK, Guard, Places, RateLimit, error_headers, error_json
+from crossfake.detect.app.security import LOOPBACK, Guard, error_headers, error_json
+from crossfake.detect.app.shares import Places, RateLimit
 from crossfake.errors import MissingDependency
 
 try:

@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 
-from crossfake.detect.app import security
+from crossfake.detect.app import security, shares
 from crossfake.detect.app.intake import Refused
-from crossfake.detect.app.security import (
-    FILE,
-    LOOPBACK,
-    PAGE,
-    STRICT,
-    Guard,
-    Places,
-    RateLimit,
-    Shares,
-    TryLater,
-)
+from crossfake.detect.app.security import FILE, LOOPBACK, PAGE, STRICT, Guard
+from crossfake.detect.app.shares import Places, RateLimit, Shares, TryLater
 
 pytest.importorskip("prometheus_client")
 from crossfake.detect.app.metrics import Metrics
@@ -180,7 +171,7 @@ def test_rate_limit_is_per_client_and_refills() -> None:
 
 
 def test_rate_limit_forgets_old_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "_MOST_CLIENTS", 10)
+    monkeypatch.setattr(shares, "_MOST_CLIENTS", 10)
     limit = RateLimit(60)
     for client in range(100):
         limit.take(str(client), now=0.0)
@@ -277,15 +268,15 @@ def test_a_body_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_shares_are_of_one_client_and_of_all() -> None:
-    shares = Shares(1, 2, "too many are open")
-    with shares.enter("192.0.2.1"), shares.enter("2001:db8::1"):
+    held = Shares(1, 2, "too many are open")
+    with held.enter("192.0.2.1"), held.enter("2001:db8::1"):
         for client, status in (("192.0.2.1", 429), ("2001:db8::2", 429), ("192.0.2.2", 503)):
-            with pytest.raises(TryLater) as caught, shares.enter(client):
+            with pytest.raises(TryLater) as caught, held.enter(client):
                 pass
             assert caught.value.status == status
-    with shares.enter("192.0.2.1"):
+    with held.enter("192.0.2.1"):
         pass
-    assert not shares._held
+    assert not held._held
 
 
 def test_slow_bodies_have_shares_and_give_them_back() -> None:

@@ -46,10 +46,11 @@ from crossfake.detect.app.results import (
     StabilityPoint,
     Warning,
 )
-from crossfake.detect.app.stability import is_unstable, strips
+from crossfake.detect.app.stability import is_unstable, least_side, strips
 from crossfake.detect.app.tracking import follow, over_time
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, VERDICTS, FaceVerdict
+from crossfake.memory import give_back
 
 __all__ = [
     "ENSEMBLE", "Analyser", "Analysis", "DetectorFacts", "Example", "FaceAnalysis", "FrameScore", "MissedFace",
@@ -103,10 +104,10 @@ class Analyser:
         return list(self._facts)
 
     def prepare(self) -> None:
-        """Make what explanations compare with now, instead of when the first one is asked for: some seconds."""
+        """Make what explanations need now, instead of when the first one is asked for: some seconds."""
         seat = self._seats[0]
         blank = np.zeros((1, seat.detector.size, seat.detector.size, 3), np.uint8)
-        self._evidence[seat.name].of(blank, seat.detector.outputs(blank)[1])
+        self._evidence[seat.name].warm_up(blank, seat.detector.outputs(blank)[1])
 
     def image(
         self,
@@ -130,8 +131,13 @@ class Analyser:
             Refused: it is too much, or no picture.
             crossfake.datasets.decode.Unreadable: it is broken.
         """
+        try:
+            return self._image(path, name, explain, stability, progress or _silent)
+        finally:
+            give_back()
+
+    def _image(self, path: Path, name: str, explain: bool, stability: bool, say: Progress) -> Analysis:
         started = time.monotonic()
-        say = progress or _silent
         say(0.0, "reading the file")
         upload = self._accepted(path, "image", name)
         content = path.read_bytes()
@@ -141,11 +147,16 @@ class Analyser:
         if explain and faces:
             say(0.35, "explaining")
             faces = self._explained(faces, judged)
-        shown = decode_image(content, _NAME, at_least=None if stability else _SHOWN)
+        seen = judged[self._lead(judged).name].prediction
+        boxes = [face.box for face in faces] if stability else []
+        largest = max(seat.detector.size for seat in self._seats)
+        least = least_side((seen.width, seen.height), boxes, largest) if boxes else 0
+        shown = decode_image(content, _NAME, at_least=max(_SHOWN, least))
         if stability and faces:
             strip = strips(
-                shown, faces, self._seats, self._cut, lambda share, what: say(0.5 + 0.45 * share, what)
-            )
+                shown, faces, self._seats, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
+                scale=shown.shape[1] / seen.width,
+            )  # fmt: skip
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
         say(1.0, "done")
         return self._conclude(upload, judged, faces, started, picture=_reduced(shown))
@@ -157,8 +168,13 @@ class Analyser:
             Refused: it is too much, or no video.
             crossfake.datasets.decode.Unreadable: it is broken.
         """
+        try:
+            return self._video(path, name, progress or _silent)
+        finally:
+            give_back()
+
+    def _video(self, path: Path, name: str, say: Progress) -> Analysis:
         started = time.monotonic()
-        say = progress or _silent
         say(0.0, "reading the file")
         upload = self._accepted(path, "video", name)
 

@@ -17,17 +17,19 @@ from crossfake.detect.app.limits import MIB, Limits
 from crossfake.detect.app.openapi import ABOUT, components, docs_page, operation
 from crossfake.detect.app.receiving import Received, gone, receive_files
 from crossfake.detect.app.results import SCHEMA, Analysis
-from crossfake.detect.app.security import LOOPBACK, Guard, Places, RateLimit, error_headers, error_json
+from crossfake.detect.app.security import LOOPBACK, Guard, error_headers, error_json
+from crossfake.detect.app.shares import Places, RateLimit
 from crossfake.errors import MissingDependency
 
 try:
     import anyio
     import anyio.to_thread
-    from fastapi import FastAPI, Query, Request
+    from fastapi import Depends, FastAPI, Query, Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse, Response
     from starlette.exceptions import HTTPException
     from starlette.routing import Route
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
     from crossfake.detect.app.metrics import CONTENT_TYPE, Metrics
 except ImportError as missing:
@@ -46,6 +48,15 @@ Stability = Annotated[bool, Query(description="Of pictures: the score under reco
 Pictures = Annotated[bool, Query(description="Put heat maps, crops and spectra in as data URIs.")]
 
 
+def _known_fields(request: Request) -> None:
+    """A field of the query that is misspelt would be ignored, and its sender believe otherwise."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            mend = f"use {' or '.join(sorted(known))}" if known else "leave it out"
+            raise Refused("unknown-field", "the query has a field that is not known", mend)
+
+
 class _Stopped(Exception):
     """Raised in the thread of an analysis whose client went away."""
 
@@ -58,6 +69,8 @@ def create_api(
     requests_per_minute: int = 60,
     concurrent: int = 2,
     hosts: Collection[str] | None = LOOPBACK,
+    public_url: str | None = None,
+    trusted_proxies: Collection[str] = (),
 ) -> FastAPI:
     """The API as an ASGI application; a page may be mounted into it and is guarded likewise.
 
@@ -68,6 +81,8 @@ def create_api(
         requests_per_minute: of one client, to what is below ``/api/`` and changes or computes something.
         concurrent: analyses at once; sixteen times as many may wait, then the answer is 503 with ``Retry-After``.
         hosts: names that the Host header may give, against DNS rebinding; None: any.
+        public_url: the origin that browsers come by, behind a proxy.
+        trusted_proxies: addresses or networks whose word on who asks (``X-Forwarded-For``) is taken.
 
     Raises:
         MissingDependency: the extra ``app`` is not installed.
@@ -90,29 +105,35 @@ def create_api(
         rate=RateLimit(requests_per_minute),
         metrics=service.metrics,
         routes=ROUTES,
+        public=public_url,
     )
+    if trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
+    known = [Depends(_known_fields)]
     _add_errors(app)
     _add_description(app, token is not None)
 
-    @app.post(f"{ROOT}/analyze", **operation("analyze"))
+    @app.post(f"{ROOT}/analyze", dependencies=known, **operation("analyze"))
     async def analyze(
         request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
     ) -> Response:
-        with places.enter(), session_folder() as folder:
+        places.look()
+        with session_folder() as folder:
             most = max(limits.bytes_image, limits.bytes_video) + _OVERHEAD
             [received] = await receive_files(
                 request, folder, limits, field="file", kinds=("image", "video"), most=most
             )
-            return await service.finish(
+            return await service.finish(  # in a place from here on: while it sends, a client holds nothing up
                 request,
                 lambda progress: service.analysis(
                     accept(received.path, limits, received.name), explain, stability, progress
                 ).to_json(pictures),
             )
 
-    @app.post(f"{ROOT}/batch", **operation("batch"))
+    @app.post(f"{ROOT}/batch", dependencies=known, **operation("batch"))
     async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
-        with places.enter(), session_folder() as folder:
+        places.look()
+        with session_folder() as folder:
             received = await receive_files(
                 request, folder, limits, field="files", kinds=("image", "video", "archive"),
                 most=limits.bytes_archive + _OVERHEAD, files=limits.files, strict=False,
@@ -121,7 +142,7 @@ def create_api(
                 request, lambda progress: service.batch(received, folder, explain, stability, progress)
             )
 
-    @app.get(f"{ROOT}/detectors", **operation("detectors"))
+    @app.get(f"{ROOT}/detectors", dependencies=known, **operation("detectors"))
     def detectors() -> Response:
         return JSONResponse([dataclasses.asdict(facts) for facts in analyser.about()])
 
@@ -139,13 +160,13 @@ def create_api(
         return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
     # A page mounted at the root must not answer for the API
-    known = {route.path: route.methods or () for route in app.routes if isinstance(route, Route)}
+    methods_of = {route.path: route.methods or () for route in app.routes if isinstance(route, Route)}
 
     @app.api_route(
         "/api/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
     )
     async def elsewhere(request: Request) -> Response:
-        if methods := known.get(request.url.path):
+        if methods := methods_of.get(request.url.path):
             raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
         raise HTTPException(404)
 
@@ -164,7 +185,7 @@ class _Service:
         return int(self.turns.borrowed_tokens)
 
     async def finish(self, request: Request, work: Callable[[Progress], dict[str, Any]]) -> Response:
-        """Work in a thread, in turn; stop when the client goes away."""
+        """Take a place and work in a thread, in turn; stop when the client goes away."""
         stop = threading.Event()
         answer: bytes | None = None
         problem: Exception | None = None
@@ -187,13 +208,14 @@ class _Service:
             scope.cancel()
 
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(watch, group.cancel_scope)
-                try:
-                    answer = await anyio.to_thread.run_sync(task, limiter=self.turns)
-                except Exception as error:
-                    problem = error
-                group.cancel_scope.cancel()
+            with self.places.enter():
+                async with anyio.create_task_group() as group:
+                    group.start_soon(watch, group.cancel_scope)
+                    try:
+                        answer = await anyio.to_thread.run_sync(task, limiter=self.turns)
+                    except Exception as error:
+                        problem = error
+                    group.cancel_scope.cancel()
         finally:
             stop.set()  # also when the server shuts down
         if answer is None and (problem is None or isinstance(problem, _Stopped)):

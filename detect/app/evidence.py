@@ -18,6 +18,9 @@ from crossfake.detect.bundle import LABELS, Detector
 from crossfake.errors import UserError
 
 _NEAREST = 6
+_SOON = (
+    "The training pictures to compare with are still being looked up: analyse the picture again in a moment."
+)
 _T = TypeVar("_T")
 
 
@@ -27,6 +30,21 @@ class Evidence:
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
         self._lock = threading.Lock()
+        self._looking_up = False
+
+    def warm_up(self, crops: Pixels, features: npt.NDArray[np.float32]) -> None:
+        """Explain once, then make the references; who asks meanwhile is answered without them, and told so."""
+        self._looking_up = True
+        try:
+            self.of(crops, features)
+            self._references([])
+        finally:
+            self._looking_up = False
+
+    def _references(self, notes: list[str]) -> tuple[Any, Any]:
+        without = "The spectrum is shown without that of real pictures"
+        spectra = _try(lambda: self._spectra, without, notes)
+        return spectra, _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
 
     def of(self, crops: Pixels, features: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Fields of :class:`~crossfake.detect.app.results.FaceAnalysis` for each crop; what is missing is noted.
@@ -41,10 +59,11 @@ class Evidence:
         notes: list[str] = []
         with self._lock:
             maps = _try(lambda: self._maps(crops), "There is no heat map", notes)
-            spectra = _try(
-                lambda: self._spectra, "The spectrum is shown without that of real pictures", notes
-            )
-            prototypes = _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
+            if self._looking_up:
+                notes.append(_SOON)
+                spectra, prototypes = None, None
+            else:
+                spectra, prototypes = self._references(notes)
         found = []
         for number, crop in enumerate(crops):
             one: dict[str, Any] = {"notes": tuple(notes)}

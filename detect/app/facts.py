@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from crossfake.datasets.firewall import OWN
 from crossfake.detect.app.results import DetectorFacts
@@ -95,6 +95,6 @@ def clopper_pearson(hits: float, count: float) -> tuple[float, float]:
         (0.0, 0.0362)
     """
     tail = (1 - _LEVEL) / 2
-    low = float(beta.ppf(tail, hits, count - hits + 1)) if hits > 0 else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
+    low = float(betaincinv(hits, count - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 1 - tail)) if hits < count else 1.0
     return low, high

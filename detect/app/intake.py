@@ -26,7 +26,6 @@ from crossfake.detect.app.headers import (
     too_many_pixels,
 )
 from crossfake.detect.app.limits import DEFAULTS, MIB, Limits
-from crossfake.detect.prediction.output import printable
 from crossfake.provenance import hash_file
 
 __all__ = ["Kind", "Refused", "Upload", "accept", "display_name", "kind_of", "session_folder", "unpack"]
@@ -99,6 +98,8 @@ def display_name(name: str) -> str:
         >>> display_name("")
         'file'
     """
+    from crossfake.detect.prediction.output import printable  # brings torch
+
     shown = printable(re.split(r"[/\\]", name)[-1].strip())
     if len(shown) > _LONGEST_NAME:
         half = _LONGEST_NAME // 2

@@ -52,7 +52,7 @@ class Metrics:
         self.received = Counter("crossfake_received_bytes", "Bytes of request bodies.", registry=registry)
         for name, about, function in (
             ("crossfake_working", "Analyses that run.", working),
-            ("crossfake_waiting", "Requests that wait for their turn or send their file.", waiting),
+            ("crossfake_waiting", "Requests that wait for their turn.", waiting),
         ):
             Gauge(name, about, registry=registry).set_function(function)
         Info("crossfake", "The software.", registry=registry).info({"version": __version__})

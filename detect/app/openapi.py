@@ -48,10 +48,10 @@ _ERRORS = {
     413: ("Too many bytes, pixels, files or seconds.", "too-large", "the image has more than 32 MiB"),
     415: ("Neither a picture nor a video, by its content.", "not-an-image", "this is neither a picture nor a video"),
     421: ("The Host header is not a name of this server.", "wrong-host", "this server does not answer to that name"),
-    422: ("The file is damaged or unsafe.", "damaged", "the file cannot be read (truncated)"),
-    429: ("Too many requests; Retry-After says when.", "too-many-requests", "too many requests in a minute"),
+    422: ("A damaged or unsafe file, or an unknown field.", "damaged", "the file cannot be read (truncated)"),
+    429: ("Too many requests; Retry-After says when.", "too-many-requests", "more than 60 in a minute"),
     500: ("A bug, or a damaged detector.", "internal", "something went wrong here"),
-    503: ("Busy; Retry-After says when.", "busy", "34 requests are ahead"),
+    503: ("Busy, or loading; Retry-After says when.", "busy", "34 requests are ahead"),
     507: ("The disk is full.", "no-space", "the file cannot be stored"),
 }  # fmt: skip
 _GUARDED = (401, 403, 421)
@@ -246,11 +246,11 @@ _OPERATIONS: dict[str, dict[str, Any]] = {
         "description": "What each was trained and tested on, and how often it calls a real picture fake.",
         "answer": "The detectors.",
         "schema": {"type": "array", "items": _ref("DetectorFacts")},
-        "errors": [401, 421, 500],
+        "errors": [401, 421, 422, 429, 500, 503],
     },
     "healthz": {
         "summary": "Is it up?",
-        "description": "Needs no token.",
+        "description": "Needs no token. Until all is loaded: 503, with the status 'loading'.",
         "answer": "It is.",
         "schema": {
             "type": "object",

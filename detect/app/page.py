@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import contextlib
+import logging
 import os
+import sys
+import traceback
+import types
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before Gradio is imported: nothing is told to anybody
 
@@ -16,25 +23,32 @@ except ImportError as error:
 
     raise MissingDependency("gradio", extra="app") from error
 
+import gradio.queueing
+import gradio.route_utils
+import gradio.routes
+import gradio.utils
 import matplotlib.pyplot  # noqa: F401  Gradio uses it at every event, even while another thread is importing it
 
 from crossfake import __version__
 from crossfake.detect.app import page_analyse, page_batch, page_compare, page_experiments, page_generate
 from crossfake.detect.app.analysis import Analyser
 from crossfake.detect.app.generators import Generators
-from crossfake.detect.app.intake import session_folder
 from crossfake.detect.app.limits import Limits
 from crossfake.detect.app.page_context import Context, area
 from crossfake.detect.app.page_desk import Desk
-from crossfake.detect.app.page_routes import Narrow, add_routes
+from crossfake.detect.app.page_gate import Gate
+from crossfake.detect.app.page_reports import Reports
+from crossfake.detect.app.page_routes import add_routes
 from crossfake.detect.app.page_sessions import Sessions
+from crossfake.detect.app.page_uploads import Uploads
 from crossfake.detect.app.page_view import render
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _STATIC = Path(__file__).parent / "static"
-_SWEEP, _OLD = 60, 600  # seconds: how often uploads that nobody took over are deleted, and from which age
+_SWEEP = 60  # seconds: how often what nobody took over, and who left without a word, is looked for
+_LOG = logging.getLogger("crossfake.app")
 _PLACES, _WAITING = 2, 16
 
 
@@ -44,8 +58,9 @@ def mount_page(
     limits: Limits,
     *,
     generators: Generators | None = None,
-    runs: Path | None = None,
+    reports: Reports | None = None,
     key: Path | None = None,
+    public_url: str | None = None,
 ) -> None:
     """Mount the page at ``/``: last, because it answers for every path that nothing else does.
 
@@ -54,18 +69,22 @@ def mount_page(
         analyser: the engine.
         limits: of uploads.
         generators: for the tab Generate.
-        runs: folder whose finished reports the tab Experiments shows.
+        reports: what the tab Experiments shows.
         key: Ed25519 key that reports are signed with.
+        public_url: the address that visitors come by, where it is another than the server's own.
     """
     context = Context(
-        analyser, limits, Desk(_PLACES, _WAITING), Sessions(), generators=generators, runs=runs, key=key
-    )
+        analyser, limits, Desk(_PLACES, _WAITING), Sessions(Uploads(limits)), generators=generators,
+        reports=reports or Reports(), key=key,
+    )  # fmt: skip
     blocks = create_page(context)
-    add_routes(app, context.sessions, runs)
+    add_routes(app, context.sessions, context.reports)
+    _sweep_now_and_then(app, context.sessions)
     gr.mount_gradio_app(
         app,
         blocks,
         path="/",
+        root_path=public_url,
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         allowed_paths=[],
         favicon_path=str(_STATIC / "favicon.png"),
@@ -81,27 +100,27 @@ def mount_page(
         css=_static("page.css"),  # Gradio gives its rules more weight than its own
         head=f"<style>{_static('colours.css')}</style><script>{_static('page.js')}</script>",
     )
+    # Gradio checks which files an event may name only once this is set, and mounting does not set it
+    blocks.has_launched = True
     mounted = app.router.routes[-1]
-    mounted.app = Narrow(mounted.app)  # type: ignore[attr-defined]
+    secure = (public_url or "").startswith("https:")
+    mounted.app = Gate(mounted.app, blocks, context.sessions, secure)  # type: ignore[attr-defined]
 
 
 def create_page(page: Context) -> gr.Blocks:
     """The page itself. Uploads go to a private folder that is deleted when the server stops."""
-    stack = session_folder()
-    os.environ["GRADIO_TEMP_DIR"] = str(stack.__enter__())
+    os.environ["GRADIO_TEMP_DIR"] = str(page.sessions.uploads.root)
+    _quiet()
 
     def leave() -> None:
         page.desk.close()
         page.sessions.close_all()
-        stack.__exit__(None, None, None)
 
     def over(request: gr.Request) -> None:
         page.sessions.close(request.session_hash or "")
 
     atexit.register(leave)
-    with gr.Blocks(
-        title="crossfake", analytics_enabled=False, delete_cache=(_SWEEP, _OLD), fill_width=True
-    ) as blocks:
+    with gr.Blocks(title="crossfake", analytics_enabled=False, fill_width=True) as blocks:
         area(
             '<header class="cf-head"><h1>crossfake</h1><p>Is this face real or made by a machine? '
             "An estimate with its reasons, never proof.</p></header>"
@@ -122,6 +141,41 @@ def create_page(page: Context) -> gr.Blocks:
         blocks.unload(over)
     blocks.queue(default_concurrency_limit=8, max_size=256, api_open=False)
     return blocks
+
+
+def _sweep_now_and_then(app: FastAPI, sessions: Sessions) -> None:
+    lifespan = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def sweeping(app: FastAPI) -> AsyncIterator[Any]:
+        async def sweep() -> None:
+            while True:
+                await asyncio.sleep(_SWEEP)
+                await asyncio.to_thread(sessions.sweep)
+
+        async with lifespan(app) as state:
+            task = asyncio.create_task(sweep())
+            try:
+                yield state
+            finally:
+                task.cancel()
+
+    app.router.lifespan_context = sweeping
+
+
+def _quiet() -> None:
+    """Gradio prints tracebacks, whose messages quote what clients sent: say where it broke instead."""
+
+    def place(*_: object, **__: object) -> str:
+        error = sys.exception()
+        if error is not None:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error("%s in %s, line %s", type(error).__name__, at.filename, at.lineno)
+        return ""
+
+    silent = types.SimpleNamespace(print_exc=place, format_exc=place)
+    for module in (gradio.queueing, gradio.routes, gradio.route_utils, gradio.utils):
+        module.traceback = silent  # type: ignore[attr-defined]
 
 
 def _static(name: str) -> str:

@@ -14,6 +14,7 @@ from crossfake.datasets.video import count_frames, read_frames
 from crossfake.detect.app.intake import Refused, Upload
 from crossfake.detect.app.page_context import (
     EVENT,
+    UPLOAD,
     Context,
     area,
     merge_stability,
@@ -25,6 +26,7 @@ from crossfake.detect.app.page_context import (
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_sessions import Case
 from crossfake.detect.app.page_view import boxes, curve, render, steadiness, strip, threshold, thresholds
+from crossfake.detect.app.receiving import Received
 from crossfake.detect.app.results import Analysis
 from crossfake.errors import UserError
 
@@ -59,17 +61,18 @@ class Tab:
         self._parts = [area(elem_id=f"{_ID}-{name}") for name in ("result", "why", "steady", "files")]
         self.outputs = [self._upload, self._progress, self._cancel, *self._parts]
 
-        def run(path: str | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-            if path is not None:
-                yield from self.follow(request.session_hash or "", lambda case: path)
+        def run(given: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
+            if given is not None:
+                name = request.session_hash or ""
+                yield from self.follow(name, lambda case: page.claim(name, given)[0])
 
         def stop(request: gr.Request) -> None:
             page.sessions.of(request.session_hash or "").cancel(KIND)
 
-        self._upload.upload(run, self._upload, self.outputs, trigger_mode="multiple", **EVENT)
+        self._upload.upload(run, self._upload, self.outputs, **UPLOAD)
         self._cancel.click(stop, None, None, **EVENT)
 
-    def follow(self, name: str, make: Callable[[Case], str]) -> Iterator[dict[Any, Any]]:
+    def follow(self, name: str, make: Callable[[Case], Received]) -> Iterator[dict[Any, Any]]:
         """Analyse the file that ``make`` gives for a new case of the visitor ``name``, and show it step by step."""
         case = self._page.sessions.of(name).begin(KIND)
         blank: dict[Any, Any] = dict.fromkeys(self._parts, "")
@@ -91,14 +94,14 @@ class Tab:
             yield {self._progress: problem(error), **done}
 
 
-def analyse(page: Context, case: Case, path: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+def analyse(page: Context, case: Case, received: Received) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield the status, and what is shown so far: result, reasons, stability, files.
 
     Raises:
         Stopped: the visitor cancelled.
         UserError: the file is not taken, or the server is busy.
     """
-    upload = page.receive(case, path)
+    upload = page.receive(case, received)
     if upload.kind == "archive":
         raise Refused("not-an-image", "this is an archive", "use the tab Batch for it")
     yield from (_video if upload.kind == "video" else _image)(page, case, upload)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -14,6 +13,7 @@ from crossfake.detect.app.analysis import Analyser
 from crossfake.detect.app.intake import Refused, Upload, display_name, unpack
 from crossfake.detect.app.page_context import (
     EVENT,
+    UPLOAD,
     Context,
     area,
     part,
@@ -26,6 +26,7 @@ from crossfake.detect.app.page_context import (
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_sessions import Case
 from crossfake.detect.app.page_view import brief, jpeg, render, sentence
+from crossfake.detect.app.receiving import Received
 from crossfake.detect.app.results import Analysis
 from crossfake.errors import UserError
 
@@ -54,14 +55,14 @@ def build(page: Context) -> None:
         cancel = gr.Button("Cancel", visible=False, size="sm", elem_classes="cf-cancel", min_width=90)
     shown = area("", elem_id="cf-batch-result")
 
-    def run(paths: list[str] | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        if not paths:
+    def run(given: Any, request: gr.Request) -> Iterator[dict[Any, Any]]:
+        if not given:
             return
         name = request.session_hash or ""
         case = page.sessions.of(name).begin(_KIND)
         yield {upload: None, progress: status_of("Opening"), cancel: gr.update(visible=True), shown: ""}
         try:
-            for said, table in judge(page, case, paths):
+            for said, table in judge(page, case, page.claim(name, given)):
                 yield {progress: said} if table is None else {progress: said, shown: table}
             yield {progress: "", cancel: gr.update(visible=False)}
         except Stopped:
@@ -74,24 +75,18 @@ def build(page: Context) -> None:
         page.sessions.of(request.session_hash or "").cancel(_KIND)
 
     for source in (upload, folder):
-        source.upload(
-            run,
-            source,
-            [upload, progress, cancel, shown],
-            trigger_mode="multiple",
-            **EVENT,
-        )
+        source.upload(run, source, [upload, progress, cancel, shown], **UPLOAD)
     cancel.click(stop, None, None, **EVENT)
 
 
-def judge(page: Context, case: Case, paths: list[str]) -> Iterator[tuple[str, str | None]]:
+def judge(page: Context, case: Case, received: list[Received]) -> Iterator[tuple[str, str | None]]:
     """Yield the status, and now and then the table so far; at the end with its downloads.
 
     Raises:
         Stopped: the visitor cancelled.
         Refused: an archive as a whole is not taken, or there are too many files.
     """
-    files = _receive(page, case, paths)
+    files = _receive(page, case, received)
     rows: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     shown = time.monotonic()
@@ -125,13 +120,13 @@ def judge(page: Context, case: Case, paths: list[str]) -> Iterator[tuple[str, st
     yield "", _table(rows, len(files), {kind: case.link(f"batch.{kind}") for kind in ("csv", "json")})
 
 
-def _receive(page: Context, case: Case, paths: list[str]) -> list[Upload]:
+def _receive(page: Context, case: Case, received: list[Received]) -> list[Upload]:
     """All files, those of archives among them; one that is not taken has a ``problem``."""
     files: list[Upload] = []
-    for path in paths:
-        _check_total(page, max(len(paths), len(files)), files)
+    for each in received:
+        _check_total(page, max(len(received), len(files)), files)
         try:
-            upload = page.receive(case, path)
+            upload = page.receive(case, each)
             if upload.kind == "archive":
                 inside = case.folder / f"archive-{len(files)}"
                 inside.mkdir()
@@ -140,9 +135,9 @@ def _receive(page: Context, case: Case, paths: list[str]) -> list[Upload]:
             else:
                 files.append(upload)
         except Refused as refused:
-            if len(paths) == 1:
+            if len(received) == 1:
                 raise
-            files.append(Upload(Path(path), "unknown", "", 0, display_name(path), problem=str(refused)))
+            files.append(Upload(each.path, "unknown", "", 0, display_name(each.name), problem=str(refused)))
     _check_total(page, len(files), files)
     return files
 

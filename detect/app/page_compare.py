@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from crossfake.detect.app.intake import Refused
-from crossfake.detect.app.page_context import EVENT, Context, area, part, problem, status, status_of
+from crossfake.detect.app.page_context import UPLOAD, Context, area, part, problem, status, status_of
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_view import boxes, render
 from crossfake.detect.app.results import Analysis
@@ -30,14 +30,14 @@ def build(page: Context) -> None:
     def taker(side: str, upload: gr.File) -> None:
         other = held[_SIDES[side == _SIDES[0]]]
 
-        def run(path: str | None, beside: Analysis | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
-            if path is None:
+        def run(given: Any, beside: Analysis | None, request: gr.Request) -> Iterator[dict[Any, Any]]:
+            if given is None:
                 return
             name = request.session_hash or ""
             case = page.sessions.of(name).begin(f"compare {side}")
             yield {upload: None, progress: status_of("Opening")}
             try:
-                taken = page.receive(case, path)
+                taken = page.receive(case, page.claim(name, given)[0])
                 if taken.kind != "image":
                     raise Refused("not-an-image", "this is not a picture", "choose a picture to compare")
 
@@ -61,13 +61,7 @@ def build(page: Context) -> None:
             except Exception as error:
                 yield {progress: problem(error)}
 
-        upload.upload(
-            run,
-            [upload, other],
-            [upload, progress, shown, held[side]],
-            trigger_mode="multiple",
-            **EVENT,
-        )
+        upload.upload(run, [upload, other], [upload, progress, shown, held[side]], **UPLOAD)
 
     for side, upload in zip(_SIDES, uploads, strict=True):
         taker(side, upload)

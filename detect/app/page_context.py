@@ -8,7 +8,7 @@ import json
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,11 @@ from crossfake.detect.app.generators import Generators
 from crossfake.detect.app.intake import Upload, accept
 from crossfake.detect.app.limits import Limits
 from crossfake.detect.app.page_desk import Desk, Step
+from crossfake.detect.app.page_reports import Reports
 from crossfake.detect.app.page_sessions import Case, Sessions
+from crossfake.detect.app.page_uploads import not_sent
 from crossfake.detect.app.page_view import render, sentence
+from crossfake.detect.app.receiving import Received
 from crossfake.detect.app.results import Analysis
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
@@ -30,6 +33,8 @@ _LOG = logging.getLogger("crossfake.app")
 
 # Events: none is in Gradio's API, and what runs long waits at our own desk, not in Gradio's queue
 EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+# Files come as Gradio got them: else it makes an empty temporary file for each
+UPLOAD: dict[str, Any] = {"trigger_mode": "multiple", "preprocess": False, **EVENT}
 
 Progress = Callable[[float, str], None]
 
@@ -44,7 +49,7 @@ class Context:
         desk: where long work waits for its turn.
         sessions: the visitors.
         generators: for the tab Generate; None: there are none.
-        runs: folder of finished runs; None: none are shown.
+        reports: what the tab Experiments shows.
         key: Ed25519 key that reports are signed with.
     """
 
@@ -53,16 +58,34 @@ class Context:
     desk: Desk
     sessions: Sessions
     generators: Generators | None = None
-    runs: Path | None = None
+    reports: Reports = field(default_factory=Reports)
     key: Path | None = None
 
-    def receive(self, case: Case, path: str) -> Upload:
-        """Take an upload over into a case and check it.
+    def claim(self, name: str, given: Any) -> list[Received]:
+        """The files that an event of a page names, if its visitor sent them and no event took them yet.
+
+        Args:
+            name: of the page's session.
+            given: what Gradio passes on for one file or several.
+
+        Raises:
+            Refused: one of them is anything else. No path is looked at before that.
+        """
+        visitor = self.sessions.of(name).visitor
+        items = given if isinstance(given, list) else [given]
+        if not items or not all(isinstance(each, dict) for each in items):
+            raise not_sent()
+        return [self.sessions.uploads.claim(visitor, each.get("path")) for each in items]
+
+    def receive(self, case: Case, received: Received) -> Upload:
+        """Take a file over into a case and check it.
 
         Raises:
             Refused: it is not taken.
         """
-        return accept(case.take(path), self.limits, name=Path(path).name)
+        if received.problem is not None:
+            raise received.problem
+        return accept(case.take(received.path), self.limits, name=received.name)
 
     def offer_files(self, case: Case, analysis: Analysis) -> dict[str, str]:
         """Links to the report and the figures of an analysis, made when they are followed."""
@@ -72,6 +95,8 @@ class Context:
             from crossfake.detect.app.signing import open_key
 
             target = case.folder / f"report.{kind}"  # makes no folder: the visitor's may be gone by now
+            if target.exists():
+                return target
             write_bytes(target, report_bytes(analysis, kind, open_key(self.key)))
             return target
 

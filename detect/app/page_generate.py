@@ -15,6 +15,7 @@ from crossfake.detect.app.page_context import EVENT, Context, area, problem, sta
 from crossfake.detect.app.page_desk import Stopped, Tell
 from crossfake.detect.app.page_sessions import Case
 from crossfake.detect.app.page_view import render
+from crossfake.detect.app.receiving import Received
 from crossfake.errors import UserError
 from crossfake.images import Images
 from crossfake.seeds import parse_seeds
@@ -91,11 +92,11 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
             yield {progress: problem(error)}
 
     def send(seed: str, name: str, trunc: float, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        def draw(case: Case) -> str:
+        def draw(case: Case) -> Received:
             number = parse_seeds(seed, _MOST)[0]
-            target = case.folder / f"{Path(name).name}-seed-{number}.png"
+            target = case.folder / "made.png"
             _enlarged(generators.sample(name, [number], trunc)[0]).save(target)
-            return str(target)
+            return Received(target, f"{Path(name).name}-seed-{number}.png")
 
         yield {tabs: gr.Tabs(selected="analyse")}
         yield from analyse.follow(request.session_hash or "", draw)

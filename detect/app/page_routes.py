@@ -1,30 +1,25 @@
-"""What the page serves beside Gradio's own: a visitor's downloads, reports of finished runs. And what it does not."""
+"""What the page serves beside Gradio's own: uploads, a visitor's downloads, reports of finished runs."""
 
 from __future__ import annotations
 
 import html
 import mimetypes
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
+from crossfake.detect.app.page_gate import UPLOAD, known
+from crossfake.detect.app.page_reports import Reports
 from crossfake.detect.app.page_sessions import Sessions
+from crossfake.detect.app.page_uploads import COOKIE
 from crossfake.errors import UserError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
-# Of all that Gradio answers to, what this page needs. Left out are its file server, proxies, API, recorder and editor.
-_NEEDED = re.compile(
-    r"/|/(config|theme\.css|favicon\.ico|robots\.txt|manifest\.json)/?|/(assets|static|svelte)/[\w./-]+"
-    r"|/gradio_api/(app_id|startup-events|upload|upload_progress|queue/(join|data)|heartbeat/\w+|cancel|reset|theme\.css)/?"
-)
-_SHOWN = {".html", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp", ".csv", ".json", ".css"}
 # A report is looked at, never run: no script, no request to anywhere, a world of its own
 _SANDBOX = (
     "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'self' 'unsafe-inline'; "
@@ -39,23 +34,26 @@ _HEADERS = {
 }
 
 
-class Narrow:
-    """Around Gradio's application: lets through what the page needs and answers 404 to the rest."""
+def add_routes(app: FastAPI, sessions: Sessions, reports: Reports) -> None:
+    """Add ``/page/TOKEN/NAME``, ``/runs/PATH``, and an upload in place of Gradio's, which takes files from anybody."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    async def upload(request: Request) -> Response:
+        from gradio.routes import file_upload_statuses as progress  # what Gradio tells the browser
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/")) or "/"
-            if not _NEEDED.fullmatch(path) or ".." in path:
-                await Response("not found", 404)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-
-def add_routes(app: FastAPI, sessions: Sessions, runs: Path | None) -> None:
-    """Add ``/page/TOKEN/NAME`` and ``/runs/PATH``."""
+        visitor, name = (
+            known(sessions.uploads.visitor(request.cookies.get(COOKIE))),
+            request.query_params.get("upload_id"),
+        )
+        if name is None or not re.fullmatch(r"\w{1,64}", name, re.ASCII):
+            return JSONResponse(await sessions.uploads.receive(request, visitor))
+        progress.track(name)
+        try:
+            words = await sessions.uploads.receive(
+                request, visitor, lambda file, count: progress.append(name, file, bytes(count))
+            )
+            return JSONResponse(words)
+        finally:
+            progress.set_done(name)
 
     async def download(request: Request) -> Response:
         case, name = sessions.find(request.path_params["token"]), request.path_params["name"]
@@ -73,23 +71,14 @@ def add_routes(app: FastAPI, sessions: Sessions, runs: Path | None) -> None:
         return FileResponse(path, filename=name, headers=_HEADERS, content_disposition_type=kind)
 
     async def of_run(request: Request) -> Response:
-        path = run_file(runs, request.path_params["path"]) if runs else None
+        path = await run_in_threadpool(reports.file, request.path_params["path"])
         if path is None:
             return _message("There is no such page", "Choose one of the list.", 404)
         return FileResponse(path, headers=_HEADERS, media_type=mimetypes.guess_type(path.name)[0])
 
+    app.add_route(UPLOAD, upload, methods=["POST"], include_in_schema=False)
     app.add_route("/page/{token}/{name}", download, include_in_schema=False)
     app.add_route("/runs/{path:path}", of_run, include_in_schema=False)
-
-
-def run_file(runs: Path, name: str) -> Path | None:
-    """A file below ``runs`` that may be shown, or None: nothing hidden, no link that leads out, known kinds only."""
-    root = runs.resolve()
-    if "\0" in name or any(part.startswith(".") for part in Path(name).parts):
-        return None
-    path = (root / name).resolve()
-    fine = path.is_relative_to(root) and path.suffix.lower() in _SHOWN and path.is_file()
-    return path if fine else None
 
 
 def _message(what: str, mend: str, status: int) -> Response:

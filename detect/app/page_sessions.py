@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import shutil
 import threading
@@ -10,8 +9,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from crossfake.detect.app.intake import session_folder
+from crossfake.detect.app.page_uploads import Uploads, not_sent
 
+_TABS = 8  # open pages of one visitor; the one that was used longest ago is closed
 _IDLE = 3600.0  # seconds after which a visit counts as over, for browsers that never say so
 
 
@@ -36,8 +36,6 @@ class Case:
         """Move an upload here, under a number: its own name says nothing, and must not be able to."""
         target = self.folder / f"{len(list(self.folder.iterdir()))}.upload"
         shutil.move(path, target)
-        with contextlib.suppress(OSError):
-            Path(path).parent.rmdir()
         return target
 
     def link(self, name: str) -> str:
@@ -51,11 +49,16 @@ class Case:
 
 
 class Session:
-    """One visitor: a case of each kind at most, so that nobody can fill the disk."""
+    """One page that a visitor has open: a case of each kind at most, so that nobody can fill the disk.
 
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self.folder = self._stack.enter_context(session_folder())
+    Args:
+        visitor: whose.
+        folder: private; made, and deleted when the page is closed.
+    """
+
+    def __init__(self, visitor: str, folder: Path) -> None:
+        self.visitor, self.folder = visitor, folder
+        folder.mkdir(mode=0o700, parents=True)
         self.cases: dict[str, Case] = {}
         self.seen = time.monotonic()
         self._count = 0
@@ -76,27 +79,51 @@ class Session:
         for case in self.cases.values():
             case.close()
         self.cases.clear()
-        self._stack.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Sessions:
-    """All visitors, by the hash that Gradio gives each browser tab."""
+    """All open pages, by the hash that Gradio gives each browser tab, and the files of their visitors."""
 
-    def __init__(self) -> None:
+    def __init__(self, uploads: Uploads | None = None) -> None:
+        self.uploads = uploads or Uploads()
         self._open: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def of(self, name: str) -> Session:
-        """The visitor's session, opened at the first call. Those idle for an hour are closed by the way."""
+    def of(self, name: str, visitor: str | None = None) -> Session:
+        """The session of a page, opened at the first call.
+
+        Raises:
+            Refused: it is another visitor's than ``visitor``.
+        """
+        self.check(name, visitor)
         with self._lock:
-            now = time.monotonic()
-            for other, session in list(self._open.items()):
-                if now - session.seen > _IDLE and other != name:
+            session = self._open.get(name)
+            if session is None:
+                whose = visitor or ""
+                own = [other for other, each in self._open.items() if each.visitor == whose]
+                for other in sorted(own, key=lambda each: self._open[each].seen)[: len(own) + 1 - _TABS]:
                     self._open.pop(other).close()
-            session = self._open.get(name) or Session()
-            session.seen = now
-            self._open[name] = session
+                folder = self.uploads.folder(whose) / f"tab-{secrets.token_hex(8)}"
+                session = self._open[name] = Session(whose, folder)
+            session.seen = time.monotonic()
             return session
+
+    def check(self, name: str, visitor: str | None) -> None:
+        """Refuse a name that belongs to another visitor."""
+        with self._lock:
+            session = self._open.get(name)
+            if session is not None and visitor is not None and session.visitor != visitor:
+                raise not_sent()
+
+    def sweep(self, now: float | None = None) -> None:
+        """Close what was idle for an hour, and delete what nobody took over."""
+        now = time.monotonic() if now is None else now
+        with self._lock:
+            for name, session in list(self._open.items()):
+                if now - session.seen > _IDLE:
+                    self._open.pop(name).close()
+        self.uploads.sweep(now)
 
     def current(self, name: str, kind: str, case: Case) -> bool:
         """Whether that is still what the visitor works on."""
@@ -122,3 +149,4 @@ class Sessions:
     def close_all(self) -> None:
         for name in list(self._open):
             self.close(name)
+        self.uploads.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from crossfake.detect.app.intake import Refused, kind_of
+from crossfake.detect.app.intake import TAKEN, Refused, kind_of
 from crossfake.detect.app.limits import Limits
 from crossfake.detect.app.security import too_large
 
@@ -46,6 +46,7 @@ async def receive_files(
     most: int,
     files: int = 1,
     strict: bool = True,
+    charge: Callable[[str, int], None] = lambda name, count: None,
 ) -> list[Received]:
     """Read the files of a ``multipart/form-data`` request.
 
@@ -57,6 +58,7 @@ async def receive_files(
         most: bytes of all of them.
         files: at most so many.
         strict: refuse the request for one file of the wrong kind or size, rather than drop that file.
+        charge: is told a file's name and how many bytes are about to be stored; what it raises ends the request.
 
     Raises:
         Refused: the request is malformed or too much, or its sender went away.
@@ -69,7 +71,7 @@ async def receive_files(
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise Refused("not-multipart", "this is no multipart/form-data", f"curl -F {field}=@photo.jpg …", 415)
-    form = _Form(folder, limits, field, kinds, most, files, strict)
+    form = _Form(folder, limits, field, kinds, most, files, strict, charge)
     try:
         parser = MultipartParser(boundary, form.callbacks())
         async for chunk in request.stream():
@@ -104,9 +106,10 @@ class _Form:
         most: int,
         files: int,
         strict: bool,
+        charge: Callable[[str, int], None],
     ) -> None:
         self.folder, self.limits, self.field, self.kinds = folder, limits, field, kinds
-        self.most, self.files, self.strict = most, files, strict
+        self.most, self.files, self.strict, self._charge = most, files, strict, charge
         self.received: list[Received] = []
         self.complete = False
         self._total = 0
@@ -165,6 +168,7 @@ class _Form:
             raise too_large(self.most)
         if self._problem is not None:
             return
+        self._charge(self._name, len(data))
         self._size += len(data)
         if not self._kind:
             self._head += data
@@ -183,9 +187,12 @@ class _Form:
         if not head:
             self._drop(Refused("empty", "the file is empty", "send a picture or a video"))
         elif kind is None:
-            self._drop(
-                Refused("not-an-image", "this is neither a picture nor a video", "send another file", 415)
+            words = (
+                f"no file of a known kind: {TAKEN}"
+                if "archive" in self.kinds
+                else "neither a picture nor a video"
             )
+            self._drop(Refused("not-an-image", f"this is {words}", "send another file", 415))
         elif kind not in self.kinds:
             mend = "send it to /api/v1/batch" if kind == "archive" else "send pictures, or one zip of them"
             self._drop(Refused("wrong-kind", f"{kind}s are not taken here", mend, 415))

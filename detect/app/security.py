@@ -8,18 +8,17 @@ import binascii
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import json
 import logging
-import math
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crossfake.detect.app.intake import Refused
 from crossfake.detect.app.limits import MIB
+from crossfake.detect.app.shares import RateLimit, Shares, TryLater
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,11 +31,23 @@ _IDLE, _LONGEST, _DRAIN = (
     30.0,
     600.0,
     2.0,
-)  # seconds without a byte of the body; for all of it; for what is too much
-_MOST_CLIENTS = 10_000
+)  # seconds without a byte of a body; for all of it; for what is too much
+_GRACE, _SLOWEST = 20.0, 16 * 1024  # a body may take so many seconds, and one more for so many bytes
+_BODIES, _REQUESTS = (8, 64), (100, 400)  # that come in slowly, and that are open, of one client and of all
 _LOG = logging.getLogger("crossfake.app")
 
 STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+METERED = (
+    "/api/",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+)  # what costs something, by how its path begins
+_FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"x-original-",
+)  # headers that name another sender or address
 # Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
 PAGE = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
@@ -58,91 +69,6 @@ _HEADERS = {
 }
 
 
-class TryLater(Refused):
-    """Not now: the answer says in how many seconds."""
-
-    def __init__(self, code: str, message: str, seconds: float, status: int) -> None:
-        self.seconds = max(1, math.ceil(seconds))
-        super().__init__(code, message, f"try again in {self.seconds} s", status)
-
-
-class RateLimit:
-    """A bucket of tokens per client (IPv6: per /64), full at first, refilled evenly.
-
-    Args:
-        per_minute: size of a bucket, and how many tokens flow in within a minute.
-
-    Example:
-        >>> limit = RateLimit(1)
-        >>> limit.take("192.0.2.1", now=0.0)
-        >>> limit.take("192.0.2.1", now=30.0)
-        Traceback (most recent call last):
-        crossfake.detect.app.security.TryLater: more than 1 requests in a minute: try again in 30 s
-    """
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._buckets: dict[str, tuple[float, float]] = {}  # client: tokens left, and when
-
-    def take(self, client: str, now: float | None = None) -> None:
-        """Take one token.
-
-        Raises:
-            TryLater: there is none.
-        """
-        now = time.monotonic() if now is None else now
-        client, rate = _network(client), self.per_minute / 60
-        left, then = self._buckets.get(client, (float(self.per_minute), now))
-        left = min(float(self.per_minute), left + (now - then) * rate)
-        if left < 1:
-            raise TryLater(
-                "too-many-requests",
-                f"more than {self.per_minute} requests in a minute",
-                (1 - left) / rate,
-                429,
-            )
-        if len(self._buckets) >= _MOST_CLIENTS:  # forget those whose bucket is full again, then the oldest
-            fresh = {
-                c: (n, t) for c, (n, t) in self._buckets.items() if n + (now - t) * rate < self.per_minute
-            }
-            self._buckets = dict(list(fresh.items())[-_MOST_CLIENTS // 2 :])
-        self._buckets.pop(client, None)
-        self._buckets[client] = (left - 1, now)
-
-
-class Places:
-    """So many requests at once inside, working or waiting; the next one is told that the server is busy.
-
-    Args:
-        concurrent: analyses that run at once.
-        waiting: requests that may wait for them.
-    """
-
-    def __init__(self, concurrent: int, waiting: int) -> None:
-        self.concurrent, self.waiting, self.inside = concurrent, waiting, 0
-        self.typical = 1.0  # seconds of a recent request, smoothed
-
-    @contextlib.contextmanager
-    def enter(self) -> Iterator[None]:
-        """Hold a place.
-
-        Raises:
-            TryLater: there is none.
-        """
-        if self.inside >= self.concurrent + self.waiting:
-            seconds = min(60.0, self.typical * (self.waiting + 1) / self.concurrent)
-            raise TryLater("busy", f"{self.inside} requests are ahead", seconds, 503)
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
-
-    def took(self, seconds: float) -> None:
-        """Learn how long one analysis takes."""
-        self.typical += 0.2 * (seconds - self.typical)
-
-
 class Guard:
     """Middleware around everything that is served.
 
@@ -151,7 +77,8 @@ class Guard:
         most: bytes of a body.
         token: that requests must bear (``Bearer TOKEN``, or for browsers Basic with it as the password).
         hosts: names and addresses that the Host header may give; None: any.
-        rate: of POST requests below ``/api/`` and of wrong tokens.
+        rate: of POST requests to what costs something, and of wrong tokens.
+        public: the origin that browsers come by, behind a proxy.
         metrics: that count.
         routes: paths counted under their own name; the others are ``page``.
     """
@@ -166,7 +93,11 @@ class Guard:
         rate: RateLimit,
         metrics: Metrics,
         routes: Collection[str],
+        public: str | None = None,
     ) -> None:
+        self.public = public
+        self._bodies = Shares(*_BODIES, "too many uploads are under way")
+        self._open = Shares(*_REQUESTS, "too many requests are open")
         self.app, self.most, self.hosts, self.rate = app, most, hosts, rate
         self.metrics, self.routes = metrics, frozenset(routes)
         self._token = None if token is None else _digest(token)
@@ -187,10 +118,14 @@ class Guard:
                 message["headers"] = _headers(message.get("headers", ()), scope["path"])
             await send(message)
 
-        body = _Body(receive, self.most, self.metrics.received.inc)
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        body = _Body(receive, self.most, self.metrics.received.inc, lambda: self._bodies.enter(client))
+        kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(_FORWARDED)]
+        scope = {**scope, "headers": kept}
         try:
-            self._check(scope)
-            await self.app(scope, body, answer)
+            with self._open.enter(client):
+                self._check(scope, client)
+                await self.app(scope, body, answer)
         except Refused as refused:
             if not status:
                 if refused.status == 413:
@@ -205,14 +140,15 @@ class Guard:
                 broken = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
                 await answer_refused(broken, answer, scope["path"])
         finally:
+            body.close()
             route = scope["path"] if scope["path"] in self.routes else "page"
             self.metrics.observe(route, status, time.perf_counter() - start)
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, client: str) -> None:
         """Raise :class:`Refused` by what the head of a request says."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, path = headers.get(b"host", ""), scope["path"]
-        if self.hosts is not None and _host_name(host) not in self.hosts:
+        if self.hosts is not None and host_name(host) not in self.hosts:
             raise Refused(
                 "wrong-host",
                 "this server does not answer to that name",
@@ -221,9 +157,8 @@ class Guard:
             )
         origin = headers.get(b"origin")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
-        if changes and origin is not None and _netloc(origin) != host.lower():
+        if changes and origin is not None and not self._own(origin, host):
             raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
-        client = scope["client"][0] if scope.get("client") else "unknown"
         if (
             self._token is not None
             and path not in OPEN
@@ -232,11 +167,20 @@ class Guard:
             if headers.get(b"authorization"):
                 self.rate.take(client)
             raise Refused("no-token", "this needs the token", "send 'Authorization: Bearer TOKEN'", 401)
-        if changes and path.startswith("/api/"):
+        if changes and path.startswith(METERED):
             self.rate.take(client)
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.most:
             raise too_large(self.most)
+
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether the page that sends is of this server, by the address that it was asked for."""
+        if self.public is not None:
+            if origin.lower() == self.public:
+                return True
+            if host.lower() == _netloc(self.public):  # by HTTP, say
+                return False
+        return _netloc(origin) == host.lower()
 
     def _bears(self, authorization: str) -> bool:
         scheme, _, value = authorization.partition(" ")
@@ -258,25 +202,44 @@ class _Body:
         receive: where it comes from.
         most: bytes of it.
         count: is told how many bytes came.
+        share: is held from the first part to the last, of a body that does not come at once.
     """
 
-    def __init__(self, receive: Receive, most: int, count: Callable[[float], None]) -> None:
-        self._receive, self.most, self._count = receive, most, count
-        self.total, self.more, self._end = 0, True, time.monotonic() + _LONGEST
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        count: Callable[[float], None],
+        share: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._receive, self.most, self._count, self._share = receive, most, count, share
+        self.total, self.more, self._start = 0, True, time.monotonic()
+        self._held = contextlib.ExitStack()
+        self._slow = False
 
     async def __call__(self) -> Message:
         if not self.more:  # what comes is the end of the connection, and may be waited for
             return await self._receive()
+        left = self._start + min(_LONGEST, _GRACE + self.total / _SLOWEST) - time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), min(_IDLE, self._end - time.monotonic()))
+            message = await asyncio.wait_for(self._receive(), min(_IDLE, left))
         except TimeoutError:
+            self.close()
             raise Refused("too-slow", "the rest of the request did not come", "send it again", 408) from None
         self.more = message["type"] == "http.request" and message.get("more_body", False)
         self.total += len(message.get("body", b""))
         self._count(len(message.get("body", b"")))
+        if not self.more:
+            self.close()
+        elif not self._slow:
+            self._slow = True
+            self._held.enter_context(self._share())
         if self.total > self.most:
             raise too_large(self.most)
         return message
+
+    def close(self) -> None:
+        self._held.close()
 
     async def drain(self) -> None:
         """Read on for a moment and keep nothing: a client that is still sending would not see the answer."""
@@ -314,9 +277,14 @@ def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:
 
 
 async def answer_refused(error: Refused, send: Send, path: str) -> None:
-    """Send an error as JSON."""
-    body = json.dumps(error_json(error)).encode()
-    headers = {**error_headers(error, path), "Content-Type": "application/json"}
+    """Send an error as JSON; to the page as its scripts show it: a ``detail``, or plain text where a file was sent."""
+    said, kind = error_json(error), "application/json"
+    if path.startswith("/gradio_api/"):
+        said["detail"] = str(error)
+    body = json.dumps(said).encode()
+    if path == "/gradio_api/upload":
+        body, kind = str(error).encode(), "text/plain; charset=utf-8"
+    headers = {**error_headers(error, path), "Content-Type": kind}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     raw.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
@@ -334,7 +302,7 @@ def _headers(given: Collection[tuple[bytes, bytes]], path: str) -> list[tuple[by
     return kept + [(name, value) for name, value in own.items() if name not in present]
 
 
-def _host_name(host: str) -> str:
+def host_name(host: str) -> str:
     """The Host header without its port, in lower case; an IPv6 address keeps its brackets."""
     name, colon, port = host.lower().rpartition(":")
     return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host.lower()
@@ -345,14 +313,6 @@ def _netloc(origin: str) -> str:
     with contextlib.suppress(ValueError):
         return urlsplit(origin).netloc.lower()
     return ""
-
-
-def _network(client: str) -> str:
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(client)
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-            return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
-    return client
 
 
 def _digest(token: str) -> bytes:

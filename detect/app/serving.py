@@ -10,21 +10,27 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from crossfake.bounds import Bounds, check_bounds
 from crossfake.detect.app.generators import Generators
 from crossfake.detect.app.limits import Limits
-from crossfake.detect.app.security import LOOPBACK
+from crossfake.detect.app.page_reports import Reports
+from crossfake.detect.app.security import LOOPBACK, host_name
 from crossfake.errors import MissingDependency, UserError
 from crossfake.runs import DEFAULT_ROOT
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from crossfake.detect.app.analysis import Analyser
+
 _SHORTEST_TOKEN = 16
 _GRACE = 3  # seconds that running requests are given when the server stops
+_CONNECTIONS = 800  # at once; most systems let a process open 1,024 files
 _ANYWHERE = ("0.0.0.0", "::")
 
 
@@ -38,15 +44,19 @@ class ServeSettings:
         port: 0 takes a free one.
         token: that the API and the page ask for; browsers ask for it as the password of any user.
         limits: of uploads.
-        runs: folder whose generators and reports the page offers.
+        runs: folder whose generators the page offers.
+        reports: pages below ``runs``, or folders of them, that the page shows to everybody.
         page: serve the page, not the API alone.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         face_model: YuNet's ONNX file.
         requests_per_minute: of one client to the API.
         concurrent: analyses of the API at once.
+        public_url: the origin that browsers come by when a proxy stands before the server: ``https://facts.example``.
+        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` says who asks.
 
     Raises:
-        UserError: no bundle, a port or rate that is none, a weak token, or none where one is needed.
+        UserError: no bundle, a port or rate that is none, a weak token, or none where one is needed, a public URL that
+            is no origin, a proxy that is no address, a report that is not there.
     """
 
     bundles: tuple[Path, ...]
@@ -55,11 +65,14 @@ class ServeSettings:
     token: str | None = None
     limits: Limits = field(default_factory=Limits)
     runs: Path = DEFAULT_ROOT
+    reports: tuple[Path, ...] = ()
     page: bool = True
     device: str = "auto"
     face_model: Path | None = None
     requests_per_minute: Annotated[int, Bounds(1, 10**6)] = 60
     concurrent: Annotated[int, Bounds(1, 1024)] = 2
+    public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.bundles:
@@ -73,6 +86,17 @@ class ServeSettings:
             )
         if self.token is None and not is_loopback(self.host):
             raise UserError(f"{self.host} can be reached by others, and there is no token", mend=make)
+        if self.public_url is not None:
+            object.__setattr__(self, "public_url", _origin(self.public_url))
+        for proxy in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError:
+                raise UserError(
+                    f"a trusted proxy is known by its address, which {proxy!r} is not",
+                    mend="give --trusted-proxy 127.0.0.1, or a network such as 10.0.0.0/8",
+                ) from None
+        Reports(self.runs, self.reports)
 
     @property
     def hosts(self) -> frozenset[str] | None:
@@ -80,7 +104,8 @@ class ServeSettings:
         if self.host in _ANYWHERE:
             return None
         name = f"[{self.host}]" if ":" in self.host else self.host.lower()
-        return LOOPBACK | {name}
+        public = {host_name(urlsplit(self.public_url).netloc)} if self.public_url else set()
+        return LOOPBACK | {name} | public
 
 
 def is_loopback(host: str) -> bool:
@@ -98,15 +123,15 @@ def is_loopback(host: str) -> bool:
 
 def serve(
     settings: ServeSettings,
-    generators: Generators | None = None,
+    generators: Callable[[], Generators] | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
         settings: what, where, to whom.
-        generators: for the page's tab Generate.
-        tell: is given the address; the socket listens by then, so requests wait rather than fail.
+        generators: opens those of the page's tab Generate.
+        tell: is given the address once it answers; until then ``/healthz`` says ``loading``, with status 503.
 
     Raises:
         UserError: the port is taken, the host is not this machine's, or a bundle cannot be loaded.
@@ -119,14 +144,25 @@ def serve(
     if threading.current_thread() is threading.main_thread():  # as Ctrl-C: uploads are deleted on the way out
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with _listen(settings.host, settings.port) as listener:  # first: models take seconds to load
-        app = create_app(settings, generators)
-        # The first visitor need not wait for what explanations compare with. No daemon: Python hangs or aborts when it
-        # ends while one is inside torch
-        threading.Thread(target=app.state.analyser.prepare).start()
+        from crossfake.detect.app.connections import PatientProtocol
+        from crossfake.detect.app.loading import Loading
+
         port = listener.getsockname()[1]
         name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = settings.public_url or f"http://{name}:{port}"
+
+        def stop() -> None:
+            server.should_exit = True
+
+        app = Loading(
+            lambda: create_app(settings, generators() if generators else None, warm=True),
+            ready=lambda: tell(f"crossfake answers at {address}  (Ctrl-C stops it)"),
+            failed=stop,
+        )
         config = uvicorn.Config(
             app,
+            http=PatientProtocol,
+            limit_concurrency=_CONNECTIONS,
             log_level="warning",
             access_log=False,  # addresses and paths are nobody's business
             server_header=False,
@@ -134,21 +170,29 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=_GRACE,
         )
-        tell(f"crossfake answers at http://{name}:{port}  (Ctrl-C stops it)")
+        server = uvicorn.Server(config)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn shuts down, then says again what stopped it
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
+        if app.problem is not None:
+            raise app.problem
         tell("stopped")
 
 
-def create_app(settings: ServeSettings, generators: Generators | None = None) -> FastAPI:
-    """What :func:`serve` serves, as an ASGI application for any other server."""
-    from crossfake.detect.app.analysis import Analyser
-    from crossfake.detect.app.api import ROOT, create_api
+def create_app(settings: ServeSettings, generators: Generators | None = None, warm: bool = False) -> FastAPI:
+    """What :func:`serve` serves, as an ASGI application for any other server.
 
+    Args:
+        settings: what, where, to whom.
+        generators: for the page's tab Generate.
+        warm: go on, in a thread, with what explanations need.
+    """
+    from crossfake.detect.app.analysis import Analyser
+    from crossfake.detect.app.api import create_api
+
+    if settings.page and find_spec("gradio") is None:  # before models are loaded
+        raise MissingDependency("gradio", extra="app")
     # A parser's warnings quote what strangers send
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    if settings.page:
-        from crossfake.detect.app.page import mount_page  # before models are loaded: the extra may be missing
     analyser = Analyser(settings.bundles, settings.limits, settings.device, settings.face_model)
     app = create_api(
         analyser,
@@ -157,16 +201,51 @@ def create_app(settings: ServeSettings, generators: Generators | None = None) ->
         requests_per_minute=settings.requests_per_minute,
         concurrent=settings.concurrent,
         hosts=settings.hosts,
+        public_url=settings.public_url,
+        trusted_proxies=settings.trusted_proxies,
     )
     app.state.analyser = analyser
+    _add_page(app, analyser, settings, generators)
+    if warm:
+        # The first visitor need not wait for what explanations need. After the page, so that nobody waits for this
+        # either. No daemon: Python hangs or aborts when it ends while one is inside torch
+        threading.Thread(target=analyser.prepare, name="warm-up").start()
+    return app
+
+
+def _add_page(
+    app: FastAPI, analyser: Analyser, settings: ServeSettings, generators: Generators | None
+) -> None:
     if settings.page:
-        runs = settings.runs if settings.runs.is_dir() else None
-        mount_page(app, analyser, settings.limits, generators=generators, runs=runs)
+        from crossfake.detect.app.page import mount_page
+
+        mount_page(
+            app, analyser, settings.limits, generators=generators,
+            reports=Reports(settings.runs, settings.reports), public_url=settings.public_url,
+        )  # fmt: skip
     else:
         from fastapi.responses import RedirectResponse
 
+        from crossfake.detect.app.api import ROOT
+
         app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
-    return app
+
+
+def _origin(address: str) -> str:
+    """Scheme, name and port of an address, as browsers send it.
+
+    Raises:
+        UserError: it is none, or more.
+    """
+    parts = urlsplit(address.strip().rstrip("/").lower())
+    with contextlib.suppress(ValueError):
+        bare = not (parts.path or parts.query or parts.fragment or parts.username or parts.password)
+        if parts.scheme in ("http", "https") and parts.hostname and bare:
+            standard = {"http": 80, "https": 443}[parts.scheme] == parts.port
+            return f"{parts.scheme}://{parts.netloc.rpartition(':')[0] if standard else parts.netloc}"
+    raise UserError(
+        f"{address!r} is no address of a site", mend="give --public-url https://facts.example, no more"
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

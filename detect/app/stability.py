@@ -1,7 +1,8 @@
 """How a score moves when the picture is saved again: recompressed, resized and back, or slightly blurred.
 
-The whole picture is changed, written to a file in memory, and goes the way that an upload goes: decoded, its faces
-found and cut. So the strip says what the detectors would have said had the picture arrived like that.
+The picture is changed, written to a file in memory, and goes the way that an upload goes: decoded, its faces found and
+cut. So the strip says what the detectors would have said had the picture arrived like that. Of a picture above 4
+megapixels each face is taken with its surroundings, made smaller while it stays four times as large as its crop.
 """
 
 from __future__ import annotations
@@ -16,11 +17,19 @@ from scipy.special import expit
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.sources import Box
 from crossfake.detect.app.judging import Seat, same_face
 from crossfake.detect.app.results import ENSEMBLE, FaceAnalysis, StabilityPoint
 from crossfake.detect.prediction.media import Media
 
 AS_SENT = "as sent"
+
+
+_WHOLE = 4_000_000  # pixels up to which the whole picture is changed
+_AROUND = 1.0  # width and height of a face that are taken beside it
+_LEAST = 512  # pixels of a side below which nothing is made smaller
+_TIMES = 4  # as large as its crop a face stays; the crops of large pictures are made from such copies, too
+_BLOCK = 16  # pixels of JPEG's grid
 
 
 @dataclass(frozen=True)
@@ -71,26 +80,32 @@ def strips(
     seats: Sequence[Seat],
     cut: Callable[[bytes, Cropper], Media],
     progress: Callable[[float, str], None],
+    scale: float = 1.0,
 ) -> list[tuple[StabilityPoint, ...]]:
     """The strip of each face; all crops of all steps go through a network in one call.
 
     Args:
         picture: uint8 ``[H, W, 3]``, whole and upright.
-        faces: as judged.
+        faces: as judged, with boxes in pixels of the file.
         seats: the detectors.
         cut: what makes crops of a file's bytes.
         progress: takes the share done, and what is being done.
+        scale: pixels of ``picture`` for one of the file, along a side.
     """
+    views = _views(
+        picture, [_scaled(face.box, scale) for face in faces], max(seat.detector.size for seat in seats)
+    )
     crops: dict[Cropper, list[tuple[int, int, Pixels]]] = {seat.cropper: [] for seat in seats}
     for number, step in enumerate(STEPS):
         progress(number / len(STEPS), f"{step.transform} {step.strength:g}")
-        content = changed(picture, step)
-        for cropper, found in crops.items():
-            looks = cut(content, cropper).looks
-            for face, before in enumerate(faces):
-                at = same_face(before.box, [look.box for look in looks])
-                if at is not None:
-                    found.append((face, number, looks[at].image))
+        for view in views:
+            content = changed(view.picture, step)
+            for cropper, found in crops.items():
+                looks = cut(content, cropper).looks
+                for face, box in view.boxes.items():
+                    at = same_face(box, [look.box for look in looks])
+                    if at is not None:
+                        found.append((face, number, looks[at].image))
     results: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
     for seat in seats:
         found = crops[seat.cropper]
@@ -103,6 +118,49 @@ def strips(
         (_sent(face), *(_point(step, results.get((at, n), {})) for n, step in enumerate(STEPS)))
         for at, face in enumerate(faces)
     ]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A picture, or a part of one, and by number the faces in it with their boxes there."""
+
+    picture: Pixels
+    boxes: dict[int, Box | None]
+
+
+def least_side(shape: tuple[int, int], boxes: Sequence[Box | None], size: int) -> int:
+    """The shorter side, in pixels, that a copy of a picture needs for all that the strips look at.
+
+    Args:
+        shape: width and height of the picture.
+        boxes: of its faces; None: the whole picture.
+        size: of the largest crop.
+    """
+    faces = [min(box[2:]) if box else min(shape) for box in boxes]
+    needed = min(shape) * _TIMES * size / max(1.0, min(faces, default=min(shape)))
+    return max(_LEAST, round(needed))
+
+
+def _views(picture: Pixels, boxes: Sequence[Box | None], size: int) -> list[_View]:
+    height, width = picture.shape[:2]
+    if height * width <= _WHOLE:
+        return [_View(picture, dict(enumerate(boxes)))]
+    return [_view(picture, number, box, size) for number, box in enumerate(boxes)]
+
+
+def _view(picture: Pixels, number: int, box: Box | None, size: int) -> _View:
+    height, width = picture.shape[:2]
+    x, y, w, h = box or (0, 0, width, height)
+    left, top = (max(0, int(at - _AROUND * side) // _BLOCK * _BLOCK) for at, side in ((x, w), (y, h)))
+    right, bottom = min(width, round(x + (1 + _AROUND) * w)), min(height, round(y + (1 + _AROUND) * h))
+    part = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
+    times = int(max(1, min(min(w, h) / (_TIMES * size), min(part.size) / _LEAST)))
+    made = np.asarray(part.reduce(times) if times > 1 else part)
+    return _View(made, {number: box and ((x - left) / times, (y - top) / times, w / times, h / times)})
+
+
+def _scaled(box: Box | None, scale: float) -> Box | None:
+    return box and (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
 
 
 def _sent(face: FaceAnalysis) -> StabilityPoint:

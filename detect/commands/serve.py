@@ -26,12 +26,27 @@ GENERATORS = "crossfake.generators"  # entry points that open the generators of 
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, help="0: a free one.")
 @click.option("--token", envvar="CROSSFAKE_TOKEN", show_envvar=True, help="That callers must bear.")
+@click.option("--runs", type=FOLDER, default=Path("runs"), help="Generators that the page offers.")
 @click.option(
-    "--runs", type=FOLDER, default=Path("runs"), help="Generators and reports that the page offers."
+    "--reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A page below --runs, or a folder of pages, that the page shows to all; repeated.  [default: none]",
+)
+@click.option("--public-url", help="How browsers reach it through a proxy: https://facts.example.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy whose word on who asks is taken (X-Forwarded-For); repeated.",
 )
 @click.option("--no-page", is_flag=True, help="The API alone.")
 @click.option(
-    "--rate", type=click.IntRange(1, 10**6), default=60, help="Requests per minute of one client of the API."
+    "--rate",
+    type=click.IntRange(1, 10**6),
+    default=60,
+    help="Requests and uploads per minute of one client.",
 )
 @click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
 @click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
@@ -47,8 +62,9 @@ def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -
     options |= {"page": not no_page, "requests_per_minute": rate}
     ServeSettings(bundles or (Path(),), **options)  # a wrong option is said before a bundle is looked for
     settings = ServeSettings(bundles or (newest_bundle(),), **options)
-    generators = None
-    if settings.page:
-        for entry in entry_points(group=GENERATORS):
-            generators = entry.load()(settings.runs)
+
+    def generators() -> Any:
+        opened = [entry.load()(settings.runs) for entry in entry_points(group=GENERATORS) if settings.page]
+        return opened[-1] if opened else None
+
     run(settings, generators, click.echo)

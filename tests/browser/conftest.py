@@ -34,7 +34,7 @@ def address(
     from crossfake.synth.serving import open_generators
 
     runs = make_runs(tmp_path_factory.mktemp("served"))
-    settings = ServeSettings((bundle, second), limits=LIMITS, runs=runs)
+    settings = ServeSettings((bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",))
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings, open_generators(runs)),

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -193,3 +195,45 @@ def test_faces_are_boxed_or_said_to_be_none(
     assert none.verdict == "not judged" and not none.faces and "not judged: no face" in none.words
     assert [each.code for each in none.warnings] == ["no-face"]
     assert json.dumps(none.to_json(pictures=True))
+
+
+@pytest.mark.slow
+def test_large_pictures_are_quick_and_their_memory_comes_back(bundle: Path, tmp_path: Path) -> None:
+    """Four of 50 megapixels, two at a time, in a process as the command line sets it up: within 20% of before."""
+    code = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from crossfake.memory import keep_freed_memory
+keep_freed_memory()
+from crossfake.detect.app.analysis import Analyser
+
+def resident():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+analyser = Analyser([Path(sys.argv[1])], device="cpu")
+analyser.image(Path(sys.argv[2]))
+before = resident()
+with ThreadPoolExecutor(2) as pool:
+    found = list(pool.map(lambda _: analyser.image(Path(sys.argv[3])), range(4)))
+assert all(len(each.faces[0].stability) > 5 and each.width == 8660 for each in found)
+print(before, resident())
+"""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs /proc")
+    small, large = np.full((300, 300, 3), 120, np.uint8), np.full((5774, 8660, 3), 120, np.uint8)
+    large[:, ::64] = 90
+    Image.fromarray(small).save(tmp_path / "small.jpg")
+    Image.fromarray(large).save(tmp_path / "large.jpg", quality=60)
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(bundle),
+        str(tmp_path / "small.jpg"),
+        str(tmp_path / "large.jpg"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    before, after = map(int, done.stdout.split())
+    assert after < 1.2 * before, (before, after)

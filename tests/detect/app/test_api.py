@@ -424,3 +424,79 @@ def test_requests_made_from_the_description(app: Any) -> None:
 @pytest.mark.slow
 def test_many_requests_made_from_the_description(app: Any) -> None:
     _schemathesis(app, 100)
+
+
+def test_misspelt_fields_of_the_query_are_refused(client: Any) -> None:
+    for path, field in (
+        (ANALYZE, "explian=false"),
+        (ANALYZE, "explain=false&stabilty=0"),
+        (BATCH, "pictures=true"),
+    ):
+        said = _refused(client.post(f"{path}?{field}", files={"file": _picture()}), 422, "unknown-field")
+        assert "explain" in said["mend"] and "stabilty" not in json.dumps(said)
+    _refused(client.get("/api/v1/detectors?x=1"), 422, "unknown-field")
+
+
+def test_who_asks_is_said_by_a_trusted_proxy_alone(analyser: Analyser) -> None:
+    for trusted, codes in (((), [415, 429, 429]), (("testclient",), [415, 415, 429])):
+        app = create_api(analyser, LIMITS, requests_per_minute=1, trusted_proxies=trusted)
+        with testclient.TestClient(app, base_url=BASE) as client:
+            found = [
+                client.post(ANALYZE, headers={"x-forwarded-for": address}).status_code
+                for address in ("192.0.2.1", "192.0.2.2", "203.0.113.9, 192.0.2.1")
+            ]
+        assert found == codes, trusted
+
+
+def test_the_public_origin(analyser: Analyser) -> None:
+    hosts = {"127.0.0.1", "facts.example"}
+    app = create_api(
+        analyser, LIMITS, hosts=hosts, public_url="https://facts.example", requests_per_minute=1000
+    )
+    with testclient.TestClient(app, base_url=BASE) as client:
+        for host, origin, status in (
+            ("facts.example", "https://facts.example", 415), ("127.0.0.1:7860", "https://facts.example", 415),
+            ("127.0.0.1:7860", "http://127.0.0.1:7860", 415), ("facts.example", "http://facts.example", 403),
+            ("127.0.0.1:7860", "https://facts.example.evil", 403), ("other.example", "https://facts.example", 421),
+        ):  # fmt: skip
+            assert client.post(ANALYZE, headers={"host": host, "origin": origin}).status_code == status, (
+                host,
+                origin,
+            )
+
+
+def test_clients_that_send_slowly_hold_no_place(analyser: Analyser) -> None:
+    """As many as have places send a byte now and then; whoever sends all is answered."""
+    app = create_api(analyser, LIMITS, requests_per_minute=1000, concurrent=1)
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": ANALYZE,
+        "raw_path": ANALYZE.encode(), "root_path": "", "scheme": "http", "query_string": b"",
+        "server": ("127.0.0.1", 7860),
+        "headers": [(b"host", b"127.0.0.1:7860"), (b"content-type", b"multipart/form-data; boundary=b")],
+    }  # fmt: skip
+    whole = FORM + _picture() + b"\r\n--b--\r\n"
+
+    async def ask(number: int, slow: bool) -> int:
+        parts, sent, over = [whole[:50]] if slow else [whole], [], asyncio.Event()
+
+        async def receive() -> Any:
+            if not parts:
+                await over.wait()
+            return {"type": "http.request", "body": parts.pop(), "more_body": slow}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app({**scope, "client": (f"192.0.2.{number}", 1)}, receive, send)
+        return int(sent[0]["status"])
+
+    async def all_of_them() -> None:
+        slow = [asyncio.create_task(ask(number, True)) for number in range(40)]
+        await asyncio.sleep(0.2)
+        assert not any(task.done() for task in slow)
+        assert await asyncio.wait_for(ask(99, False), 20) == 200
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+    asyncio.run(all_of_them())

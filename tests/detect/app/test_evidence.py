@@ -1,5 +1,7 @@
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle as bundles
 from crossfake.detect.app.evidence import Evidence
 from crossfake.detect.explain import networks
+from crossfake.detect.explain.prototypes import Prototypes
 from crossfake.errors import MissingDependency
 
 
@@ -52,3 +55,33 @@ def test_what_is_missing_is_said(
 
 def _none(module: str, package: str) -> object:
     raise MissingDependency(package, extra="explain")
+
+
+def test_while_references_are_looked_up_answers_do_without_and_say_so(
+    bundle: Path, crops: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+    plain = Prototypes.of
+
+    def patient(*args: Any) -> Prototypes:
+        begun.set()
+        assert go.wait(20)
+        return plain(*args)
+
+    monkeypatch.setattr(Prototypes, "of", patient)
+    detector = bundles.load(bundle, "cpu")
+    evidence, features = Evidence(detector), detector.outputs(crops)[1]
+    thread = threading.Thread(target=evidence.warm_up, args=(crops, features))
+    thread.start()
+    try:
+        assert begun.wait(20)
+        soon = evidence.of(crops, features)
+    finally:
+        go.set()
+        thread.join(20)
+    assert all("nearest" not in one and "still being looked up" in one["notes"][-1] for one in soon)
+    assert all(one["spectrum"].shape == (16, 16, 3) for one in soon)
+    assert all(
+        len(one["nearest"]) == 6 and one["notes"] == soon[0]["notes"][:-1]
+        for one in evidence.of(crops, features)
+    )

@@ -23,10 +23,11 @@ from crossfake.detect.app.page_batch import judge
 from crossfake.detect.app.page_compare import show
 from crossfake.detect.app.page_context import Context, merge_stability, problem, write_csv
 from crossfake.detect.app.page_desk import Busy, Desk, Stopped, Tell
-from crossfake.detect.app.page_experiments import find_pages
-from crossfake.detect.app.page_routes import Narrow, add_routes, run_file
+from crossfake.detect.app.page_reports import Reports
+from crossfake.detect.app.page_routes import add_routes
 from crossfake.detect.app.page_sessions import Sessions
 from crossfake.detect.app.page_view import brief, curve, jpeg, render, steadiness, strip
+from crossfake.detect.app.receiving import Received
 from crossfake.detect.app.results import Analysis, FaceAnalysis, FrameScore, Opinion, StabilityPoint, Warning
 
 from .analyses import make_analysis
@@ -116,26 +117,42 @@ def test_a_visitor_who_leaves_stops_the_work() -> None:
 
 def test_what_a_visitor_sends_is_gone_with_the_next_case_and_with_the_visit(tmp_path: Path) -> None:
     sessions = Sessions()
-    file = tmp_path / "up" / "secret name.jpg"
-    file.parent.mkdir()
+    file = tmp_path / "secret name.jpg"
     file.write_bytes(b"x")
     case = sessions.of("a").begin("analyse")
     taken = case.take(file)
-    assert not file.parent.exists() and "secret" not in taken.name
+    assert not file.exists() and "secret" not in taken.name
     assert case.folder.parent.stat().st_mode & 0o077 == 0
     newer = sessions.of("a").begin("analyse")
     assert case.stop.is_set() and not taken.exists() and sessions.find(case.token) is None
     assert sessions.find(newer.token) is newer and sessions.current("a", "analyse", newer)
     sessions.close("a")
     assert not newer.folder.parent.exists() and sessions.find(newer.token) is None
+    sessions.close_all()
+    assert not sessions.uploads.root.exists()
 
 
 def test_an_idle_visit_is_over() -> None:
     sessions = Sessions()
     idle = sessions.of("idle")
     idle.seen -= 7200
-    sessions.of("other")
+    other = sessions.of("other")
+    sessions.sweep()
     assert not idle.folder.exists() and sessions.of("idle") is not idle
+    assert other.folder.exists() and sessions.of("other") is other
+    sessions.close_all()
+
+
+def test_a_visitor_has_so_many_pages_open_and_nobody_elses() -> None:
+    sessions = Sessions()
+    first = sessions.of("0", "me")
+    theirs = sessions.of("x", "you")
+    for number in range(1, 9):
+        sessions.of(str(number), "me")
+    assert not first.folder.exists() and theirs.folder.exists()
+    with pytest.raises(Refused, match="not a file that you have sent"):
+        sessions.of("x", "me")
+    sessions.close_all()
 
 
 def test_links_are_found_while_tabs_begin_new_cases() -> None:
@@ -187,32 +204,24 @@ def test_many_archives_in_one_batch_are_added_up(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(noise).save(out, "PNG")  # 11 kB
-    paths = []
+    sent = []
     for number in range(3):
-        path = tmp_path / str(number) / "a.zip"
-        path.parent.mkdir()
+        path = tmp_path / str(number)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("a.png", out.getvalue())
-        paths.append(str(path))
+        sent.append(Received(path, "a.zip"))
     with pytest.raises(Refused) as caught:
-        next(judge(page, case, paths))
-    assert caught.value.code == "too-large" and Path(paths[2]).exists()  # the last one was not even opened
+        next(judge(page, case, sent))
+    assert caught.value.code == "too-large" and sent[2].path.exists()  # the last one was not even opened
     page.sessions.close_all()
 
 
 # ---- routes
 
 
-def test_downloads_need_their_token_and_reports_stay_below_their_folder(tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    (runs / "a").mkdir(parents=True)
-    (runs / "a" / "report.html").write_text("<title>Fine &amp; good</title>")
-    (runs / "a" / ".hidden.html").write_text("no")
-    (runs / "a" / "model.pt").write_text("no")
-    (tmp_path / "out.html").write_text("no")
-    (runs / "link.html").symlink_to(tmp_path / "out.html")
+def test_downloads_need_their_token(tmp_path: Path) -> None:
     sessions, app = Sessions(), FastAPI()
-    add_routes(app, sessions, runs)
+    add_routes(app, sessions, Reports())
     client = TestClient(app)
     case = sessions.of("a").begin("analyse")
     (case.folder / "made.json").write_text("{}")
@@ -221,42 +230,7 @@ def test_downloads_need_their_token_and_reports_stay_below_their_folder(tmp_path
     assert answer.json() == {} and "attachment" in answer.headers["content-disposition"]
     assert client.get(f"/page/{case.token}/other").status_code == 404
     assert client.get("/page/guess/made.json").status_code == 404
-    assert client.get("/runs/a/report.html").status_code == 200
-    for path in ("a/.hidden.html", "a/model.pt", "link.html", "%2e%2e/out.html", "a", "", "a%00.html"):
-        assert client.get(f"/runs/{path}").status_code == 404, path
-    assert run_file(runs, "../out.html") is None
-    assert find_pages(runs) == {"a/report.html": "Fine & good"}
-
-
-def test_pages_of_a_run_in_progress_are_not_listed(tmp_path: Path) -> None:
-    for name in ("going", "over"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.yaml").write_text("kind: synth\n")
-        (tmp_path / name / "quality.html").write_text("<title>Q</title>")
-    (tmp_path / "over" / "finished.json").write_text('{"time": 1}')
-    assert list(find_pages(tmp_path)) == ["over/quality.html"]
-
-
-def test_only_what_the_page_needs_is_let_through() -> None:
-    async def answer(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    client = TestClient(Narrow(answer))
-    for path in (
-        "/",
-        "/config",
-        "/theme.css",
-        "/assets/index-1.js",
-        "/gradio_api/queue/join",
-        "/gradio_api/upload",
-    ):
-        assert client.get(path).status_code == 200, path
-    for path in (
-        "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://x", "/gradio_api/info", "/gradio_api/vibe-code",
-        "/gradio_api/run/predict", "/gradio_api/process_recording", "/monitoring", "/login", "/assets/..%2fx",
-    ):  # fmt: skip
-        assert client.get(path).status_code == 404, path
+    sessions.close_all()
 
 
 # ---- what is shown

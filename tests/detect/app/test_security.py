@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from crossfake.detect.app import security
+from crossfake.detect.app import security, shares
 from crossfake.detect.app.intake import Refused
-from crossfake.detect.app.security import FILE, LOOPBACK, PAGE, STRICT, Guard, Places, RateLimit, TryLater
+from crossfake.detect.app.security import FILE, LOOPBACK, PAGE, STRICT, Guard
+from crossfake.detect.app.shares import Places, RateLimit, Shares, TryLater
 
 pytest.importorskip("prometheus_client")
 from crossfake.detect.app.metrics import Metrics
@@ -170,7 +171,7 @@ def test_rate_limit_is_per_client_and_refills() -> None:
 
 
 def test_rate_limit_forgets_old_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(security, "_MOST_CLIENTS", 10)
+    monkeypatch.setattr(shares, "_MOST_CLIENTS", 10)
     limit = RateLimit(60)
     for client in range(100):
         limit.take(str(client), now=0.0)
@@ -244,3 +245,82 @@ def test_places() -> None:
         assert caught.value.status == 503 and caught.value.seconds == 6  # a typical 3 s for each of two
     with places.enter():
         assert places.inside == 1
+
+
+def test_events_and_uploads_of_the_page_are_counted_per_client() -> None:
+    for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/api/v1/batch"):
+        rate = RateLimit(2)
+        codes = [_ask(path=path, rate=rate).status for _ in range(3)]
+        assert codes == [200, 200, 429], path
+        assert _ask(path="/gradio_api/cancel", rate=rate).status == 200
+
+
+def test_a_body_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes in time; all of it would take for ever."""
+    monkeypatch.setattr(security, "_GRACE", 0.2)
+
+    async def trickle(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive())["more_body"]:
+            await asyncio.sleep(0.02)
+
+    seen = _ask(trickle, body=[b"x"] * 200)
+    assert (seen.status, seen.code) == (408, "too-slow")
+
+
+def test_shares_are_of_one_client_and_of_all() -> None:
+    held = Shares(1, 2, "too many are open")
+    with held.enter("192.0.2.1"), held.enter("2001:db8::1"):
+        for client, status in (("192.0.2.1", 429), ("2001:db8::2", 429), ("192.0.2.2", 503)):
+            with pytest.raises(TryLater) as caught, held.enter(client):
+                pass
+            assert caught.value.status == status
+    with held.enter("192.0.2.1"):
+        pass
+    assert not held._held
+
+
+def test_slow_bodies_have_shares_and_give_them_back() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    guard = Guard(_echo, most=1000, token=None, hosts=None, rate=RateLimit(100), metrics=metrics, routes=())
+    guard._bodies = Shares(2, 3, "too many uploads are under way")
+    statuses: list[int] = []
+
+    async def ask(client: str, go: asyncio.Event) -> None:
+        parts = [b"a", b"b"]
+
+        async def receive() -> Any:
+            if len(parts) == 1:
+                await go.wait()
+            return {"type": "http.request", "body": parts.pop(), "more_body": bool(parts)}
+
+        async def send(message: Any) -> None:
+            statuses.append(message.get("status", 0))
+
+        scope = {"type": "http", "path": "/x", "method": "POST", "client": (client, 1), "headers": []}
+        await guard(scope, receive, send)
+
+    async def run() -> None:
+        go = asyncio.Event()
+        tasks = [asyncio.create_task(ask(client, go)) for client in ("a", "a", "a", "b", "c")]
+        await asyncio.sleep(0.05)
+        assert [status for status in statuses if status] == [429, 503]
+        go.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(run())
+    assert sorted(status for status in statuses if status) == [200, 200, 200, 429, 503]
+    assert not guard._bodies._held and not guard._open._held
+
+
+def test_forwarded_headers_go_no_further() -> None:
+    seen: list[bytes] = []
+
+    async def look(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(name for name, _ in scope["headers"])
+        await _echo(scope, receive, send)
+
+    _ask(
+        look,
+        headers={"x-forwarded-host": "evil.example", "forwarded": "x", "x-real-ip": "1", "accept": "*/*"},
+    )
+    assert seen == [b"host", b"accept"]

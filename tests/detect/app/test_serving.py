@@ -30,6 +30,12 @@ TOKEN = "a-token-of-some-length"
         ({"token": "short"}, "16 or more"),
         ({"token": "with spaces in it here"}, "without spaces"),
         ({"concurrent": 0}, "--concurrent 0 is out of range"),
+        ({"public_url": "facts.example"}, "no address of a site"),
+        ({"public_url": "https://facts.example/page"}, "no address of a site"),
+        ({"public_url": "https://me:pw@facts.example"}, "no address of a site"),
+        ({"public_url": "https://facts.example:port"}, "no address of a site"),
+        ({"trusted_proxies": ("proxy.example",)}, "known by its address"),
+        ({"reports": (Path("nowhere.html"),)}, "is not below"),
     ],
 )
 def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> None:
@@ -42,6 +48,12 @@ def test_who_is_answered() -> None:
     assert "192.168.0.7" in (ServeSettings(BUNDLE, "192.168.0.7", token=TOKEN).hosts or ())
     assert "[fd00::1]" in (ServeSettings(BUNDLE, "fd00::1", token=TOKEN).hosts or ())
     assert ServeSettings(BUNDLE, "0.0.0.0", token=TOKEN).hosts is None
+    public = ServeSettings(
+        BUNDLE, public_url="HTTPS://Facts.example:443/", trusted_proxies=("10.0.0.0/8", "::1")
+    )
+    assert public.public_url == "https://facts.example" and "facts.example" in (public.hosts or ())
+    other = ServeSettings(BUNDLE, public_url="https://facts.example:8443")
+    assert other.public_url == "https://facts.example:8443" and "facts.example" in (other.hosts or ())
     assert not is_loopback("127.0.0.1.example.org") and is_loopback("LOCALHOST")
 
 
@@ -52,6 +64,8 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         for args, words in (
             (["--bundle", "x", "--port", port], f"port {port} (Address already in use)"),
             (["--bundle", "x", "--host", "::", "--port", port], "no token"),
+            (["--bundle", "x", "--reports", "missing"], "missing is not below runs"),
+            (["--bundle", "x", "--public-url", "facts"], "is no address of a site"),
             ([], "no trained detector"),
         ):
             result = CliRunner().invoke(detect, ["serve", *args])

@@ -9,8 +9,8 @@ from crossfake.datasets.decode import decode_image
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.app.analysis import Analyser
 from crossfake.detect.app.results import FaceAnalysis, Opinion, StabilityPoint
-from crossfake.detect.app.stability import STEPS, Step, changed, is_unstable, strips
-from crossfake.detect.prediction.media import Input, Media, open_picture
+from crossfake.detect.app.stability import STEPS, Step, changed, is_unstable, least_side, strips
+from crossfake.detect.prediction.media import Input, Look, Media, open_picture
 
 PICTURE = toyface(3, 64)
 
@@ -75,3 +75,39 @@ def test_unstable_is_a_mild_change_that_turns_the_verdict() -> None:
 
     assert not is_unstable(strip(), 0.5)
     assert is_unstable(strip(JPEG85=0.4), 0.5) and not is_unstable(strip(JPEG30=0.4, blur1=0.1), 0.5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_of_a_large_picture_each_face_is_tested_with_its_surroundings(both: Analyser, scale: float) -> None:
+    """The files that are judged are small, and the faces are found where they are."""
+    boxes = [(300.0, 200.0, 240.0, 240.0), (2000.0, 1000.0, 900.0, 900.0)]
+    picture = np.zeros((round(2400 * scale), round(4000 * scale), 3), np.uint8)
+    for x, y, w, h in boxes:
+        picture[round(y * scale) : round((y + h) * scale), round(x * scale) : round((x + w) * scale)] = 200
+    sides: list[tuple[int, int]] = []
+
+    def cut(content: bytes, cropper: Cropper) -> Media:
+        found = decode_image(content)
+        sides.append(found.shape[:2])
+        rows, columns = (np.flatnonzero((found[..., 0] > 100).any(axis)) for axis in (1, 0))
+        box = (float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1))
+        return Media(Input("x"), looks=(Look(np.zeros((16, 16, 3), np.uint8), box),))
+
+    opinions = {seat.name: Opinion(0.5, 0.5, None, None, "real") for seat in both._seats}
+    faces = [FaceAnalysis(n, box, opinions, np.zeros((16, 16, 3), np.uint8)) for n, box in enumerate(boxes)]
+    if scale < 1:  # 2.4 megapixels: all of it, once
+        whole = strips(picture, faces[1:], both._seats, cut, lambda *_: None, scale)
+        assert set(sides) == {picture.shape[:2]} and len(whole) == 1
+        return
+    found = strips(picture, faces, both._seats, cut, lambda *_: None, scale)
+    assert all(point.probability is not None for strip in found for point in strip)
+    assert max(map(max, sides)) <= 1024
+
+
+def test_a_copy_is_large_enough_for_the_smallest_face() -> None:
+    assert least_side((8000, 6000), [(0, 0, 3000, 4000)], 96) == 768  # the face keeps 384 pixels
+    assert (
+        least_side((8000, 6000), [(0, 0, 3000, 4000), (0, 0, 300, 200)], 96) == 11520
+    )  # more than there are
+    assert least_side((8000, 6000), [None], 224) == 896
+    assert least_side((8000, 6000), [(0, 0, 5000, 5000)], 16) == 512

@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import click
 
-from crossfake import __version__
+from crossfake import __version__, stopping
 from crossfake.errors import UserError
 from crossfake.memory import keep_freed_memory
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 NEWEST = "newest"  # what an option without a value stands for
 _PARTS = {
     "synth": ("crossfake.synth.cli", "synth", "Train generators, make fakes in bulk, measure them."),
@@ -31,7 +32,10 @@ _PARTS = {
 
 
 class _Group(click.Group):
-    """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback."""
+    """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback.
+
+    What was stopped with Ctrl-C ends with exit code 130, whether it stopped at once or in good order.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         debug = "--debug" in sys.argv
@@ -42,8 +46,23 @@ class _Group(click.Group):
             told = error if isinstance(error, UserError) else _of_full_disk(error)
             if debug or told is None:
                 raise
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
-            sys.exit(2)
+            stopped = isinstance(told, stopping.Stopped)
+            click.echo(
+                str(told) if stopped else f"{click.style('error:', fg='red', bold=True)} {told}", err=True
+            )
+            sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.parent is None:
+            stopping.forget()
+        try:
+            result = super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo(": ".join(filter(None, ["\nstopped", str(interrupt)])), err=True)
+            ctx.exit(_INTERRUPTED)
+        if code := stopping.exit_code():
+            ctx.exit(code)
+        return result
 
 
 def _of_full_disk(error: OSError | RuntimeError) -> UserError | None:

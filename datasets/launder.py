@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
@@ -26,6 +25,7 @@ from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_sour
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.video import read_frames
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 _SAMPLE = 300  # pictures of each source that are measured
 _SHRINK = (

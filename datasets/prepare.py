@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels, check_codec
 from crossfake.datasets.crops import Cropper
@@ -47,6 +46,7 @@ from crossfake.datasets.sources.naming import hints_at_fakes
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
 
@@ -326,7 +326,7 @@ class _Work:
                 if self.skipped:
                     bar.set_postfix(skipped=self.skipped.total(), refresh=False)
                 if stopper.asked:  # between two records: an interrupt inside a library's lock might hang
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt("run the same command again and it goes on from there")
         self.seconds = time.monotonic() - started
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
@@ -28,6 +27,7 @@ from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
@@ -26,6 +25,7 @@ from crossfake.experiments.protocols import REAL
 from crossfake.experiments.splices import make_splices
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_json
 from crossfake.runs import Run
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import WRITE_ERRORS, ShardFile, adopt_finished
@@ -22,6 +21,7 @@ from crossfake.device import Precision, rank_world
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images
+from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.models import Model, load_model, seen_by, untrained_model
 

@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from crossfake.datasets.firewall import Seen, union
 from crossfake.datasets.torch_data import ShardDataset
 from crossfake.device import Precision, compute_dtype, pick_device, rank_world
 from crossfake.errors import UserError
 from crossfake.images import contact_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
@@ -337,7 +337,7 @@ def train(settings: TrainSettings) -> Path:
     if training.leads and not finished:
         run.close()
         tqdm.write(
-            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train … --out {run.path} --resume'"
+            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train --out {run.path} --resume'"
         )
     return run.path
 

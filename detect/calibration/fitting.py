@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.firewall import refuse_overlap, refuse_unknown
 from crossfake.detect import bundle, metrics
@@ -23,6 +22,7 @@ from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, digest_of, read_told
 from crossfake.errors import UserError
 from crossfake.files import write_text
+from crossfake.progress import tqdm
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 if TYPE_CHECKING:
     from crossfake.detect.prediction.verdicts import Prediction

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake import __version__
 from crossfake.datasets.shards import ShardSet
@@ -26,6 +25,7 @@ from crossfake.detect.training.data import refuse_twice
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 
 _BATCH = 256
 _FEW_GROUPS = 20

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.blending import RANDOMS, faces_of, self_blended, swapped
 from crossfake.datasets.codecs import Pixels
@@ -18,6 +17,7 @@ from crossfake.detect.explain.methods import attribute, pick
 from crossfake.detect.explain.references import validation_rows
 from crossfake.detect.tables import aligned
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 _WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the face wholly, so its mask is one
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE
@@ -26,6 +25,7 @@ from crossfake.detect.explain.references import open_sets
 from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 
 FIGURES, CHECK, CHECK_PICTURE = "explanations.json", "check.json", "check.png"
 _NEAREST = 6

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.detect import bundle, metrics
 from crossfake.detect.calibration import maps
@@ -23,6 +22,7 @@ from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_thr
 from crossfake.detect.training.settings import TrainSettings as TrainSettings
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
@@ -19,6 +18,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
 from crossfake.detect.training.recipes import Recipe
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 Indices = npt.NDArray[np.int64]
 Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect import bundle, metrics
@@ -17,6 +16,7 @@ from crossfake.detect.training import TrainSettings, train
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.tuning.trials import Plan, as_text
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 
 OPTIMISTIC = "optimistic: these settings were chosen on the same validation images"

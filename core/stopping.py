@@ -44,7 +44,7 @@ _latest: Stopper | None = None
 
 
 def exit_code() -> int:
-    """What a shell expects of a command that was stopped (130 after Ctrl-C); 0 where nobody asked the latest stopper."""
+    """What a shell expects of a command that was stopped, 130 after Ctrl-C; 0 where nobody asked the latest stopper."""
     return 128 + _latest.signal if _latest is not None and _latest.asked else 0
 
 

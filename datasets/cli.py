@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues, command_group
+from crossfake.cli import SHARDS, THERE, ManyValues, command_group
 from crossfake.errors import UserError
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
@@ -76,7 +76,7 @@ _FOLDER = click.Path(path_type=Path)
     "--codec", type=click.Choice(["raw", "webp", "original"]), default="raw", help="How rows are stored."
 )
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def prepare(**options: Any) -> None:
     """Turn SOURCE into shards.
@@ -136,7 +136,7 @@ def _both_classes(command: Any) -> Any:
 @click.option("--fail", type=float, default=0.75, help="AUC above which a probe fails.")
 @click.option("--split", multiple=True, help="Only rows of this split; may be given several times.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def audit(**options: Any) -> None:
     """Find what gives the classes away besides forgery.
@@ -169,7 +169,7 @@ def audit(**options: Any) -> None:
 @click.option("--limit", type=int, help="Pictures of each source.")
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def launder(**options: Any) -> None:
     """Give both classes one crop, size and compression.
@@ -185,7 +185,7 @@ def launder(**options: Any) -> None:
 
 
 @data.command()
-@click.argument("folders", nargs=-1, required=True, type=_FOLDER)
+@click.argument("folders", nargs=-1, required=True, type=SHARDS)
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option(
     "--check", is_flag=True, help="Change nothing: prove that the splits are disjoint, or list why not."
@@ -194,7 +194,7 @@ def launder(**options: Any) -> None:
 @click.option(
     "--embedding", default="", show_default=False, help="timm model whose features are compared too."
 )
-@click.option("--weights", type=_FOLDER, help="Its weights file.  [default: timm's own]")
+@click.option("--weights", type=THERE, help="Its weights file.  [default: timm's own]")
 @click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
 @click.option("--seed", type=int, default=0)
@@ -221,7 +221,7 @@ def split(check: bool, **options: Any) -> None:
 
 
 @data.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=SHARDS)
 def verify(folder: Path) -> None:
     """Check every shard and row of FOLDER.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from crossfake.cli import command_group
+from crossfake.cli import THERE, command_group
 from crossfake.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -52,16 +52,18 @@ def run(
 
     CONFIG is a YAML file, or the name of one that 'experiment list' shows.
     """
-    from crossfake.experiments import running
     from crossfake.experiments.config import load
-    from crossfake.experiments.executors import Executor, Local
-    from crossfake.experiments.planning import plan
-    from crossfake.experiments.reporting import report
 
     if executor == "local" and (address or store):
         raise UserError("--address and --store are for Ray", mend="add --executor ray")
     file = find_config(config)
     settings = load(file)
+    settings.check_paths()
+    from crossfake.experiments import running
+    from crossfake.experiments.executors import Executor, Local
+    from crossfake.experiments.planning import plan
+    from crossfake.experiments.reporting import report
+
     folder = out or Path("runs") / file.stem
     click.echo(plan(settings, folder, measure=dry_run))
     if dry_run:
@@ -75,7 +77,7 @@ def run(
 
 
 @experiment.command("report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=THERE)
 @click.option(
     "--resamples",
     type=click.IntRange(min=100),
@@ -91,7 +93,7 @@ def report_(folder: Path, resamples: int | None) -> None:
 
 
 @experiment.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=THERE)
 def verify(folder: Path) -> None:
     """Compute the tables of an experiment anew from its stored scores, and say what differs."""
     from crossfake.experiments.verifying import verify as differences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 from crossfake.experiments import published
 from crossfake.experiments.cells import CellSpec, TestRows
-from crossfake.experiments.config import Config, Detector, load, to_dict
+from crossfake.experiments.config import Config, Detector, Key, load, nearest, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
@@ -102,43 +102,63 @@ def check(config: Config) -> Design:
     from crossfake.synth.training import TrainSettings as SynthSettings
 
     nowhere = Path("nowhere")
+
+    def built(kind: Any, at: Key, given: dict[str, Key], settings: dict[str, Any], **ours: Any) -> None:
+        known = [item.name for item in fields(kind) if item.name not in ours]
+        for name in settings:
+            if name not in known:
+                raise config.mistake(given[name], "there is no such key", nearest(name, known))
+        try:
+            kind(**ours, **settings)
+        except UserError as error:
+            raise config.mistake(at, error.message, error.mend or "correct it") from error
+        except TypeError as error:  # a word where a number should be
+            raise config.mistake(
+                at, str(error), f"see the fields of {kind.__module__}.{kind.__name__}"
+            ) from error
+
+    def keys(settings: dict[str, Any], *at: str | int) -> dict[str, Key]:
+        return {name: (*at, name) for name in settings}
+
     if config.prepare:
-        _built(PrepareSettings, "prepare", out=nowhere, **config.prepare)
-    _built(QualitySettings, "quality", real=nowhere, fake=nowhere, **config.quality)
-    for generator in config.generators:
+        given = keys(config.prepare, "prepare")
+        built(PrepareSettings, ("prepare",), given, config.prepare, out=nowhere)
+    given = keys(config.quality, "quality")
+    built(QualitySettings, ("quality",), given, config.quality, real=nowhere, fake=nowhere)
+    for number, generator in enumerate(config.generators):
         if generator.family not in ("", "splice") and generator.model is None and not generator.dir:
-            _built(SynthSettings, f"train of {generator.name}", data=nowhere, out=nowhere, family=generator.family,
-                   **generator.train)  # fmt: skip
-    for detector in config.detectors:
-        _built(TrainSettings, f"settings of {detector.name}", real=(nowhere,), fake=(nowhere,), out=nowhere,
-               model=detector.model, **settings_of(config, detector))  # fmt: skip
+            at: Key = ("generators", number)
+            given = keys(generator.train, *at, "train")
+            built(
+                SynthSettings, at, given, generator.train, data=nowhere, out=nowhere, family=generator.family
+            )
+    for number, detector in enumerate(config.detectors):
+        at = ("detectors", number)
+        given = keys(config.train, "train") | keys(detector.settings, *at, "settings")
+        if ours := sorted(_OURS & set(given)):
+            what = f"settings of {detector.name}: {ours[0]} follows from the protocol"
+            raise config.mistake(given[ours[0]], what, "leave it out")
+        at = at if detector.settings or not config.train else ("train",)
+        chosen = settings_of(config, detector)
+        built(
+            TrainSettings,
+            at,
+            given,
+            chosen,
+            real=(nowhere,),
+            fake=(nowhere,),
+            out=nowhere,
+            model=detector.model,
+        )
     if config.published:
         published.published(config.published)
     return design(config)
 
 
 def settings_of(config: Config, detector: Detector) -> dict[str, Any]:
-    """Of ``detect train``, as the configuration gives them for a detector.
-
-    Raises:
-        UserError: one of them is the experiment's business.
-    """
+    """Of ``detect train``, as the configuration gives them for a detector."""
     chosen = {**config.train, **detector.settings}
-    if ours := sorted(_OURS & set(chosen)):
-        raise UserError(
-            f"settings of {detector.name}: {ours[0]} follows from the protocol", mend="leave it out"
-        )
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
-
-
-def _built(kind: Any, what: str, **settings: Any) -> Any:
-    try:
-        return kind(**settings)
-    except TypeError as error:
-        detail = str(error).split(") ", 1)[-1].removeprefix(f"{kind.__name__}.__init__() ")
-        raise UserError(
-            f"{what}: {detail}", mend=f"see the fields of {kind.__module__}.{kind.__name__}"
-        ) from error
 
 
 class Experiment:

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
+from crossfake.cli import SHARDS, ManyValues
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 
 
 @click.command(cls=ManyValues)
 @bundle_option
-@click.option("--data", type=FOLDER, multiple=True, help="Shards of reals and of fakes; several may follow.")
+@click.option("--data", type=SHARDS, multiple=True, help="Shards of reals and of fakes; several may follow.")
 @click.option("--split", default="test", help="Rows to use; 'all' takes every row.")
 @click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")

@@ -31,13 +31,15 @@ class tqdm(_library.tqdm):  # type: ignore[type-arg]
 
     _lines = False
     _told: tuple[float, float] | None = None  # how many there were at the last line, and when
+    _began = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         file = kwargs.get("file") or sys.stderr
         self._lines = not getattr(file, "isatty", lambda: False)()
         super().__init__(*args, **kwargs)
         if self._lines and not self.disable:
-            self._told = self.n, time.monotonic()
+            self._began = time.monotonic()
+            self._told = self.n, self._began
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         if not self._lines:
@@ -54,7 +56,8 @@ class tqdm(_library.tqdm):  # type: ignore[type-arg]
 
     def close(self) -> None:
         if self._lines and not self.disable:
-            if self.leave is not False and self._told is not None and self.n > self._told[0]:
+            late = time.monotonic() - self._began >= (self.delay or 0)
+            if late and self.leave is not False and self._told is not None and self.n > self._told[0]:
                 self._tell()
             self.delay = float("inf")  # nothing was drawn that would have to be wiped out
         super().close()

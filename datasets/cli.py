@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, THERE, ManyValues, command_group
+from crossfake.cli import SHARDS, THERE, ManyValues, command_group, typed
 from crossfake.errors import UserError
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
 _FOLDER = click.Path(path_type=Path)
+_generator = click.option(
+    "--generator",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="What made the fakes: a name that you choose; 'folders' takes each sub-folder's.  "
+    "[default: the source's name]",
+)
 
 
 @data.command()
@@ -64,9 +73,7 @@ _FOLDER = click.Path(path_type=Path)
     type=click.Choice(["real", "fake"]),
     help="What the images are, real if this is left out, where the source does not say.",
 )
-@click.option(
-    "--generator", default="", show_default=False, help="What made the fakes.  [default: the source's name]"
-)
+@_generator
 @click.option("--only", type=click.Choice(["real", "fake"]), help="One class of a set with both.")
 @click.option(
     "--variant", default="", show_default=False, help="Of a set with several versions: c23, c40, raw."
@@ -120,16 +127,20 @@ def fixture(name: str, out: Path) -> None:
     )
 
 
-def _both_classes(command: Any) -> Any:
+def _classes(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Options naming the sources of both classes."""
-    for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
-        help = f"Sources of {what}; several may follow."
-        command = click.option(name, multiple=True, required=True, help=help)(command)
-    return command
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
+            help = f"Sources of {what}; several may follow."
+            command = click.option(name, multiple=True, required=required, help=help)(command)
+        return command
+
+    return add
 
 
 @data.command(cls=ManyValues)
-@_both_classes
+@_classes(required=True)
 @click.option("--out", type=_FOLDER, help="Folder for audit.json and audit.html.  [default: print only]")
 @click.option("--limit", type=int, default=1000, help="Pictures of each class that are looked at.")
 @click.option("--warn", type=float, default=0.6, help="AUC above which a probe warns.")
@@ -155,8 +166,12 @@ def audit(**options: Any) -> None:
 
 
 @data.command(cls=ManyValues)
-@_both_classes
+@_classes(required=False)
+@click.option(
+    "--like", type=THERE, help="Treat new data as an earlier laundering did: the same crop, size and quality."
+)
 @click.option("--out", type=_FOLDER, required=True, help="Folder for the shards, real/ and fake/.")
+@_generator
 @click.option("--size", type=int, default=0, show_default="chosen", help="Height and width in pixels.")
 @click.option("--quality", type=int, default=0, show_default="chosen", help="JPEG quality for everything.")
 @click.option(
@@ -174,14 +189,21 @@ def audit(**options: Any) -> None:
 def launder(**options: Any) -> None:
     """Give both classes one crop, size and compression.
 
-    They are chosen from all pictures together, without looking at the label.
+    They are chosen from all pictures together, without looking at the label. With --like they are those of an earlier
+    laundering: so are the fakes of a new generator made ready to test on.
     """
+    if options["like"] and (taken := typed() & {"crop", "size", "quality", "margin"}):
+        raise UserError(
+            f"--{min(taken)} follows from {options['like']}", mend=f"leave --{min(taken)} or --like out"
+        )
     from crossfake.datasets.launder import LaunderSettings, launder
 
     done = launder(LaunderSettings(**options))
     click.echo(done.table())
-    named = [f"--{label} {' '.join(map(str, done.folders(label)))}" for label in ("real", "fake")]
-    click.echo(f"\nwhat remains: crossfake data audit {' '.join(named)}")
+    named = {label: done.folders(label) for label in ("real", "fake")}
+    if all(named.values()):
+        words = [f"--{label} {' '.join(map(str, folders))}" for label, folders in named.items()]
+        click.echo(f"\nwhat remains: crossfake data audit {' '.join(words)}")
 
 
 @data.command()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source
@@ -55,7 +56,7 @@ def _of_shards(folder: Path, out: Path) -> str:
     size = f"{shards.size}×{shards.size}" if shards.size else "any size"
     head = [
         f"{folder}: {len(shards):,} images, {size}, codec {shards.codec}, {len(shards.names)} shards",
-        f"crop: {shards.attributes.get('crop', 'not recorded')}",
+        f"crop: {crop_words(shards.attributes.get('crop'))}",
         f"history: {', '.join(shards.attributes.get('history', [])) or 'none recorded'}",
         f"groups: {len(np.unique(shards.columns['group'])):,}",
         f"hash: {shards.hash}",

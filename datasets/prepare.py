@@ -42,7 +42,7 @@ from crossfake.datasets.sources import (
     open_source,
 )
 from crossfake.datasets.sources.folder import is_video
-from crossfake.datasets.sources.naming import hints_at_fakes
+from crossfake.datasets.sources.naming import generator_below, hints_at_fakes
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
@@ -51,6 +51,7 @@ from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
 
 REJECTS = "rejects.png"
+FOLDERS = "folders"  # in place of a generator's name
 _ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
@@ -79,7 +80,7 @@ class PrepareSettings:
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
         label: ``real`` or ``fake``; a source's own labels win. When None, images are taken to be real, unless a
             folder's name hints at fakes: then this has to be said.
-        generator: what made the fakes; the source's name when empty.
+        generator: what made the fakes; ``folders`` is the sub-folder that each is in; the source's name when empty.
         variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
         limit: stop after so many images of the source, skipped ones included; None takes all.
         only: ``real`` or ``fake`` takes one class of a source that has both.
@@ -437,7 +438,8 @@ def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fra
             mend="give --label real or fake",
         )
     source = settings.name or record.source
-    generator = record.generator or settings.generator or source
+    named = generator_below(record.origin) if settings.generator == FOLDERS else settings.generator
+    generator = record.generator or named or source
     return Row(
         label=label,
         source=source,

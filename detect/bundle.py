@@ -16,7 +16,7 @@ from torch import nn
 
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Cropper
+from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.calibration import conformal, novelty
@@ -131,7 +131,7 @@ class Detector:
         crop, own = shards.attributes.get("crop"), self.card["crop"]
         if crop and own and crop != own and not force:
             raise UserError(
-                f"{shards.path} was cropped as {crop}, the detector was trained on {own}",
+                f"{shards.path} was cropped as {crop_words(crop)}, the detector was trained on {crop_words(own)}",
                 mend="prepare it the same way" + (", or --force" if force is not None else ""),
             )
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
@@ -270,7 +271,7 @@ class Experiment:
             if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
                 raise UserError(
                     f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
-                    f"crops {' and '.join(map(str, crops))})",
+                    f"{' and '.join(map(crop_words, crops))})",
                     mend="prepare both with the same --size and --crop",
                 )
 

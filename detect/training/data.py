@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
@@ -138,7 +139,7 @@ class TrainingData:
             raise UserError(
                 f"images of one size are needed, found {named}", mend="prepare all with the same --size"
             )
-        crops = {repr(crop): crop for pool in every if (crop := pool.shards.attributes.get("crop"))}
+        crops = {crop_words(crop): crop for pool in every if (crop := pool.shards.attributes.get("crop"))}
         if len(crops) > 1 and not force:
             raise UserError(
                 f"the folders were cropped differently ({' and '.join(crops)})",

@@ -186,6 +186,12 @@ def typed() -> set[str]:
     return {name for name in context.params if context.get_parameter_source(name) is source}
 
 
+def report_of(run: Path) -> Path:
+    """Write the page of a training run; returns it. It is of the part above all others, so it is found as they are."""
+    page: Path = importlib.import_module("crossfake.experiments.run_reporting").run_report(run)
+    return page
+
+
 main = command_group(
     "crossfake", "Deepfake detection measured on generators never seen in training.", cls=_LazyGroup
 )

@@ -49,6 +49,15 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
+def plural(count: int, noun: str, several: str = "") -> str:
+    """
+    Example:
+        >>> plural(1, "shard"), plural(1200, "shard"), plural(0, "person", "people")
+        ('1 shard', '1,200 shards', '0 people')
+    """
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
+
+
 def duration(seconds: float) -> str:
     """``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     seconds = round(seconds)

@@ -27,6 +27,7 @@ from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_json
 from crossfake.provenance import hash_file
+from crossfake.registry import Unknown, unregistered
 from crossfake.runs import save_weights
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
@@ -262,7 +263,8 @@ def load(
             the ``model-int8.onnx`` of ``detect export --int8``.
 
     Raises:
-        UserError: there is none, its card is damaged, its weights do not fit, or the ONNX file is of other weights.
+        UserError: there is none, its card is damaged or names a model that is not registered here, its weights do not
+            fit, or the ONNX file is of other weights.
     """
     if backend not in BACKENDS:
         raise UserError(f"there is no back end {backend!r}", mend=f"use {' or '.join(BACKENDS)}")
@@ -282,6 +284,8 @@ def load(
     except MissingDependency:
         raise
     except Exception as error:  # a card may name any model with any options, and each fails in its own way
+        if isinstance(error, Unknown) and f"model {card['model']!r}" in error.message:
+            raise unregistered(f"the detector in {folder}", "model", card["model"]) from error
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise UserError(
             f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"

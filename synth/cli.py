@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, command_group, typed
+from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
 
 synth = command_group("synth", "Train generators, make fakes in bulk, measure them.")
@@ -72,6 +72,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
     elif options["data"] is None:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     from crossfake.device import rank_world
+    from crossfake.runs import Run
     from crossfake.synth import training
     from crossfake.synth.training import TrainSettings, train
 
@@ -83,9 +84,13 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         click.echo(training.dry_run(settings))
         return
     run = train(settings)
-    if rank_world()[0] > 0:
+    if rank_world()[0] > 0 or not Run(run).finished:
         return
-    click.echo(f"run: {run}\nsamples: {run / 'samples'}\nmore fakes: synth generate --n 50000 --model {run}")
+    click.echo(
+        f"run: {run}\nsamples: {run / 'samples'}\n"
+        f"report: {report_of(run)} (anew: crossfake experiment report {run})\n"
+        f"more fakes: synth generate --n 50000 --model {run}"
+    )
 
 
 @synth.command()
@@ -200,12 +205,18 @@ def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, a diffusers
     pipeline (a folder, or a name on the Hugging Face hub), or a shard folder of fakes. Nothing in a file is run.
     """
+    from crossfake.datasets.splits import NAMES
     from crossfake.synth.importing import import_model
     from crossfake.synth.models import load_model
 
     model = load_model(import_model(source, out, facts, size), device="cpu")
+    n, side = 1000, ""
+    if model.takes:  # no more than there are, of a split that there is
+        pool: Any = model.network
+        split = next(name for name in NAMES if len(pool.rows(name)))
+        n, side = min(n, len(pool.rows(split))), "" if split == "train" else f" --split {split}"
     click.echo(
-        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n 1000 --model {out}"
+        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n {n} --model {out}{side}"
     )
 
 

@@ -124,6 +124,10 @@ class TrainSettings:
             config = Run(out).config
         except OSError as error:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        if config.get("kind") != "synth" or "family" not in config:
+            raise UserError(f"{out} holds no training of a generator", mend="name a run of 'synth train'")
+        for name in ("family", "channels", "condition", "freeze"):
+            Run(out).refuse_other(name, changed.get(name))
         # what was chosen for the resolution and device then is kept, so that the run goes on as it began
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         init = Path(kept["init"]) if kept.get("init") else None

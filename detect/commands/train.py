@@ -121,6 +121,7 @@ def train(
     from crossfake.detect import training
     from crossfake.detect.training.settings import MATCHED, TrainSettings
     from crossfake.device import rank_world
+    from crossfake.runs import Run
 
     options["options"] = dict(map(_pair, option))
     chosen = {name: options[name] for name in typed() & set(options)}
@@ -151,7 +152,7 @@ def train(
         click.echo(training.dry_run(settings))
         return
     run = training.train(settings)
-    if rank_world()[0] > 0:
+    if rank_world()[0] > 0 or not Run(run).finished:
         return
     card = run / "model" / "bundle.json"
     if card.exists():

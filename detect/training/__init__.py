@@ -22,10 +22,12 @@ from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_thr
 from crossfake.detect.training.settings import TrainSettings as TrainSettings
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.pages import duration, plural
 from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
+_UNTIMED, _TIMED = 2, 4  # steps: the first ones allocate, the next say what training costs
 _BANK = 4096  # images that a nearest-neighbour head compares with
 
 Report = Callable[[int, dict[str, float]], None]
@@ -214,6 +216,7 @@ def _loop(
         _remember(training, run)
         return False
     started, began_at = time.monotonic(), learner.step
+    marks: list[float] = []
     bar = tqdm(total=end, initial=learner.step, unit="step", desc=settings.model, disable=not ranks.leads)
     with bar, training.feeder() as feeder:
         while learner.step < end:
@@ -222,6 +225,11 @@ def _loop(
                 break
             learner.learn(feeder.take(), labels)
             bar.update()
+            if learner.step - began_at in (_UNTIMED, _UNTIMED + _TIMED):
+                float(learner.losses[-1])  # waits for a GPU
+                marks.append(time.monotonic())
+                if len(marks) == 2:
+                    say(_cost(training, (marks[1] - marks[0]) / _TIMED))
             asked = ranks.agreed(stopper.asked)
             if learner.step % settings.eval_every == 0 or learner.step == end:
                 loss = learner.mean_loss()
@@ -242,6 +250,19 @@ def _loop(
             if asked and learner.step < end:
                 return True
     return False
+
+
+def _cost(training: Training, seconds: float) -> str:
+    """What is to come, by the time that the first steps took."""
+    settings, step, end = training.settings, training.learner.step, training.last
+    validations = end // settings.eval_every - step // settings.eval_every + (end % settings.eval_every > 0)
+    sooner = (
+        "" if settings.stop_after else f"; fewer if the AP does not rise (--patience {settings.patience})"
+    )
+    return (
+        f"{end - step:,} of {end:,} steps to go: about {duration((end - step) * seconds)} at {seconds:.2g} s each "
+        f"(measured over {_TIMED}), and {plural(validations, 'validation')}{sooner}"
+    )
 
 
 def _remember(training: Training, run: Run) -> None:

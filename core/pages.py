@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+TERMINAL = 100  # columns that a table may have
 _SHARED = Path(__file__).parent / "templates"  # style.css
 
 

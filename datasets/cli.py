@@ -11,6 +11,7 @@ import click
 
 from crossfake.cli import SHARDS, THERE, ManyValues, command_group, typed
 from crossfake.errors import UserError
+from crossfake.pages import plural
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
@@ -237,7 +238,9 @@ def split(check: bool, **options: Any) -> None:
         click.echo(str(offence))
     if offences:
         more = f" ({len(offences) - 20:,} more)" if len(offences) > 20 else ""
-        click.echo(f"{len(offences):,} leaks{more}: run 'crossfake data split' on these folders together")
+        click.echo(
+            f"{plural(len(offences), 'leak')}{more}: run 'crossfake data split' on these folders together"
+        )
         sys.exit(1)
     click.echo("disjoint: no group, no equal and no near-duplicate picture is on two sides")
 

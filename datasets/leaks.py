@@ -22,6 +22,7 @@ from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions
 from crossfake.errors import UserError
 from crossfake.files import write_text
+from crossfake.pages import plural
 
 ASIDE = "aside"  # the split of rows that would leak wherever they went
 _PRIORITY = (
@@ -91,7 +92,9 @@ class SplitReport:
             cells = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
             cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join(cells))
-        lines.append(f"\n{self.groups:,} groups; near-duplicates joined {self.linked:,} of them to others")
+        lines.append(
+            f"\n{plural(self.groups, 'group')}; near-duplicates joined {self.linked:,} of them to others"
+        )
         if self.aside:
             lines.append(
                 f"set aside, since they were on two sides before: {len(self.aside):,}, such as {self.aside[0]}"

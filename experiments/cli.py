@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import click
 
 from crossfake.cli import THERE, command_group
 from crossfake.errors import UserError
+from crossfake.pages import TERMINAL, plural
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -103,7 +105,8 @@ def verify(folder: Path) -> None:
         click.echo(line)
     if found:
         raise UserError(
-            f"{folder}: {len(found)} things are not as reported", mend="write the report anew, or ask why"
+            f"{folder}: {plural(len(found), 'number')} not as reported",
+            mend="write the report anew, or ask why",
         )
     click.echo(f"{folder}: all numbers are those of the stored scores")
 
@@ -113,12 +116,17 @@ def list_() -> None:
     """Show the protocols, and the configurations that come with crossfake."""
     from crossfake.experiments.protocols import PROTOCOLS, explain
 
-    for name in PROTOCOLS.names():
-        click.echo(f"{name}: {explain(name)}")
-    click.echo("\nconfigurations:")
-    for path in sorted(CONFIGS.glob("*.yaml")):
-        first = path.read_text().splitlines()[0].removeprefix("# ")
-        click.echo(f"  {path.stem:<27} {first}")
+    configurations = {path.stem: path.read_text().splitlines()[0] for path in sorted(CONFIGS.glob("*.yaml"))}
+    for title, entries in (
+        ("protocols:", {name: explain(name) for name in PROTOCOLS.names()}),
+        ("\nconfigurations:", {name: first.removeprefix("# ") for name, first in configurations.items()}),
+    ):
+        click.echo(title)
+        for name, text in entries.items():
+            indent = f"  {name:<27} "
+            click.echo(
+                textwrap.fill(text, TERMINAL, initial_indent=indent, subsequent_indent=" " * len(indent))
+            )
 
 
 @click.command()

@@ -16,7 +16,7 @@ from crossfake.experiments.protocols import Design
 from crossfake.experiments.running import check, settings_of
 from crossfake.experiments.significance import minimum_detectable
 from crossfake.experiments.stages import trainable
-from crossfake.pages import duration
+from crossfake.pages import duration, plural
 
 _STEPS = 4  # of training that are timed per detector
 _SHARE = 0.1  # of fakes made to train on that are made to test on as well
@@ -38,8 +38,8 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     count = len(config.detectors) * len(found.conditions) * len(config.seeds)
     made = [g.name for g in config.generators if not g.dir]
     lines = [
-        f"{config.name}, {config.protocol}: {count} cells = {len(config.detectors)} detectors × "
-        f"{len(found.conditions)} conditions × {len(config.seeds)} seeds",
+        f"{config.name}, {config.protocol}: {plural(count, 'cell')} = {plural(len(config.detectors), 'detector')} × "
+        f"{plural(len(found.conditions), 'condition')} × {plural(len(config.seeds), 'seed')}",
         f"conditions: {'; '.join(condition.name for condition in found.conditions)}",
         f"tests: {_tests(found)}",
     ]

@@ -28,6 +28,7 @@ from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
 from crossfake.files import write_json
+from crossfake.pages import plural
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
@@ -70,9 +71,9 @@ def run(
     failures: list[dict[str, Any]] = []
     experiment.write(audits, failures)
     if len(missing) < len(specs):
-        tqdm.write(f"\n{len(specs) - len(missing)} of {len(specs)} cells are there already")
+        tqdm.write(f"\n{len(specs) - len(missing)} of {plural(len(specs), 'cell')} there already")
     if todo:
-        tqdm.write(f"\ntrain and test {len(todo)} detectors")
+        tqdm.write(f"\ntrain and test {plural(len(todo), 'detector')}")
     executor = executor or Local()
     with tqdm(total=len(todo), unit="cell", desc="detectors", dynamic_ncols=True, disable=not todo) as bar:
         for spec, error in executor.run(todo, cells):

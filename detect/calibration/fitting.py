@@ -286,7 +286,7 @@ def format_table(result: dict[str, Any]) -> str:
     for name, found in result["figures"].items():
         mark = "* " if name == result["chosen"] else "  "
         cells = [
-            f"{found[key]:.4f} [{found['intervals'][key][0]:.4f}, {found['intervals'][key][1]:.4f}]"
+            f"{found[key]:.3f} [{found['intervals'][key][0]:.3f}, {found['intervals'][key][1]:.3f}]"
             for key in FIGURES
         ]
         lines.append([mark + titles.get(name, name), *cells])

@@ -29,7 +29,11 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
     click.echo(format_table(result))
     overall = result["overall"]
-    kind = "95% intervals by bootstrap over groups" if result["bootstrap"] else "no intervals"
+    kind = (
+        "95% intervals by bootstrap over groups, all of them on the page"
+        if result["bootstrap"]
+        else "no intervals"
+    )
     click.echo(
         f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
     )

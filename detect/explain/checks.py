@@ -201,14 +201,15 @@ def format_table(result: dict[str, Any]) -> str:
     for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
         if part := result[name]:
             gain = _cell(part["gain"], signed=True)
-            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {_cell(part['random'])}",
+            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {part['random']['mean']:.3f}",
                           gain, str(part["map"]["n"])))  # fmt: skip
         else:
             lines.append((f"{name} AUC", "-", "no fake is called fake", "", "0"))
     for stage in result["randomisation"]:
         cell = _cell(stage["rank_correlation"])
-        title = f"rank correlation, {shown_share(stage['share'])} of weights shuffled"
-        lines.append((title, cell, f"SSIM {_cell(stage['ssim'])}", "", str(stage["rank_correlation"]["n"])))
+        title = f"ranks, {shown_share(stage['share'])} of weights shuffled"
+        control = "-" if stage["ssim"]["mean"] is None else f"SSIM {stage['ssim']['mean']:.3f}"
+        lines.append((title, cell, control, "", str(stage["rank_correlation"]["n"])))
     for name, part in result["pointing"].items():
         control = f"mask area {part['chance']['mean']:.3f}"
         lines.append((f"maximum in the mask, {name}", _cell(part["hit"]), control, "", str(part["hit"]["n"])))

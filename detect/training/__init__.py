@@ -28,6 +28,7 @@ from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
 _UNTIMED, _TIMED = 2, 4  # steps: the first ones allocate, the next say what training costs
+_WORTH = 10.0  # seconds from which on what is to come is told
 _BANK = 4096  # images that a nearest-neighbour head compares with
 
 Report = Callable[[int, dict[str, float]], None]
@@ -221,15 +222,20 @@ def _loop(
     with bar, training.feeder() as feeder:
         while learner.step < end:
             if learner.stale >= settings.patience and not settings.stop_after:
-                say(f"no better AP for {learner.stale} validations: stopping at step {learner.step}")
+                say(
+                    f"no better AP for {plural(learner.stale, 'validation')}: stopping at step {learner.step}"
+                )
                 break
             learner.learn(feeder.take(), labels)
             bar.update()
             if learner.step - began_at in (_UNTIMED, _UNTIMED + _TIMED):
                 float(learner.losses[-1])  # waits for a GPU
                 marks.append(time.monotonic())
-                if len(marks) == 2:
-                    say(_cost(training, (marks[1] - marks[0]) / _TIMED))
+                if (
+                    len(marks) == 2
+                    and (each := (marks[1] - marks[0]) / _TIMED) * (end - learner.step) >= _WORTH
+                ):
+                    say(_cost(training, each))
             asked = ranks.agreed(stopper.asked)
             if learner.step % settings.eval_every == 0 or learner.step == end:
                 loss = learner.mean_loss()

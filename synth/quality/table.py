@@ -38,7 +38,8 @@ def format_table(result: dict[str, Any]) -> str:
             spread = f"{rounded(subsets['mean'])} ± {rounded(subsets['deviation'])}"
             rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", spread, ""))
         alone = detail.get("baseline", {}).get("levels", {})
-        for level, value in detail.get("levels", {}).items():
+        levels = detail.get("levels", {})
+        for level, value in levels.items() if len(levels) > 1 else ():  # a lone one is the mean itself
             rows.append((f"  {level}×{level}", rounded(value), rounded(alone.get(level))))
     rows.insert(0, ("", "fakes", "reals alone" if any(right for _, _, right in rows) else ""))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
@@ -69,7 +70,10 @@ def head_of(name: str) -> str:
 
 def notes(result: dict[str, Any]) -> list[str]:
     """What to know before quoting: figures left out, those of fewer images than the rest, warnings."""
-    found = [f"{name} left out: {why}" for name, why in result["skipped"].items()]
+    reasons: dict[str, list[str]] = {}
+    for name, why in result["skipped"].items():
+        reasons.setdefault(why, []).append(name)
+    found = [f"{', '.join(names)} left out: {why}" for why, names in reasons.items()]
     fewer: dict[tuple[int, int], list[str]] = {}
     for name, detail in result["details"].items():
         real, fake = detail.get("n") or (result["n_real"], result["n_fake"])

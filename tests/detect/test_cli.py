@@ -109,7 +109,10 @@ def test_resume_takes_no_other_fakes(trained: Path, fake: Path) -> None:
     assert Run(trained).config == config
 
 
-def test_what_training_costs_is_said_after_the_first_steps(real: Path, fake: Path, tmp_path: Path) -> None:
+def test_what_training_costs_is_said_after_the_first_steps(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossfake.detect.training._WORTH", 0.0)
     words = ("train", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "d"), "--batch", "8",
              "--device", "cpu", "--eval-every", "5")  # fmt: skip
     code, text = _run(*words, "--steps", "12")

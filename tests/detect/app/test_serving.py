@@ -47,11 +47,14 @@ def test_who_is_answered() -> None:
 
 def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("uvicorn")
+    (tmp_path / "bundle.json").touch()  # a path that leads nowhere would be told before
+    x = str(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for args, words in (
-            (["--bundle", "x", "--port", port], f"port {port} (Address already in use)"),
-            (["--bundle", "x", "--host", "::", "--port", port], "no token"),
+            (["--bundle", x, "--port", port], f"port {port} (Address already in use)"),
+            (["--bundle", x, "--host", "::", "--port", port], "no token"),
+            (["--bundle", "nowhere"], "nowhere holds no detector"),
             ([], "no trained detector"),
         ):
             result = CliRunner().invoke(detect, ["serve", *args])
@@ -61,7 +64,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="holds no detector"):
         serve(ServeSettings((tmp_path,), port=0, page=False))
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingDependency, match=r"crossfake\[app\]"):
+    with pytest.raises(MissingDependency, match=r"\.\[app\]"):
         serve(ServeSettings(BUNDLE))
 
 

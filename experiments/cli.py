@@ -125,7 +125,13 @@ def list_() -> None:
         for name, text in entries.items():
             indent = f"  {name:<27} "
             click.echo(
-                textwrap.fill(text, TERMINAL, initial_indent=indent, subsequent_indent=" " * len(indent))
+                textwrap.fill(
+                    text,
+                    TERMINAL,
+                    initial_indent=indent,
+                    subsequent_indent=" " * len(indent),
+                    break_on_hyphens=False,
+                )
             )
 
 

@@ -269,7 +269,7 @@ def load(source: str | Path | dict[str, Any]) -> Config:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", error)
-        raise UserError(f"{source}{place} is not YAML ({reason})", mend="mend the line") from error
+        raise UserError(f"{source}{place} is not YAML ({reason})", mend="correct the line") from error
     lines: dict[Key, int] = {}
     value = _plain(node, (), lines, str(source)) if node is not None else None
     config = typing.cast(Config, _build(Config, value, (), lines, str(source)))
@@ -360,7 +360,7 @@ def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) ->
         try:
             return typing.cast(Any, kind)(**arguments)
         except UserError as error:
-            raise mistake(error.message, error.mend or "mend it") from error
+            raise mistake(error.message, error.mend or "correct it") from error
     if origin is dict:
         if not isinstance(value, dict):
             raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")

@@ -91,7 +91,7 @@ def run(
     experiment.write(audits, failures)
     if len(failures) == len(specs):
         raise UserError(
-            f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again"
+            f"no detector could be trained ({failures[0]['error']})", mend="correct that and run it again"
         )
     folder.finish({"cells": len(specs), "failures": len(failures)})
     return folder.path

@@ -196,11 +196,11 @@ def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """The result as a terminal table: each figure with its interval and n."""
+    """The result as a terminal table: each figure with its interval and n; those of controls and gains are in the JSON."""
     lines = [("test of " + result["method"], "figure", "control", "gain", "n")]
     for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
         if part := result[name]:
-            gain = _cell(part["gain"], signed=True)
+            gain = f"{part['gain']['mean']:+.3f}"
             lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {part['random']['mean']:.3f}",
                           gain, str(part["map"]["n"])))  # fmt: skip
         else:
@@ -217,7 +217,7 @@ def format_table(result: dict[str, Any]) -> str:
             n = str(part["hit_called_fake"]["n"])
             lines.append(("  of those called fake", _cell(part["hit_called_fake"]), "", "", n))
         if "hit_before" in part:
-            before, gain = f"{_cell(part['hit_before'])}", _cell(part["hit_gain"], signed=True)
+            before, gain = _cell(part["hit_before"]), f"{part['hit_gain']['mean']:+.3f}"
             lines.append(("  the same photos before", before, "", gain, str(part["hit_before"]["n"])))
         lines.append(
             ("  positive share inside", _cell(part["inside"]), control, "", str(part["inside"]["n"]))
@@ -231,8 +231,7 @@ def shown_share(value: float) -> str:
     return "100%" if value == 1 else "<0.1%" if value < 0.001 else f"{100 * min(value, 0.999):.1f}%"
 
 
-def _cell(part: dict[str, Any], signed: bool = False) -> str:
+def _cell(part: dict[str, Any]) -> str:
     if part["mean"] is None:
         return "-"
-    sign = "+" if signed else ""
-    return f"{part['mean']:{sign}.3f} [{part['low']:{sign}.3f}, {part['high']:{sign}.3f}]"
+    return f"{part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"

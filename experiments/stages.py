@@ -117,7 +117,7 @@ class Stages:
         if self.config.prepare:
             from crossfake.datasets.prepare import PrepareSettings, prepare
 
-            out = self.out / f"real-{hash_json(self.config.prepare)[:8]}"
+            out = prepared_folder(self.config, self.out)
 
             def work() -> None:
                 tqdm.write(prepare(PrepareSettings(**self.config.prepare, out=out)).table())
@@ -232,6 +232,11 @@ class Stages:
         pool.caption = f"{USE[pool.role]}; {numbers}. {pool.made}".strip()
         pool.picture = "pictures/" + re.sub(r"[^\w.-]+", "-", pool.name) + ".png"
         save_png(contact_sheet(handful(sets[0], label), SHEET[1]), self.out / pool.picture)
+
+
+def prepared_folder(config: Config, out: Path) -> Path:
+    """Where the reals of ``prepare`` go; complete when it holds the file ``done``."""
+    return out / f"real-{hash_json(config.prepare)[:8]}"
 
 
 def trainable(folders: Sequence[Path]) -> tuple[Path, ...]:

@@ -357,17 +357,21 @@ def _check_unchanged(run: Run, training: Training) -> None:
             )
 
 
-def dry_run(settings: TrainSettings, steps: int = 16) -> str:
-    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
-    training = Training(settings)
+def seconds_per_step(training: Training, steps: int = 16) -> float:
+    """Measured over a few that are thrown away."""
     batches = iter(training.batches())
     with training.quick():
         for step in range(steps + 2):
             if step == 2:  # the first ones allocate
                 started = time.monotonic()
             training.learner.train_step(*next(batches))
-    seconds = (time.monotonic() - started) / steps
-    plan = training.plan
+    return (time.monotonic() - started) / steps
+
+
+def dry_run(settings: TrainSettings, steps: int = 16) -> str:
+    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
+    training = Training(settings)
+    seconds, plan = seconds_per_step(training, steps), training.plan
     if plan.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(plan.device) / 2**30
     else:

@@ -196,11 +196,11 @@ def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """The result as a terminal table: each figure with its interval and n; those of controls and gains are in the JSON."""
+    """The result as a terminal table: each figure with its interval and n. Intervals of the rest are in the JSON."""
     lines = [("test of " + result["method"], "figure", "control", "gain", "n")]
     for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
         if part := result[name]:
-            gain = f"{part['gain']['mean']:+.3f}"
+            gain = _signed(part["gain"])
             lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {part['random']['mean']:.3f}",
                           gain, str(part["map"]["n"])))  # fmt: skip
         else:
@@ -217,7 +217,7 @@ def format_table(result: dict[str, Any]) -> str:
             n = str(part["hit_called_fake"]["n"])
             lines.append(("  of those called fake", _cell(part["hit_called_fake"]), "", "", n))
         if "hit_before" in part:
-            before, gain = _cell(part["hit_before"]), f"{part['hit_gain']['mean']:+.3f}"
+            before, gain = _cell(part["hit_before"]), _signed(part["hit_gain"])
             lines.append(("  the same photos before", before, "", gain, str(part["hit_before"]["n"])))
         lines.append(
             ("  positive share inside", _cell(part["inside"]), control, "", str(part["inside"]["n"]))
@@ -229,6 +229,10 @@ def format_table(result: dict[str, Any]) -> str:
 def shown_share(value: float) -> str:
     """A share of the weights in words: 100% is all of them."""
     return "100%" if value == 1 else "<0.1%" if value < 0.001 else f"{100 * min(value, 0.999):.1f}%"
+
+
+def _signed(part: dict[str, Any]) -> str:
+    return "-" if part["mean"] is None else f"{part['mean']:+.3f}"
 
 
 def _cell(part: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from crossfake.experiments.config import Config, Generator
 from crossfake.experiments.splices import make_splices
 from crossfake.pages import duration, plural
 from crossfake.runs import Run
+from crossfake.weights import KNOWN, folders, locate
 
 _SAMPLE = 200  # photos that are prepared
 _FAKES = 64  # that stand for those which are not made yet
@@ -117,6 +118,26 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     seconds += (time.monotonic() - started) / _DRAWN * made
     checkpoint = save_checkpoint(begun.learner, Run(work / generator.name)).stat().st_size
     return seconds, pixels + 2 * checkpoint
+
+
+def left_out(config: Config) -> list[str]:
+    """A line for each file of weights that is missing: what it measures of the fakes will be left out."""
+    from crossfake.synth.evaluation import EvaluateSettings
+
+    settings = EvaluateSettings(real=Path(), fake=Path(), **config.quality)
+    wanted = {
+        "inception": (("fid", "kid", "prdc"), settings.inception),
+        f"lpips-{settings.lpips_net}": (("lpips", "memory"), settings.lpips_weights),
+    }
+    lines = []
+    for name, (figures, named) in wanted.items():
+        lost = [figure for figure in figures if figure in settings.metrics]
+        if lost and named is None and locate(name) is None:
+            lines.append(
+                f"{', '.join(lost)} of the fakes will be left out: {KNOWN[name].files[0]} is missing (fetch it from "
+                f"{KNOWN[name].origin} and put it into {folders()[0]})"
+            )
+    return lines
 
 
 def disk(needed: float, out: Path) -> str:

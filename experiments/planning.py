@@ -13,7 +13,7 @@ from crossfake.detect.training import TrainSettings, measure_speed
 from crossfake.errors import UserError
 from crossfake.experiments.cells import read_card
 from crossfake.experiments.config import Config, Detector, Generator
-from crossfake.experiments.estimating import Sketch, disk, making, stand_in, told
+from crossfake.experiments.estimating import Sketch, disk, left_out, making, stand_in, told
 from crossfake.experiments.protocols import Design
 from crossfake.experiments.running import check, settings_of
 from crossfake.experiments.significance import minimum_detectable
@@ -48,6 +48,7 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     ]
     if made:
         lines.append(f"made first: fakes of {', '.join(made)}")
+        lines += left_out(config) if measure else []
     with tempfile.TemporaryDirectory(prefix="crossfake-") as folder:
         work, sketch, reals = Path(folder), None, config.real
         if config.prepare:

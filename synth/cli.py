@@ -135,7 +135,10 @@ def generate(real: Path | None, **options: Any) -> None:
 
     if real is not None:
         check_reals(real)  # hours of work come first
-    out = generate(GenerateSettings(**options))
+    try:
+        out = generate(GenerateSettings(**options))
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("run the same command again and it goes on from there") from interrupt
     if (out / DONE).exists():
         facts = json.loads((out / DONE).read_text())
         rate = (

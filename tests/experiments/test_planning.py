@@ -10,6 +10,7 @@ from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.experiments.config import load
+from crossfake.experiments.estimating import left_out
 from crossfake.experiments.planning import plan
 from crossfake.experiments.significance import minimum_detectable
 from crossfake.experiments.stages import prepared_folder
@@ -58,7 +59,7 @@ def photos():
     return load(
         {
             "name": "photos", "protocol": "synthetic-ablation", "detectors": ["cnn"], "seeds": [0], "device": "cpu",
-            "prepare": {"source": "toyfaces", "limit": 1000, "size": 16, "crop": "none", "split": "0.6/0.2/0.2"},
+            "prepare": {"source": "toyfaces", "limit": 1000, "size": 16, "crop": "none", "split": "0.6/0.2/0.2", "workers": 1},
             "train": {"steps": 20, "batch": 8},
             "generators": [
                 {"name": "splices", "family": "splice", "role": "seen", "n": 300},
@@ -116,3 +117,17 @@ def test_what_is_prepared_is_counted_as_it_is(photos, tmp_path):
     own = len(ShardSet(folder).select(split="test", label=0))
     text = plan(photos, tmp_path / "out", measure=True)
     assert f"n = {own} and 50" in text and "photos in" not in text and "training takes about" in text
+
+
+def test_weights_that_will_be_missing_are_named(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("CROSSFAKE_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    fid, lpips = left_out(photos)
+    assert (
+        fid.startswith("fid, kid, prdc of the fakes will be left out: pt_inception")
+        and "lpips, memory" in lpips
+    )
+    assert left_out(dataclasses.replace(photos, quality={"metrics": ("swd",)})) == []
+    (tmp_path / "weights" / "alexnet-owt-7be5be79.pth").touch()
+    assert left_out(photos) == [fid]

@@ -59,7 +59,8 @@ def photos():
     return load(
         {
             "name": "photos", "protocol": "synthetic-ablation", "detectors": ["cnn"], "seeds": [0], "device": "cpu",
-            "prepare": {"source": "toyfaces", "limit": 1000, "size": 16, "crop": "none", "split": "0.6/0.2/0.2", "workers": 1},
+            "prepare": {"source": "toyfaces", "limit": 1000, "size": 16, "crop": "none", "split": "0.6/0.2/0.2",
+                        "workers": 1},
             "train": {"steps": 20, "batch": 8},
             "generators": [
                 {"name": "splices", "family": "splice", "role": "seen", "n": 300},

@@ -24,6 +24,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_text
 from crossfake.pages import plural
 
+_LONGEST = 56  # letters of a folder's name in the table
 ASIDE = "aside"  # the split of rows that would leak wherever they went
 _PRIORITY = (
     "test",
@@ -85,7 +86,8 @@ class SplitReport:
         names = (*NAMES, ASIDE) if self.aside else NAMES
         rows = [["", "label", *names]]
         for folder, label in sorted({(folder, label) for folder, label, _ in self.table}):
-            rows.append([folder, label, *(f"{self.table[folder, label, name]:,}" for name in names)])
+            shown = folder if len(folder) <= _LONGEST else f"…{folder[1 - _LONGEST :]}"
+            rows.append([shown, label, *(f"{self.table[folder, label, name]:,}" for name in names)])
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
         lines = []
         for row in rows:

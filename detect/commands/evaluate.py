@@ -9,6 +9,7 @@ import click
 
 from crossfake.cli import SHARDS, ManyValues
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.pages import plural
 
 
 @click.command(cls=ManyValues)
@@ -34,9 +35,8 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
         if result["bootstrap"]
         else "no intervals"
     )
-    click.echo(
-        f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
-    )
+    images = plural(overall["n_real"] + overall["n_fake"], "image")
+    click.echo(f"\nn = {images} in {plural(overall['n_groups'], 'group')}; {kind}")
     click.echo(f"threshold {result['threshold']:.3f} from validation")
     if overall["oracle_accuracy"] is not None:
         click.echo(

@@ -71,7 +71,7 @@ def run(
     failures: list[dict[str, Any]] = []
     experiment.write(audits, failures)
     if len(missing) < len(specs):
-        tqdm.write(f"\n{len(specs) - len(missing)} of {plural(len(specs), 'cell')} there already")
+        tqdm.write(f"\n{len(specs) - len(missing)} of {plural(len(specs), 'cell')} are there already")
     if todo:
         tqdm.write(f"\ntrain and test {plural(len(todo), 'detector')}")
     executor = executor or Local()

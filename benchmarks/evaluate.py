@@ -8,10 +8,10 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.device import Precision, pick_device
+from crossfake.progress import tqdm
 from crossfake.synth.quality.features import InceptionFeatures
 from crossfake.synth.quality.fid import frechet_distance
 from crossfake.synth.quality.images import Images

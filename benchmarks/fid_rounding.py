@@ -14,9 +14,9 @@ import click
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.progress import tqdm
 from crossfake.synth.quality.features import InceptionFeatures
 from crossfake.synth.quality.fid import frechet_distance
 from crossfake.synth.quality.images import Images

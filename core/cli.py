@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import errno
 import importlib
-import itertools
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
-from crossfake import __version__
+from crossfake import __version__, stopping
 from crossfake.errors import UserError
 from crossfake.memory import keep_freed_memory
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 NEWEST = "newest"  # what an option without a value stands for
 _PARTS = {
     "synth": ("crossfake.synth.cli", "synth", "Train generators, make fakes in bulk, measure them."),
@@ -31,7 +32,10 @@ _PARTS = {
 
 
 class _Group(click.Group):
-    """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback."""
+    """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback.
+
+    What was stopped with Ctrl-C ends with exit code 130, whether it stopped at once or in good order.
+    """
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         debug = "--debug" in sys.argv
@@ -42,8 +46,23 @@ class _Group(click.Group):
             told = error if isinstance(error, UserError) else _of_full_disk(error)
             if debug or told is None:
                 raise
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {told}", err=True)
-            sys.exit(2)
+            stopped = isinstance(told, stopping.Stopped)
+            click.echo(
+                str(told) if stopped else f"{click.style('error:', fg='red', bold=True)} {told}", err=True
+            )
+            sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if ctx.parent is None:
+            stopping.forget()
+        try:
+            result = super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo(": ".join(filter(None, ["\nstopped", str(interrupt)])), err=True)
+            ctx.exit(_INTERRUPTED)
+        if code := stopping.exit_code():
+            ctx.exit(code)
+        return result
 
 
 def _of_full_disk(error: OSError | RuntimeError) -> UserError | None:
@@ -92,32 +111,72 @@ def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> clic
 
 
 class ManyValues(click.Command):
-    """Lets ``--real A B`` stand for ``--real A --real B``; an option of :attr:`alone` may have no value at all."""
+    """Lets ``--real A B`` stand for ``--real A --real B``, for every option that may be repeated.
 
-    many: ClassVar[tuple[str, ...]] = ("--real", "--fake", "--with-synthetic", "--data")
+    One of :attr:`alone` may have no value at all.
+    """
+
     alone: ClassVar[dict[str, str]] = {"--with-synthetic": NEWEST}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         spread: list[str] = []
-        for option, group in itertools.groupby(self._owned(args), key=lambda pair: pair[0]):
-            values = [value for _, value in group]
-            if option in self.many:
-                named = [value for value in values if value != option] or (
-                    [self.alone[option]] if option in self.alone else []
-                )
-                spread += [part for value in named for part in (str(option), value)] if named else values
-            else:
-                spread += values
+        for first, *rest in self._owned(args):
+            option, equals, value = first.partition("=")
+            if option not in many:
+                spread += [first, *rest]
+                continue
+            values = ([value] if equals else []) + rest
+            named = values or ([self.alone[option]] if option in self.alone else [])
+            spread += [part for each in named for part in (option, each)] or [first]
         return super().parse_args(ctx, spread)
 
     @staticmethod
-    def _owned(args: list[str]) -> list[tuple[str | None, str]]:
-        """Each word with the ``--option`` it follows; words before any option belong to None."""
-        owned, option = [], None
-        for arg in args:
-            option = arg if arg.startswith("-") else option
-            owned.append((option, arg))
+    def _owned(args: list[str]) -> list[list[str]]:
+        """Each ``--option`` with the words that follow it; words before any option stand alone."""
+        owned: list[list[str]] = []
+        for number, arg in enumerate(args):
+            if arg == "--":
+                return [*owned, args[number:]]
+            if arg.startswith("-") or not owned or not owned[-1][0].startswith("-"):
+                owned.append([arg])
+            else:
+                owned[-1].append(arg)
         return owned
+
+
+class Existing(click.Path):
+    """A path that has to be there. It is looked for while the command line is read, before torch is imported.
+
+    Args:
+        holds: one of these files has to be in it; of an empty tuple the path itself counts.
+        wrong: what is said of a path that is not so.
+        hint: what to do then.
+    """
+
+    def __init__(self, *holds: str, wrong: str = "is not there", hint: str = "check the path") -> None:
+        super().__init__(path_type=Path)
+        self.holds, self.wrong, self.hint = holds, wrong, hint
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        self.check(path)
+        return path
+
+    def check(self, path: Path) -> None:
+        """Raise ``UserError`` when it is not there, or is not what it should be."""
+        if str(path) == NEWEST:
+            return
+        wanted = [path / name for name in self.holds] or [path]
+        if not any(map(os.path.lexists, wanted)):
+            raise UserError(f"{path} {self.wrong}", mend=self.hint)
+
+
+THERE = Existing()
+SHARDS = Existing(
+    "manifest.jsonl", wrong="is not a shard folder", hint="make one with 'crossfake data prepare'"
+)
+RUN = Existing("config.yaml", wrong="holds no run to resume", hint="start it without --resume")
 
 
 def typed() -> set[str]:
@@ -125,6 +184,12 @@ def typed() -> set[str]:
     context = click.get_current_context()
     source = click.core.ParameterSource.COMMANDLINE
     return {name for name in context.params if context.get_parameter_source(name) is source}
+
+
+def report_of(run: Path) -> Path:
+    """Write the page of a training run; returns it. It is of the part above all others, so it is found as they are."""
+    page: Path = importlib.import_module("crossfake.experiments.run_reporting").run_report(run)
+    return page
 
 
 main = command_group(

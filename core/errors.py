@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 
@@ -33,12 +36,31 @@ def _again(kind: type[UserError], message: str, mend: str | None) -> UserError:
 
 
 class MissingDependency(UserError):
-    """An optional package is not installed.
+    """An optional package is not installed; what installs it depends on how crossfake came here.
 
     Example:
-        >>> str(MissingDependency("av", extra="video"))
-        "this needs the package av: pip install 'crossfake[video]'"
+        >>> MissingDependency("av", extra="video").message
+        'this needs the package av'
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs the package {package}", mend=f"pip install 'crossfake[{extra}]'")
+        super().__init__(f"this needs the package {package}", mend=how_to_install(extra))
+
+
+def how_to_install(extra: str) -> str:
+    """The command that brings an extra's packages to this installation.
+
+    The name crossfake is never given to an index: it is not published there, and could be anybody's.
+    """
+    try:
+        found = distribution("crossfake")
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        requires = found.requires or []
+    except (PackageNotFoundError, ValueError):
+        origin, requires = {}, []
+    if "dir_info" in origin:  # installed from a folder that holds setup.cfg and constraints.txt
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        return f"pip install -c constraints.txt {editable}'.[{extra}]' in the folder of crossfake's source"
+    wanted = re.compile(rf"""extra *== *["']{re.escape(extra)}["']""")
+    packages = [line.partition(";")[0].strip() for line in requires if wanted.search(line)]
+    return f"pip install {' '.join(packages)}" if packages else f"install what brings {extra}"

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 HALF_INTERVAL = "± is half of the 95% interval"  # what it means in every table, page and caption
+TERMINAL = 100  # columns that a table may have
 _SHARED = Path(__file__).parent / "templates"  # style.css
 
 
@@ -49,6 +50,15 @@ def signed(value: float, digits: int = 3) -> str:
 
 def percent(value: float) -> str:
     return f"{100 * value:.0f}%"
+
+
+def plural(count: int, noun: str, several: str = "") -> str:
+    """
+    Example:
+        >>> plural(1, "shard"), plural(1200, "shard"), plural(0, "person", "people")
+        ('1 shard', '1,200 shards', '0 people')
+    """
+    return f"{count:,} {noun if count == 1 else several or noun + 's'}"
 
 
 def duration(seconds: float) -> str:

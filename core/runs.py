@@ -76,6 +76,16 @@ class Run:
     def model(self) -> Path:
         return _made(self.path / "model")
 
+    def refuse_other(self, name: str, asked: Any) -> None:
+        """Raise ``UserError`` when a run is to go on with another value of a setting that its networks are made by."""
+        begun = self.config.get(name)
+        if asked is not None and begun is not None and asked != begun:
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(
+                f"{self.path} was begun with {option} {begun}, not {asked}",
+                mend=f"leave {option} out, or start another --out",
+            )
+
     def log(self, values: dict[str, Any], step: int) -> None:
         """Append one line to ``log.jsonl``, and its numbers to the TensorBoard events."""
         with open(self.path / "log.jsonl", "a") as file:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import urllib.error
 import urllib.request
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class Weights:
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _ZOO = "https://media.githubusercontent.com/media/opencv/opencv_zoo/main/models/"
+OFFLINE = "CROSSFAKE_OFFLINE"
+_PATIENCE = 5  # seconds until a server counts as out of reach
 _MOST_BYTES = 10_000_000  # of a file that is fetched without being asked for
 KNOWN: dict[str, Weights] = {
     "inception": Weights(
@@ -81,34 +83,62 @@ def find_weights(name: str, file: str | Path | None = None) -> Path:
         if not Path(file).is_file():
             raise UserError(f"the {name} weights {file} are not there", mend="check the path")
         return Path(file)
-    found = locate(name) or _fetched(KNOWN[name])
-    if found is None:
-        weights = KNOWN[name]
-        raise UserError(
-            f"{weights.purpose} needs the file {weights.files[0]}",
-            mend=f"fetch it from {weights.origin} and put it into {folders()[0]}",
-        )
-    return found
+    weights, why = KNOWN[name], ""
+    if found := locate(name):
+        return found
+    if weights.url:
+        try:
+            return _fetched(weights)
+        except (OSError, ValueError) as error:
+            why = f", and fetching it failed ({reason_of(error)})"
+    raise UserError(
+        f"{weights.purpose} needs the file {weights.files[0]}{why}",
+        mend=f"fetch it from {weights.origin} and put it into {folders()[0]}",
+    )
 
 
-def _fetched(weights: Weights) -> Path | None:
-    """Fetch a small file into crossfake's cache; None when it cannot be, or is not what it was.
+def unreachable(url: str) -> str:
+    """Why nothing can be fetched from there, asked once and quickly; empty when it answers, if only with an error."""
+    if offline():
+        return f"{OFFLINE} is set"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=_PATIENCE):
+            return ""
+    except urllib.error.HTTPError:
+        return ""
+    except (OSError, ValueError) as error:
+        return reason_of(error)
 
-    ``CROSSFAKE_OFFLINE=1`` keeps it from trying.
+
+def offline() -> bool:
+    """Whether the user forbids to fetch anything."""
+    return bool(os.environ.get(OFFLINE))
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong on the way to a server, without the wrapping."""
+    found = getattr(error, "reason", error)
+    return getattr(found, "strerror", None) or str(found) or type(found).__name__
+
+
+def _fetched(weights: Weights) -> Path:
+    """Fetch a small file into crossfake's cache.
+
+    Raises:
+        OSError, ValueError: it cannot be had; ``CROSSFAKE_OFFLINE=1`` forbids to try.
+        UserError: it is not what it was.
     """
-    if not weights.url or os.environ.get("CROSSFAKE_OFFLINE"):
-        return None
+    if offline():
+        raise OSError(f"{OFFLINE} is set")
+    with urllib.request.urlopen(weights.url, timeout=20) as answer:
+        content = answer.read(_MOST_BYTES)
+    if hashlib.sha256(content).hexdigest() != weights.sha256:
+        raise UserError(
+            f"{weights.url} is not the file that it was (its SHA-256 differs)",
+            mend=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
+        )
     file = folders()[-2] / weights.files[0]
-    with suppress(OSError, ValueError):
-        with urllib.request.urlopen(weights.url, timeout=20) as answer:
-            content = answer.read(_MOST_BYTES)
-        if hashlib.sha256(content).hexdigest() != weights.sha256:
-            raise UserError(
-                f"{weights.url} is not the file that it was (its SHA-256 differs)",
-                mend=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
-            )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(file, shared=True) as temporary:
-            temporary.write_bytes(content)
-        return file
-    return None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file, shared=True) as temporary:
+        temporary.write_bytes(content)
+    return file

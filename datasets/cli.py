@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues, command_group
+from crossfake.cli import SHARDS, THERE, ManyValues, command_group, typed
 from crossfake.errors import UserError
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
 _FOLDER = click.Path(path_type=Path)
+_generator = click.option(
+    "--generator",
+    default="",
+    show_default=False,
+    metavar="NAME",
+    help="What made the fakes: a name that you choose; 'folders' takes each sub-folder's.  "
+    "[default: the source's name]",
+)
 
 
 class _Prepare(ManyValues):
     """Lets ``--labels real=A fake=B`` stand for ``--labels real=A --labels fake=B``, with SOURCE after it or before."""
 
-    many = ("--labels",)
-
     @staticmethod
-    def _owned(args: list[str]) -> list[tuple[str | None, str]]:
-        return [
-            (None if option == "--labels" and word != option and "=" not in word else option, word)
-            for option, word in ManyValues._owned(args)
-        ]
+    def _owned(args: list[str]) -> list[list[str]]:
+        owned: list[list[str]] = []
+        for first, *rest in ManyValues._owned(args):
+            alone = [word for word in rest if first == "--labels" and "=" not in word]
+            owned += [[first, *(word for word in rest if word not in alone)], *([word] for word in alone)]
+        return owned
 
 
 @data.command(cls=_Prepare)
@@ -83,9 +91,7 @@ class _Prepare(ManyValues):
     metavar="real=A,B fake=C",
     help="What folders are, or values of a table's label; several may follow, skip=D leaves out.",
 )
-@click.option(
-    "--generator", default="", show_default=False, help="What made the fakes.  [default: the source's name]"
-)
+@_generator
 @click.option("--only", type=click.Choice(["real", "fake"]), help="One class of a set with both.")
 @click.option(
     "--variant", default="", show_default=False, help="Of a set with several versions: c23, c40, raw."
@@ -95,7 +101,7 @@ class _Prepare(ManyValues):
     "--codec", type=click.Choice(["raw", "webp", "original"]), default="raw", help="How rows are stored."
 )
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def prepare(**options: Any) -> None:
     """Turn SOURCE into shards.
@@ -139,23 +145,27 @@ def fixture(name: str, out: Path) -> None:
     )
 
 
-def _both_classes(command: Any) -> Any:
+def _classes(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Options naming the sources of both classes."""
-    for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
-        help = f"Sources of {what}; several may follow."
-        command = click.option(name, multiple=True, required=True, help=help)(command)
-    return command
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
+            help = f"Sources of {what}; several may follow."
+            command = click.option(name, multiple=True, required=required, help=help)(command)
+        return command
+
+    return add
 
 
 @data.command(cls=ManyValues)
-@_both_classes
+@_classes(required=True)
 @click.option("--out", type=_FOLDER, help="Folder for audit.json and audit.html.  [default: print only]")
 @click.option("--limit", type=int, default=1000, help="Pictures of each class that are looked at.")
 @click.option("--warn", type=float, default=0.6, help="AUC above which a probe warns.")
 @click.option("--fail", type=float, default=0.75, help="AUC above which a probe fails.")
 @click.option("--split", multiple=True, help="Only rows of this split; may be given several times.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def audit(**options: Any) -> None:
     """Find what gives the classes away besides forgery.
@@ -174,8 +184,12 @@ def audit(**options: Any) -> None:
 
 
 @data.command(cls=ManyValues)
-@_both_classes
+@_classes(required=False)
+@click.option(
+    "--like", type=THERE, help="Treat new data as an earlier laundering did: the same crop, size and quality."
+)
 @click.option("--out", type=_FOLDER, required=True, help="Folder for the shards, real/ and fake/.")
+@_generator
 @click.option("--size", type=int, default=0, show_default="chosen", help="Height and width in pixels.")
 @click.option("--quality", type=int, default=0, show_default="chosen", help="JPEG quality for everything.")
 @click.option(
@@ -188,23 +202,30 @@ def audit(**options: Any) -> None:
 @click.option("--limit", type=int, help="Pictures of each source.")
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option("--seed", type=int, default=0)
 def launder(**options: Any) -> None:
     """Give both classes one crop, size and compression.
 
-    They are chosen from all pictures together, without looking at the label.
+    They are chosen from all pictures together, without looking at the label. With --like they are those of an earlier
+    laundering: so are the fakes of a new generator made ready to test on.
     """
+    if options["like"] and (taken := typed() & {"crop", "size", "quality", "margin"}):
+        raise UserError(
+            f"--{min(taken)} follows from {options['like']}", mend=f"leave --{min(taken)} or --like out"
+        )
     from crossfake.datasets.launder import LaunderSettings, launder
 
     done = launder(LaunderSettings(**options))
     click.echo(done.table())
-    named = [f"--{label} {' '.join(map(str, done.folders(label)))}" for label in ("real", "fake")]
-    click.echo(f"\nwhat remains: crossfake data audit {' '.join(named)}")
+    named = {label: done.folders(label) for label in ("real", "fake")}
+    if all(named.values()):
+        words = [f"--{label} {' '.join(map(str, folders))}" for label, folders in named.items()]
+        click.echo(f"\nwhat remains: crossfake data audit {' '.join(words)}")
 
 
 @data.command()
-@click.argument("folders", nargs=-1, required=True, type=_FOLDER)
+@click.argument("folders", nargs=-1, required=True, type=SHARDS)
 @click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
 @click.option(
     "--redeal", is_flag=True, help="Deal anew what was dealt before, and say which models that ends."
@@ -218,7 +239,7 @@ def launder(**options: Any) -> None:
 @click.option(
     "--embedding", default="", show_default=False, help="timm model whose features are compared too."
 )
-@click.option("--weights", type=_FOLDER, help="Its weights file.  [default: timm's own]")
+@click.option("--weights", type=THERE, help="Its weights file.  [default: timm's own]")
 @click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
 @click.option("--identities", is_flag=True, help="Keep together what a face recogniser takes for one person.")
 @click.option(
@@ -255,7 +276,7 @@ def split(check: bool, **options: Any) -> None:
 
 
 @data.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=SHARDS)
 def verify(folder: Path) -> None:
     """Check every shard and row of FOLDER.
 

@@ -438,6 +438,25 @@ def _as_in(shape: tuple[int, ...], face: Face, image: Pixels) -> Face:
     return dataclasses.replace(face, box=(x * shape[1], y * shape[0], width * shape[1], height * shape[0]))
 
 
+def crop_words(crop: Any) -> str:
+    """A crop's :meth:`~Cropper.description` as the options that make it.
+
+    Example:
+        >>> crop_words({"policy": "face", "margin": 1.3, "detector": "8f2383e4dd3cfbb4"})
+        '--crop face --margin 1.3 (YuNet 8f2383e4)'
+        >>> crop_words({"policy": "center"}), crop_words(None)
+        ('--crop center', 'nothing that is recorded')
+    """
+    if not isinstance(crop, dict) or "policy" not in crop:
+        return str(crop) if crop else "nothing that is recorded"
+    names = {"policy": "crop", "margin": "margin", "edge": "edge"}
+    words = [f"--{option} {crop[name]}" for name, option in names.items() if name in crop]
+    words += [f"(YuNet {str(crop['detector'])[:8]})"] if crop.get("detector") else []
+    return " ".join(
+        [*words, *(f"{name} {value}" for name, value in crop.items() if name not in {*names, "detector"})]
+    )
+
+
 def _shares(box: Box, image: Pixels) -> Box:
     height, width = image.shape[:2]
     x, y, w, h = map(float, box)

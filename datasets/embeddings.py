@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.fingerprints import BITS, Pairs, near_pairs
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 _BATCH = 64
 

@@ -12,11 +12,11 @@ import imagehash
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.files import replacing
+from crossfake.progress import tqdm
 from crossfake.workers import map_in_order
 
 BITS = 256

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist, pdist
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import Face, find_faces
@@ -23,6 +22,7 @@ from crossfake.datasets.fingerprints import Pairs, kept_beside
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import MissingDependency, UserError
 from crossfake.images import captioned_sheet, save_png, thumbnail
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.weights import find_weights
 from crossfake.workers import map_in_order

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.video import read_frames
 from crossfake.images import contact_sheet, save_png, thumbnail
+from crossfake.pages import plural
 
 _SHEET = 64
 _COLUMNS = ("source", "generator", "label", "split", "images")
@@ -54,8 +56,8 @@ def _of_shards(folder: Path, out: Path) -> str:
     columns = [shards.columns[name].tolist() for name in _COLUMNS[:-1]]
     size = f"{shards.size}×{shards.size}" if shards.size else "any size"
     head = [
-        f"{folder}: {len(shards):,} images, {size}, codec {shards.codec}, {len(shards.names)} shards",
-        f"crop: {shards.attributes.get('crop', 'not recorded')}",
+        f"{folder}: {plural(len(shards), 'image')}, {size}, codec {shards.codec}, {plural(len(shards.names), 'shard')}",
+        f"crop: {crop_words(shards.attributes.get('crop'))}",
         f"history: {', '.join(shards.attributes.get('history', [])) or 'none recorded'}",
         f"groups: {len(np.unique(shards.columns['group'])):,}",
         f"hash: {shards.hash}",
@@ -79,7 +81,7 @@ def _of_source(asked: Asked, out: Path) -> str:
     head = [
         f"{asked.word}: draws any number, here {_SHEET}"
         if endless
-        else f"{asked.word}: {counts.total():,} files, read as {asked.layout}"
+        else f"{asked.word}: {plural(counts.total(), 'file')}, read as {asked.layout}"
     ]
     sheets = []
     for source, sample in sampled.items():

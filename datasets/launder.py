@@ -5,28 +5,30 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Cropper
+from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes, open_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
+from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.video import read_frames
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 _SAMPLE = 300  # pictures of each source that are measured
 _SHRINK = (
@@ -49,6 +51,8 @@ class LaunderSettings:
     Attributes:
         real: sources of real pictures, as :func:`~crossfake.datasets.prepare.prepare` takes them.
         fake: sources of fakes.
+        like: folder of an earlier laundering whose crop, size and quality are taken; one class will do then.
+        generator: what made the fakes; the source's name when empty.
         out: folder for the shards of each source, below ``real/`` and ``fake/``.
         size: height and width; 0 chooses one.
         quality: JPEG quality that everything goes through; 0 chooses one.
@@ -73,11 +77,23 @@ class LaunderSettings:
     workers: Workers = 0
     face_model: Path | None = None
     seed: Seed = 0
+    like: Path | None = None
+    generator: str = ""
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if not self.real or not self.fake:
-            raise UserError("laundering needs both classes", mend="give --real and --fake")
+        if self.like is not None:
+            if not self.real and not self.fake:
+                raise UserError("there is nothing new to treat alike", mend="give --real or --fake")
+            if self.size or self.quality or self.margin:
+                raise UserError(
+                    f"size, quality and margin are those of {self.like}", mend="leave them or --like out"
+                )
+        elif not self.real or not self.fake:
+            raise UserError(
+                "laundering needs both classes",
+                mend="give --real and --fake, or --like an earlier laundering",
+            )
 
 
 @dataclass(frozen=True)
@@ -112,11 +128,17 @@ def launder(settings: LaunderSettings) -> Laundered:
     split together, near-duplicates on one side. What was done to a picture before leaves fewer traces, though not
     none: run the audit on the result.
 
+    With ``like``, all three are those of an earlier laundering, so that what comes later (a new generator's fakes, to
+    test on) has the same history. It is split together with what was laundered then, which stays where it is.
+
     Raises:
-        UserError: a source is not there or holds nothing usable.
+        UserError: a source is not there or holds nothing usable, or ``like`` holds no laundered shards.
     """
-    words = [*settings.real, *settings.fake]
-    cropper, size, quality = _chosen(settings, words)
+    earlier: list[Path] = []
+    if settings.like is not None:
+        earlier, cropper, size, quality = _as_before(settings.like, settings.face_model)
+    else:
+        cropper, size, quality = _chosen(settings, [*settings.real, *settings.fake])
     done, folders = {}, []
     for label, sources in (("real", settings.real), ("fake", settings.fake)):
         for word in sources:
@@ -132,8 +154,10 @@ def launder(settings: LaunderSettings) -> Laundered:
                     source=word,
                     out=folder,
                     size=size,
-                    crop=settings.crop,
+                    crop=cropper.policy,
                     margin=cropper.margin,
+                    edge=cropper.edge,
+                    generator=settings.generator if label == "fake" else "",
                     split=settings.split,
                     label=label,
                     only=label if knows else None,
@@ -145,8 +169,37 @@ def launder(settings: LaunderSettings) -> Laundered:
                     seed=settings.seed,
                 )
             )
-    splits = split(SplitSettings(tuple(folders), settings.split, settings.seed, workers=settings.workers))
+    together = tuple([*earlier, *folders])
+    splits = split(SplitSettings(together, settings.split, settings.seed, workers=settings.workers))
     return Laundered(size, quality, cropper.margin, done, splits)
+
+
+def _as_before(like: Path, face_model: Path | None) -> tuple[list[Path], Cropper, int, int]:
+    """The shard folders of an earlier laundering, and the crop, size and quality that they all have."""
+    folders = sorted(
+        {file.parent for depth in ("", "*/", "*/*/") for file in like.glob(f"{depth}{MANIFEST}")}
+    )
+    hint = "name the --out of an earlier 'crossfake data launder'"
+    if not folders:
+        raise UserError(f"{like} holds no shards", mend=hint)
+    sets = [ShardSet(folder) for folder in folders]
+    for each in sets:
+        treated = [(s.size, s.attributes.get("crop"), s.attributes.get("history")) for s in (sets[0], each)]
+        if treated[0] != treated[1]:
+            raise UserError(f"{sets[0].path} and {each.path} were treated in different ways", mend=hint)
+    size, crop = sets[0].size, sets[0].attributes.get("crop")
+    history = sets[0].attributes.get("history") or []
+    steps = [re.fullmatch(r"jpeg (\d+) 4:2:0", str(step)) for step in history]
+    if not size or not isinstance(crop, dict) or len(steps) != 1 or steps[0] is None:
+        was = ", ".join(map(str, history)) or "no common compression"
+        raise UserError(f"{sets[0].path} was not laundered ({was})", mend=hint)
+    cropper = Cropper.from_description(size, crop, face_model)
+    if (here := cropper.description()) != crop:
+        raise UserError(
+            f"{like} was cropped as {crop_words(crop)}, which is {crop_words(here)} here",
+            mend="name the YuNet that it was cropped with as --face-model",
+        )
+    return folders, cropper, size, int(steps[0][1])
 
 
 def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, int]:

@@ -24,7 +24,9 @@ from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions, learned_from
 from crossfake.errors import UserError
 from crossfake.files import write_text
+from crossfake.pages import plural
 
+_LONGEST = 56  # letters of a folder's name in the table
 ASIDE = "aside"  # the split of rows that would leak wherever they went
 _PRIORITY = (
     "test",
@@ -114,14 +116,17 @@ class SplitReport:
         names = (*NAMES, ASIDE) if any(name == ASIDE for *_, name in self.table) else NAMES
         rows = [["", "label", *names]]
         for folder, label in sorted({(folder, label) for folder, label, _ in self.table}):
-            rows.append([folder, label, *(f"{self.table[folder, label, name]:,}" for name in names)])
+            shown = folder if len(folder) <= _LONGEST else f"…{folder[1 - _LONGEST :]}"
+            rows.append([shown, label, *(f"{self.table[folder, label, name]:,}" for name in names)])
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
         lines = []
         for row in rows:
             cells = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
             cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
             lines.append("  ".join(cells))
-        lines.append(f"\n{self.groups:,} groups; near-duplicates joined {self.linked:,} of them to others")
+        lines.append(
+            f"\n{plural(self.groups, 'group')}; near-duplicates joined {self.linked:,} of them to others"
+        )
         if self.persons:
             lines.append(self.persons.text())
         if self.sheet:

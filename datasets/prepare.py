@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.codecs import Pixels, check_codec
@@ -47,14 +46,16 @@ from crossfake.datasets.sources import (
 )
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import label_of_rest
-from crossfake.datasets.sources.naming import label_of, parse_labels
+from crossfake.datasets.sources.naming import generator_below, label_of, parse_labels
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order
 
 REJECTS = "rejects.png"
+FOLDERS = "folders"  # in place of a generator's name
 _ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
@@ -85,7 +86,7 @@ class PrepareSettings:
             :func:`~crossfake.datasets.sources.labelling.label_of_rest`.
         labels: which folders, or values in a table's column for the label, are real, fake, or to be skipped, as
             ``real=A,B``, ``fake=C`` and ``skip=D``.
-        generator: what made the fakes; the source's name when empty.
+        generator: what made the fakes; ``folders`` is the sub-folder that each is in; the source's name when empty.
         variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
         limit: stop after so many images of the source, skipped ones included; None takes all.
         only: ``real`` or ``fake`` takes one class of a source that has both.
@@ -373,7 +374,7 @@ class _Work:
                 if self.skipped:
                     bar.set_postfix(skipped=self.skipped.total(), refresh=False)
                 if stopper.asked:  # between two records: an interrupt inside a library's lock might hang
-                    raise KeyboardInterrupt
+                    raise KeyboardInterrupt("run the same command again and it goes on from there")
             listing.writerows([name, reason, NO_RECORD, "", ""] for name, reason in self.asked.left_out.files)
         self.seconds = time.monotonic() - started
 
@@ -403,9 +404,9 @@ def _outcomes(
 def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:
     assert record.label is not None  # those without one are refused, or never came this far
     source = settings.name or record.source
+    named = generator_below(record.origin) if settings.generator == FOLDERS else settings.generator
     # --generator says more than the name of a folder that --labels calls fake
-    said = settings.generator if settings.labels else ""
-    generator = said or record.generator or settings.generator or source
+    generator = (named if settings.labels else "") or record.generator or named or source
     return Row(
         label=record.label,
         source=source,

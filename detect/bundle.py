@@ -16,7 +16,7 @@ from torch import nn
 
 from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Cropper
+from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.calibration import conformal, novelty
@@ -27,6 +27,7 @@ from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_json
 from crossfake.provenance import hash_file
+from crossfake.registry import Unknown, unregistered
 from crossfake.runs import save_weights
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
@@ -131,7 +132,7 @@ class Detector:
         crop, own = shards.attributes.get("crop"), self.card["crop"]
         if crop and own and crop != own and not force:
             raise UserError(
-                f"{shards.path} was cropped as {crop}, the detector was trained on {own}",
+                f"{shards.path} was cropped as {crop_words(crop)}, the detector was trained on {crop_words(own)}",
                 mend="prepare it the same way" + (", or --force" if force is not None else ""),
             )
 
@@ -262,7 +263,8 @@ def load(
             the ``model-int8.onnx`` of ``detect export --int8``.
 
     Raises:
-        UserError: there is none, its card is damaged, its weights do not fit, or the ONNX file is of other weights.
+        UserError: there is none, its card is damaged or names a model that is not registered here, its weights do not
+            fit, or the ONNX file is of other weights.
     """
     if backend not in BACKENDS:
         raise UserError(f"there is no back end {backend!r}", mend=f"use {' or '.join(BACKENDS)}")
@@ -282,6 +284,8 @@ def load(
     except MissingDependency:
         raise
     except Exception as error:  # a card may name any model with any options, and each fails in its own way
+        if isinstance(error, Unknown) and f"model {card['model']!r}" in error.message:
+            raise unregistered(f"the detector in {folder}", "model", card["model"]) from error
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise UserError(
             f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"

@@ -24,20 +24,13 @@ from crossfake import __version__
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training import TrainSettings
 from crossfake.energy import Meter
-from crossfake.errors import UserError
 from crossfake.experiments import perturbations
 from crossfake.files import replacing, write_json
 from crossfake.runs import Run
+from crossfake.stopping import Stopped as Stopped
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
 _AT_A_TIME = 256  # pictures in memory
-
-
-class Stopped(UserError):
-    """Ctrl-C ended a training in good order."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} was stopped", mend="run the same command again and it goes on from there")
 
 
 @dataclass(frozen=True)

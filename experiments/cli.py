@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import click
 
-from crossfake.cli import command_group
+from crossfake.cli import THERE, command_group
 from crossfake.errors import UserError
+from crossfake.pages import TERMINAL, plural
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -52,16 +54,18 @@ def run(
 
     CONFIG is a YAML file, or the name of one that 'experiment list' shows.
     """
-    from crossfake.experiments import running
     from crossfake.experiments.config import load
-    from crossfake.experiments.executors import Executor, Local
-    from crossfake.experiments.planning import plan
-    from crossfake.experiments.reporting import report
 
     if executor == "local" and (address or store):
         raise UserError("--address and --store are for Ray", mend="add --executor ray")
     file = find_config(config)
     settings = load(file)
+    settings.check_paths()
+    from crossfake.experiments import running
+    from crossfake.experiments.executors import Executor, Local
+    from crossfake.experiments.planning import plan
+    from crossfake.experiments.reporting import report
+
     folder = out or Path("runs") / file.stem
     click.echo(plan(settings, folder, measure=dry_run))
     if dry_run:
@@ -75,7 +79,7 @@ def run(
 
 
 @experiment.command("report")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=THERE)
 @click.option(
     "--resamples",
     type=click.IntRange(100, 10**6),
@@ -91,7 +95,7 @@ def report_(folder: Path, resamples: int | None) -> None:
 
 
 @experiment.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=THERE)
 def verify(folder: Path) -> None:
     """Compute the tables of an experiment anew from its stored scores, and say what differs."""
     from crossfake.experiments.verifying import verify as differences
@@ -101,7 +105,8 @@ def verify(folder: Path) -> None:
         click.echo(line)
     if found:
         raise UserError(
-            f"{folder}: {len(found)} things are not as reported", mend="write the report anew, or ask why"
+            f"{folder}: {plural(len(found), 'number')} not as reported",
+            mend="write the report anew, or ask why",
         )
     click.echo(f"{folder}: all numbers are those of the stored scores")
 
@@ -111,12 +116,23 @@ def list_() -> None:
     """Show the protocols, and the configurations that come with crossfake."""
     from crossfake.experiments.protocols import PROTOCOLS, explain
 
-    for name in PROTOCOLS.names():
-        click.echo(f"{name}: {explain(name)}")
-    click.echo("\nconfigurations:")
-    for path in sorted(CONFIGS.glob("*.yaml")):
-        first = path.read_text().splitlines()[0].removeprefix("# ")
-        click.echo(f"  {path.stem:<27} {first}")
+    configurations = {path.stem: path.read_text().splitlines()[0] for path in sorted(CONFIGS.glob("*.yaml"))}
+    for title, entries in (
+        ("protocols:", {name: explain(name) for name in PROTOCOLS.names()}),
+        ("\nconfigurations:", {name: first.removeprefix("# ") for name, first in configurations.items()}),
+    ):
+        click.echo(title)
+        for name, text in entries.items():
+            indent = f"  {name:<27} "
+            click.echo(
+                textwrap.fill(
+                    text,
+                    TERMINAL,
+                    initial_indent=indent,
+                    subsequent_indent=" " * len(indent),
+                    break_on_hyphens=False,
+                )
+            )
 
 
 @click.command()

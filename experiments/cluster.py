@@ -23,13 +23,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from crossfake import __version__
 from crossfake.datasets import remote
 from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments.cells import CellSpec, Stopped, run_cell
 from crossfake.experiments.executors import Outcome
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 
 _RETRIES = 3  # of a cell whose worker or machine dies

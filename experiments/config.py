@@ -19,6 +19,7 @@ import os
 import re
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -181,6 +182,63 @@ class Config:
                     raise UserError(alike, mend="give each its own name")
                 files[file] = name
 
+    @property
+    def origin(self) -> tuple[str, dict[Key, int]]:
+        """What it was read from, and the line of each key; no field, since it is no part of the experiment."""
+        return getattr(self, "_origin", ("the configuration", {}))
+
+    def mistake(self, key: Key, what: str, hint: str) -> UserError:
+        """What is wrong with a key, with its line where there is one."""
+        file, lines = self.origin
+        return _mistake(file, lines, key, what, hint)
+
+    def check_paths(self) -> None:
+        """Look for every folder and file that is named, before anything is imported that takes seconds.
+
+        Raises:
+            UserError: naming the line of one that is not there.
+        """
+        from crossfake.datasets.sources import Asked, is_shards, is_there
+
+        def look(key: Key, good: bool, wrong: str, hint: str = "check the path") -> None:
+            if not good:
+                raise self.mistake(key, wrong, hint)
+
+        def files(key: Key, settings: dict[str, Any], *names: str) -> None:
+            for name in names:
+                value = settings.get(name)
+                for path in value if isinstance(value, tuple | list) else [value] if value else []:
+                    look((*key, name), is_there(Path(path)), f"{path} is not there")
+
+        shards: list[tuple[Key, Path]] = [(("real", index), path) for index, path in enumerate(self.real)]
+        for number, generator in enumerate(self.generators):
+            at: Key = ("generators", number)
+            for name in ("dir", "real"):
+                shards += [((*at, name, index), path) for index, path in enumerate(getattr(generator, name))]
+        for key, path in shards:
+            hint = "make one with 'crossfake data prepare'"
+            look(key, is_shards(path), f"{path} is not a shard folder", hint)
+        for number, generator in enumerate(self.generators):
+            at = ("generators", number)
+            if model := generator.model:
+                cards = (model / "model.json", model / "model" / "model.json")
+                found = any(map(is_there, cards))
+                hint = "name a run of 'synth train' or a model folder"
+                look((*at, "model"), found, f"{model} holds no generator", hint)
+            files((*at, "train"), generator.train, "init")
+        for number, detector in enumerate(self.detectors):
+            files(("detectors", number, "settings"), detector.settings, "weights")
+        files(("train",), self.train, "weights")
+        files(("quality",), self.quality, "inception", "lpips_weights", "weights")
+        files(("prepare",), self.prepare, "face_model")
+        if word := self.prepare.get("source"):
+            try:
+                asked = Asked(str(word))
+                needs_path = asked.layout != str(word)
+            except UserError as error:
+                raise self.mistake(("prepare", "source"), error.message, error.mend or "") from error
+            look(("prepare", "source"), not needs_path or is_there(asked.path), f"{asked.path} is not there")
+
     def of(self, role: Role) -> tuple[Generator, ...]:
         return tuple(generator for generator in self.generators if generator.role == role)
 
@@ -208,10 +266,12 @@ def load(source: str | Path | dict[str, Any]) -> Config:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", error)
-        raise UserError(f"{source}{place} is not YAML ({reason})", mend="mend the line") from error
+        raise UserError(f"{source}{place} is not YAML ({reason})", mend="correct the line") from error
     lines: dict[Key, int] = {}
     value = _plain(node, (), lines, str(source)) if node is not None else None
-    return typing.cast(Config, _build(Config, value, (), lines, str(source)))
+    config = typing.cast(Config, _build(Config, value, (), lines, str(source)))
+    object.__setattr__(config, "_origin", (str(source), lines))
+    return config
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -253,6 +313,12 @@ def _mistake(file: str, lines: dict[Key, int], key: Key, what: str, mend: str) -
     )
 
 
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """What to do about a key that there is not."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
 def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
     """Turn plain values into ``kind``: a dataclass, a tuple of things, a Literal, or a plain type."""
 
@@ -280,9 +346,7 @@ def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) ->
             raise mistake(f"expected keys and values, found {value!r}", f"give {', '.join(fields)}")
         for name in value:
             if name not in fields:
-                near = difflib.get_close_matches(str(name), fields, n=1)
-                mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
-                raise mistake("there is no such key", mend, (*key, name))
+                raise mistake("there is no such key", nearest(name, fields), (*key, name))
         for name, item in fields.items():
             if name not in value and item.default is item.default_factory is dataclasses.MISSING:
                 raise mistake(f"{name} is missing", "add it")
@@ -293,7 +357,7 @@ def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) ->
         try:
             return typing.cast(Any, kind)(**arguments)
         except UserError as error:
-            raise mistake(error.message, error.mend or "mend it") from error
+            raise mistake(error.message, error.mend or "correct it") from error
     if origin is dict:
         if not isinstance(value, dict):
             raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from crossfake.detect.training import TrainSettings, measure_speed
 from crossfake.errors import UserError
 from crossfake.experiments.cells import read_card
 from crossfake.experiments.config import Config, Detector, Generator
+from crossfake.experiments.estimating import Sketch, disk, left_out, making, stand_in, told
 from crossfake.experiments.protocols import Design
 from crossfake.experiments.running import check, settings_of
 from crossfake.experiments.significance import minimum_detectable
-from crossfake.experiments.stages import trainable
-from crossfake.pages import duration
+from crossfake.experiments.stages import prepared_folder, trainable
+from crossfake.pages import duration, plural
 
 _STEPS = 4  # of training that are timed per detector
 _SHARE = 0.1  # of fakes made to train on that are made to test on as well
@@ -28,7 +30,8 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     Args:
         config: of the experiment.
         out: its folder; cells that are there give times.
-        measure: time a few steps of detectors that have no cell there yet.
+        measure: time a few steps of detectors that have no cell there yet; and where photos are to be prepared, a few
+            photos and a few steps of each generator, so that time, disk and what can be shown are known.
 
     Raises:
         UserError: the configuration is wrong.
@@ -38,16 +41,55 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     count = len(config.detectors) * len(found.conditions) * len(config.seeds)
     made = [g.name for g in config.generators if not g.dir]
     lines = [
-        f"{config.name}, {config.protocol}: {count} cells = {len(config.detectors)} detectors × "
-        f"{len(found.conditions)} conditions × {len(config.seeds)} seeds",
+        f"{config.name}, {config.protocol}: {plural(count, 'cell')} = {plural(len(config.detectors), 'detector')} × "
+        f"{plural(len(found.conditions), 'condition')} × {plural(len(config.seeds), 'seed')}",
         f"conditions: {'; '.join(condition.name for condition in found.conditions)}",
         f"tests: {_tests(found)}",
     ]
     if made:
         lines.append(f"made first: fakes of {', '.join(made)}")
-    lines += _detectable(config, found)
-    lines += _cost(config, found, cells, measure)
+        lines += left_out(config) if measure else []
+    with tempfile.TemporaryDirectory(prefix="crossfake-") as folder:
+        work, sketch, reals = Path(folder), None, config.real
+        if config.prepare:
+            prepared = prepared_folder(config, out)
+            if (prepared / "done").exists():
+                reals = (*reals, prepared)
+            elif measure:
+                sketch = Sketch.make(config, work)
+                lines.append(sketch.line(config.prepare["source"]))
+        lines += _detectable(config, found, reals, sketch)
+        lines += _cost(config, found, cells, measure, sketch, reals, work)
+        if sketch is not None:
+            lines += _making(config, sketch, out, work)
     return "\n".join(lines)
+
+
+def _making(config: Config, sketch: Sketch, out: Path, work: Path) -> list[str]:
+    """What comes before the detectors."""
+    size = ShardSet(sketch.reals).size or 0
+    parts, total, needed, unknown = (
+        [told("prepare", sketch.seconds)],
+        sketch.seconds,
+        3.0 * size**2 * sketch.faces,
+        [],
+    )
+    for generator in config.generators:
+        if generator.dir or generator.model:
+            continue
+        found = making(config, generator, sketch.reals, work)
+        if found is None:
+            unknown.append(generator.name)
+            continue
+        total, needed = total + found[0], needed + found[1]
+        if found[0]:
+            parts.append(told(generator.name, found[0]))
+    lines = [f"before that: {', '.join(parts)}; {duration(total)} together (a few steps of each were timed)"]
+    if unknown:
+        lines.append(
+            f"time of {', '.join(unknown)}: unknown, {sketch.looked_at} photos are too few to try it"
+        )
+    return [*lines, f"{disk(needed, out)}, without the detectors"]
 
 
 def _tests(found: Design) -> str:
@@ -77,17 +119,18 @@ def _to_test(generator: Generator, trained: bool) -> int:
     return max(1, round(generator.n * _SHARE)) if trained else generator.n
 
 
-def _detectable(config: Config, found: Design) -> list[str]:
+def _detectable(config: Config, found: Design, reals: tuple[Path, ...], sketch: Sketch | None) -> list[str]:
     """The smallest difference that each contrast would show four times in five."""
     generators = {g.name: g for g in config.generators}
     trained = {name for condition in found.conditions for name in condition.trained_on}
-    own = _count(config.real, 0, "test")
-    grouped = _groups(config.real) / own if own else 1.0
-    lines = []
+    own = _count(reals, 0, "test")
+    grouped = _groups(reals) / own if own else 1.0
+    own += sketch.tested if sketch else 0
+    lines = ["there are too few reals of the test split to show anything"] if sketch and own < 2 else []
     for contrast in found.contrasts:
         names = [test.fake for test in found.tests if test.name in contrast.tests]
         fakes = [_to_test(generators[name], name in trained) for name in names]
-        if own and fakes and min(fakes):
+        if own > 1 and fakes and min(fakes) > 1:
             n_fake, seeds = round(float(np.mean(fakes))), len(config.seeds)
             least = minimum_detectable(own, n_fake, seeds, groups_per_row=grouped)
             chance = "one seed: training's chance is not in it" if seeds == 1 else f"{seeds} seeds"
@@ -99,11 +142,21 @@ def _detectable(config: Config, found: Design) -> list[str]:
     return lines
 
 
-def _cost(config: Config, found: Design, cells: Path, measure: bool) -> list[str]:
+def _cost(
+    config: Config,
+    found: Design,
+    cells: Path,
+    measure: bool,
+    sketch: Sketch | None,
+    reals: tuple[Path, ...],
+    work: Path,
+) -> list[str]:
     total, unknown, size = 0.0, [], 0.0
     for detector in config.detectors:
         times, sizes = _finished(cells, detector)
-        each = statistics.median(times) if times else _timed(config, found, detector) if measure else None
+        each = statistics.median(times) if times else None
+        if each is None and measure:
+            each = _timed(config, found, detector, (sketch.reals,) if sketch else reals, work)
         if each is None:
             unknown.append(detector.name)
             continue
@@ -133,17 +186,26 @@ def _finished(cells: Path, detector: Detector) -> tuple[list[float], list[int]]:
     return times, sizes
 
 
-def _timed(config: Config, found: Design, detector: Detector) -> float | None:
-    """Seconds that a training takes, from a few of its steps; None where its data are not there yet."""
+def _timed(
+    config: Config, found: Design, detector: Detector, reals: tuple[Path, ...], work: Path
+) -> float | None:
+    """Seconds that a training takes, from a few of its steps; None where there is nothing to take them on.
+
+    Fakes that are not made yet are stood in for: how long a step takes is up to their size and number alone.
+    """
     folders = {g.name: g.dir for g in config.generators}
+    fakes: tuple[Path, ...] = ()
     for condition in found.conditions:
-        there = all(folders[name] and all(f.exists() for f in folders[name]) for name in condition.trained_on)
-        if not config.real or not there:
-            continue
-        fakes = trainable([f for name in condition.fakes + condition.synthetic for f in folders[name]])
-        settings = TrainSettings(
-            real=config.real, fake=fakes, out=Path(), model=detector.model,
-            **{"device": config.device, **settings_of(config, detector)},
-        )  # fmt: skip
-        return measure_speed(settings, _STEPS) * settings.steps
-    return None
+        if all(folders[name] and all(f.exists() for f in folders[name]) for name in condition.trained_on):
+            fakes = trainable([f for name in condition.fakes + condition.synthetic for f in folders[name]])
+            break
+    if reals and not fakes:
+        made = work / "fakes" if (work / "fakes").exists() else stand_in(reals[0], work)
+        fakes = (made,) if made else ()
+    if not reals or not fakes:
+        return None
+    settings = TrainSettings(
+        real=reals, fake=fakes, out=Path(), model=detector.model,
+        **{"device": config.device, **settings_of(config, detector)},
+    )  # fmt: skip
+    return measure_speed(settings, _STEPS) * settings.steps

@@ -1,17 +1,17 @@
 """Protocols: what is trained on what, tested on what, and which pairs are compared. Pure functions of a configuration.
 
-- ``synthetic-ablation``: without and with one's own fakes.
-- ``dose-response``: how many of them.
-- ``mixture``: which generators' fakes help against which unseen one; also fakes of one generator at several
-  truncations or qualities.
+- ``synthetic-ablation``: train without one's own fakes and with them.
+- ``dose-response``: train with more and more of one's own fakes: 0, 1,000, 10,000, as ``doses`` says.
+- ``mixture``: add the fakes of each own generator alone, and of all together: which help against which unseen one?
+  Also for fakes of one generator at several truncations or qualities.
 - ``cross-generator``: train on each generator (or on each of ``train_on``), test on all: the matrix of GenImage
   (Zhu et al. 2023), whose diagonal is no test of generalisation and stays out of means.
 - ``leave-one-out``: train on all generators (or families) but one, test on that one.
 - ``chronological``: train on generators up to a year, test on later ones (after AI-GenBench, Pellegrini et al. 2025).
 - ``transfer``: train once, test on everything unseen: how Wang et al. 2020, Ojha et al. 2023 and DeepfakeBench
   (Yan et al. 2023) report.
-- ``cross-auc``: the same, every set of reals against every set of fakes: a detector that knows the data set rather
-  than the forgery fails where the two come from different ones.
+- ``cross-auc``: train once, test every set of reals against every set of fakes: a detector that knows the data set
+  rather than the forgery fails where the two come from different ones.
 """
 
 from __future__ import annotations
@@ -305,4 +305,4 @@ def explain(name: str) -> str:
     """The first sentence about a protocol, from this module's docstring."""
     text: Any = __doc__
     entry = text.split(f"- ``{name}``: ")[1].split("\n- ")[0]
-    return " ".join(entry.split())
+    return " ".join(entry.replace("``", "").split())

@@ -56,7 +56,7 @@ def load(path: Path) -> dict[str, Rows]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason})", mend="mend the file") from error
+        raise UserError(f"{path} cannot be read ({reason})", mend="correct the file") from error
     if not isinstance(content, dict) or not all(isinstance(entries, list) for entries in content.values()):
         raise UserError(
             f"{path} holds no published figures", mend="give a list of entries under each protocol's name"

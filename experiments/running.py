@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
@@ -23,11 +23,13 @@ from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 from crossfake.experiments import published
 from crossfake.experiments.cells import CellSpec, TestRows
-from crossfake.experiments.config import Config, Detector, load, to_dict
+from crossfake.experiments.config import Config, Detector, Key, load, nearest, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
 from crossfake.experiments.stages import Stages
 from crossfake.files import write_json
+from crossfake.pages import plural
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
 from crossfake.synth.quality.table import head_of
@@ -70,9 +72,9 @@ def run(
     failures: list[dict[str, Any]] = []
     experiment.write(audits, failures)
     if len(missing) < len(specs):
-        tqdm.write(f"\n{len(specs) - len(missing)} of {len(specs)} cells are there already")
+        tqdm.write(f"\n{len(specs) - len(missing)} of {plural(len(specs), 'cell')} are there already")
     if todo:
-        tqdm.write(f"\ntrain and test {len(todo)} detectors")
+        tqdm.write(f"\ntrain and test {plural(len(todo), 'detector')}")
     executor = executor or Local()
     with tqdm(total=len(todo), unit="cell", desc="detectors", dynamic_ncols=True, disable=not todo) as bar:
         for spec, error in executor.run(todo, cells):
@@ -90,7 +92,7 @@ def run(
     experiment.write(audits, failures)
     if len(failures) == len(specs):
         raise UserError(
-            f"no detector could be trained ({failures[0]['error']})", mend="mend that and run it again"
+            f"no detector could be trained ({failures[0]['error']})", mend="correct that and run it again"
         )
     folder.finish({"cells": len(specs), "failures": len(failures)})
     return folder.path
@@ -103,43 +105,63 @@ def check(config: Config) -> Design:
     from crossfake.synth.training import TrainSettings as SynthSettings
 
     nowhere = Path("nowhere")
+
+    def built(kind: Any, at: Key, given: dict[str, Key], settings: dict[str, Any], **ours: Any) -> None:
+        known = [item.name for item in fields(kind) if item.name not in ours]
+        for name in settings:
+            if name not in known:
+                raise config.mistake(given[name], "there is no such key", nearest(name, known))
+        try:
+            kind(**ours, **settings)
+        except UserError as error:
+            raise config.mistake(at, error.message, error.mend or "correct it") from error
+        except TypeError as error:  # a word where a number should be
+            raise config.mistake(
+                at, str(error), f"see the fields of {kind.__module__}.{kind.__name__}"
+            ) from error
+
+    def keys(settings: dict[str, Any], *at: str | int) -> dict[str, Key]:
+        return {name: (*at, name) for name in settings}
+
     if config.prepare:
-        _built(PrepareSettings, "prepare", out=nowhere, **config.prepare)
-    _built(QualitySettings, "quality", real=nowhere, fake=nowhere, **config.quality)
-    for generator in config.generators:
+        given = keys(config.prepare, "prepare")
+        built(PrepareSettings, ("prepare",), given, config.prepare, out=nowhere)
+    given = keys(config.quality, "quality")
+    built(QualitySettings, ("quality",), given, config.quality, real=nowhere, fake=nowhere)
+    for number, generator in enumerate(config.generators):
         if generator.family not in ("", "splice") and generator.model is None and not generator.dir:
-            _built(SynthSettings, f"train of {generator.name}", data=nowhere, out=nowhere, family=generator.family,
-                   **generator.train)  # fmt: skip
-    for detector in config.detectors:
-        _built(TrainSettings, f"settings of {detector.name}", real=(nowhere,), fake=(nowhere,), out=nowhere,
-               model=detector.model, **settings_of(config, detector))  # fmt: skip
+            at: Key = ("generators", number)
+            given = keys(generator.train, *at, "train")
+            built(
+                SynthSettings, at, given, generator.train, data=nowhere, out=nowhere, family=generator.family
+            )
+    for number, detector in enumerate(config.detectors):
+        at = ("detectors", number)
+        given = keys(config.train, "train") | keys(detector.settings, *at, "settings")
+        if ours := sorted(_OURS & set(given)):
+            what = f"settings of {detector.name}: {ours[0]} follows from the protocol"
+            raise config.mistake(given[ours[0]], what, "leave it out")
+        at = at if detector.settings or not config.train else ("train",)
+        chosen = settings_of(config, detector)
+        built(
+            TrainSettings,
+            at,
+            given,
+            chosen,
+            real=(nowhere,),
+            fake=(nowhere,),
+            out=nowhere,
+            model=detector.model,
+        )
     if config.published:
         published.published(config.published)
     return design(config)
 
 
 def settings_of(config: Config, detector: Detector) -> dict[str, Any]:
-    """Of ``detect train``, as the configuration gives them for a detector.
-
-    Raises:
-        UserError: one of them is the experiment's business.
-    """
+    """Of ``detect train``, as the configuration gives them for a detector."""
     chosen = {**config.train, **detector.settings}
-    if ours := sorted(_OURS & set(chosen)):
-        raise UserError(
-            f"settings of {detector.name}: {ours[0]} follows from the protocol", mend="leave it out"
-        )
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
-
-
-def _built(kind: Any, what: str, **settings: Any) -> Any:
-    try:
-        return kind(**settings)
-    except TypeError as error:
-        detail = str(error).split(") ", 1)[-1].removeprefix(f"{kind.__name__}.__init__() ")
-        raise UserError(
-            f"{what}: {detail}", mend=f"see the fields of {kind.__module__}.{kind.__name__}"
-        ) from error
 
 
 class Experiment:
@@ -251,7 +273,7 @@ class Experiment:
             if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
                 raise UserError(
                     f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
-                    f"crops {' and '.join(map(str, crops))})",
+                    f"{' and '.join(map(crop_words, crops))})",
                     mend="prepare both with the same --size and --crop",
                 )
 

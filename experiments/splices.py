@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 Pixels = npt.NDArray[np.uint8]
 SPLITS = ("train", "val", "test")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from crossfake.datasets.firewall import FILE
 from crossfake.datasets.shards import ShardSet
@@ -27,6 +26,7 @@ from crossfake.experiments.protocols import REAL
 from crossfake.experiments.splices import make_splices
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_json
 from crossfake.runs import Run
 
@@ -120,7 +120,7 @@ class Stages:
         if self.config.prepare:
             from crossfake.datasets.prepare import PrepareSettings, prepare
 
-            out = self.out / f"real-{hash_json(self.config.prepare)[:8]}"
+            out = prepared_folder(self.config, self.out)
 
             def work() -> None:
                 tqdm.write(prepare(PrepareSettings(**self.config.prepare, out=out)).table())
@@ -241,6 +241,11 @@ class Stages:
 def _is_made(folder: Path) -> bool:
     """Whether fakes are complete, with what their generator learned from: sets of before lack that, and get it."""
     return all((folder / name).exists() for name in ("generated.json", FILE))
+
+
+def prepared_folder(config: Config, out: Path) -> Path:
+    """Where the reals of ``prepare`` go; complete when it holds the file ``done``."""
+    return out / f"real-{hash_json(config.prepare)[:8]}"
 
 
 def trainable(folders: Sequence[Path]) -> tuple[Path, ...]:

@@ -7,11 +7,18 @@ from typing import Any
 
 import click
 
-from crossfake.cli import command_group, typed
+from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
 
 synth = command_group("synth", "Train generators, make fakes in bulk, measure them.")
 
+MODEL = Existing(
+    "model.json",
+    "model/model.json",
+    wrong="holds no generator",
+    hint="name a run of 'synth train' or a model folder",
+)
+_IMAGES = Existing(hint="name shards, a folder of pictures, or a model")
 _PRECISION = click.Choice(["auto", "bf16", "fp32"])
 _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 _precision = click.option(
@@ -20,9 +27,7 @@ _precision = click.option(
 
 
 @synth.command()
-@click.option(
-    "--data", type=click.Path(path_type=Path), help="Shards of real images, from 'crossfake data prepare'."
-)
+@click.option("--data", type=SHARDS, help="Shards of real images, from 'crossfake data prepare'.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/FAMILY]")
 @click.option("--family", default="stylegan2", help="Kind of generator: 'synth families' lists them.")
 @click.option("--kimg", type=float, default=200.0, help="Length in thousands of images.")
@@ -48,7 +53,7 @@ _precision = click.option(
     default="none",
     help="What is done to images before the discriminator sees them.",
 )
-@click.option("--init", type=click.Path(path_type=Path), help="Run or model to start from.")
+@click.option("--init", type=MODEL, help="Run or model to start from.")
 @click.option("--freeze", type=int, default=0, help="Parts of the discriminator that keep its weights.")
 @click.option("--watch", type=int, default=0, help="Images whose quality is measured at every snapshot.")
 @click.option(
@@ -61,24 +66,31 @@ _precision = click.option(
 @_precision
 def train(resume: bool, dry_run: bool, **options: Any) -> None:
     """Train a generator on real images."""
+    out = options.pop("out") or Path("runs") / options["family"]
+    if resume:
+        RUN.check(out)
+    elif options["data"] is None:
+        raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     from crossfake.device import rank_world
+    from crossfake.runs import Run
     from crossfake.synth import training
     from crossfake.synth.training import TrainSettings, train
 
-    out = options.pop("out") or Path("runs") / options["family"]
     if resume:
         settings = TrainSettings.resumed(out, **{k: v for k, v in options.items() if k in typed()})
-    elif options["data"] is None:
-        raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     else:
         settings = TrainSettings(out=out, **options)
     if dry_run:
         click.echo(training.dry_run(settings))
         return
     run = train(settings)
-    if rank_world()[0] > 0:
+    if rank_world()[0] > 0 or not Run(run).finished:
         return
-    click.echo(f"run: {run}\nsamples: {run / 'samples'}\nmore fakes: synth generate --n 50000 --model {run}")
+    click.echo(
+        f"run: {run}\nsamples: {run / 'samples'}\n"
+        f"report: {report_of(run)} (anew: crossfake experiment report {run})\n"
+        f"more fakes: synth generate --n 50000 --model {run}"
+    )
 
 
 @synth.command()
@@ -94,7 +106,7 @@ def families() -> None:
 @click.option("--n", type=int, required=True, help="Number of images.")
 @click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=MODEL,
     help="Run or model folder.  [default: the newest finished run]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Shard folder.  [default: inside the run]")
@@ -107,12 +119,10 @@ def families() -> None:
 @click.option("--seed", type=int, default=0)
 @click.option("--split", default="train", help="What the rows' split column says.")
 @click.option("--family", default="", show_default=False, help="One without a network: blend or swap.")
-@click.option(
-    "--photos", type=click.Path(path_type=Path), help="Shards of reals, for a model that edits them."
-)
+@click.option("--photos", type=SHARDS, help="Shards of reals, for a model that edits them.")
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
 @click.option("--compile", is_flag=True, help="Translate the network first: pays from some 10,000 images on.")
-@click.option("--real", type=click.Path(path_type=Path), help="Measure them against these reals in the end.")
+@click.option("--real", type=_IMAGES, help="Measure them against these reals in the end.")
 @_device
 @_precision
 def generate(real: Path | None, **options: Any) -> None:
@@ -126,7 +136,10 @@ def generate(real: Path | None, **options: Any) -> None:
 
     if real is not None:
         check_reals(real)  # hours of work come first
-    out = generate(GenerateSettings(**options))
+    try:
+        out = generate(GenerateSettings(**options))
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt("run the same command again and it goes on from there") from interrupt
     facts = json.loads((out / DONE).read_text()) if (out / DONE).exists() else {}
     if facts and facts["rank"] == rank_world()[0]:  # of several processes the last one speaks
         alone = facts["processes"] == 1 and facts["made"] and facts["seconds"]
@@ -137,31 +150,27 @@ def generate(real: Path | None, **options: Any) -> None:
             click.echo(f"{format_table(evaluate(settings))}\npage: {settings.file.with_suffix('.html')}")
 
 
-@synth.command()
-@click.option("--real", type=click.Path(path_type=Path), required=True, help="Shards or pictures of reals.")
-@click.option(
-    "--fake", type=click.Path(path_type=Path), required=True, help="Shards or pictures of fakes, or a run."
-)
+@synth.command(cls=ManyValues)
+@click.option("--real", type=_IMAGES, required=True, help="Shards or pictures of reals.")
+@click.option("--fake", type=_IMAGES, required=True, help="Shards or pictures of fakes, or a run.")
 @click.option(
     "--dims",
     type=click.Choice(["2048", "768", "192", "64"]),
     default="2048",
     help="FID features; papers': 2048.",
 )
-@click.option("--inception", type=click.Path(path_type=Path), help="The FID network's file.")
+@click.option("--inception", type=THERE, help="The FID network's file.")
 @click.option(
     "--resize",
     type=click.Choice(["torch", "tf", "clean"]),
     help="[default: torch; clean for --features]",
 )
 @click.option("--features", multiple=True, help="One more network to compare by: timm:NAME.")
-@click.option("--weights", type=click.Path(path_type=Path), multiple=True, help="The file of --features.")
+@click.option("--weights", type=THERE, multiple=True, help="The file of --features.")
 @click.option(
     "--lpips-net", type=click.Choice(["alex", "vgg", "squeeze"]), default="alex", help="LPIPS network."
 )
-@click.option(
-    "--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network."
-)
+@click.option("--lpips-weights", type=THERE, help="torchvision's weights of that network.")
 @click.option(
     "--metrics", default="all", help="Some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability."
 )
@@ -204,12 +213,18 @@ def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, a diffusers
     pipeline (a folder, or a name on the Hugging Face hub), or a shard folder of fakes. Nothing in a file is run.
     """
+    from crossfake.datasets.splits import NAMES
     from crossfake.synth.importing import import_model
     from crossfake.synth.models import load_model
 
     model = load_model(import_model(source, out, facts, size), device="cpu")
+    n, side = 1000, ""
+    if model.takes:  # no more than there are, of a split that there is
+        pool: Any = model.network
+        split = next(name for name in NAMES if len(pool.rows(name)))
+        n, side = min(n, len(pool.rows(split))), "" if split == "train" else f" --split {split}"
     click.echo(
-        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n 1000 --model {out}"
+        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n {n} --model {out}{side}"
     )
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.bounds import Count, CountOrNone, LongSeed, Truncation, check_bounds
 from crossfake.datasets.firewall import Seen
@@ -31,6 +30,7 @@ from crossfake.device import Precision, rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images
+from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.latents import check_label
 from crossfake.synth.models import Model, load_model, seen_by, untrained_model

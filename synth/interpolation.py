@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from crossfake.errors import UserError
 from crossfake.files import replacing
 from crossfake.images import Images
+from crossfake.progress import tqdm
 from crossfake.synth.families.stylegan2 import Generator as StyleGenerator
 from crossfake.synth.latents import label_of, render, styled, styles_of, synthesise, vectors_of
 from crossfake.synth.models import Model

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from crossfake.bounds import MOST
+from crossfake.cli import THERE
 from crossfake.errors import UserError
 from crossfake.seeds import parse_seeds
-from crossfake.synth.cli import _device, _precision, synth
+from crossfake.synth.cli import MODEL, _device, _precision, synth
 
 _model = click.option(
     "--model",
-    type=click.Path(path_type=Path),
+    type=MODEL,
     help="Run or model folder.  [default: the newest finished run]",
 )
 _label = click.option(
@@ -100,8 +101,8 @@ def interpolate(
 
 
 @synth.command()
-@click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--batch", type=click.Path(path_type=Path), help="Shards of reals, or a folder of photos.")
+@click.argument("image", required=False, type=THERE)
+@click.option("--batch", type=THERE, help="Shards of reals, or a folder of photos.")
 @_model
 @click.option("--out", type=click.Path(path_type=Path), default=Path("projected"), help="Folder.")
 @click.option("--space", type=click.Choice(["w", "w+"]), default="w+", help="One w, or one per layer.")
@@ -109,22 +110,18 @@ def interpolate(
 @click.option(
     "--lpips-net", type=click.Choice(["vgg", "alex", "squeeze"]), default="vgg", help="LPIPS network."
 )
-@click.option(
-    "--lpips-weights", type=click.Path(path_type=Path), help="torchvision's weights of that network."
-)
+@click.option("--lpips-weights", type=THERE, help="torchvision's weights of that network.")
 @_device
 @_precision
 def project(image: Path | None, batch: Path | None, **options: Any) -> None:
     """Find the styles that make a photo: IMAGE, or all of --batch as shards of hard fakes."""
-    from crossfake.synth.projected import ProjectSettings, project_photo, project_set
-
     photos = image or batch
     if photos is None or (image and batch):
         raise UserError("there is not one thing to project", mend="name an IMAGE, or photos with --batch DIR")
-    if not photos.exists():
-        raise UserError(f"{photos} is not there", mend="check the path")
     if image and not image.is_file():
         raise UserError(f"{image} is a folder", mend="give it with --batch")
+    from crossfake.synth.projected import ProjectSettings, project_photo, project_set
+
     settings = ProjectSettings(photos=photos, **options)
     figures = project_photo(settings) if image else project_set(settings)
     facts = f"distance {figures['distance']:.3f} (the mean image's: {figures['distance_of_mean']:.3f})"

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.images import Images, captioned_sheet, to_uint8
+from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.stylegan2 import Generator as StyleGenerator
 from crossfake.synth.models import Model, load_model, random_vectors

@@ -23,6 +23,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, to_uint8
 from crossfake.provenance import hash_file
+from crossfake.registry import unregistered
 from crossfake.runs import Run, save_weights
 from crossfake.synth.families import FAMILIES
 
@@ -176,6 +177,8 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
     try:
         card = json.loads((folder / CARD).read_text())
         family, arguments = card["family"], dict(card["network"])
+        if family not in FAMILIES:
+            raise unregistered(f"the generator in {folder}", "family", family)
         network = FAMILIES.get(family).generator(**arguments)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(

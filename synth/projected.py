@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import numpy as np
 from safetensors.torch import save_file
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, check_bounds
 from crossfake.datasets.crops import Cropper
@@ -23,6 +22,7 @@ from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
 from crossfake.synth.latents import open_model, styled
 from crossfake.synth.models import Model, seen_by

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.errors import UserError
 from crossfake.images import Images
+from crossfake.progress import tqdm
 from crossfake.synth.latents import label_of, styled, synthesise
 from crossfake.synth.models import Model
 from crossfake.synth.perception import Perception, choose_perception
@@ -119,7 +118,7 @@ class _Search:
     spread: float
 
     def descend(
-        self, ws: Tensor, noise: Sequence[Tensor], bar: tqdm[Any], anchor: Tensor | None = None
+        self, ws: Tensor, noise: Sequence[Tensor], bar: tqdm, anchor: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """From ws ``[B, 1 or num_ws, w_dim]`` and noise to better ones; with an ``anchor``, not far from it."""
         ws = ws.detach().clone().requires_grad_()

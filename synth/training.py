@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from crossfake.bounds import MOST, Bounds, LongSeed, Minutes, Share, StepSize, Weight, check_bounds
 from crossfake.datasets.firewall import Seen, union
@@ -27,6 +26,7 @@ from crossfake.datasets.torch_data import ShardDataset
 from crossfake.device import Precision, compute_dtype, pick_device, rank_world, stored_device
 from crossfake.errors import UserError
 from crossfake.images import contact_sheet, save_png
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
@@ -120,6 +120,10 @@ class TrainSettings:
             config = Run(out).config
         except OSError as error:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        if config.get("kind") != "synth" or "family" not in config:
+            raise UserError(f"{out} holds no training of a generator", mend="name a run of 'synth train'")
+        for name in ("family", "channels", "condition", "freeze"):
+            Run(out).refuse_other(name, changed.get(name))
         # what was chosen for the resolution and device then is kept, so that the run goes on as it began
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         init = Path(kept["init"]) if kept.get("init") else None
@@ -334,7 +338,7 @@ def train(settings: TrainSettings) -> Path:
     if training.leads and not finished:
         run.close()
         tqdm.write(
-            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train … --out {run.path} --resume'"
+            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train --out {run.path} --resume'"
         )
     return run.path
 
@@ -350,17 +354,21 @@ def _check_unchanged(run: Run, training: Training) -> None:
             )
 
 
-def dry_run(settings: TrainSettings, steps: int = 16) -> str:
-    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
-    training = Training(settings)
+def seconds_per_step(training: Training, steps: int = 16) -> float:
+    """Measured over a few that are thrown away."""
     batches = iter(training.batches())
     with training.quick():
         for step in range(steps + 2):
             if step == 2:  # the first ones allocate
                 started = time.monotonic()
             training.learner.train_step(*next(batches))
-    seconds = (time.monotonic() - started) / steps
-    plan = training.plan
+    return (time.monotonic() - started) / steps
+
+
+def dry_run(settings: TrainSettings, steps: int = 16) -> str:
+    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
+    training = Training(settings)
+    seconds, plan = seconds_per_step(training, steps), training.plan
     if plan.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(plan.device) / 2**30
     else:

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tqdm import tqdm
 
 from crossfake.errors import UserError
 from crossfake.images import Images
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 
 _CERTAIN = 0.95  # mean sign of the logits, real and fake, above which the discriminator knows everything

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from crossfake.datasets.audit.checks import run_checks
 from crossfake.datasets.audit.features import Facts, look_at_all
 from crossfake.datasets.audit.probes import run_probes
@@ -20,6 +18,7 @@ from crossfake.datasets.audit.results import Check, Probe
 from crossfake.datasets.audit.sample import sample, survey
 from crossfake.datasets.audit.settings import CLASSES, AuditSettings
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 from crossfake.weights import find_weights, locate
 
 __all__ = ["Audit", "AuditSettings", "Check", "Probe", "audit"]

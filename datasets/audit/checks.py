@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from crossfake.datasets.audit.features import Facts
 from crossfake.datasets.audit.near import families, nearest
-from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOTE, PASS, WARN, Check, Pair, counted
+from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOTE, PASS, WARN, Check, Pair
 from crossfake.datasets.audit.sample import Survey
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.datasets.fingerprints import RADIUS, near_pairs
 from crossfake.datasets.losses import MANY, Loss, differ, way_out
+from crossfake.pages import plural
 
 _MANY_CORRUPT = 0.1
 _MANY_COPIES = 0.01
@@ -53,7 +54,7 @@ def run_checks(facts: Sequence[Facts], corrupt: Sequence[Facts], found: Survey) 
     if len(found.splits) > 1:
         checks.append(check_groups(found))
     if found.in_both_classes():
-        both = counted(found.in_both_classes(), "group")
+        both = plural(found.in_both_classes(), "group")
         meaning = (
             f"{both} in both classes, as for a video and its face swap; a split must keep each on one side"
         )
@@ -77,7 +78,7 @@ def check_files(facts: Sequence[Facts], corrupt: Sequence[Facts]) -> Check:
         "corrupt",
         "corrupt files",
         FAIL if share > _MANY_CORRUPT else WARN,
-        f"{counted(of_class[0], 'real')} and {counted(of_class[1], 'fake')} cannot be read: {first}",
+        f"{plural(of_class[0], 'real')} and {plural(of_class[1], 'fake')} cannot be read: {first}",
         "replace or remove these files; 'crossfake data prepare' skips them",
         {"count": len(corrupt), "real": of_class[0], "fake": of_class[1], "first": listed},
     )
@@ -87,7 +88,7 @@ def check_numbers(found: Survey) -> Check:
     """Balance of the classes, and whether there is enough to say anything."""
     reals, fakes = found.total(0), found.total(1)
     figures = {"real": reals, "fake": fakes}
-    said = f"{counted(reals, 'real')}, {counted(fakes, 'fake')}"
+    said = f"{plural(reals, 'real')}, {plural(fakes, 'fake')}"
     if min(reals, fakes) < _FEW:
         few = f"{said}: fewer than {_FEW} of a class leave most questions open"
         return Check("numbers", "numbers", WARN, few, "add pictures of that class", figures)
@@ -159,7 +160,7 @@ def check_across_classes(facts: Sequence[Facts], labels: Ints, exact: Ints, near
     figures = {"exact": len(equal), "near": len(alike), "near in different groups": len(apart)}
     pairs = _across(facts, near, labels, alike)
     if len(equal):
-        meaning = f"{counted(len(equal), 'picture is', 'pictures are')} real and fake, the same to the pixel"
+        meaning = f"{plural(len(equal), 'picture is', 'pictures are')} real and fake, the same to the pixel"
         mend = "remove them from one class: one of their labels is wrong"
         smaller = min(np.bincount(labels))
         verdict = FAIL if len(equal) > _BOTH * smaller else WARN
@@ -167,13 +168,13 @@ def check_across_classes(facts: Sequence[Facts], labels: Ints, exact: Ints, near
         return Check("both classes", name, verdict, meaning, mend, figures, pairs)
     if apart:
         meaning = (
-            f"{counted(len(apart), 'fake has', 'fakes have')} a near copy among the reals, in another group"
+            f"{plural(len(apart), 'fake has', 'fakes have')} a near copy among the reals, in another group"
         )
         mend = "give a face swap and its original the same group; remove pictures with the wrong label"
         return Check("both classes", name, WARN, meaning, mend, figures, pairs)
     if len(alike):
         meaning = (
-            f"{counted(len(alike), 'near copy', 'near copies')} across the classes, each within one group"
+            f"{plural(len(alike), 'near copy', 'near copies')} across the classes, each within one group"
         )
         return Check("both classes", name, NOTE, meaning, figures=figures, pairs=pairs)
     return Check("both classes", name, PASS, "no picture looked at is in both classes", figures=figures)
@@ -196,7 +197,7 @@ def check_across_splits(facts: Sequence[Facts], near: Ints) -> Check:
         "leaks",
         name,
         FAIL,
-        f"{counted(len(leaking), 'picture has', 'pictures have')} copies in more than one split",
+        f"{plural(len(leaking), 'picture has', 'pictures have')} copies in more than one split",
         "'crossfake data split' sets one side's copies aside; --redeal, before training, keeps them together",
         {"count": len(leaking)},
         _across(facts, near, named, leaking),
@@ -209,7 +210,7 @@ def check_groups(found: Survey) -> Check:
     figures = {"count": count, "first": names}
     if not count:
         return Check("groups", "groups across splits", PASS, "every group is in one split", figures=figures)
-    meaning = f"{counted(count, 'group is', 'groups are')} in more than one split: {', '.join(names)}"
+    meaning = f"{plural(count, 'group is', 'groups are')} in more than one split: {', '.join(names)}"
     mend = (
         "'crossfake data split' sets one side's rows aside; --redeal, before training, keeps groups together"
     )

@@ -14,11 +14,11 @@ from crossfake.datasets.audit import pixels
 from crossfake.datasets.audit.features import NAMES, Facts
 from crossfake.datasets.audit.probes import table_of
 from crossfake.datasets.audit.report import Audit, printable
-from crossfake.datasets.audit.results import FAIL, PASS, WARN, Probe, counted
+from crossfake.datasets.audit.results import FAIL, PASS, WARN, Probe
 from crossfake.datasets.audit.settings import CLASSES
 from crossfake.errors import UserError
 from crossfake.files import write_json, write_text
-from crossfake.pages import data_uri, environment
+from crossfake.pages import data_uri, environment, plural
 
 JSON, HTML = "audit.json", "audit.html"
 _BINS = 24
@@ -85,7 +85,7 @@ def render(result: Audit, facts: Sequence[Facts]) -> str:
         name=lambda row: facts[row].name,
         side=lambda row: CLASSES[facts[row].label],
         corrupt=corrupt,
-        counted=counted,
+        counted=plural,
         first_upper=lambda text: text[:1].upper() + text[1:],
         data=result.as_dict(),
     )

@@ -33,7 +33,9 @@ class Kind:
     caution: str = ""
 
 
-_MATCH = "laundering cannot mend this: collect other reals, or fakes made from the same sources as the reals"
+_MATCH = (
+    "laundering cannot remove this: collect other reals, or fakes made from the same sources as the reals"
+)
 _FRAMING = (
     "laundering gives both classes the same framing; light and backgrounds that differ after it need other reals, "
     "or fakes made from the same sources as the reals"

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossfake import __version__
-from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOT_RUN, PASS, WARN, Check, Probe, counted
+from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOT_RUN, PASS, WARN, Check, Probe
 from crossfake.datasets.audit.settings import AuditSettings
-
-_WIDTH = 118
+from crossfake.pages import TERMINAL, plural
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class Audit:
         undecided = sum(probe.verdict == CANNOT_TELL for probe in self.probes)
         parts = [", ".join(failed)] if failed else []
         if warned:
-            parts.append(counted(len(warned), "warning") + ("" if failed else f" ({', '.join(warned)})"))
+            parts.append(plural(len(warned), "warning") + ("" if failed else f" ({', '.join(warned)})"))
         if undecided:
-            parts.append(f"{counted(undecided, 'probe')} cannot tell from so few")
+            parts.append(f"{plural(undecided, 'probe')} cannot tell from so few")
         if not parts:
             parts.append("nothing but forgery was found to tell real from fake")
         return f"audit: {self.verdict.upper()}: {'; '.join(parts)}"
@@ -76,23 +75,31 @@ class Audit:
     def table(self) -> str:
         """Probes, checks, verdict and mends as aligned text."""
         rows = [["probe", "AUC", "95% interval", "n", "verdict", "meaning"]]
-        rows += [
-            [
-                probe.name,
+        alike: dict[tuple[str, ...], list[str]] = {}  # rows that say the same are one
+        for probe in self.probes:
+            cells = (
                 "-" if probe.auc is None else f"{probe.auc:.2f}",
                 "-" if probe.auc is None else f"[{probe.low:.2f}, {probe.high:.2f}]",
                 f"{probe.n:,}" if probe.n else "-",
                 _loud(probe.verdict),
                 probe.meaning,
-            ]
-            for probe in self.probes
-        ]
+            )
+            alike.setdefault(cells, []).append(probe.name)
+        for told, names in alike.items():
+            rows += [[f"{name},", "", "", "", "", ""] for name in names[:-1]]
+            rows.append([names[-1], *told])
         checks = [["check", "verdict", "meaning"]]
         checks += [[check.name, _loud(check.verdict), check.meaning] for check in self.checks]
         lines = [*_aligned(rows, right=(1, 3)), "", *_aligned(checks), "", printable(self.summary())]
         for mend, names in self.mends():
             lines.append(f"  {', '.join(names)}:")
-            lines.append(f"    {printable(mend)}")
+            lines += textwrap.wrap(
+                printable(mend),
+                TERMINAL,
+                initial_indent=" " * 4,
+                subsequent_indent=" " * 4,
+                break_long_words=False,
+            )
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -133,7 +140,7 @@ def _aligned(rows: list[list[str]], right: tuple[int, ...] = ()) -> list[str]:
             cell.rjust(width) if column in right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=False))
         ]
-        wrapped = textwrap.wrap(printable(row[-1]), max(30, _WIDTH - indent)) or [""]
+        wrapped = textwrap.wrap(printable(row[-1]), max(30, TERMINAL - indent)) or [""]
         lines.append("  ".join([*cells, wrapped[0]]).rstrip())
         lines += [" " * indent + line for line in wrapped[1:]]
     return lines

@@ -97,13 +97,3 @@ class Check:
             "mend": self.mend,
             "figures": self.figures,
         }
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """``1 picture``, ``2,000 pictures``.
-
-    Example:
-        >>> counted(1, "picture"), counted(2000, "copy", "copies")
-        ('1 picture', '2,000 copies')
-    """
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -132,6 +132,8 @@ class Asked:
         if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
             return typed
         if not is_there(self.path):
+            if os.sep in self.word:  # nobody would name a data set so
+                raise UserError(f"there is no source or folder {self.word!r}", mend="check the path")
             names = [name for name in SOURCES.names() if name not in ("folder", "shards")]
             raise unknown("source or folder", self.word, names)
         fitting = [name for name in SOURCES.names() if SOURCES.get(name)().recognises(self.path)]

@@ -132,6 +132,17 @@ def _is_split(name: str) -> bool:
     return bool(split_of(name)) and not set(words_of(name)) - _NEUTRAL
 
 
+def generator_below(origin: str) -> str:
+    """The first folder on the way to a fake that says more than its class or split; empty where there is none.
+
+    Example:
+        >>> generator_below("train/fake/stylegan3/7.png"), generator_below("sd1.5/a/b.png"), generator_below("b.png")
+        ('stylegan3', 'sd1.5', '')
+    """
+    ways = origin.split("/")[:-1]
+    return next((name for name in ways if label_of(name) is None and set(words_of(name)) - _NEUTRAL), "")
+
+
 def split_of(name: str) -> str:
     """``train``, ``val`` or ``test`` for what published sets call them; empty for anything else.
 

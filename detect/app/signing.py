@@ -77,7 +77,8 @@ def open_key(path: Path | None = None) -> Ed25519PrivateKey:
             beside.write_bytes(pem)
     except OSError as error:
         raise UserError(
-            f"cannot use the key {path} ({error.strerror})", mend="name another, or mend the folder's rights"
+            f"cannot use the key {path} ({error.strerror})",
+            mend="name another, or correct the folder's permissions",
         ) from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is no Ed25519 key without a password", mend="name another") from error

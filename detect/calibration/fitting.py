@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
 from crossfake.datasets.codecs import Pixels
@@ -26,6 +25,7 @@ from crossfake.detect.training.data import Part, TrainingData, read_told
 from crossfake.detect.training.reopening import Reopened, reopen
 from crossfake.errors import UserError
 from crossfake.files import write_text
+from crossfake.progress import tqdm
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
@@ -303,7 +303,7 @@ def format_table(result: dict[str, Any]) -> str:
     for name, found in result["figures"].items():
         mark = "* " if name == result["chosen"] else "  "
         cells = [
-            f"{found[key]:.4f} [{found['intervals'][key][0]:.4f}, {found['intervals'][key][1]:.4f}]"
+            f"{found[key]:.3f} [{found['intervals'][key][0]:.3f}, {found['intervals'][key][1]:.3f}]"
             for key in FIGURES
         ]
         lines.append([mark + titles.get(name, name), *cells])

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import click
 
-from crossfake.cli import NEWEST
+from crossfake.cli import NEWEST, Existing
 from crossfake.errors import UserError
 
 FOLDER = click.Path(path_type=Path)
+BUNDLE = Existing(
+    "bundle.json",
+    "model/bundle.json",
+    wrong="holds no detector",
+    hint="name a run of 'detect train' or a bundle folder",
+)
 device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
 precision = click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto")
 scoring_precision = click.option(
     "--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="fp32"
 )  # thresholds are of float32
 bundle_option = click.option(
-    "--bundle", type=FOLDER, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
+    "--bundle", type=BUNDLE, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
 )
 
 

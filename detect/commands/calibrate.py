@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle
+from crossfake.cli import SHARDS, ManyValues
+from crossfake.detect.commands import bundle_option, device, newest_bundle
 
 
 @click.command(cls=ManyValues)
 @bundle_option
 @click.option(
-    "--real", type=FOLDER, multiple=True, help="Shards of reals.  [default: those it was trained with]"
+    "--real", type=SHARDS, multiple=True, help="Shards of reals.  [default: those it was trained with]"
 )
 @click.option(
-    "--fake", type=FOLDER, multiple=True, help="Shards of fakes.  [default: those it was trained with]"
+    "--fake", type=SHARDS, multiple=True, help="Shards of fakes.  [default: those it was trained with]"
 )
 @click.option(
     "--method",

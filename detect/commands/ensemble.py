@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
-from crossfake.detect.commands import FOLDER, device
+from crossfake.cli import SHARDS, ManyValues
+from crossfake.detect.commands import BUNDLE, FOLDER, device
 
 
 @click.command(cls=ManyValues)
-@click.argument("bundles", nargs=-1, required=True, type=FOLDER)
-@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals.  [default: those of the members]")
-@click.option("--fake", type=FOLDER, multiple=True, help="Shards of fakes.  [default: those of the members]")
+@click.argument("bundles", nargs=-1, required=True, type=BUNDLE)
+@click.option("--real", type=SHARDS, multiple=True, help="Shards of reals.  [default: those of the members]")
+@click.option("--fake", type=SHARDS, multiple=True, help="Shards of fakes.  [default: those of the members]")
 @click.option(
     "--method",
     type=click.Choice(["mean", "weighted", "stacked"]),

@@ -7,13 +7,14 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
+from crossfake.cli import SHARDS, ManyValues
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.pages import plural
 
 
 @click.command(cls=ManyValues)
 @bundle_option
-@click.option("--data", type=FOLDER, multiple=True, help="Shards of reals and of fakes; several may follow.")
+@click.option("--data", type=SHARDS, multiple=True, help="Shards of reals and of fakes; several may follow.")
 @click.option("--split", default="test", help="Rows to use; 'all' takes every row.")
 @click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
@@ -29,10 +30,13 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
     click.echo(format_table(result))
     overall = result["overall"]
-    kind = "95% intervals by bootstrap over groups" if result["bootstrap"] else "no intervals"
-    click.echo(
-        f"\nn = {overall['n_real'] + overall['n_fake']:,} images in {overall['n_groups']:,} groups; {kind}"
+    kind = (
+        "95% intervals by bootstrap over groups, all of them on the page"
+        if result["bootstrap"]
+        else "no intervals"
     )
+    images = plural(overall["n_real"] + overall["n_fake"], "image")
+    click.echo(f"\nn = {images} in {plural(overall['n_groups'], 'group')}; {kind}")
     if overall["ap_chance"] is not None:
         click.echo(f"chance: AUC 0.5, AP {overall['ap_chance']:.3f} (the share of fakes)")
     click.echo(f"threshold {result['threshold']:.3f} from validation")

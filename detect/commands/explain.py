@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
+from crossfake.cli import SHARDS, THERE, ManyValues
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle
 
 
 @click.command(cls=ManyValues)
-@click.argument("photos", nargs=-1, type=FOLDER)
+@click.argument("photos", nargs=-1, type=THERE)
 @bundle_option
 @click.option(
     "--method",
@@ -26,13 +26,13 @@ from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bund
 @click.option("--check", is_flag=True, help="Test the method on validation images: is what it shows true?")
 @click.option(
     "--data",
-    type=FOLDER,
+    type=SHARDS,
     multiple=True,
     help="Shards to check on and to compare with; several may follow.  [default: those of the training]",
 )
 @click.option("--images", type=int, default=64, help="At most so many for each figure of --check.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
-@click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @device
 def explain(bundle: Path | None, **options: Any) -> None:
     """Show what in each face speaks for fake, and test whether that is so."""

@@ -7,20 +7,16 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues
+from crossfake.cli import SHARDS, ManyValues
 from crossfake.detect.commands import FOLDER, bundle_option, newest_bundle
 
 
-class _Images(ManyValues):
-    many = ("--images",)
-
-
-@click.command(cls=_Images)
+@click.command(cls=ManyValues)
 @bundle_option
 @click.option("--format", type=click.Choice(["onnx", "torchscript"]), default="onnx")
 @click.option("--out", type=FOLDER, help="File to write.  [default: in the bundle]")
 @click.option(
-    "--images", type=FOLDER, multiple=True, help="Shards to check on.  [default: those of the training]"
+    "--images", type=SHARDS, multiple=True, help="Shards to check on.  [default: those of the training]"
 )
 @click.option("--int8", is_flag=True, help="Quantise for CPUs; tells the AP that it costs.")
 def export(bundle: Path | None, **options: Any) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from tqdm import tqdm
 
+from crossfake.cli import THERE
 from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 if TYPE_CHECKING:
     from crossfake.detect.prediction.verdicts import Prediction
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--annotate", type=FOLDER, help="New folder for copies with the verdicts drawn in.")
 @click.option("--frames", type=click.IntRange(min=1), default=32, help="Of each video, evenly spread.")
 @click.option("--allow-urls", is_flag=True, help="Fetch what is named by http or https.")
-@click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option(
     "--backend",
     type=click.Choice(["torch", "onnx", "onnx-int8"]),
@@ -59,6 +61,9 @@ def predict(
     hard to judge. A file is as bad as its worst face. What cannot be judged is listed with the reason; the exit code
     is 2 when that is all of it. The keys of --json are described in crossfake.detect.prediction.output.
     """
+    for name in paths:
+        if name != "-" and "://" not in name and not glob.has_magic(name):
+            THERE.check(Path(name))
     from crossfake.detect.bundle import load
     from crossfake.detect.prediction import PredictSettings, plan
     from crossfake.detect.prediction import predict as judge
@@ -86,7 +91,7 @@ def predict(
 
 
 def _with_bar(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
-    with tqdm(desc="predict", unit="file", disable=None, delay=1) as bar:
+    with tqdm(desc="predict", unit="file", delay=1) as bar:
         for prediction in predictions:
             yield prediction
             bar.update()

@@ -8,16 +8,17 @@ from typing import Any
 
 import click
 
-from crossfake.detect.commands import FOLDER, device, newest_bundle
+from crossfake.cli import THERE, ManyValues
+from crossfake.detect.commands import BUNDLE, FOLDER, device, newest_bundle
 
 GENERATORS = "crossfake.generators"  # entry points that open the generators of a folder of runs
 
 
-@click.command()
+@click.command(cls=ManyValues)
 @click.option(
     "--bundle",
     "bundles",
-    type=FOLDER,
+    type=BUNDLE,
     multiple=True,
     help="Run of 'detect train' or a bundle; repeated, several side by side.  [default: the newest finished run]",
 )
@@ -49,7 +50,7 @@ GENERATORS = "crossfake.generators"  # entry points that open the generators of 
     help="Requests and uploads per minute of one client.",
 )
 @click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
-@click.option("--face-model", type=FOLDER, help="YuNet's ONNX file.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @device
 def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -> None:
     """Serve a page where anyone can analyse a picture or a video, and an API beside it.

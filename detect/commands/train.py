@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues, typed
+from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
 from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
 from crossfake.errors import UserError
 
@@ -25,6 +25,9 @@ _GROUPS = {
 }  # fmt: skip
 
 
+_MATCHED = Existing("config.yaml", wrong="holds no training to match", hint="name a run of 'detect train'")
+
+
 class _Grouped(ManyValues):
     """Options under headings; there are too many for one list."""
 
@@ -38,10 +41,10 @@ class _Grouped(ManyValues):
 
 
 @click.command(cls=_Grouped)
-@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals; several may follow.")
-@click.option("--fake", type=FOLDER, multiple=True, help="Shards of given fakes; several may follow.")
+@click.option("--real", type=SHARDS, multiple=True, help="Shards of reals; several may follow.")
+@click.option("--fake", type=SHARDS, multiple=True, help="Shards of given fakes; several may follow.")
 @click.option(
-    "--with-synthetic", type=FOLDER, multiple=True, help="Your own fakes; alone: the newest generated."
+    "--with-synthetic", type=SHARDS, multiple=True, help="Your own fakes; alone: the newest generated."
 )
 @click.option(
     "--synthetic-ratio", type=float, default=0.5, help="Share of synthetic among the fakes of a batch."
@@ -62,7 +65,7 @@ class _Grouped(ManyValues):
 )
 @click.option(
     "--match-steps",
-    type=FOLDER,
+    type=_MATCHED,
     metavar="RUN",
     help="Control of RUN: its settings, its data without its synthetic fakes, and as many steps.",
 )
@@ -77,7 +80,7 @@ class _Grouped(ManyValues):
     "--option", multiple=True, metavar="NAME=VALUE", help="An option of the model's own: head=nearest, say."
 )
 @click.option("--pretrained", is_flag=True, help="Start from published weights.")
-@click.option("--weights", type=FOLDER, help="Start from this weight file.")
+@click.option("--weights", type=THERE, help="Start from this weight file.")
 @click.option(
     "--tune",
     type=click.Choice(["scratch", "full", "probe", "gradual"]),
@@ -113,10 +116,13 @@ def train(
     resume: bool, dry_run: bool, with_synthetic: tuple[Path, ...], option: tuple[str, ...], **options: Any
 ) -> None:
     """Train a detector on reals and fakes."""
+    if resume and options["out"] is not None:
+        RUN.check(options["out"])
     from crossfake.detect import training
     from crossfake.detect.training.settings import MATCHED, TrainSettings
     from crossfake.detect.training.weighing import format_shares
     from crossfake.device import rank_world
+    from crossfake.runs import Run
 
     options["options"] = dict(map(_pair, option))
     chosen = {name: options[name] for name in typed() & set(options)}
@@ -147,7 +153,7 @@ def train(
         click.echo(training.dry_run(settings))
         return
     run = training.train(settings)
-    if rank_world()[0] > 0:
+    if rank_world()[0] > 0 or not Run(run).finished:
         return
     card = run / "model" / "bundle.json"
     if card.exists():

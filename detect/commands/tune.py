@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from crossfake.cli import ManyValues, typed
+from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
 from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
 from crossfake.errors import UserError
 
@@ -26,14 +26,14 @@ _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "
     default="median",
     help="Which poor trials end early, by validation AP.",
 )
-@click.option("--real", type=FOLDER, multiple=True, help="Shards of reals; several may follow.")
-@click.option("--fake", type=FOLDER, multiple=True, help="Shards of given fakes; several may follow.")
+@click.option("--real", type=SHARDS, multiple=True, help="Shards of reals; several may follow.")
+@click.option("--fake", type=SHARDS, multiple=True, help="Shards of given fakes; several may follow.")
 @click.option(
-    "--with-synthetic", type=FOLDER, multiple=True, help="Your own fakes; alone: the newest generated."
+    "--with-synthetic", type=SHARDS, multiple=True, help="Your own fakes; alone: the newest generated."
 )
 @click.option("--model", default="cnn", help="As for 'detect train'; a space may name several.")
 @click.option("--pretrained", is_flag=True, help="Start from timm's published weights.")
-@click.option("--weights", type=FOLDER, help="Start from this weight file.")
+@click.option("--weights", type=THERE, help="Start from this weight file.")
 @click.option("--steps", type=int, default=1500, help="Optimiser steps of the final training at most.")
 @click.option("--trial-steps", type=int, help="Steps of a trial.  [default: as many]")
 @click.option(
@@ -59,6 +59,8 @@ def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: 
 
     Test rows are never read. The same command again goes on where it was stopped; more --trials extend the search.
     """
+    if resume and options["out"] is not None:
+        Existing("config.yaml", wrong="holds no search to resume", hint=RUN.hint).check(options["out"])
     from crossfake.detect.tuning import TuneSettings, format_comparison, format_trials, tune
 
     options["trials"] = options["trials"] or 0

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
+from crossfake.cli import THERE
 from crossfake.detect.commands import FOLDER
 
 
 @click.command("verify-report")
 @click.argument("file", type=FOLDER)
-@click.option("--public-key", type=FOLDER, help="The sender's .pub.  [default: your own]")
+@click.option("--public-key", type=THERE, help="The sender's .pub.  [default: your own]")
 def verify_report(file: Path, public_key: Path | None) -> None:
     """Say whether a report is as it was signed, and by whom.
 

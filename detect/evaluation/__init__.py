@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake import __version__
 from crossfake.bounds import Bounds, Seed, check_bounds
@@ -27,6 +26,8 @@ from crossfake.detect.training.data import refuse_twice
 from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.pages import plural
+from crossfake.progress import tqdm
 
 _BATCH = 256
 _FEW_GROUPS = 20
@@ -328,13 +329,13 @@ def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) 
     for rate in metrics.RATES.values():
         if reals * rate < 1:
             yield (
-                f"hits at {rate:.1%} false alarms are hits at none: {reals:,} reals cannot show a rate so low, "
-                f"it takes {round(1 / rate):,}"
+                f"the TPR at {rate:.1%} FPR is the share of fakes that score above every real: a rate of {rate:.1%} "
+                f"can be told from {round(1 / rate):,} reals on, and these are {reals:,}"
             )
     for label, name in ((0, "reals"), (1, "fakes")):
         count = len(np.unique(case.groups[case.labels == label]))
         if count < _FEW_GROUPS:
-            yield f"the {name} are of {count} groups only: intervals are rough"
+            yield f"the {name} are of {plural(count, 'group')} only: intervals are rough"
     for name, (units, members) in pooled.items():
         labels = scored.labels[members[units.first]]
         if 0 < labels.sum() < len(labels):

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from crossfake.detect.tables import aligned
+from crossfake.pages import TERMINAL
 
-_WIDTH = 138  # columns of text
 _ROWS = 12  # of a kind; the rest is in evaluation.json
-_BARE = ("eer", "ece")  # shown without their intervals, which the JSON has
+_INTERVALS = ("auc",)  # shown with their intervals; those of the others are on the page and in the JSON
 HEADS = {
-    "auc": "AUC", "ap": "AP", "tpr_at_1%_fpr": "TPR at 1% FPR", "accuracy": "accuracy", "eer": "EER", "ece": "ECE"
+    "auc": "AUC", "ap": "AP", "tpr_at_1%_fpr": "TPR at 1%", "accuracy": "accuracy", "eer": "EER", "ece": "ECE"
 }  # fmt: skip
 POOLED = {"by_group": "group", "by_video": "video"}
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """Overall, per source, per generator, per group and video; figures with their intervals, ``-`` where undefined."""
+    """Overall, per source, per generator, per group and video; ``-`` where a figure is undefined.
+
+    A part that is all there is, such as the only source, is named below in place of a row that says the same again.
+    """
     lines = [["", "reals + fakes", *HEADS.values()]]
-    hidden = 0
+    hidden, same = 0, []
     for title, parts in _kinds(result):
         # the worst come first where there are more than fit
         names = sorted(parts, key=lambda name: _rank(parts[name])) if len(parts) > _ROWS else list(parts)
@@ -27,13 +30,19 @@ def format_table(result: dict[str, Any]) -> str:
         for name in names[:_ROWS]:
             part = parts[name]
             count = f"{part['n_real']:,} + {part['n_fake']:,}"
-            lines.append([title + name, count, *(_cell(part, figure) for figure in HEADS)])
+            line = [title + name, count, *(_cell(part, figure) for figure in HEADS)]
+            if len(lines) > 1 and line[1:] == lines[1][1:]:
+                same.append(line[0])
+            else:
+                lines.append(line)
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    widths[0] = min(widths[0], max(10, _WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)))
+    widths[0] = min(widths[0], max(10, TERMINAL - sum(widths[1:]) - 2 * (len(widths) - 1)))
     for line in lines:
         if len(line[0]) > widths[0]:
             line[0] = line[0][: widths[0] - 1] + "…"
     text = aligned(lines)
+    if same:
+        text.append(f"the same as overall: {', '.join(same)}")
     if hidden:
         text.append(f"… and {hidden:,} more, which did better, in evaluation.json")
     return "\n".join(text)
@@ -66,5 +75,5 @@ def _rank(part: dict[str, Any]) -> float:
 def _cell(part: dict[str, Any], name: str) -> str:
     if part[name] is None:
         return "-"
-    interval = None if name in _BARE else part["intervals"].get(name)
+    interval = part["intervals"].get(name) if name in _INTERVALS else None
     return f"{part[name]:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")

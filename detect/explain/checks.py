@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.blending import RANDOMS, faces_of, self_blended, swapped
 from crossfake.datasets.codecs import Pixels
@@ -18,6 +17,7 @@ from crossfake.detect.explain.methods import attribute, pick
 from crossfake.detect.explain.references import validation_rows
 from crossfake.detect.tables import aligned
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 _WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the face wholly, so its mask is one
 
@@ -196,19 +196,20 @@ def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """The result as a terminal table: each figure with its interval and n."""
+    """The result as a terminal table: each figure with its interval and n. Intervals of the rest are in the JSON."""
     lines = [("test of " + result["method"], "figure", "control", "gain", "n")]
     for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
         if part := result[name]:
-            gain = _cell(part["gain"], signed=True)
-            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {_cell(part['random'])}",
+            gain = _signed(part["gain"])
+            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {part['random']['mean']:.3f}",
                           gain, str(part["map"]["n"])))  # fmt: skip
         else:
             lines.append((f"{name} AUC", "-", "no fake is called fake", "", "0"))
     for stage in result["randomisation"]:
         cell = _cell(stage["rank_correlation"])
-        title = f"rank correlation, {shown_share(stage['share'])} of weights shuffled"
-        lines.append((title, cell, f"SSIM {_cell(stage['ssim'])}", "", str(stage["rank_correlation"]["n"])))
+        title = f"ranks, {shown_share(stage['share'])} of weights shuffled"
+        control = "-" if stage["ssim"]["mean"] is None else f"SSIM {stage['ssim']['mean']:.3f}"
+        lines.append((title, cell, control, "", str(stage["rank_correlation"]["n"])))
     for name, part in result["pointing"].items():
         control = f"mask area {part['chance']['mean']:.3f}"
         lines.append((f"maximum in the mask, {name}", _cell(part["hit"]), control, "", str(part["hit"]["n"])))
@@ -216,7 +217,7 @@ def format_table(result: dict[str, Any]) -> str:
             n = str(part["hit_called_fake"]["n"])
             lines.append(("  of those called fake", _cell(part["hit_called_fake"]), "", "", n))
         if "hit_before" in part:
-            before, gain = f"{_cell(part['hit_before'])}", _cell(part["hit_gain"], signed=True)
+            before, gain = _cell(part["hit_before"]), _signed(part["hit_gain"])
             lines.append(("  the same photos before", before, "", gain, str(part["hit_before"]["n"])))
         lines.append(
             ("  positive share inside", _cell(part["inside"]), control, "", str(part["inside"]["n"]))
@@ -230,8 +231,11 @@ def shown_share(value: float) -> str:
     return "100%" if value == 1 else "<0.1%" if value < 0.001 else f"{100 * min(value, 0.999):.1f}%"
 
 
-def _cell(part: dict[str, Any], signed: bool = False) -> str:
+def _signed(part: dict[str, Any]) -> str:
+    return "-" if part["mean"] is None else f"{part['mean']:+.3f}"
+
+
+def _cell(part: dict[str, Any]) -> str:
     if part["mean"] is None:
         return "-"
-    sign = "+" if signed else ""
-    return f"{part['mean']:{sign}.3f} [{part['low']:{sign}.3f}, {part['high']:{sign}.3f}]"
+    return f"{part['mean']:.3f} [{part['low']:.3f}, {part['high']:.3f}]"

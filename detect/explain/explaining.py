@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.animation import is_animated
@@ -28,6 +27,7 @@ from crossfake.detect.explain.references import open_sets
 from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 
 FIGURES, CHECK, CHECK_PICTURE = "explanations.json", "check.json", "check.png"
 _NEAREST = 6

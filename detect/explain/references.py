@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Pool
 from crossfake.detect.training.reopening import changed
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
 

@@ -19,6 +19,7 @@ from crossfake.detect.models.base import (
 )
 from crossfake.errors import UserError
 from crossfake.registry import unknown
+from crossfake.weights import unreachable
 
 # What torch says where a size does not go through an architecture
 _UNFIT = ("Kernel size can't be greater", "Output size is too small", "must match the size")
@@ -94,6 +95,8 @@ def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
     arguments: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
     if size and config and config.fixed_input_size:
         arguments["img_size"] = size
+    if pretrained and config:
+        arguments |= _source(architecture, config)
     try:
         network = timm.create_model(architecture, **arguments)
     except Exception as error:  # hubs raise many kinds of error when there is no network
@@ -117,6 +120,30 @@ def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
             mend=f"prepare images of {max(1, size // patch) * patch} pixels",
         )
     return network
+
+
+def _source(architecture: str, config: Any) -> dict[str, Any]:
+    """How timm gets at the published weights: from the hub's cache without a look at the network, if they are there.
+
+    Raises:
+        UserError: they are not, and the hub cannot be reached; its own client would try for a minute.
+    """
+    if not config.hf_hub_id:
+        return {}
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    name = (config.hf_hub_filename or "model.safetensors").replace("pytorch_model.bin", "model.safetensors")
+    kept = try_to_load_from_cache(config.hf_hub_id, name)
+    if isinstance(kept, str):
+        return {"pretrained_cfg_overlay": {"file": kept}}
+    url = f"{constants.ENDPOINT}/{config.hf_hub_id}/resolve/main/{name}"
+    if why := "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else unreachable(url):
+        raise UserError(
+            f"the weights of {architecture} could not be fetched: {constants.ENDPOINT} cannot be reached ({why}), and "
+            f"they are not in {constants.HF_HUB_CACHE}",
+            mend=f"fetch {url} elsewhere and name the file with --weights in place of --pretrained",
+        )
+    return {}
 
 
 def timm_stages(network: Any) -> list[list[nn.Parameter]]:

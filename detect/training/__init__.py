@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.detect import bundle
 from crossfake.detect.calibration import maps
@@ -26,10 +25,14 @@ from crossfake.detect.training.settings import TrainSettings as TrainSettings
 from crossfake.detect.training.weighing import Weighed, told
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.pages import duration, plural
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 
 WEIGHED = "validation_shares"  # in config and card: of runs that weigh their validation images
+_UNTIMED, _TIMED = 2, 4  # steps: the first ones allocate, the next say what training costs
+_WORTH = 10.0  # seconds from which on what is to come is told
 _BANK = 4096  # images that a nearest-neighbour head compares with
 
 _SHOWN = 2  # generators in the progress line
@@ -251,14 +254,25 @@ def _loop(
         _remember(training, run)
         return False
     started, began_at = time.monotonic(), learner.step
+    marks: list[float] = []
     bar = tqdm(total=end, initial=learner.step, unit="step", desc=settings.model, disable=not ranks.leads)
     with bar, training.feeder() as feeder:
         while learner.step < end:
             if learner.stale >= settings.patience and not settings.stop_after:
-                say(f"no better AP for {learner.stale} validations: stopping at step {learner.step}")
+                say(
+                    f"no better AP for {plural(learner.stale, 'validation')}: stopping at step {learner.step}"
+                )
                 break
             learner.learn(feeder.take(), labels)
             bar.update()
+            if learner.step - began_at in (_UNTIMED, _UNTIMED + _TIMED):
+                float(learner.losses[-1])  # waits for a GPU
+                marks.append(time.monotonic())
+                if (
+                    len(marks) == 2
+                    and (each := (marks[1] - marks[0]) / _TIMED) * (end - learner.step) >= _WORTH
+                ):
+                    say(_cost(training, each))
             asked = ranks.agreed(stopper.asked)
             if learner.step % settings.eval_every == 0 or learner.step == end:
                 loss = learner.mean_loss()
@@ -286,6 +300,19 @@ def _worst(figures: dict[str, float]) -> dict[str, str]:
     """The generators with the lowest AP, for the progress line, where there is more than one."""
     each = sorted((ap, name.partition("/")[2]) for name, ap in figures.items() if name.startswith("val_ap/"))
     return {name: f"{ap:.4f}" for ap, name in each[:_SHOWN]} if len(each) > 1 else {}
+
+
+def _cost(training: Training, seconds: float) -> str:
+    """What is to come, by the time that the first steps took."""
+    settings, step, end = training.settings, training.learner.step, training.last
+    validations = end // settings.eval_every - step // settings.eval_every + (end % settings.eval_every > 0)
+    sooner = (
+        "" if settings.stop_after else f"; fewer if the AP does not rise (--patience {settings.patience})"
+    )
+    return (
+        f"{end - step:,} of {end:,} steps to go: about {duration((end - step) * seconds)} at {seconds:.2g} s each "
+        f"(measured over {_TIMED}), and {plural(validations, 'validation')}{sooner}"
+    )
 
 
 def _remember(training: Training, run: Run) -> None:

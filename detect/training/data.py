@@ -10,15 +10,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
 from crossfake.detect.training.recipes import Recipe
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 Indices = npt.NDArray[np.int64]
 Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
@@ -180,7 +181,7 @@ class TrainingData:
             raise UserError(
                 f"images of one size are needed, found {named}", mend="prepare all with the same --size"
             )
-        crops = {repr(crop): crop for pool in every if (crop := pool.shards.attributes.get("crop"))}
+        crops = {crop_words(crop): crop for pool in every if (crop := pool.shards.attributes.get("crop"))}
         if len(crops) > 1 and not force:
             raise UserError(
                 f"the folders were cropped differently ({' and '.join(crops)})",

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 
 Schedule = Literal["constant", "warmup", "curriculum"]
 Balance = Literal["source", "none"]

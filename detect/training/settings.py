@@ -179,6 +179,8 @@ class TrainSettings:
             kept = cls._kept(Run(out))
         except OSError as error:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        for name in ("model", "tune", "recipe"):
+            Run(out).refuse_other(name, changed.get(name))
         return cls(**{**kept, **changed, "out": Path(out), "resume": True})
 
     @classmethod

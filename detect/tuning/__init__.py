@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from tqdm import tqdm
 
 from crossfake.bounds import Bounds, Count, Minutes, check_bounds
 from crossfake.detect.tables import aligned
@@ -40,6 +39,7 @@ from crossfake.detect.tuning.trials import (
 )
 from crossfake.errors import UserError
 from crossfake.files import write_json, write_text
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.workers import map_in_order

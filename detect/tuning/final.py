@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from crossfake.detect import bundle, metrics
 from crossfake.detect.training import TrainSettings, train
@@ -18,6 +17,7 @@ from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of
 from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.tuning.trials import Plan, as_text
+from crossfake.progress import tqdm
 from crossfake.runs import Run
 
 OPTIMISTIC = "optimistic: these settings were chosen on the same validation images"

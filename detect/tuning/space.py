@@ -196,7 +196,7 @@ def parse_space(text: str, file: str = "the space", base: TrainSettings | None =
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", error)
-        raise UserError(f"{file}{place} is not YAML ({reason})", mend="mend the line") from error
+        raise UserError(f"{file}{place} is not YAML ({reason})", mend="correct the line") from error
     if not isinstance(node, yaml.MappingNode):
         raise UserError(f"{file} names no settings", mend="write lines like 'lr: {low: 1e-4, high: 1e-2}'")
     hints = typing.get_type_hints(TrainSettings)

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import nn
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError
 from crossfake.images import Images
 from crossfake.synth.families import FAMILIES, Family, Recipe
@@ -47,6 +48,12 @@ class External(nn.Module):
         """Fakes number ``first`` to ``first + count - 1``; ``UserError`` when there are not so many."""
         rows = self.rows(split)
         if first + count > len(rows):
+            others = [name for name in NAMES if name != split and len(self.rows(name))]
+            if not len(rows) and others:
+                raise UserError(
+                    f"{self.pool.path} has no fakes of split {split}, only of {' and '.join(others)}",
+                    mend=f"take those with --split {others[0]}",
+                )
             there = f"{len(rows):,} fakes only" + (f", of split {split}" if split else "")
             raise UserError(f"{self.pool.path} has {there}", mend="ask for fewer")
         return self.pool.read_many(rows[first : first + count])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from crossfake.errors import UserError
 from crossfake.synth.families import FAMILIES, Family, Recipe
 from crossfake.synth.families.diffusion import import_diffusers
+from crossfake.weights import unreachable
 
 
 class Pipeline(nn.Module):
@@ -39,6 +41,7 @@ class Pipeline(nn.Module):
         super().__init__()
         diffusers = import_diffusers()
         self.size, self.steps, self.prompt = size, min(steps, 50), prompt
+        _look_for(name)
         try:
             self._pipe = diffusers.DiffusionPipeline.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
@@ -84,3 +87,19 @@ FAMILIES.register("pipeline")(
         recipe=Recipe(lr=0.0),
     )
 )
+
+
+def _look_for(name: str) -> None:
+    """Raise ``UserError`` at once for a pipeline that is neither here nor to be had; the hub's client tries long."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if Path(name).exists() or name.count("/") != 1:
+        return
+    if isinstance(try_to_load_from_cache(name, "model_index.json"), str):
+        return
+    url = f"{constants.ENDPOINT}/{name}/resolve/main/model_index.json"
+    if why := unreachable(url):
+        raise UserError(
+            f"{name} is not in {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot be reached ({why})",
+            mend=f"fetch all of {constants.ENDPOINT}/{name} elsewhere and name its folder",
+        )

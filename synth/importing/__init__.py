@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from crossfake.device import Precision, autocast
+from crossfake.progress import tqdm
 from crossfake.synth.quality.moments import Estimate
 
 Images = npt.NDArray[np.uint8]
@@ -85,7 +83,7 @@ def _trained(
     precision: Precision,
     rng: np.random.Generator,
     steps: int,
-    bar: tqdm[Any],
+    bar: tqdm,
 ) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**31)))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.datasets.shards import ShardSet
+from crossfake.progress import tqdm
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Images:
     shards: ShardSet
     rows: npt.NDArray[np.int64]
     batch: int
-    bar: tqdm[Any]
+    bar: tqdm
 
     def __iter__(self) -> Iterator[Tensor]:
         with ThreadPoolExecutor(1) as reader:

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
-from tqdm import tqdm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.device import compute_dtype
 from crossfake.errors import UserError
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.synth.quality.cache import cached_features, cached_moments
 from crossfake.synth.quality.detectability import detectability
@@ -353,7 +353,7 @@ def _network(name: str, named: Path | None, load: Callable[[Path], T]) -> tuple[
     return network, {"file": file.name, "sha256": sha256, "published": sha256.startswith(published)}
 
 
-def _bar(title: str, total: int) -> tqdm[Any]:
+def _bar(title: str, total: int) -> tqdm:
     return tqdm(total=total, desc=title, unit="img", leave=False)
 
 

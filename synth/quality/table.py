@@ -60,7 +60,8 @@ def format_table(result: dict[str, Any]) -> str:
             mean = f"{rounded(subsets['mean'])} (deviation {rounded(subsets['deviation'])})"
             rows.append((f"  {subsets['n']} subsets of {subsets['size']:,}", mean, ""))
         alone = detail.get("baseline", {}).get("levels", {})
-        for level, value in detail.get("levels", {}).items():
+        levels = detail.get("levels", {})
+        for level, value in levels.items() if len(levels) > 1 else ():  # a lone one is the mean itself
             rows.append((f"  {level}×{level}", rounded(value), rounded(alone.get(level))))
     rows.insert(0, ("", "fakes", "reals alone" if any(right for _, _, right in rows) else ""))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
@@ -96,8 +97,11 @@ def counts(result: dict[str, Any], name: str) -> tuple[int, int]:
 
 def notes(result: dict[str, Any]) -> list[str]:
     """What to know before quoting: figures of an earlier evaluation or of fewer images, those left out, warnings."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in result["skipped"].items():
+        reasons.setdefault(why, []).append(name)
     details = result["details"]
-    found = [f"{name} left out: {why}" for name, why in result["skipped"].items()]
+    found = [f"{', '.join(names)} left out: {why}" for why, names in reasons.items()]
     fewer: dict[tuple[int, int], list[str]] = {}
     earlier = {name for kept in result.get("kept", ()) for name in kept["figures"]}  # they say it below
     for name, detail in details.items():

@@ -60,3 +60,26 @@ def test_a_small_file_is_fetched_once_and_checked(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match="finding faces needs the file face_detection_yunet"):
         weights.find_weights("yunet")
     assert not list((tmp_path / "cache").rglob("*.tmp"))
+
+
+def test_a_failed_fetch_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CROSSFAKE_OFFLINE", "1")
+    with pytest.raises(
+        UserError, match=r"fetching it failed \(CROSSFAKE_OFFLINE is set\): fetch it from https"
+    ):
+        find_weights("yunet")
+    monkeypatch.delenv("CROSSFAKE_OFFLINE")
+    gone = dataclasses.replace(KNOWN["yunet"], url=(tmp_path / "gone").as_uri())
+    monkeypatch.setattr(weights, "KNOWN", {"yunet": gone})
+    with pytest.raises(UserError, match=r"fetching it failed \(No such file or directory\): fetch it from"):
+        find_weights("yunet")
+
+
+def test_a_server_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("CROSSFAKE_OFFLINE", raising=False)
+    (tmp_path / "there").touch()
+    assert weights.unreachable((tmp_path / "there").as_uri()) == ""
+    assert weights.unreachable((tmp_path / "gone").as_uri()) == "No such file or directory"
+    assert weights.unreachable("http://127.0.0.1:9/x") == "Connection refused"
+    monkeypatch.setenv("CROSSFAKE_OFFLINE", "1")
+    assert weights.unreachable((tmp_path / "there").as_uri()) == "CROSSFAKE_OFFLINE is set"

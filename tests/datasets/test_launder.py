@@ -2,11 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from crossfake.cli import main
 from crossfake.datasets.faces import Face
 from crossfake.datasets.launder import LaunderSettings, launder
 from crossfake.datasets.leaks import SplitSettings, check
+from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
@@ -93,3 +96,54 @@ def test_the_margin_leaves_room_in_every_source(tmp_path: Path, monkeypatch: pyt
         done = launder(LaunderSettings((real,), (fake,), out, face_model=model, workers=1))
         # at margin m the side is 162 m / 1.3, and at most a quarter of its square may lie outside 100 pixels
         assert done.margin == 0.9 and all(not each.skipped for each in done.sources.values())
+
+
+def test_new_data_is_treated_as_an_earlier_laundering_was(tmp_path: Path) -> None:
+    real = _pictures(tmp_path / "r", 0, "jpg", 300, quality=92)
+    fake = _pictures(tmp_path / "f", 50, "png", 180)
+    launder(LaunderSettings((real,), (fake,), tmp_path / "clean", crop="center", margin=0.8, workers=1))
+    new = _pictures(tmp_path / "new", 100, "png", 400)  # alone it would be made larger, and compressed less
+    Image.fromarray(toyface(3, 300)).save(tmp_path / "new" / "copy.png")  # of a real of before
+    settings = LaunderSettings(
+        (), (new,), tmp_path / "later", like=tmp_path / "clean", generator="new", split="0/0/1", workers=1
+    )
+    done = launder(settings)
+    before, after = ShardSet(tmp_path / "clean" / "fake"), ShardSet(tmp_path / "later" / "fake")
+    for name in ("crop", "history", "filters"):
+        assert after.attributes[name] == before.attributes[name]
+    assert after.size == before.size == done.size and set(after.columns["generator"]) == {"new"}
+    assert "margin 0.8" in done.table() and not (tmp_path / "later" / "real").exists()
+    folders = (tmp_path / "clean/real", tmp_path / "clean/fake", tmp_path / "later/fake")
+    assert check(SplitSettings(folders, workers=1)) == []
+    sides = dict(zip(after.columns["origin"].tolist(), after.columns["split"].tolist(), strict=True))
+    old = ShardSet(tmp_path / "clean" / "real")
+    kept = dict(zip(old.columns["origin"].tolist(), old.columns["split"].tolist(), strict=True))
+    assert sides.pop("copy.png") == kept["3.jpg"] and set(sides.values()) == {"test"}
+
+
+def test_what_was_not_laundered_is_no_example(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    real, new = (_pictures(tmp_path / name, 0, "png", 200) for name in ("r", "n"))
+    prepare(PrepareSettings(real, tmp_path / "plain", size=64, crop="center", label="real", workers=1))
+    for like, expected in (
+        ("empty", "holds no shards"),
+        ("plain", r"was not laundered \(no common compression\)"),
+    ):
+        with pytest.raises(UserError, match=expected):
+            launder(LaunderSettings((), (new,), tmp_path / "o", like=tmp_path / like, workers=1))
+    launder(LaunderSettings((real,), (new,), tmp_path / "a", size=64, crop="none", workers=1))
+    launder(LaunderSettings((real,), (new,), tmp_path / "a" / "b", size=32, crop="none", workers=1))
+    with pytest.raises(UserError, match="were treated in different ways"):
+        launder(LaunderSettings((), (new,), tmp_path / "o", like=tmp_path / "a", workers=1))
+    with pytest.raises(UserError, match="nothing new"):
+        LaunderSettings((), (), tmp_path, like=tmp_path / "a")
+    with pytest.raises(UserError, match="are those of"):
+        LaunderSettings((), (new,), tmp_path, like=tmp_path / "a", size=64)
+
+
+def test_the_command_takes_nothing_that_follows_from_like(tmp_path: Path) -> None:
+    words = ["data", "launder", "--like", str(tmp_path), "--fake", "x", "--out", "y"]
+    result = CliRunner().invoke(main, [*words, "--crop", "none"])
+    assert result.exit_code == 2 and f"--crop follows from {tmp_path}" in result.output
+    result = CliRunner().invoke(main, ["data", "launder", "--fake", "x", "--out", "y"])
+    assert result.exit_code == 2 and "give --real and --fake, or --like" in result.output

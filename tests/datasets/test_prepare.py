@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from crossfake.datasets.sources import SOURCES
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError
+from crossfake.images import save_png
 
 COLUMNS = ("crc32", "label", "source", "generator", "split", "group", "seed", "origin")
 
@@ -116,7 +118,7 @@ def test_ctrl_c_ends_the_workers_quietly_and_can_be_resumed(photos: Path, tmp_pa
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and b"Traceback" not in errors and b"Aborted!" in errors
+    assert process.returncode == 130 and b"Traceback" not in errors and b"stopped: run the same" in errors
     with ShardWriter(tmp_path / "o", 16, attributes=_attributes(tmp_path / "o")) as writer:
         assert writer.rows_done >= 64
 
@@ -420,3 +422,18 @@ def test_what_was_lost_goes_with_shards_made_of_shards(headshots: dict[str, obje
     done = prepare(PrepareSettings(str(tmp_path / "a"), tmp_path / "b", 8, "none", workers=1))
     assert done.real == 1 and done.losses["real"].share == pytest.approx(60 / 61, abs=1e-3)
     assert "98% of the source was left out" in done.table()
+
+
+def test_sub_folders_name_the_generators_where_that_is_asked_for(tmp_path: Path) -> None:
+    for name in ("train/stylegan3/1.png", "train/stylegan3/2.png", "sd1.5/3.png", "4.png"):
+        file = tmp_path / "fakes" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_png(toyface(len(name), 48), file)
+    prepare(_settings(tmp_path / "fakes", tmp_path / "a", label="fake", generator="folders"))
+    prepare(_settings(tmp_path / "fakes", tmp_path / "b", label="fake"))
+    assert Counter(ShardSet(tmp_path / "a").columns["generator"].tolist()) == {
+        "stylegan3": 2,
+        "sd1.5": 1,
+        "fakes": 1,
+    }
+    assert set(ShardSet(tmp_path / "b").columns["generator"]) == {"fakes"}

@@ -149,12 +149,20 @@ def test_damaged_bundles_are_refused(trained: Path, copy: Path, tmp_path: Path) 
             load(copy)
 
 
+@pytest.mark.parametrize("name", ["patches", "hf-hub:someone/else"])
+def test_a_model_that_is_not_registered_here_is_named(copy: Path, name: str) -> None:
+    _change(copy, model=name)
+    with pytest.raises(
+        UserError, match="is of the model .*, which is not known here: start the file"
+    ) as raised:
+        load(copy, device="cpu")
+    assert repr(name) in str(raised.value) and "damaged" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "facts",
     [
-        {"model": "cnm"},
         {"model": ["cnn"]},
-        {"model": "hf-hub:someone/else"},
         {"model": "resnet18"},
         {"options": {"no_such": 1}},
         {"options": "size"},

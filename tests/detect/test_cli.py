@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,38 @@ def test_resume_takes_no_other_fakes(trained: Path, fake: Path) -> None:
     code, text = _run("train", "--resume", "--out", str(trained), "--with-synthetic", str(fake))
     assert code == 2 and "leave --with-synthetic out" in text and text.count("\n") == 1
     assert Run(trained).config == config
+
+
+def test_what_training_costs_is_said_after_the_first_steps(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossfake.detect.training._WORTH", 0.0)
+    words = ("train", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "d"), "--batch", "8",
+             "--device", "cpu", "--eval-every", "5")  # fmt: skip
+    code, text = _run(*words, "--steps", "12")
+    assert code == 0
+    (line,) = [line for line in text.splitlines() if " steps to go: about " in line]
+    assert re.fullmatch(
+        r"6 of 12 steps to go: about \d+ s at [\d.e-]+ s each \(measured over 4\), and 2 validations; "
+        r"fewer if the AP does not rise \(--patience 5\)",
+        line,
+    )
+
+
+def test_a_stopped_training_hints_at_nothing_that_cannot_work_yet(
+    real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crossfake.detect import training
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Stopper, "asked", True)
+        code, text = _run(
+            "train", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "d"), *QUICK
+        )
+    assert code == 130 and "detect predict" not in text and "run:" not in text
+    assert text.splitlines()[-1].startswith("stopped at step 1: continue with 'detect train --out ")
+    again = f"--out {tmp_path / 'd'} --resume"
+    code, text = _run("train", *again.split(), "--model", "npr")
+    assert code == 2 and "was begun with --model cnn, not npr: leave --model out" in text
+    code, text = _run("train", *again.split())
+    assert code == 0 and "detect predict PHOTO" in text

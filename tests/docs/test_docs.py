@@ -185,13 +185,103 @@ class _Loaded(html.parser.HTMLParser):
         self.urls += re.findall(r"url\(([^)]*)\)", given.get("style") or "")
 
 
-@pytest.mark.slow
-def test_the_site_builds_strictly_and_asks_for_nothing_from_outside(tmp_path: Path) -> None:
+class _Shown(html.parser.HTMLParser):
+    """What a browser shows: prose, and code by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prose, self.code, self._inside = "", "", []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "style", "code", "pre"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and tag == self._inside[-1]:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.prose += data
+        elif self._inside[-1] not in ("script", "style"):
+            self.code += data
+
+
+_LEFT = {  # of markup that was not understood
+    "a snippet": re.compile(r"-+8\s*<"),
+    "a template": re.compile(r"\{\{|\}\}|\{%"),
+    "a fence": re.compile(r"```|~~~"),
+    "bold": re.compile(r"\*\*\w|\w\*\*"),
+    "a code span": re.compile(r"`"),
+    "a link": re.compile(r"\]\(|\]\["),
+    "attributes": re.compile(r"\{ ?[:.#]\w"),
+    "an admonition": re.compile(r"^\s*(!!!|\?\?\?) ", re.M),
+    "a table": re.compile(r"^\s*\|.*\|\s*$", re.M),
+    "a heading": re.compile(r"^#+ ", re.M),
+    "an object": re.compile(r":::"),
+    "a comment": re.compile(r"<!--"),
+}
+
+
+def leftovers(page: str) -> list[str]:
+    """Markup that a reader of the HTML would see; in code only that of snippets, since all else may be meant."""
+    shown = _Shown()
+    shown.feed(page)
+    found = [f"{what}: {m[0]!r}" for what, mark in _LEFT.items() for m in mark.finditer(shown.prose)]
+    return found + [f"a snippet in code: {m[0]!r}" for m in _LEFT["a snippet"].finditer(shown.code)]
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [
+        ("<p>Plain, with <b>bold</b> and <code>a **kwargs {{x}}</code>.</p><script>`{{`</script>", 0),
+        ('<pre><code>--8 < --"examples/x.py"</code></pre>', 1),
+        ("<p>--8<-- 'x.py'</p>", 1),
+        ("<p>**bold**</p>", 2),
+        ("<p>```python</p>", 4),
+        ("<p>{{ page.title }} [a](b.md)</p>", 3),
+        ("<p>{ .pixels width=548 }</p>", 1),
+    ],
+)
+def test_leftovers_are_noticed(page: str, count: int) -> None:
+    assert len(leftovers(page)) == count
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocs")
-    site = tmp_path / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    out = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_no_markup_is_left_in_the_site(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 20
+    assert {
+        str(page.relative_to(site)): found for page in pages if (found := leftovers(page.read_text()))
+    } == {}
+
+
+@pytest.mark.parametrize("example", sorted((DOCS / "examples").glob("*.py")), ids=lambda file: file.stem)
+def test_an_example_is_shown_as_it_is(example: Path, site: Path) -> None:
+    shown = _Shown()
+    for page in (site / "howto").glob("*.html"):
+        shown.feed(page.read_text())
+    assert example.read_text().strip() in shown.code
+
+
+def test_the_formatter_leaves_pages_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('```python\n--8<-- "x.py"\n```\n')
+    command = [sys.executable, "-m", "ruff", "format", "--config", str(ROOT / "pyproject.toml"), "."]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert "--8<--" in page.read_text()
+
+
+def test_the_site_asks_for_nothing_from_outside(site: Path) -> None:
     assert (site / "tutorial.html").exists() and (site / "search").is_dir()
     assert "--with-synthetic" in (site / "reference" / "commands" / "detect.html").read_text()
     for page in site.rglob("*.html"):

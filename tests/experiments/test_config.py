@@ -107,3 +107,66 @@ def test_the_shipped_configs_load_and_make_a_design(file, monkeypatch):
     found = design(load(file))
     assert found.conditions and found.tests
     assert file.read_text().startswith("# "), "'experiment list' shows the first line"
+
+
+EXPERIMENT = """\
+name: x
+protocol: cross-generator
+detectors: [{model: cnn, settings: {lr: 0.01, stps: 3}}]
+real: [faces]
+generators:
+  - name: a
+    dir: fakes
+  - name: b
+    model: runs/b
+    n: 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ((), r"x\.yaml, line 4: real\[0\]: faces is not a shard folder: make one with"),
+        (("faces",), r"x\.yaml, line 7: generators\[0\]\.dir\[0\]: fakes is not a shard folder"),
+        (("faces", "fakes"), r"x\.yaml, line 9: generators\[1\]\.model: runs/b holds no generator"),
+    ],
+)
+def test_every_path_is_looked_for(there, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(EXPERIMENT)
+    for name in there:
+        (tmp_path / name).mkdir()
+        line = '{"name": "00000.h5", "count": 1, "sha256": ""}\n'
+        (tmp_path / name / "manifest.jsonl").write_text(line)
+    with pytest.raises(UserError, match=expected):
+        load("x.yaml").check_paths()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"train": {"weights": "no.pt"}}, r"train\.weights: no\.pt is not there"),
+        ({"quality": {"inception": "no.pt"}}, r"quality\.inception: no\.pt is not there"),
+        ({"prepare": {"source": "folder:nowhere"}}, r"prepare\.source: nowhere is not there"),
+        ({"prepare": {"source": "nowhere"}}, r"prepare\.source: there is no source or folder 'nowhere'"),
+        ({"prepare": {"source": "toyfaces"}}, ""),
+    ],
+)
+def test_files_of_every_section_are_looked_for(settings, expected):
+    config = load({"name": "x", "protocol": "cross-generator", "detectors": ["cnn"], "generators": [],
+                   "prepare": {"source": "toyfaces"}, **settings})  # fmt: skip
+    if expected:
+        with pytest.raises(UserError, match=expected):
+            config.check_paths()
+    else:
+        config.check_paths()
+
+
+def test_a_wrong_key_of_a_settings_section_has_its_line(tmp_path):
+    from crossfake.experiments.running import check
+
+    (tmp_path / "x.yaml").write_text(EXPERIMENT)
+    with pytest.raises(
+        UserError, match=r"x\.yaml, line 3: detectors\[0\]\.settings\.stps: .*did you mean steps"
+    ):
+        check(load(tmp_path / "x.yaml"))

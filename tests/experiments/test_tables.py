@@ -65,7 +65,7 @@ def test_parquet_without_pyarrow_is_one_line(tmp_path, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingDependency, match=r"crossfake\[parquet\]"):
+    with pytest.raises(MissingDependency, match=r"\.\[parquet\]"):
         write_parquet([{"a": 1}], tmp_path / "x.parquet")
 
 

@@ -165,7 +165,7 @@ def test_missing_weights_leave_their_figures_out(reals: Path, fakes: Path, tmp_p
     assert list(result["details"]) == ["swd", "spectrum"]
     assert "pt_inception" in result["skipped"]["fid"] and "alexnet" in result["skipped"]["lpips"]
     assert "fid" not in result and "\n" not in result["skipped"]["fid"]
-    assert "fid left out: " in format_table(result)
+    assert "fid, kid, prdc left out: " in format_table(result)
 
 
 def test_nothing_possible_is_an_error(reals: Path, fakes: Path, tmp_path: Path) -> None:

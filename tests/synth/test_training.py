@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.verify import verify
@@ -20,7 +21,9 @@ from crossfake.distributed import Ranks
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.runs import Run
+from crossfake.synth import training
 from crossfake.synth.adversarial import Adversarial
+from crossfake.synth.cli import synth
 from crossfake.synth.families import FAMILIES
 from crossfake.synth.models import load_model
 from crossfake.synth.training import Batches, Training, TrainSettings, make_plan, train
@@ -300,3 +303,29 @@ def test_stylegan2_learns_the_mean_colour(tmp_path: Path) -> None:
     mean = load_model(run).images(0, 64).mean(axis=(0, 1, 2))
     assert np.abs(mean - [230, 130, 30]).max() < 25, mean
     assert json.loads((run / "model" / "model.json").read_text())["family"] == "stylegan2"
+
+
+def test_the_command_ends_with_a_report_and_a_stopped_one_with_how_to_go_on(
+    reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "--data", str(reals), "--out", str(tmp_path / "run"), "--family", "dcgan", "--kimg", "0.016",
+             "--batch", "8", "--channels", "64", "--device", "cpu"]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Stopper, "asked", True)
+        stopped = CliRunner().invoke(synth, words)
+    assert stopped.exit_code == 130 and "more fakes" not in stopped.output
+    assert f"continue with 'synth train --out {tmp_path / 'run'} --resume'" in stopped.output
+    again = ["train", "--out", str(tmp_path / "run"), "--resume"]
+    other = CliRunner().invoke(synth, [*again, "--family", "stylegan2"])
+    assert other.exit_code == 2
+    assert "was begun with --family dcgan, not stylegan2: leave --family out" in other.output
+    done = CliRunner().invoke(synth, again)
+    assert done.exit_code == 0 and "more fakes: synth generate" in done.output
+    assert f"report: {tmp_path / 'run' / 'report.html'} (anew: crossfake experiment report" in done.output
+    assert "Training of dcgan" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_only_a_training_of_a_generator_is_resumed(tmp_path: Path) -> None:
+    Run.create(tmp_path / "d", {"model": "cnn"}, kind="detect")
+    with pytest.raises(UserError, match="holds no training of a generator"):
+        TrainSettings.resumed(tmp_path / "d")

@@ -59,13 +59,16 @@ def test_who_is_answered() -> None:
 
 def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("uvicorn")
+    (tmp_path / "bundle.json").touch()  # a path that leads nowhere would be told before
+    x = str(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for args, words in (
-            (["--bundle", "x", "--port", port], f"port {port} (Address already in use)"),
-            (["--bundle", "x", "--host", "::", "--port", port], "no token"),
-            (["--bundle", "x", "--reports", "missing"], "missing is not below runs"),
-            (["--bundle", "x", "--public-url", "facts"], "is no address of a site"),
+            (["--bundle", x, "--port", port], f"port {port} (Address already in use)"),
+            (["--bundle", x, "--host", "::", "--port", port], "no token"),
+            (["--bundle", "nowhere"], "nowhere holds no detector"),
+            (["--bundle", x, "--reports", "missing"], "missing is not below runs"),
+            (["--bundle", x, "--public-url", "facts"], "is no address of a site"),
             ([], "no trained detector"),
         ):
             result = CliRunner().invoke(detect, ["serve", *args])
@@ -75,7 +78,7 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="holds no detector"):
         serve(ServeSettings((tmp_path,), port=0, page=False))
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(MissingDependency, match=r"crossfake\[app\]"):
+    with pytest.raises(MissingDependency, match=r"\.\[app\]"):
         serve(ServeSettings(BUNDLE))
 
 

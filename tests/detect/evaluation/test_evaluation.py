@@ -112,7 +112,10 @@ def test_videos_generators_and_the_worst(trained: Path, real: Path, fake: Path, 
     }
     assert result["worst"]["source"]["name"] == min(shares, key=lambda name: shares[name])
     assert any("compare them by mean" in note for note in result["notes"])
-    assert any("hits at 1.0% false alarms" in note for note in result["notes"])
+    assert any(
+        "the TPR at 1.0% FPR is the share of fakes that score above every real" in note
+        for note in result["notes"]
+    )
 
 
 @pytest.mark.usefixtures("plain")

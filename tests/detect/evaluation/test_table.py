@@ -18,7 +18,7 @@ def _result(generators: int) -> dict[str, Any]:
 
 def test_the_table_fits_a_terminal() -> None:
     lines = format_table(_result(5)).splitlines()
-    assert len(lines) == 7 and max(map(len, lines)) <= 140
+    assert len(lines) == 7 and max(map(len, lines)) <= 100
     assert "20,000 + 20,000" in lines[1] and "0.500 [0.400, 0.600]" in lines[1]
 
 
@@ -39,3 +39,13 @@ def test_the_worst_in_a_line() -> None:
     }
     (line,) = worst_lines({"worst": {"generator": worst}})
     assert line == "worst generator: x, AUC 0.250 [0.200, 0.300] (10 reals, 1,000 fakes)"
+
+
+def test_the_table_fits_a_terminal_and_says_nothing_twice() -> None:
+    result = _result(5)
+    only = {**result["overall"]}
+    result["by_source"] = {"the-only-source-of-everything-with-a-long-name": only}
+    text = format_table(result)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "the same as overall: source the-only-source" in text
+    assert sum("source the-only" in line for line in text.splitlines()) == 1

@@ -218,7 +218,7 @@ def test_a_missing_package_is_named(
     module: str, name: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingDependency, match=rf"{package}.*crossfake\[explain\]"):
+    with pytest.raises(MissingDependency, match=rf"{package}.*\.\[explain\]"):
         attribute(Averaged(), images(), name)
 
 

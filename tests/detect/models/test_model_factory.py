@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -76,3 +78,34 @@ def test_pretrained_without_a_network_is_one_line(
     with pytest.raises(UserError, match=r"the weights of \w+ could not be fetched.*--weights") as caught:
         create_model(name, pretrained=True, options=options)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_in_the_cache_need_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    published = timm.create_model("resnet10t", num_classes=1000)
+    state = {name: tensor.contiguous() for name, tensor in published.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+
+    def kept(repository: str, name: str) -> str:
+        assert (repository, name) == ("timm/resnet10t.c3_in1k", "model.safetensors")
+        return str(tmp_path / "model.safetensors")
+
+    def asked(url: str) -> str:
+        raise AssertionError(url)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", kept)
+    monkeypatch.setattr("crossfake.detect.models.timm_model.unreachable", asked)
+    model = create_model("resnet10t", pretrained=True)
+    assert torch.equal(model.state_dict()["network.conv1.0.weight"], state["conv1.0.weight"])
+
+
+def test_a_hub_out_of_reach_names_file_origin_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("crossfake.detect.models.timm_model.unreachable", lambda url: "no route")
+    with pytest.raises(UserError) as caught:
+        create_model("resnet10t", pretrained=True)
+    for part in ("(no route)", "timm/resnet10t.c3_in1k/resolve/main/model.safetensors", "--weights"):
+        assert part in str(caught.value)

@@ -2,10 +2,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
+from crossfake.synth.cli import synth
 from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.importing import import_model
 from crossfake.synth.models import load_model
@@ -72,3 +74,31 @@ def test_other_shards_than_those_imported_are_refused(tmp_path: Path) -> None:
         writer.append(np.zeros((16, 16, 3), np.uint8), Row(1, "web", "mj", origin="one more"))
     with pytest.raises(UserError, match="other images than when it was imported"):
         load_model(tmp_path / "model")
+
+
+def test_a_pool_of_another_split_says_which(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "fakes", 16) as writer:
+        for number in range(4):
+            writer.append(
+                np.full((16, 16, 3), number, np.uint8), Row(1, "web", "mj", "test", origin=str(number))
+            )
+    result = CliRunner().invoke(synth, ["import", str(tmp_path / "fakes"), "--out", str(tmp_path / "m")])
+    assert (
+        result.exit_code == 0
+        and f"synth generate --n 4 --model {tmp_path / 'm'} --split test" in result.output
+    )
+    with pytest.raises(
+        UserError, match="no fakes of split train, only of test: take those with --split test"
+    ):
+        generate(GenerateSettings(4, tmp_path / "m", tmp_path / "out"))
+    assert len(ShardSet(generate(GenerateSettings(4, tmp_path / "m", tmp_path / "out", split="test")))) == 4
+
+
+def test_a_family_that_is_not_registered_here_is_named(tmp_path: Path) -> None:
+    import_model(_fakes(tmp_path / "fakes"), tmp_path / "m")
+    card = tmp_path / "m" / "model.json"
+    card.write_text(card.read_text().replace('"external"', '"eigenfaces"'))
+    with pytest.raises(
+        UserError, match="is of the family 'eigenfaces', which is not known here: start the file"
+    ):
+        load_model(tmp_path / "m")

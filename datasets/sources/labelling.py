@@ -106,13 +106,14 @@ def check_one_side(asked: Asked) -> bool:
 
 
 def _shown(classes: Classes, names: dict[str, str]) -> str:
-    """``ffhq (4 real), Midjourney (4 ?)``; a whole path where a name would stand for several classes."""
+    """``ffhq (4 real), Midjourney (4 ?)``; a whole path where there is no name or it has several classes."""
     labels: dict[str, set[int | None]] = {}
     for folder, label in classes.folders:
         labels.setdefault(names[folder], set()).add(label)
     counts: dict[tuple[str, int | None], int] = {}
     for (folder, label), count in classes.folders.items():
-        key = names[folder] if len(labels[names[folder]]) == 1 else folder or LOOSE, label
+        plain = names[folder] != LOOSE and len(labels[names[folder]]) == 1
+        key = names[folder] if plain else folder or LOOSE, label
         counts[key] = counts.get(key, 0) + count
     order = sorted(counts, key=lambda key: (key[1] is not None, key[0]))  # those in question first
     shown = [

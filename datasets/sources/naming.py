@@ -25,7 +25,7 @@ _GENERATORS = _words(
 # words that may stand beside those and say nothing: a folder real_esrgan is not one of real pictures
 _NEUTRAL = _words(
     "train training test testing val valid validation dev image images img imgs picture pictures photo photos face"
-    " faces video videos frame frames crop crops sequence sequences data dataset set class samples"
+    " faces video videos frame frames crop crops sequence sequences data dataset set class samples deep"
 )
 _SPLITS = {
     "train": "train",

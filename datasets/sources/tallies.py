@@ -57,7 +57,7 @@ class LeftOut:
         if len(self.files) < _MOST_NAMES:
             self.files.append((name, reason))
         stem, ending = os.path.splitext(name.rsplit("/", 1)[-1].lower())
-        if ending in _TABLES or ending == ".json" and stem in _LISTS:
+        if ending in _TABLES or ending in (".json", ".txt") and stem in _LISTS:
             self.tables.append(name)
 
     @property

@@ -124,6 +124,10 @@ def test_folders_in_question_are_shown_by_their_path_where_a_name_has_both_class
     source = _files(tmp_path / "set", "p1/real/1.png", "p1/other/2.png", "p2/real/3.png", "p2/fake/4.png")
     with pytest.raises(UserError, match=r"p1/other \(1 \?\), p1/real \(1 real\)"):
         _prepared(source, tmp_path / "out")
+    source = _files(tmp_path / "blind", "train/REAL/1.png", "train/DeepFakes/2.png", "test/3.png")
+    with pytest.raises(UserError, match=r"test \(1 \?\), DeepFakes \(1 fake\), REAL \(1 real\)"):
+        _prepared(source, tmp_path / "out")
+    assert _prepared(source, tmp_path / "out", labels=["skip=test"]).images == 2
 
 
 def test_what_is_left_out_on_request_is_no_loss(tmp_path: Path) -> None:
@@ -196,16 +200,17 @@ def test_one_class_of_a_set_keeps_nothing_in_doubt(tmp_path: Path) -> None:
     assert _prepared(source, tmp_path / "out", only="fake", label="fake").images == 1
 
 
+@pytest.mark.parametrize("table", ["labels.csv", "labels.txt", "metadata.json"])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_table_beside_the_pictures_is_asked_about(packed: bool, tmp_path: Path) -> None:
+def test_a_table_beside_the_pictures_is_asked_about(packed: bool, table: str, tmp_path: Path) -> None:
     source = _files(tmp_path / "set", "a.png")
     (source / "notes.txt").write_text("no table")
-    (source / "labels.csv").write_text("id,is_fake\na,1\n")
+    (source / table).write_text("id,is_fake\na,1\n")
     if packed:
         with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
             for path in source.iterdir():
                 archive.write(path, path.name)
-    with pytest.raises(UserError, match="labels.csv lies beside the pictures"):
+    with pytest.raises(UserError, match=f"{table} lies beside the pictures"):
         _prepared(tmp_path / "set.zip" if packed else source, tmp_path / "out")
 
 

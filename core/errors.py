@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.metadata import PackageNotFoundError, distribution
+from contextlib import suppress
+from importlib.metadata import distributions
 from typing import Any
 
 
@@ -52,12 +53,13 @@ def how_to_install(extra: str) -> str:
 
     The name crossfake is never given to an index: it is not published there, and could be anybody's.
     """
-    try:
-        found = distribution("crossfake")
-        origin = json.loads(found.read_text("direct_url.json") or "{}")
-        requires = found.requires or []
-    except (PackageNotFoundError, ValueError):
-        origin, requires = {}, []
+    # a checkout's folder holds an egg-info beside what the environment knows of the installation
+    found = list(distributions(name="crossfake"))
+    origin: dict[str, Any] = {}
+    for each in found:
+        with suppress(ValueError):  # damaged: as if it said nothing
+            origin = origin or json.loads(each.read_text("direct_url.json") or "{}")
+    requires = next((each.requires for each in found if each.requires), [])
     if "dir_info" in origin:  # installed from a folder that holds setup.cfg and constraints.txt
         editable = "-e " if origin["dir_info"].get("editable") else ""
         return f"pip install -c constraints.txt {editable}'.[{extra}]' in the folder of crossfake's source"

@@ -44,14 +44,20 @@ class Installed:
         ('{"url": "file:///x", "dir_info": {}}', "pip install -c constraints.txt '.[app]' in"),
         ('{"url": "file:///x/crossfake.whl", "archive_info": {}}', "pip install gradio fastapi"),
         (None, "pip install gradio fastapi"),
-        ("no json", "install what brings app"),
+        ("no json", "pip install gradio fastapi"),
     ],
 )
 def test_a_missing_package_names_what_works_for_this_installation(direct_url, expected, monkeypatch):
-    monkeypatch.setattr(errors, "distribution", lambda name: Installed(direct_url))
+    # beside an egg-info, as a checkout's folder holds one
+    monkeypatch.setattr(errors, "distributions", lambda name: [Installed(None), Installed(direct_url)])
     error = MissingDependency("gradio", "app")
     assert error.message == "this needs the package gradio" and error.mend.startswith(expected)
     assert "crossfake[" not in str(error) and "/x" not in str(error)
+
+
+def test_without_an_installation_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(errors, "distributions", lambda name: [])
+    assert MissingDependency("gradio", "app").mend == "install what brings app"
 
 
 def test_nothing_tells_anyone_to_install_a_package_that_is_not_ours():

@@ -114,7 +114,7 @@ def test_new_data_is_treated_as_an_earlier_laundering_was(tmp_path: Path) -> Non
     assert after.size == before.size == done.size and set(after.columns["generator"]) == {"new"}
     assert "margin 0.8" in done.table() and not (tmp_path / "later" / "real").exists()
     folders = (tmp_path / "clean/real", tmp_path / "clean/fake", tmp_path / "later/fake")
-    assert check(SplitSettings(folders, workers=1)) == []
+    assert check(SplitSettings(folders, workers=1)).offences == []
     sides = dict(zip(after.columns["origin"].tolist(), after.columns["split"].tolist(), strict=True))
     old = ShardSet(tmp_path / "clean" / "real")
     kept = dict(zip(old.columns["origin"].tolist(), old.columns["split"].tolist(), strict=True))

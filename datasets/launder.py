@@ -22,6 +22,7 @@ from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
+from crossfake.datasets.shards import SPLITS
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import check_one_side
@@ -145,7 +146,13 @@ def launder(settings: LaunderSettings) -> Laundered:
                     seed=settings.seed,
                 )
             )
-    splits = split(SplitSettings(tuple(folders), settings.split, settings.seed, workers=settings.workers))
+    # what has just been prepared nothing has learned from: dealt together, no near-duplicate need be set aside
+    fresh = not any((folder / SPLITS).exists() for folder in folders)
+    splits = split(
+        SplitSettings(tuple(folders), settings.split, settings.seed, redeal=fresh, workers=settings.workers)
+    )
+    if fresh:
+        splits = dataclasses.replace(splits, moved=0)
     return Laundered(size, quality, cropper.margin, done, splits)
 
 

@@ -27,6 +27,9 @@ from crossfake.errors import UserError
 _MEND = (
     "prepare and split all folders together before anything is trained, or --force to see flattered figures"
 )
+_UNKNOWN = (
+    "put it back, repeat the 'synth generate' of own fakes, or --force for figures that may be flattered"
+)
 
 
 def seen_by(detector: Detector, known: Sequence[ShardSet] = ()) -> Seen:
@@ -80,7 +83,7 @@ def check_overlap(
     Raises:
         UserError: an image, or its group, was trained or validated on, or that cannot be known.
     """
-    notes = refuse_unknown(seen, force, _MEND)
+    notes = refuse_unknown(seen, force, _UNKNOWN)
     trained, validated = seen.only("trained on"), seen.only("validated on")
     apart = [chosen[s.columns["split"][chosen] != "val"] for s, chosen in zip(sets, rows, strict=True)]
     if not force:

@@ -26,7 +26,8 @@ Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
 # For sets that come without a validation part (fakes made in bulk): a tenth of the groups, by hash
 _CARVES = [Fractions(0.9, 0.1, 0.0, seed) for seed in (0, 1)]
 _SPLIT_TOGETHER = (
-    "prepare all folders with one --split and --seed; 'crossfake data split' them before any training"
+    "prepare all folders with one --split and --seed; 'crossfake data split' them before anything is trained, "
+    "generators too"
 )
 _GENERATE_AGAIN = (
     "repeat its 'synth generate' with a model that says so, or --force, which reports will mention"

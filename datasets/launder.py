@@ -22,7 +22,7 @@ from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
-from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet
 from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import check_one_side
@@ -170,7 +170,20 @@ def launder(settings: LaunderSettings) -> Laundered:
                 )
             )
     together = tuple([*earlier, *folders])
-    splits = split(SplitSettings(together, settings.split, settings.seed, workers=settings.workers))
+    # what has just been prepared nothing has learned from: dealt together, no near-duplicate need be set aside
+    fresh = not earlier and not any((folder / SPLITS).exists() for folder in folders)
+    splits = split(
+        SplitSettings(
+            together,
+            settings.split,
+            settings.seed,
+            redeal=fresh,
+            fresh=tuple(folders) if earlier else (),
+            workers=settings.workers,
+        )
+    )
+    if fresh:
+        splits = dataclasses.replace(splits, moved=0)
     return Laundered(size, quality, cropper.margin, done, splits)
 
 

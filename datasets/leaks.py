@@ -50,6 +50,8 @@ class SplitSettings:
         weights: its weights file; timm's own when None.
         cosine: least cosine of two near-duplicates' features.
         redeal: deal anew what was dealt before; splits that a data set came with stay.
+        fresh: those of the folders that nothing has learned from yet: their rows go where what they belong with is in
+            the others.
         identities: rows whose faces a recogniser takes for one person's belong together.
         identity_model: its ONNX file; dlib's when None.
         identity_threshold: a distance of dlib's or a cosine of the file's, in place of the published one.
@@ -65,6 +67,7 @@ class SplitSettings:
     weights: Path | None = None
     cosine: Annotated[float, Bounds(0.5, 1)] = 0.95
     redeal: bool = False
+    fresh: tuple[Path, ...] = ()
     identities: bool = False
     identity_model: Path | None = None
     identity_threshold: Annotated[float, Bounds(0, 1, above=True)] | None = None
@@ -314,6 +317,8 @@ def split(settings: SplitSettings) -> SplitReport:
         component = _components([given, decided], np.concatenate([near, persons.pairs]))
     was = rows.column("split").astype("U8")
     before = np.concatenate([_own(each) for each in rows.sets]) if settings.redeal else was
+    new = np.isin(rows.of, [k for k, each in enumerate(rows.sets) if each.path in settings.fresh])
+    before = np.where(new & np.isin(component, component[~new & (before != "")]), "", before)
     sides, aside = _settle(component, before)
     facts = [rows.column(name).astype(str) for name in ("label", "source", "generator")]
     strata = np.array(["|".join(each) for each in zip(*facts, strict=True)])

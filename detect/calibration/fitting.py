@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.firewall import refuse_overlap, refuse_unknown
+from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import CARD, Detector, Outputs
 from crossfake.detect.calibration import conformal, novelty
@@ -115,8 +115,10 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         detector.check_data(pool.shards, force=settings.force)
     validation = data.validation(recipe=recipe)
     notes = _check_hash(validation.digest, detector, reopened, settings.force)
+    seen = None
     if notes:
-        notes += _check_unseen(detector, data.validation_rows(made=recipe is not None))
+        seen = _check_unseen(detector, data.validation_rows(made=recipe is not None))
+        notes += refuse_unknown(seen, force=True, mend="")
     notes += reopened.notes
     weighed = reopened.weigh(validation.kinds)
     logits, features = _outputs(detector, validation.images, "validation")
@@ -164,6 +166,8 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     reference = _novelty(detector, data, held, settings) if settings.novelty else None
     if reference:
         card["novelty"] = novelty.save(reference, detector.path)
+    if seen is not None:
+        card["seen"] = seen.save(detector.path)
     _replace_card(detector.path, card)
     judged = bundle.load(settings.bundle, settings.device).judge_outputs(held.logits, held.features)
     abstains = np.array([judgement.verdict == "uncertain" for judgement in judged])
@@ -198,17 +202,14 @@ def _check_hash(found: str, detector: Detector, reopened: Reopened, force: bool)
     return ["calibrated on other validation images than training used; the threshold is theirs too"]
 
 
-def _check_unseen(detector: Detector, parts: Sequence[Part]) -> list[str]:
-    """Raise :class:`UserError` if an image was trained on; notes on folders that are gone."""
-    sets = [pool.shards for pool, _, _ in parts]
+def _check_unseen(detector: Detector, parts: Sequence[Part]) -> Seen:
+    """What the detector has seen, these images now included. Raise :class:`UserError` if it was trained on one."""
+    sets, rows = [pool.shards for pool, _, _ in parts], [rows for _, _, rows in parts]
     seen = seen_by(detector, sets)
     refuse_overlap(
-        seen.only("trained on"),
-        sets,
-        [rows for _, _, rows in parts],
-        mend="name folders that were split as for its training",
+        seen.only("trained on"), sets, rows, mend="name folders that were split as for its training"
     )
-    return refuse_unknown(seen, force=True, mend="")
+    return union([seen, *(Seen.of(*each, "validated on") for each in zip(sets, rows, strict=True))])
 
 
 def _training(data: TrainingData) -> list[Part]:

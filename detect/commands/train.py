@@ -109,7 +109,9 @@ class _Grouped(ManyValues):
 @click.option("--out", type=FOLDER, help="Run folder.  [default: runs/detect-MODEL]")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out, with its settings.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, how fast and how long.")
-@click.option("--force", is_flag=True, help="Train although the folders were cropped differently.")
+@click.option(
+    "--force", is_flag=True, help="Train although crops differ, or what a generator learned from is unknown."
+)
 @device
 @precision
 def train(

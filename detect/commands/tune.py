@@ -51,7 +51,9 @@ _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "
     help="Of the search and all trials; the final training has the next.",
 )
 @click.option("--resume", is_flag=True, help="Go on with the search in --out, with its settings.")
-@click.option("--force", is_flag=True, help="Train although the folders were cropped differently.")
+@click.option(
+    "--force", is_flag=True, help="Train although crops differ, or what a generator learned from is unknown."
+)
 @device
 @precision
 def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: Any) -> None:

@@ -158,7 +158,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "damaged": list(scored.damaged),
     }
     pooled = _pooled(scored, case.groups)
-    notes += [*notes_on_training(detector.card, sets, rows), *_notes(scored, case, pooled)]
+    notes += [*notes_on_training(detector.card, sets, rows, not flaws), *_notes(scored, case, pooled)]
     result["notes"] = notes
     parts = _parts(scored, case, pooled)
     with tqdm(parts, unit="part", desc="figures", disable=len(parts) < 4) as bar:

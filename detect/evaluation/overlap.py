@@ -27,6 +27,9 @@ from crossfake.errors import UserError
 _MEND = (
     "prepare and split all folders together before anything is trained, or --force to see flattered figures"
 )
+_UNKNOWN = (
+    "put it back, repeat the 'synth generate' of own fakes, or --force for figures that may be flattered"
+)
 
 
 def seen_by(detector: Detector, known: Sequence[ShardSet] = ()) -> Seen:
@@ -80,7 +83,7 @@ def check_overlap(
     Raises:
         UserError: an image, or its group, was trained or validated on, or that cannot be known.
     """
-    notes = refuse_unknown(seen, force, _MEND)
+    notes = refuse_unknown(seen, force, _UNKNOWN)
     trained, validated = seen.only("trained on"), seen.only("validated on")
     apart = [chosen[s.columns["split"][chosen] != "val"] for s, chosen in zip(sets, rows, strict=True)]
     if not force:
@@ -101,8 +104,10 @@ def check_overlap(
     return notes
 
 
-def notes_on_training(card: dict[str, Any], sets: Sequence[ShardSet], rows: Sequence[Rows]) -> Iterator[str]:
-    """What the training data has to do with the data that is measured."""
+def notes_on_training(
+    card: dict[str, Any], sets: Sequence[ShardSet], rows: Sequence[Rows], apart: bool = True
+) -> Iterator[str]:
+    """What the training data has to do with the data that is measured, of which ``apart`` says that none was seen."""
     if "audit" in card:  # bundles made before there was an audit
         yield f"the training data: {card['audit']['summary']}"
     known = card.get("data_hashes", {}).values()
@@ -115,6 +120,7 @@ def notes_on_training(card: dict[str, Any], sets: Sequence[ShardSet], rows: Sequ
     for one in card.get("sources", []):
         for other in tested:
             if one == other and one != OWN:
-                yield f"{one} was trained on too: on it this is a test on new images, not on a new data set"
+                new = "a test on new images, not on a new data set" if apart else "no test on a new data set"
+                yield f"{one} was trained on too: on it this is {new}"
             elif one != other and (why := related(one, other)):
                 yield f"no cross-data-set test: {why}"

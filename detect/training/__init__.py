@@ -62,6 +62,8 @@ class Training:
             kind.reals_only,
             settings.synthetic_limit,
         )
+        if settings.weights:
+            self.data = data = data.starting_from(settings.weights, settings.force)
         self.recipe = kind(settings.augment, data.size, data.crop)
         self.held = held = data.validation(recipe=self.recipe if kind.reals_only else None)
         begun = Run(settings.out)

@@ -17,6 +17,7 @@ from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
+from crossfake.detect.bundle import CARD
 from crossfake.detect.training.recipes import Recipe
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
@@ -24,9 +25,10 @@ from crossfake.progress import tqdm
 Indices = npt.NDArray[np.int64]
 Part = tuple["Pool", int, Indices]  # a pool, its label, and some of its rows
 # For sets that come without a validation part (fakes made in bulk): a tenth of the groups, by hash
-_CARVE = Fractions(0.9, 0.1, 0.0)
+_CARVES = [Fractions(0.9, 0.1, 0.0, seed) for seed in (0, 1)]
 _SPLIT_TOGETHER = (
-    "prepare all folders with one --split and --seed; 'crossfake data split' them before any training"
+    "prepare all folders with one --split and --seed; 'crossfake data split' them before anything is trained, "
+    "generators too"
 )
 _GENERATE_AGAIN = (
     "repeat its 'synth generate' with a model that says so, or --force, which reports will mention"
@@ -89,7 +91,12 @@ class Pool:
         train = shards.select(split=["train", ""], label=label)
         val = shards.select(split="val", label=label)
         if not len(val) and len(train):
-            held_out = np.array([_CARVE.split_of(group) == "val" for group in shards.columns["group"][train]])
+            for carve in _CARVES:
+                held_out = np.array(
+                    [carve.split_of(group) == "val" for group in shards.columns["group"][train]]
+                )
+                if held_out.any() and not held_out.all():  # else the split was dealt by the same hash
+                    break
             train, val = train[~held_out], train[held_out]
         if not len(train) and not len(val):
             kind = "fake" if label else "real"
@@ -120,7 +127,7 @@ class TrainingData:
     Attributes:
         size: of the images.
         crop: how they were cut.
-        makers: what the generators of own fakes learned from.
+        makers: what the generators of own fakes, and the weights that it starts from, learned from.
         notes: what of that is unknown.
     """
 
@@ -194,6 +201,20 @@ class TrainingData:
             pools[2] = _limited(pools[2], limit)
         crop = next(iter(crops.values()), None)
         return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), crop, makers, tuple(notes))
+
+    def starting_from(self, weights: Path, force: bool) -> TrainingData:
+        """The same for a network that begins with the weights of another training, which carry what that has seen.
+
+        Raises:
+            UserError: that is held out here, or is not known; with ``force`` the latter is a note.
+        """
+        seen = Seen.load(weights.parent) or Seen()
+        if not seen.blocks and (weights.parent / CARD).is_file():
+            seen |= Seen(unknown=(f"what {weights} learned from is unknown",))
+        notes = refuse_unknown(seen, force, "start from a bundle of a new training, or --force")
+        pools = self.real + self.fake + self.synthetic
+        _refuse_held_out(seen.only("trained on"), pools, f" by {weights}")
+        return replace(self, makers=self.makers | seen, notes=(*self.notes, *notes))
 
     def pools(self) -> dict[KindName, list[Pool]]:
         """By what their rows are."""
@@ -348,8 +369,12 @@ def digest_of(parts: Sequence[Part]) -> Any:
 
 def _check_firewall(pools: Sequence[Pool], makers: Seen) -> None:
     """No group and no picture may be trained on and also validate or test, in whichever folder it turns up."""
-    trained = union(Seen.of(pool.shards, pool.train) for pool in pools) | makers.only("trained on")
+    trained = union(Seen.of(pool.shards, pool.train) for pool in pools)
+    _refuse_held_out(trained | makers.only("trained on"), pools)
+
+
+def _refuse_held_out(trained: Seen, pools: Sequence[Pool], by: str = "") -> None:
     held_out = [np.concatenate([pool.val, pool.shards.select(split="test")]) for pool in pools]
     refuse_overlap(
-        trained, [pool.shards for pool in pools], held_out, _SPLIT_TOGETHER, now="is held out, and "
+        trained, [pool.shards for pool in pools], held_out, _SPLIT_TOGETHER, by, now="is held out, and "
     )

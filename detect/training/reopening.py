@@ -162,8 +162,8 @@ def reopen_shared(
         if any(facts[name] != first[name] for name in _FOLDERS):
             raise UserError(
                 f"{path} was trained with other folders than {lead}",
-                mend="name folders whose val rows neither was trained on with --real DIR and --fake DIR: those that "
-                "both know, say",
+                mend="with --real DIR and --fake DIR, name folders whose val rows neither was trained on, such as "
+                "those that both know",
             )
     notes = [
         f"{path} was trained on batches of other proportions than {lead}, by which validation images count"

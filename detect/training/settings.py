@@ -62,7 +62,7 @@ class TrainSettings:
             both are trained equally long.
         stop_after: train exactly so many steps, whatever the validations say; 0 lets ``patience`` decide.
         resume: go on from the last checkpoint in ``out``.
-        force: train although the folders were cropped differently.
+        force: train although the folders were cropped differently, or what a generator learned from is unknown.
     """
 
     real: tuple[Path, ...]

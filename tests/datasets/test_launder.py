@@ -35,9 +35,22 @@ def test_both_classes_get_one_history(tmp_path: Path) -> None:
     assert sets[0].attributes["history"] == ["jpeg 90 4:2:0"] and {s.size for s in sets} == {112}
     assert [set(s.columns["label"]) for s in sets] == [{0}, {1}]
     assert check(SplitSettings((tmp_path / "out/real", tmp_path / "out/fake"), workers=1)).offences == []
+    assert "dealt anew" not in done.table()
     swapped = launder(LaunderSettings((fake,), (real,), tmp_path / "swapped", crop="center", workers=1))
     assert (swapped.size, swapped.quality) == (done.size, done.quality)  # the label has no say
     assert "112×112, then JPEG of quality 90" in done.table()
+
+
+def test_near_duplicates_are_dealt_together_not_set_aside(tmp_path: Path) -> None:
+    real = _pictures(tmp_path / "r", 0, "jpg", 300, quality=92)
+    fake = _pictures(tmp_path / "f", 50, "png", 300)
+    for number in range(12):  # a copy is another group until fingerprints are compared
+        Image.open(f"{real}/{number}.jpg").save(f"{real}/copy-{number}.jpg", quality=70)
+    done = launder(
+        LaunderSettings((real,), (fake,), tmp_path / "out", crop="center", split="0.5/0.25/0.25", workers=1)
+    )
+    assert done.splits.linked == 12 and sum(done.splits.table.values()) == 36
+    assert "aside" not in done.table() and "dealt anew" not in done.table()
 
 
 def test_a_set_with_both_classes_and_several_sources(tmp_path: Path) -> None:

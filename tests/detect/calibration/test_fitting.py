@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect import metrics
@@ -86,6 +87,10 @@ def test_other_validation_images_are_refused_unless_told(copy: Path, real: Path,
     result = calibrate(_settings(copy, real, other, force=True))
     assert "other validation images" in result["notes"][0]
     assert _card(copy)["validation_hash"] != json.loads((copy / BEFORE).read_text())["validation_hash"]
+    seen, shards = Seen.load(copy), ShardSet(other)
+    assert seen is not None and _card(copy)["seen"] == seen.digest
+    rows = shards.select(split="val")
+    assert count_overlap(seen.only("validated on"), shards, rows) == (len(rows), 0)
 
 
 def test_test_rows_are_never_read(

@@ -60,6 +60,8 @@ def test_validation_rows_and_known_sources_are_noted(real: Path, fake: Path) -> 
         f"the threshold was chosen on val rows of {real}: figures at it are flattered",
         "real was trained on too: on it this is a test on new images, not on a new data set",
     ]
+    notes = list(notes_on_training(_card(real), sets, [s.select(split="train") for s in sets], apart=False))
+    assert notes == ["real was trained on too: on it this is no test on a new data set"]
     card = {"sources": ["kaggle-deepfake-real"], "audit": {"summary": "audit: pass"}}
     assert list(notes_on_training(card, [], [])) == ["the training data: audit: pass"]
 

@@ -1,10 +1,13 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from crossfake.datasets.firewall import count_overlap
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
+from crossfake.datasets.splits import Fractions
 from crossfake.detect.training.data import Pool, TrainingData
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Sampler
@@ -94,6 +97,39 @@ def test_one_source_may_train_and_test_with_other_generators(real: Path, tmp_pat
             writer.append(image, Row(1, "ff++", ("a", "b")[row % 2], part, f"both{row}"))
     data = TrainingData.open((real,), (tmp_path / "seen", tmp_path / "both"), (), True)
     assert data.sources() == ["ff++", "real"]
+
+
+def test_a_tenth_is_held_out_of_what_a_hash_has_dealt(real: Path, tmp_path: Path) -> None:
+    dealt = Fractions.parse("0.8/0/0.2")
+    with ShardWriter(tmp_path / "dealt", 16) as writer:
+        for row in range(300):
+            image = np.random.default_rng(row).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            writer.append(image, Row(1, "x", "g", dealt.split_of(str(row)), str(row)))
+    pool = Pool.open(tmp_path / "dealt", 1)
+    assert 5 <= len(pool.val) <= 50 and len(pool.train) > 180
+
+
+def test_weights_carry_what_they_have_seen(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
+    weights = trained / "model" / "model.safetensors"
+    data = TrainingData.open((real,), (fake,), (), False)
+    assert data.starting_from(weights, False).seen().digest == data.seen().digest  # nothing else was seen
+    new = make_shards(tmp_path / "new", 0, seed=8)
+    moved = make_shards(tmp_path / "moved", 0, split="val")  # the pictures of before, held out here
+    other = TrainingData.open((new, moved), (fake,), (), False)
+    with pytest.raises(UserError, match="is held out, and was trained on by .*model.safetensors"):
+        other.starting_from(weights, False)
+    elsewhere = TrainingData.open((new,), (fake,), (), False).starting_from(weights, False)
+    assert count_overlap(elsewhere.seen(), ShardSet(real), np.arange(96)) == (96, 0)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("model.safetensors", "bundle.json"):
+        shutil.copy(weights.with_name(name), alone)
+    with pytest.raises(UserError, match="what .*alone/model.safetensors learned from is unknown"):
+        data.starting_from(alone / "model.safetensors", False)
+    known = data.starting_from(alone / "model.safetensors", True)
+    assert known.seen().unknown and "overlap with it is unchecked" in known.notes[0]
+    (alone / "bundle.json").unlink()
+    assert data.starting_from(alone / "model.safetensors", False).seen().digest == data.seen().digest
 
 
 def test_no_fakes_to_validate_on_is_one_line(real: Path, tmp_path: Path) -> None:

@@ -170,17 +170,10 @@ def launder(settings: LaunderSettings) -> Laundered:
                 )
             )
     together = tuple([*earlier, *folders])
-    # what has just been prepared nothing has learned from: dealt together, no near-duplicate need be set aside
-    fresh = not earlier and not any((folder / SPLITS).exists() for folder in folders)
+    # what has just been prepared nothing has learned from: near-duplicates go together, and none need be set aside
+    fresh = tuple(folder for folder in folders if not (folder / SPLITS).exists())
     splits = split(
-        SplitSettings(
-            together,
-            settings.split,
-            settings.seed,
-            redeal=fresh,
-            fresh=tuple(folders) if earlier else (),
-            workers=settings.workers,
-        )
+        SplitSettings(together, settings.split, settings.seed, fresh=fresh, workers=settings.workers)
     )
     if fresh:
         splits = dataclasses.replace(splits, moved=0)

@@ -50,8 +50,8 @@ class SplitSettings:
         weights: its weights file; timm's own when None.
         cosine: least cosine of two near-duplicates' features.
         redeal: deal anew what was dealt before; splits that a data set came with stay.
-        fresh: those of the folders that nothing has learned from yet: their rows go where what they belong with is in
-            the others.
+        fresh: those of the folders that nothing has learned from yet: where links join their rows, they go together
+            instead of aside, and to where what they belong with is in the other folders.
         identities: rows whose faces a recogniser takes for one person's belong together.
         identity_model: its ONNX file; dlib's when None.
         identity_threshold: a distance of dlib's or a cosine of the file's, in place of the published one.
@@ -318,7 +318,9 @@ def split(settings: SplitSettings) -> SplitReport:
     was = rows.column("split").astype("U8")
     before = np.concatenate([_own(each) for each in rows.sets]) if settings.redeal else was
     new = np.isin(rows.of, [k for k, each in enumerate(rows.sets) if each.path in settings.fresh])
-    before = np.where(new & np.isin(component, component[~new & (before != "")]), "", before)
+    if new.any():
+        known = np.isin(component, component[~new & (before != "")])
+        before = np.where(new, np.where(known, "", _winners(component, before)[component]), before)
     sides, aside = _settle(component, before)
     facts = [rows.column(name).astype(str) for name in ("label", "source", "generator")]
     strata = np.array(["|".join(each) for each in zip(*facts, strict=True)])
@@ -449,9 +451,7 @@ def _own(shards: ShardSet) -> Strings:
 def _settle(component: npt.NDArray[np.int64], before: Strings) -> tuple[Strings, npt.NDArray[np.int64]]:
     """The side of every row whose component has one already, and the rows that had to be set aside."""
     sides = before.copy()
-    winner = np.full(component.max() + 1, "", "U8")
-    for name in reversed(_PRIORITY):
-        winner[component[before == name]] = name
+    winner = _winners(component, before)
     left_out = np.full(len(winner), False)
     left_out[component[before == ASIDE]] = True
     winner[left_out & (winner == "")] = (
@@ -461,6 +461,14 @@ def _settle(component: npt.NDArray[np.int64], before: Strings) -> tuple[Strings,
     sides[before == ""] = of_row[before == ""]
     sides[(before != "") & (before != of_row)] = ASIDE
     return sides, np.flatnonzero((sides == ASIDE) & (before != ASIDE))
+
+
+def _winners(component: npt.NDArray[np.int64], before: Strings) -> Strings:
+    """The side that each component keeps: test before val before train; empty where it has none."""
+    winner = np.full(component.max() + 1, "", "U8")
+    for name in reversed(_PRIORITY):
+        winner[component[before == name]] = name
+    return winner
 
 
 def _assign(

@@ -134,7 +134,7 @@ def demo(out: Path | None, smoke: bool) -> None:
 def _name(page: Path) -> None:
     tables = [
         str(page.with_name(name))
-        for name in ("results.csv", "contrasts.csv", "results.tex")
+        for name in ("results.csv", "contrasts.csv", "results.tex", "methods.tex")
         if page.with_name(name).exists()
     ]
     if tables:

@@ -21,6 +21,7 @@ from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments import cards, charts, mistakes, tables, wording
 from crossfake.experiments.charts import Panel, best, color_of
 from crossfake.experiments.comparing import Answer, Difference, answers
+from crossfake.experiments.methods import methods
 from crossfake.experiments.quality_table import quality_table
 from crossfake.experiments.results import FIGURES, Results, scores_name
 from crossfake.files import write_text
@@ -36,8 +37,8 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     """Write everything that can be told about an experiment into its folder.
 
     ``report.html``; the numbers as ``results.csv``, ``results.parquet`` (with pyarrow), ``contrasts.csv`` and
-    ``results.tex``; ``figures/`` as PNG, PDF and SVG; ``cards/`` with one model card per detector and condition; and
-    ``croissant.json``, which describes the data to machines.
+    ``results.tex``; ``methods.tex`` and ``references.bib`` for a paper; ``figures/`` as PNG, PDF and SVG; ``cards/``
+    with one model card per detector and condition; and ``croissant.json``, which describes the data to machines.
 
     Args:
         folder: what ``experiment run`` wrote; unfinished experiments are reported as far as they got.
@@ -74,6 +75,7 @@ def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
         "results.csv": tables.csv_table(tables.cell_rows(results)),
         "contrasts.csv": tables.csv_table(tables.contrast_rows(found), tables.CONTRAST_COLUMNS),
         "results.tex": tables.latex_tables(results, found),
+        **methods(results, found),
         "report.html": environment(TEMPLATES).get_template("report.html").render(**page(results, found)),
     }
 

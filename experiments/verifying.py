@@ -27,8 +27,8 @@ def verify(folder: str | Path) -> list[str]:
     """Recompute the tables of an experiment from its stored scores, and say what differs.
 
     Looked at are ``results.csv`` and ``contrasts.csv`` line by line, ``results.parquet`` if it is there and pyarrow is,
-    ``results.tex``, ``report.html`` and the cards; not the figures. ``results.csv`` holds the hash of every score file,
-    so a changed score is found even where no figure moved.
+    ``results.tex``, ``methods.tex``, ``references.bib``, ``report.html`` and the cards; not the figures.
+    ``results.csv`` holds the hash of every score file, so a changed score is found even where no figure moved.
 
     Args:
         folder: an experiment that ``experiment report`` was run on.
@@ -60,7 +60,7 @@ def verify(folder: str | Path) -> list[str]:
     for name, keys in _KEYS.items():
         said += _compare_tables(folder / name, fresh[name], keys)
     said += _compare_parquet(folder / "results.parquet", fresh["results.csv"])
-    for name in ("results.tex", "report.html"):
+    for name in ("results.tex", "methods.tex", "references.bib", "report.html"):
         said += _compare_texts(folder / name, fresh[name])
     for name, text in cards.model_cards(results, found).items():
         said += _compare_texts(folder / "cards" / name, text)

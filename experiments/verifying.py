@@ -20,7 +20,8 @@ _KEYS = {
 }
 _SLACK = 2e-6  # figures are written to six digits
 # What depends on more than scores: pictures, which may have gone since.
-_PICTURES = re.compile(r"<section id=\"mistakes\">.*?</section>|\"data:[^\"]*\"", re.DOTALL)
+MISTAKES = re.compile(r"<section id=\"mistakes\">.*?</section>", re.DOTALL)
+_PICTURES = re.compile(MISTAKES.pattern + r"|\"data:[^\"]*\"", re.DOTALL)
 
 
 def verify(folder: str | Path) -> list[str]:
@@ -44,7 +45,7 @@ def verify(folder: str | Path) -> list[str]:
         []
     """
     folder = Path(folder)
-    results = Results(folder, _resamples(folder))
+    results = Results(folder, resamples_of(folder))
     said = [
         f"cell {entry['key']} ({entry['detector']}, {entry['condition']}, seed {entry['seed']}) is missing"
         for entry in results.pending
@@ -69,7 +70,7 @@ def verify(folder: str | Path) -> list[str]:
     return said
 
 
-def _resamples(folder: Path) -> int | None:
+def resamples_of(folder: Path) -> int | None:
     """As many as the report was made with, which need not be the configuration's."""
     rows = _rows(_text(folder / "results.csv") or "")
     value = rows[0].get("resamples", "") if rows else ""

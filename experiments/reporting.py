@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -119,6 +119,7 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         "cost": cost(results),
         "notes": wording.notes(results, found),
         "audits": experiment.get("audits", {}),
+        "probes": probes(experiment.get("audits", {})),
         "figures": FIGURES,
         "sizes": tables.sizes(results),
         "chances": [f"{figure.title}: {tables.chance(results, key)}" for key, figure in FIGURES.items()],
@@ -260,6 +261,18 @@ def drawn(panel: Panel) -> dict[str, Any]:
         "x_ticks": [(across(x), label) for x, label in panel.ticks],
         "y_ticks": [(down(y), label) for y, label in charts.nice_ticks(bottom, top, 6)],
     }  # fmt: skip
+
+
+def probes(audits: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any] | None]]]:
+    """Each of the audit's probes, and what it found by condition; those that fail come first, then those that warn."""
+    names = dict.fromkeys(name for audit in audits.values() for name in audit.get("probes", {}))
+    rows = [(name, [audit.get("probes", {}).get(name) for audit in audits.values()]) for name in names]
+
+    def rank(row: list[dict[str, Any] | None]) -> int:
+        found = {each["verdict"] for each in row if each}
+        return next((k for k, verdict in enumerate(("fail", "warn")) if verdict in found), 2)
+
+    return sorted(rows, key=lambda each: rank(each[1]))
 
 
 def published(results: Results) -> dict[str, Any]:

@@ -156,8 +156,15 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
         "pool that the fake half is drawn from differs. The checkpoint that is kept and the threshold come from "
         "validation pictures."
     )
-    if versions := sorted({v for cell in results.cells if (v := cell.card.get("packages", {}).get("torch"))}):
-        said.append(f"Networks were trained with PyTorch {tex(join(versions))}{cite(['paszke2019pytorch'])}.")
+    used = {"crossfake": {str(v) for cell in results.cells if (v := cell.card.get("version"))}}
+    used["PyTorch"] = {v for cell in results.cells if (v := cell.card.get("packages", {}).get("torch"))}
+    named = [
+        f"{name} {tex(join(sorted(versions)))}{cite(['paszke2019pytorch'] if name == 'PyTorch' else [])}"
+        for name, versions in used.items()
+        if versions
+    ]
+    if named:
+        said.append(f"Networks were trained with {join(named)}.")
     return said
 
 

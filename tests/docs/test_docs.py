@@ -26,8 +26,8 @@ _COMMANDS = {"crossfake": ["crossfake"], "synth": ["crossfake", "synth"], "detec
 
 @dataclass(frozen=True)
 class Block:
-    """Shell commands of a page. A comment before them says how the test makes them smaller, or why it does not run them:
-    ``<!-- test: "--minutes 3" is "--kimg 0.2" -->``, ``<!-- test: as it is -->``, ``<!-- test: not run: a reason -->``."""
+    """Shell commands of a page. A comment before them says how the test makes them smaller, or why it does not run
+    them: ``<!-- test: "--minutes 3" is "--kimg 0.2" -->``, or ``as it is``, or ``not run: a reason``."""
 
     page: str
     line: int
@@ -184,6 +184,8 @@ def draw_home(home: Path) -> None:
                 image[:: number + 1, :: 3 - number] //= 2
             save_png(image, home / name / f"{k}.png")
     save_png(toyface(9999, 48), home / "photo.png")
+    for k in range(24):
+        save_png(toyface(5000 + k, 16), home / "others" / "fakes" / f"{k}.png")
 
 
 def _prepare(name: str, out: str, label: str, more: str = "") -> str:
@@ -206,7 +208,7 @@ RUN = {
     + f"detect train --real data/faces --fake data/known --model cnn {_SHORT} --seed 1 --out runs/other\n" + _PHOTO,
     "docs/generators.md": _FACES + _GAN + _PHOTO
     + "synth train --data data/faces --family autoencoder --kimg 0.1 --batch 8 --channels 16 --out runs/autoencoder\n",
-    "docs/quality.md": _FACES + _GAN + "synth generate --n 30 --model runs/gan\nmkdir ~/others\ncp -r ~/new-fakes ~/others/fakes\n",
+    "docs/quality.md": _FACES + _GAN + "synth generate --n 30 --model runs/gan\n",
     "docs/experiments.md": _FACES + _KNOWN + _UNSEEN + "mv data/known data/known-fakes; mv data/unseen data/new-fakes\n"
     + _GAN + "synth generate --n 40 --model runs/gan --out runs/gan/generated-n50000-psi1-seed0\n",
     "docs/howto/own-photos.md": "cp -r ~/known-fakes ~/fakes; cp ~/photos/1.png one.png; cp ~/photos/2.png two.png\n"

@@ -38,7 +38,7 @@ def test_figures_are_those_of_the_experiment(ablation):
     assert "``without'' (fakes of splice) and ``with'' (fakes of splice and stylegan2)" in text
     assert "With seeds 0 and 3 this made 8 trainings." in text
     assert "Each training took 100 steps of 32 pictures." in text
-    assert "come from 120 bootstrap resamples" in text
+    assert "come from 120 bootstrap resamples" in text and "Networks were trained with crossfake 1.0." in text
     assert "dcgan 130 fakes, 120 reals" in text and "Chance: 0.500." in text
     assert "in one comparison, fixed beforehand" in text
     assert "The quality of stylegan2, dcgan and web faces was measured by sliced Wasserstein~" in text

@@ -205,7 +205,7 @@ RUN = {
     + _prepare("photos", "data/a", "real") + _prepare("known-fakes", "data/b", "fake")
     + _prepare("new-fakes", "data/c", "fake") + "cp -r data/a data/photos && cp -r data/b data/fakes\n",
     "docs/detectors.md": _FACES + _KNOWN + _UNSEEN + _prepare("new-fakes", "data/own", "fake", "--generator own")
-    + f"detect train --real data/faces --fake data/known --model cnn {_SHORT} --seed 1 --out runs/other\n" + _PHOTO,
+    + f"detect train --real data/faces --fake data/known --with-synthetic data/own --model cnn {_SHORT} --out runs/other\n" + _PHOTO,
     "docs/generators.md": _FACES + _GAN + _PHOTO
     + "synth train --data data/faces --family autoencoder --kimg 0.1 --batch 8 --channels 16 --out runs/autoencoder\n",
     "docs/quality.md": _FACES + _GAN + "synth generate --n 30 --model runs/gan\n",

@@ -205,7 +205,8 @@ RUN = {
     + _prepare("photos", "data/a", "real") + _prepare("known-fakes", "data/b", "fake")
     + _prepare("new-fakes", "data/c", "fake") + "cp -r data/a data/photos && cp -r data/b data/fakes\n",
     "docs/detectors.md": _FACES + _KNOWN + _UNSEEN + _prepare("new-fakes", "data/own", "fake", "--generator own")
-    + f"detect train --real data/faces --fake data/known --with-synthetic data/own --model cnn {_SHORT} --out runs/other\n" + _PHOTO,
+    + "detect train --real data/faces --fake data/known --with-synthetic data/own --model cnn "
+    + f"{_SHORT} --out runs/other\n" + _PHOTO,
     "docs/generators.md": _FACES + _GAN + _PHOTO
     + "synth train --data data/faces --family autoencoder --kimg 0.1 --batch 8 --channels 16 --out runs/autoencoder\n",
     "docs/quality.md": _FACES + _GAN + "synth generate --n 30 --model runs/gan\n",
@@ -215,7 +216,8 @@ RUN = {
     "printf 'file,group\none.png,anna\ntwo.png,ben\n' >people.csv\n",
     "docs/howto/faceforensics.md": "",
     "docs/howto/published-weights.md": "cp -r ~/new-fakes ~/midjourney\n",
-    "docs/howto/cluster.md": _FACES + _KNOWN,
+    # the environment of a wheel has torchrun; this is what it calls
+    "docs/howto/cluster.md": _FACES + _KNOWN + 'torchrun() { python -m torch.distributed.run "$@"; }\n',
 }  # fmt: skip
 
 

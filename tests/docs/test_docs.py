@@ -204,7 +204,7 @@ RUN = {
     "for n in stylegan2 sd; do cp -r ~/known-fakes ~/set/$n; done\n"
     + _prepare("photos", "data/a", "real") + _prepare("known-fakes", "data/b", "fake")
     + _prepare("new-fakes", "data/c", "fake") + "cp -r data/a data/photos && cp -r data/b data/fakes\n",
-    "docs/detectors.md": _FACES + _KNOWN + _UNSEEN + _prepare("new-fakes", "data/own", "fake", "--generator own")
+    "docs/detectors.md": _FACES + _KNOWN + _UNSEEN + _prepare("others/fakes", "data/own", "fake", "--generator own")
     + "detect train --real data/faces --fake data/known --with-synthetic data/own --model cnn "
     + f"{_SHORT} --out runs/other\n" + _PHOTO,
     "docs/generators.md": _FACES + _GAN + _PHOTO

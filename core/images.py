@@ -71,7 +71,7 @@ def thumbnail(image: Images, side: int, background: int = 255) -> Images:
 
 
 def captioned_sheet(images: Images, captions: Sequence[str], columns: int | None = None) -> Images:
-    """A contact sheet of ``[N, H, W, 3]`` with a line of text under every image.
+    """A contact sheet of ``[N, H, W, 3]`` with its caption under every image, in as many lines as the longest takes.
 
     Example:
         >>> captioned_sheet(np.zeros((2, 40, 60, 3), np.uint8), ["one", "two"]).shape
@@ -80,13 +80,35 @@ def captioned_sheet(images: Images, captions: Sequence[str], columns: int | None
     from PIL import Image, ImageDraw
 
     count, height, width, _ = images.shape
-    cells = np.full((count, height + _CAPTION, width, 3), 255, np.uint8)
-    for cell, image, caption in zip(cells, images, captions, strict=True):
+    wrapped = [_wrapped(caption, width - 2) for caption in captions]
+    text = _CAPTION * max(map(len, wrapped))
+    cells = np.full((count, height + text, width, 3), 255, np.uint8)
+    for cell, image, lines in zip(cells, images, wrapped, strict=True):
         cell[:height] = image
-        line = Image.new("RGB", (width, _CAPTION), "white")
-        ImageDraw.Draw(line).text((1, 1), caption[: max(1, width // 6)], fill="black")
-        cell[height:] = np.asarray(line)
+        below = Image.new("RGB", (width, text), "white")
+        for number, line in enumerate(lines):
+            ImageDraw.Draw(below).text((1, 1 + number * _CAPTION), line, fill="black")
+        cell[height:] = np.asarray(below)
     return contact_sheet(cells, columns)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of PIL's built-in font no wider than so many pixels, broken at blanks, and within words that are wider."""
+    from PIL import ImageFont
+
+    length = ImageFont.load_default().getlength
+    lines = [""]
+    for word in text.split(" "):
+        if lines[-1] and length(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+            continue
+        if lines[-1]:
+            lines.append("")
+        for letter in word:
+            if lines[-1] and length(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines
 
 
 def save_png(image: Images, path: Path) -> None:

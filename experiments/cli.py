@@ -94,13 +94,35 @@ def report_(folder: Path, resamples: int | None) -> None:
     _name(report(folder, resamples) if experiment_there else run_report(folder))
 
 
+@experiment.command("pack")
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The archive.  [default: RUN.zip]")
+@click.option("--pictures", is_flag=True, help="Keep example pictures in the report: they may show persons.")
+def pack_(folder: Path, out: Path | None, pictures: bool) -> None:
+    """Write one archive of an experiment that others can verify: configuration, scores, hashes and tables.
+
+    It holds no pictures, no paths or command lines of this machine, and numbers in place of the names of persons
+    and files.
+    """
+    from crossfake.experiments.packing import pack
+    from crossfake.provenance import hash_file
+
+    archive = pack(folder, out, pictures)
+    click.echo(f"archive: {archive} ({archive.stat().st_size / 1e6:.1f} MB, sha256 {hash_file(archive)})")
+    click.echo(f"check:   crossfake experiment verify {archive.name}")
+
+
 @experiment.command()
-@click.argument("folder", type=THERE)
+@click.argument("folder", metavar="RUN", type=THERE)
 def verify(folder: Path) -> None:
-    """Compute the tables of an experiment anew from its stored scores, and say what differs."""
+    """Compute the tables of an experiment anew from its stored scores, and say what differs.
+
+    RUN is its folder, or an archive that 'experiment pack' wrote.
+    """
+    from crossfake.experiments.packing import verify_archive
     from crossfake.experiments.verifying import verify as differences
 
-    found = differences(folder)
+    found = verify_archive(folder) if folder.is_file() else differences(folder)
     for line in found:
         click.echo(line)
     if found:
@@ -150,7 +172,7 @@ def demo(out: Path | None, smoke: bool) -> None:
 def _name(page: Path) -> None:
     tables = [
         str(page.with_name(name))
-        for name in ("results.csv", "contrasts.csv", "results.tex")
+        for name in ("results.csv", "contrasts.csv", "results.tex", "methods.tex")
         if page.with_name(name).exists()
     ]
     if tables:

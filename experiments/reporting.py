@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +21,7 @@ from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments import cards, charts, mistakes, tables, wording
 from crossfake.experiments.charts import Panel, best, color_of
 from crossfake.experiments.comparing import Answer, Difference, answers
+from crossfake.experiments.methods import methods
 from crossfake.experiments.quality_table import quality_table
 from crossfake.experiments.results import FIGURES, Results, scores_name
 from crossfake.files import write_text
@@ -36,8 +37,8 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     """Write everything that can be told about an experiment into its folder.
 
     ``report.html``; the numbers as ``results.csv``, ``results.parquet`` (with pyarrow), ``contrasts.csv`` and
-    ``results.tex``; ``figures/`` as PNG, PDF and SVG; ``cards/`` with one model card per detector and condition; and
-    ``croissant.json``, which describes the data to machines.
+    ``results.tex``; ``methods.tex`` and ``references.bib`` for a paper; ``figures/`` as PNG, PDF and SVG; ``cards/``
+    with one model card per detector and condition; and ``croissant.json``, which describes the data to machines.
 
     Args:
         folder: what ``experiment run`` wrote; unfinished experiments are reported as far as they got.
@@ -74,6 +75,7 @@ def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
         "results.csv": tables.csv_table(tables.cell_rows(results)),
         "contrasts.csv": tables.csv_table(tables.contrast_rows(found), tables.CONTRAST_COLUMNS),
         "results.tex": tables.latex_tables(results, found),
+        **methods(results, found),
         "report.html": environment(TEMPLATES).get_template("report.html").render(**page(results, found)),
     }
 
@@ -117,6 +119,7 @@ def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
         "cost": cost(results),
         "notes": wording.notes(results, found),
         "audits": experiment.get("audits", {}),
+        "probes": probes(experiment.get("audits", {})),
         "figures": FIGURES,
         "sizes": tables.sizes(results),
         "chances": [f"{figure.title}: {tables.chance(results, key)}" for key, figure in FIGURES.items()],
@@ -258,6 +261,18 @@ def drawn(panel: Panel) -> dict[str, Any]:
         "x_ticks": [(across(x), label) for x, label in panel.ticks],
         "y_ticks": [(down(y), label) for y, label in charts.nice_ticks(bottom, top, 6)],
     }  # fmt: skip
+
+
+def probes(audits: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any] | None]]]:
+    """Each of the audit's probes, and what it found by condition; those that fail come first, then those that warn."""
+    names = dict.fromkeys(name for audit in audits.values() for name in audit.get("probes", {}))
+    rows = [(name, [audit.get("probes", {}).get(name) for audit in audits.values()]) for name in names]
+
+    def rank(row: list[dict[str, Any] | None]) -> int:
+        found = {each["verdict"] for each in row if each}
+        return next((k for k, verdict in enumerate(("fail", "warn")) if verdict in found), 2)
+
+    return sorted(rows, key=lambda each: rank(each[1]))
 
 
 def published(results: Results) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crossfake.detect import metrics
 from crossfake.errors import MissingDependency
 from crossfake.experiments.charts import Heat, heat
@@ -19,6 +21,9 @@ from crossfake.pages import HALF_INTERVAL
 from crossfake.provenance import hash_file
 
 Rows = list[dict[str, Any]]
+# In points: the line of LaTeX's article, and in its footnotesize a letter, a figure with its ±, two parentheses.
+_LINE, _LETTER, _VALUE, _PARENTHESES, _GAP = 345.0, 4.1, 43.0, 6.6, 5.0
+_MEAN = "Mean, unseen"
 _DIGITS = 6
 _SPECIAL = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
@@ -122,7 +127,7 @@ def latex_tables(results: Results, found: Sequence[Answer]) -> str:
     trained on stands in parentheses and is in no mean. Captions say what ± is, how many pictures there are, and what
     knowing nothing gives.
     """
-    parts = ["% needs \\usepackage{booktabs} and \\usepackage{graphicx}"]
+    parts = ["% needs \\usepackage{booktabs}"]
     stars = {(d.detector, d.b, d.test): d.mark for answer in reversed(found) for d in (*answer.rows,)}
     for key, figure in FIGURES.items():
         heats = [heat(results, detector, key) for detector in results.detectors]
@@ -171,9 +176,9 @@ def chance(results: Results, key: str) -> str:
 
 def _contrasts_caption(found: Sequence[Answer]) -> str:
     caption = (
-        "Paired differences in mean AUC (chance: 0.5) over the tests of each comparison, with 95\\% intervals and "
-        "Holm-adjusted $p$; $n$: fakes / reals; $\\mathrm{MDE}$: the true difference that would be found four times in "
-        "five."
+        "Paired differences in mean AUC (chance: 0.5) over the tests of each comparison; in brackets the 95\\% "
+        "interval; $p$ is Holm-adjusted; $n$: fakes / reals; $\\mathrm{MDE}$: the true difference that would be found "
+        "four times in five."
     )
     for answer in found:
         if answer.qualified:
@@ -182,19 +187,59 @@ def _contrasts_caption(found: Sequence[Answer]) -> str:
 
 
 def _float(body: Sequence[str], caption: str, label: str) -> str:
-    """A table that shrinks to the line where it is wider."""
     return "\n".join(
         [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}",
-         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", *body, r"}", r"\end{table}"]
+         r"\smallskip\footnotesize\setlength{\tabcolsep}{2.5pt}", *body, r"\end{table}"]
     )  # fmt: skip
 
 
 def _matrix(heats: Sequence[Heat], stars: dict[tuple[str, str, str], str]) -> list[str]:
-    tests = heats[0].tests
+    """One tabular, or several below each other where one would be wider than the text."""
+    names = (
+        ["Detector", *(each.detector for each in heats)],
+        ["Trained on", *(c for each in heats for c in each.conditions)],
+    )
+    widths = [
+        _VALUE + _PARENTHESES * any(row[k] for each in heats for row in each.seen)
+        for k in range(len(heats[0].tests))
+    ]
+    heads = [*heats[0].tests, _MEAN]
+    widths = [max(width, _LETTER * len(head)) for width, head in zip([*widths, _VALUE], heads, strict=True)]
+    lines: list[str] = []
+    for columns in _panels(widths, _LINE - sum(_LETTER * max(map(len, each)) + _GAP for each in names)):
+        lines += [r"\par\medskip"] if lines else []
+        lines += _panel(heats, stars, columns)
+    return lines
+
+
+def _panels(widths: Sequence[float], room: float) -> list[list[int]]:
+    """Columns by panel: as few panels as there is room for, and none much shorter than others.
+
+    Example:
+        >>> _panels([50, 50, 50, 50], room=170)
+        [[0, 1], [2, 3]]
+    """
+
+    def fits(columns: Sequence[int]) -> bool:
+        return sum(widths[c] for c in columns) + _GAP * (len(columns) - 1) <= room
+
+    panels: list[list[int]] = [[]]
+    for column in range(len(widths)):
+        if panels[-1] and not fits([*panels[-1], column]):
+            panels.append([])
+        panels[-1].append(column)
+    even = [part.tolist() for part in np.array_split(range(len(widths)), len(panels))]
+    return even if all(map(fits, even)) else panels
+
+
+def _panel(
+    heats: Sequence[Heat], stars: dict[tuple[str, str, str], str], columns: Sequence[int]
+) -> list[str]:
+    heads = [*map(tex, heats[0].tests), _MEAN]
     lines = [
-        r"\begin{tabular}{ll" + "r" * (len(tests) + 1) + "}",
+        r"\begin{tabular}{@{}ll" + "r" * len(columns) + "@{}}",
         r"\toprule",
-        " & ".join(["Detector", "Trained on", *map(tex, tests), "Mean, unseen"]) + r" \\",
+        " & ".join(["Detector", "Trained on", *(heads[column] for column in columns)]) + r" \\",
     ]
     for each in heats:
         lines.append(r"\midrule")
@@ -206,11 +251,11 @@ def _matrix(heats: Sequence[Heat], stars: dict[tuple[str, str, str], str]) -> li
                     each.seen[row][column],
                     stars.get((each.detector, condition, test), ""),
                 )
-                for column, test in enumerate(tests)
+                for column, test in enumerate(each.tests)
             ]
             entries.append(_value(each.means[row], row in each.best[-1]))
             name = tex(each.detector) if row == 0 else ""
-            lines.append(" & ".join([name, tex(condition), *entries]) + r" \\")
+            lines.append(" & ".join([name, tex(condition), *(entries[c] for c in columns)]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
@@ -219,24 +264,21 @@ def _value(found: Estimate | None, bold: bool, seen: bool = False, stars: str = 
         return "--"
     mean = rf"\mathbf{{{found.mean:.3f}}}" if bold else f"{found.mean:.3f}"
     above = rf"^{{{stars}}}" if stars else ""
-    text = rf"{mean}{above} \pm {found.half_width:.3f}"
+    text = rf"{mean}{above}_{{\pm {found.half_width:.3f}}}"
     return f"$({text})$" if seen else f"${text}$"
 
 
 def _contrasts(found: Sequence[Answer]) -> list[str]:
     lines = [
-        r"\begin{tabular}{llrrrrrr}",
+        r"\begin{tabular}{@{}lrrrrrr@{}}",
         r"\toprule",
-        r"Comparison & Detector & $n$ & Before & After & Difference & $p$ & MDE \\",
+        r"Detector & $n$ & Before & After & Difference & $p$ & MDE \\",
     ]
     for answer in found:
-        lines.append(r"\midrule")
+        lines += [r"\midrule", rf"\multicolumn{{7}}{{l}}{{\emph{{{tex(answer.name)}}}}} \\"]
         alone = len(answer.by_detector) == 1
         for each in (*(() if alone else answer.by_detector), answer.overall):
-            first = tex(each.contrast) if each is answer.overall or each is answer.by_detector[0] else ""
-            if each is answer.overall and not alone:
-                first = ""
-            lines.append(" & ".join([first, _detector(answer, each), *_difference(each)]) + r" \\")
+            lines.append(" & ".join([_detector(answer, each), *_difference(each)]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 

@@ -20,15 +20,16 @@ _KEYS = {
 }
 _SLACK = 2e-6  # figures are written to six digits
 # What depends on more than scores: pictures, which may have gone since.
-_PICTURES = re.compile(r"<section id=\"mistakes\">.*?</section>|\"data:[^\"]*\"", re.DOTALL)
+MISTAKES = re.compile(r"<section id=\"mistakes\">.*?</section>", re.DOTALL)
+_PICTURES = re.compile(MISTAKES.pattern + r"|\"data:[^\"]*\"", re.DOTALL)
 
 
 def verify(folder: str | Path) -> list[str]:
     """Recompute the tables of an experiment from its stored scores, and say what differs.
 
     Looked at are ``results.csv`` and ``contrasts.csv`` line by line, ``results.parquet`` if it is there and pyarrow is,
-    ``results.tex``, ``report.html`` and the cards; not the figures. ``results.csv`` holds the hash of every score file,
-    so a changed score is found even where no figure moved.
+    ``results.tex``, ``methods.tex``, ``references.bib``, ``report.html`` and the cards; not the figures.
+    ``results.csv`` holds the hash of every score file, so a changed score is found even where no figure moved.
 
     Args:
         folder: an experiment that ``experiment report`` was run on.
@@ -44,7 +45,7 @@ def verify(folder: str | Path) -> list[str]:
         []
     """
     folder = Path(folder)
-    results = Results(folder, _resamples(folder))
+    results = Results(folder, resamples_of(folder))
     said = [
         f"cell {entry['key']} ({entry['detector']}, {entry['condition']}, seed {entry['seed']}) is missing"
         for entry in results.pending
@@ -60,7 +61,7 @@ def verify(folder: str | Path) -> list[str]:
     for name, keys in _KEYS.items():
         said += _compare_tables(folder / name, fresh[name], keys)
     said += _compare_parquet(folder / "results.parquet", fresh["results.csv"])
-    for name in ("results.tex", "report.html"):
+    for name in ("results.tex", "methods.tex", "references.bib", "report.html"):
         said += _compare_texts(folder / name, fresh[name])
     for name, text in cards.model_cards(results, found).items():
         said += _compare_texts(folder / "cards" / name, text)
@@ -69,7 +70,7 @@ def verify(folder: str | Path) -> list[str]:
     return said
 
 
-def _resamples(folder: Path) -> int | None:
+def resamples_of(folder: Path) -> int | None:
     """As many as the report was made with, which need not be the configuration's."""
     rows = _rows(_text(folder / "results.csv") or "")
     value = rows[0].get("resamples", "") if rows else ""

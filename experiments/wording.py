@@ -199,7 +199,7 @@ def _sizes(results: Results, tests: Sequence[str], each: Difference | Estimate) 
     return said
 
 
-def _firewall(experiment: dict[str, Any]) -> str:
+def firewall(experiment: dict[str, Any]) -> str:
     """What was checked before the first detector was trained; experiments of before did not look at generators."""
     rows = "No person, source photo or picture of a test is among the training or validation rows"
     how = "this was checked by group and by pixels before the first detector was trained"
@@ -217,7 +217,7 @@ def notes(results: Results, found: Sequence[Answer]) -> list[str]:
         "All conditions have the same reals, the same number of training steps and batches that are half real, half "
         "fake; only the pool that the fake half is drawn from differs. The checkpoint that is kept, calibration and "
         "threshold come from validation rows of the same pools, so they differ with them; never from test rows.",
-        _firewall(experiment),
+        firewall(experiment),
         f"Intervals (95%) of AUC come from {results.resamples:,} resamples of whole groups of the test pictures, the "
         "same for all conditions, plus Student's t for the spread between seeds. Those of other figures come from "
         f"{min(results.resamples, SECONDARY_RESAMPLES):,}. They say nothing about other generators or other faces.",

@@ -111,7 +111,7 @@ def page(out: Path, result: dict[str, Any]) -> str:
 
 def _row(name: str, part: dict[str, Any]) -> dict[str, Any]:
     cells = [
-        {"value": _value(part, figure), "interval": _interval(part, figure).replace(" to ", "–"),
+        {"value": _value(part, figure), "interval": _interval(part, figure),
          "chance": _value(part, "ap_chance") if figure == "ap" and part["ap_chance"] else ""}
         for figure in _PARTS
     ]  # fmt: skip
@@ -136,7 +136,8 @@ def _forest(parts: dict[str, Any]) -> dict[str, Any] | None:
             {"name": name or "unnamed", "n": part["n_fake"], "value": part["auc"], "interval": _interval(part, "auc"),
              "low": place(low), "mid": place(part["auc"]), "high": place(high)}
         )  # fmt: skip
-    ticks = [(place(tick), f"{tick:.1f}") for tick in np.arange(round(start * 10), 11) / 10]
+    every = 1 if start >= 0.4 else 2  # tenths: on a phone there is room for seven labels
+    ticks = [(place(tick), f"{tick:.1f}") for tick in np.arange(10, round(start * 10) - 1, -every)[::-1] / 10]
     return {"rows": rows, "ticks": ticks, "chance": place(0.5)}
 
 

@@ -12,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from crossfake.detect import metrics
 from crossfake.errors import UserError
@@ -22,6 +23,10 @@ Parts = Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]  # n
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _DASHES: tuple[Any, ...] = ("-", "-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)))
 _REAL, _FAKE = "#0072B2", "#D55E00"
+_LETTER, _HANDLE = (
+    4.6,
+    36.0,
+)  # points that a letter of a legend takes, and a line with the gap before the next
 _PERCENT = (0.1, 1, 5, 10, 20, 40, 60, 80, 90, 95, 99, 99.9)  # ticks of normal deviates
 
 
@@ -41,7 +46,8 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
         path: the PNG.
         intervals: of the first part's figures; those of :data:`metrics.RATES` are drawn as bars.
     """
-    figure, (whole, low) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout="constrained", sharey=True)
+    apart = ConstrainedLayoutEngine(wspace=0.06)  # the last tick of one and the first of the other
+    figure, (whole, low) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout=apart, sharey=True)
     parts, left_out = hardest(parts)
     reals = max(int((labels == 0).sum()) for labels, _ in parts.values())
     floor = 10.0 ** np.floor(np.log10(1 / max(10, reals)))
@@ -64,7 +70,7 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
     whole.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), title=f"ROC against {reals:,} reals")
     low.set(xscale="log", xlim=(floor, 1), xlabel="false alarm rate, logarithmic")
     low.set_title("the same, where false alarms are few")
-    _legend(figure, whole, left_out, columns=3)
+    _legend(figure, whole, left_out)
     _save(figure, path)
 
 
@@ -145,14 +151,10 @@ def calibration_picture(
             part, edges, histtype="step", color=color, linewidth=1.5, linestyle="-" if label else "--",
             label=f"{name}, n = {len(part):,}", weights=np.full(len(part), 1 / max(1, len(part))),
         )  # fmt: skip
-    for axes in (above, below):
-        axes.axvline(threshold, color="0.4", linewidth=1)
-    where = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 8, "color": "0.3"}
-    above.annotate(
-        f"threshold {threshold:.3f}", (threshold, 1.0), xycoords=("data", "axes fraction"), **where
-    )
+    above.axvline(threshold, color="0.4", linewidth=1)
+    below.axvline(threshold, color="0.4", linewidth=1, label=f"threshold {threshold:.3f}")
     below.set(xlim=(-0.01, 1.01), xlabel="probability of fake", ylabel="share of class")
-    below.legend(frameon=False, fontsize=8)
+    _legend(figure, below)
     _save(figure, path)
 
 
@@ -195,13 +197,14 @@ def _short(name: str) -> str:
     return name if len(name) <= 26 else name[:25] + "…"
 
 
-def _legend(figure: Any, axes: Any, left_out: int, more: str = "", columns: int = 2) -> None:
-    """Below the axes, where it hides no curve."""
+def _legend(figure: Any, axes: Any, left_out: int = 0, more: str = "") -> None:
+    """Below the axes, where it hides no curve, in as many columns as the picture is wide."""
     said = [f"{left_out} easier ones not shown"] if left_out else []
     said += [more] if more else []
     handles, names = axes.get_legend_handles_labels()
+    room = int(72 * figure.get_figwidth() / (_LETTER * max(map(len, names)) + _HANDLE))
     figure.legend(
-        handles, names, loc="outside lower center", ncols=min(columns, len(names)), frameon=False, fontsize=8,
+        handles, names, loc="outside lower center", ncols=min(max(1, room), len(names)), frameon=False, fontsize=8,
         title="; ".join(said) or None, title_fontsize=8,
     )  # fmt: skip
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from crossfake.images import contact_sheet, to_uint8
+from crossfake.images import captioned_sheet, contact_sheet, to_uint8
 
 
 def test_to_uint8_rounds_and_clamps() -> None:
@@ -22,3 +22,21 @@ def test_contact_sheet_places_images_row_by_row() -> None:
     assert sheet.shape == (11, 11, 3)
     assert (sheet[1, 1, 0], sheet[1, 6, 0], sheet[6, 1, 0]) == (10, 20, 30)
     assert (sheet[6:, 6:] == 255).all() and (sheet[0] == 255).all()
+
+
+def test_captions_are_wrapped_not_cut() -> None:
+    """Every line of a long caption is on the sheet, and none is wider than its picture."""
+    from PIL import ImageFont
+
+    from crossfake.images import _wrapped
+
+    text = "picture ends too close to the face, averylongwordthatfitsnowhereatallinsofewpixels"
+    lines = _wrapped(text, 94)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "") and len(lines) > 3
+    assert all(ImageFont.load_default().getlength(line) <= 94 for line in lines)
+    assert _wrapped("no face", 94) == ["no face"] and _wrapped("", 94) == [""]
+    pictures = np.zeros((2, 40, 96, 3), np.uint8)
+    short, long = (captioned_sheet(pictures, ["no face", caption]) for caption in ("other", text))
+    assert long.shape[1] == short.shape[1] and long.shape[0] > short.shape[0] + 2 * 13
+    last = long[40 + 13 * (len(lines) - 1) :, 98:]
+    assert (last < 100).any()  # the last line is there, too

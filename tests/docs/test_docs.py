@@ -26,8 +26,8 @@ _COMMANDS = {"crossfake": ["crossfake"], "synth": ["crossfake", "synth"], "detec
 
 @dataclass(frozen=True)
 class Block:
-    """Shell commands of a page. A comment before them says how the test makes them smaller, or ``not run``:
-    ``<!-- test: "--minutes 3" is "--kimg 0.2" -->``."""
+    """Shell commands of a page. A comment before them says how the test makes them smaller, or why it does not run
+    them: ``<!-- test: "--minutes 3" is "--kimg 0.2" -->``, or ``as it is``, or ``not run: a reason``."""
 
     page: str
     line: int
@@ -38,6 +38,7 @@ class Block:
     def small(self) -> str:
         text = self.text
         for old, new in _SMALLER.findall(self.note):
+            old = old.replace("\\n", "\n")
             assert old in text, f"{self.page}:{self.line}: {old!r} is not in the block any more"
             text = text.replace(old, new.replace("\\n", "\n"), 1)
         return text
@@ -51,13 +52,17 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def run_blocks(page: str, folder: Path, **environment: str) -> str:
-    """The page's blocks, small, in one shell; what they printed."""
-    chosen = [block for block in blocks(Path(page)) if block.note != "not run"]
+def run_blocks(page: str, folder: Path, before: str = "", **environment: str) -> str:
+    """The page's blocks, small, in one shell; what they printed.
+
+    Args:
+        before: commands that make what the page takes to be there.
+    """
+    chosen = [block for block in blocks(Path(page)) if not block.note.startswith("not run")]
     assert chosen
     binaries = Path(sys.executable).parent
     ours = {"PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "CROSSFAKE_OFFLINE": "1", **environment}
-    script = "set -eu\n" + "\n".join(block.small for block in chosen)
+    script = "set -eu\n" + "\n".join([before, *(block.small for block in chosen)])
     done = subprocess.run(
         ["bash", "-c", script], cwd=folder, env={**os.environ, **ours}, capture_output=True, text=True
     )
@@ -167,6 +172,90 @@ def test_examples_run(page: str, tmp_path: Path) -> None:
     for example in (DOCS / "examples").glob("*.py"):
         (tmp_path / example.name).write_text(example.read_text())
     run_blocks(page, tmp_path)
+
+
+def draw_home(home: Path) -> None:
+    """What a reader has: photos, fakes of two makers, and a picture that nobody knows."""
+    for number, (name, count) in enumerate({"photos": 60, "known-fakes": 60, "new-fakes": 24}.items()):
+        (home / name).mkdir()
+        for k in range(count):
+            image = toyface(1000 * (number + 1) + k, 48)
+            if number:  # one maker leaves a grid, the other lines
+                image[:: number + 1, :: 3 - number] //= 2
+            save_png(image, home / name / f"{k}.png")
+    save_png(toyface(9999, 48), home / "photo.png")
+    for k in range(24):
+        save_png(toyface(5000 + k, 16), home / "others" / "fakes" / f"{k}.png")
+
+
+def _prepare(name: str, out: str, label: str, more: str = "") -> str:
+    return f"crossfake data prepare ~/{name} --label {label} --size 16 --crop center --out {out} {more}\n"
+
+
+_FACES, _KNOWN = _prepare("photos", "data/faces", "real"), _prepare("known-fakes", "data/known", "fake")
+_UNSEEN = _prepare("new-fakes", "data/unseen", "fake", "--generator new --split 0/0/1")
+_SHORT = "--steps 4 --batch 8 --eval-every 2"
+_GAN = "synth train --data data/faces --family stylegan2 --kimg 0.1 --batch 8 --channels 16 --out runs/gan\n"
+_PHOTO = "cp ~/photo.png photo.jpg\n"  # what a file is, its content says
+# Pages whose blocks run in order, in one folder, and what is there before.
+RUN = {
+    "README.md": "",
+    "docs/data.md": "mkdir ~/set && for n in ffhq celeba; do cp -r ~/photos ~/set/$n; done\n"
+    "for n in stylegan2 sd; do cp -r ~/known-fakes ~/set/$n; done\n"
+    + _prepare("photos", "data/a", "real") + _prepare("known-fakes", "data/b", "fake")
+    + _prepare("new-fakes", "data/c", "fake") + "cp -r data/a data/photos && cp -r data/b data/fakes\n",
+    "docs/detectors.md": _FACES + _KNOWN + _UNSEEN + _prepare("others/fakes", "data/own", "fake", "--generator own")
+    + "detect train --real data/faces --fake data/known --with-synthetic data/own --model cnn "
+    + f"{_SHORT} --out runs/other\n" + _PHOTO,
+    "docs/generators.md": _FACES + _GAN + _PHOTO
+    + "synth train --data data/faces --family autoencoder --kimg 0.1 --batch 8 --channels 16 --out runs/autoencoder\n",
+    "docs/quality.md": _FACES + _GAN + "synth generate --n 30 --model runs/gan\n",
+    "docs/experiments.md": _FACES + _KNOWN + _UNSEEN + "mv data/known data/known-fakes; mv data/unseen data/new-fakes\n"
+    + _GAN + "synth generate --n 40 --model runs/gan --out runs/gan/generated-n50000-psi1-seed0\n",
+    "docs/howto/own-photos.md": "cp -r ~/known-fakes ~/fakes; cp ~/photos/1.png one.png; cp ~/photos/2.png two.png\n"
+    "printf 'file,group\none.png,anna\ntwo.png,ben\n' >people.csv\n",
+    "docs/howto/faceforensics.md": "",
+    "docs/howto/published-weights.md": "cp -r ~/new-fakes ~/midjourney\n",
+    # the environment of a wheel has torchrun; this is what it calls
+    "docs/howto/cluster.md": _FACES + _KNOWN + 'torchrun() { python -m torch.distributed.run "$@"; }\n',
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN)
+def test_the_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
+    draw_home(tmp_path)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    if page == "docs/experiments.md":
+        text = re.search(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+        assert text
+        smaller = {
+            "[cnn, resnet18]": "[cnn]",
+            "[0, 1, 2]": "[0]",
+            "steps: 1000, batch: 64": "steps: 4, batch: 8",
+        }
+        mine = text[1]
+        for old, new in smaller.items():
+            assert old in mine
+            mine = mine.replace(old, new)
+        (folder / "mine.yaml").write_text(mine)
+    said = run_blocks(page, folder, RUN[page], HOME=str(tmp_path))
+    if page in ("README.md", "docs/experiments.md"):
+        assert "all numbers are those of the stored scores" in said
+
+
+def test_every_block_is_run_or_says_why_not() -> None:
+    """Records of measurements, which name the folders of the machine that made them, are no instructions."""
+    tested = {"docs/tutorial.md", "docs/howto/add-a-family.md", "docs/howto/add-a-detector.md", *RUN}
+    for page in PAGES:
+        if page.is_relative_to("docs/results"):
+            continue
+        for block in blocks(page):
+            assert str(page) in tested or block.note.startswith("not run: "), (
+                f"{page}:{block.line} is not run"
+            )
+            assert block.note != "not run", f"{page}:{block.line} does not say why it is not run"
 
 
 class _Loaded(html.parser.HTMLParser):

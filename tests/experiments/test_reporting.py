@@ -183,7 +183,8 @@ def test_the_page_says_what_it_must(html):
     expected = [
         "simulated &lt;scores&gt;", "150 fakes against 120 reals", "prefers-color-scheme: dark", "no difference shown",
         "reals among themselves", "0.09 ± 0.02", "resamples: 100", "1 cell(s) failed", "boom", "Wang et al. 2020",
-        "What else gives the training data away", "0.600 <small>(0.560 to 0.640) warn", "Energy: 0.4 Wh for 12 of 12",
+        "What else gives the training data away", '0.600 <b class="warn">warn</b><small>0.560 to 0.640</small>',
+        "Energy: 0.4 Wh for 12 of 12",
         "Reals called fake", "data:image/jpeg", "A sentence about the data.",
     ]  # fmt: skip
     assert [each for each in expected if each not in text and each not in html] == []

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 from crossfake.errors import MissingDependency
 from crossfake.experiments.comparing import answers
+from crossfake.experiments.methods import methods
 from crossfake.experiments.results import Results
 from crossfake.experiments.tables import CONTRAST_COLUMNS, csv_table, latex_tables, tex, write_parquet
 
@@ -79,7 +80,7 @@ def test_latex_marks_the_best_the_seen_and_the_significant(reported):
         entry.strip() for entry in rows[1].split("&")
     ]  # cnn, with; splice, stylegan2, dcgan, web faces
     assert entries[2].startswith("$(") and entries[3].startswith("$(")
-    assert re.fullmatch(r"\$\\mathbf\{0\.\d{3}\}\^\{\*+\} \\pm 0\.\d{3}\$", entries[4]), entries[4]
+    assert re.fullmatch(r"\$\\mathbf\{0\.\d{3}\}\^\{\*+\}_\{\\pm 0\.\d{3}\}\$", entries[4]), entries[4]
     assert r"^{*" not in rows[2] + rows[3]  # resnet_18 showed no difference
     captions = re.findall(r"\\caption\{(.*?)\}\n", text)
     sizes = "n: splice, stylegan2 90 fakes, 120 reals; dcgan 130 fakes, 120 reals; web faces 150 fakes, 120 reals."
@@ -100,22 +101,58 @@ def test_text_is_escaped():
     assert tex("“a” – 3×, 漢") == r"``a'' -- 3$\times$, ?"
 
 
+def test_no_table_is_shrunk_and_captions_say_what_brackets_are(reported):
+    text = (reported / "results.tex").read_text()
+    assert "resizebox" not in text and "graphicx" not in text
+    captions = re.findall(r"\\caption\{(.*?)\}\n", text)
+    assert all("In parentheses: trained on this generator" in caption for caption in captions[:4])
+    assert r"in brackets the 95\% interval" in captions[4]
+
+
+def test_a_table_of_many_tests_is_in_panels(tmp_path):
+    results = Results(write_experiment(tmp_path / "x", "matrix", seeds=(0, 1)))
+    auc = latex_tables(results, []).split(r"\label{tab:auc}")[1].split(r"\end{table}")[0]
+    heads = re.findall(r"\\toprule\n(.*?) \\\\", auc)
+    columns = [head.split(" & ")[2:] for head in heads]
+    assert [len(each) for each in columns] == [3, 3]
+    assert sum(columns, []) == [*results.tests, "Mean, unseen"]
+    for panel in re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", auc, re.S):
+        rows = [line for line in panel.splitlines() if "$" in line]
+        assert len(rows) == 5 and {row.count("&") for row in rows} == {4}
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+@pytest.mark.parametrize("design", ["ablation", "matrix", "robustness"])
+def test_latex_compiles_and_fits_the_line(tmp_path, design):
+    folder = write_experiment(tmp_path / "x", design, seeds=(0, 1))
+    results = Results(folder)
+    _compile(tmp_path, results)
+    assert "Overfull" not in (tmp_path / "paper.log").read_text(errors="replace")
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
 @pytest.mark.parametrize("design", ["ablation", "matrix"])
-def test_latex_compiles(tmp_path, design):
+def test_awkward_names_compile(tmp_path, design):
     folder = write_experiment(tmp_path / "x", design, seeds=(0, 1))
     file = folder / "experiment.json"
     awkward = file.read_text().replace('"dcgan"', '"dc_gan 50% & {#1} $x^2 <漢>"')
     file.write_text(awkward)
-    results = Results(folder)
-    (tmp_path / "results.tex").write_text(latex_tables(results, answers(results)))
-    (tmp_path / "paper.tex").write_text(
-        "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\\input{results}\\end{document}"
+    _compile(tmp_path, Results(folder))
+
+
+def _compile(folder, results):
+    found = answers(results)
+    (folder / "results.tex").write_text(latex_tables(results, found))
+    for name, text in methods(results, found).items():
+        (folder / name).write_text(text)
+    (folder / "paper.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{methods}\\input{results}"
+        "\\bibliographystyle{plain}\\bibliography{references}\\end{document}"
     )
-    run = subprocess.run(
-        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-    )
-    assert run.returncode == 0, run.stdout[-2000:]
-    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+    latex = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "paper.tex"]
+    for command in (latex, ["bibtex", "paper"], latex, latex):
+        run = subprocess.run(command, cwd=folder, capture_output=True)
+        assert run.returncode == 0, run.stdout[-2000:]
+    assert (folder / "paper.pdf").stat().st_size > 1000
+    log = (folder / "paper.log").read_text(errors="replace")
+    assert "undefined" not in log and "Warning--" not in (folder / "paper.blg").read_text()

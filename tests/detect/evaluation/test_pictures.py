@@ -44,3 +44,44 @@ def test_perfect_inverted_and_constant_scores_can_be_drawn(scores: list[float], 
 def test_a_folder_that_is_not_there_is_the_users_to_mend(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         pictures.confusion_picture([[1, 0], [0, 1]], 0.5, tmp_path / "none" / "x.png")
+
+
+@pytest.mark.parametrize("threshold", [0.03, 0.5, 0.97])
+def test_no_text_lies_over_another_or_over_a_curve(
+    threshold: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Legends lie below the axes, and all of a picture is within its own width."""
+    from matplotlib.text import Text
+
+    kept = []
+    monkeypatch.setattr(pictures.plt, "close", kept.append)
+    parts = {"all fakes": _part(0)} | {f"a generator of a long name, {k}": _part(k, k / 20) for k in range(8)}
+    pictures.roc_picture(parts, tmp_path / "roc.png", {"tpr_at_1%_fpr": (0.1, 0.4)})
+    pictures.pr_picture(parts, tmp_path / "pr.png")
+    pictures.det_picture(parts, tmp_path / "det.png")
+    pictures.calibration_picture(*_part(0), threshold, tmp_path / "calibration.png")
+    assert len(kept) == 4
+    for figure in kept:
+        figure.canvas.draw()
+        hidden = {
+            label
+            for axes in figure.axes
+            for axis in (axes.xaxis, axes.yaxis)
+            for at, label in zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=False)
+            if not min(axis.get_view_interval()) <= at <= max(axis.get_view_interval())
+        }
+        texts = [
+            t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip() and t not in hidden
+        ]
+        boxes = [(t.get_text(), t.get_window_extent()) for t in texts]
+        for number, (one, a) in enumerate(boxes):
+            assert a.x0 >= -1 and a.x1 <= figure.bbox.x1 + 1, one
+            for other, b in boxes[number + 1 :]:
+                across, down = (
+                    min(a.x1, b.x1) - max(a.x0, b.x0),
+                    min(a.y1, b.y1) - max(a.y0, b.y0),
+                )
+                assert across < 1 or down < 1, f"{one!r} over {other!r}"
+        legend = figure.legends[0].get_window_extent()
+        assert all(legend.y1 <= axes.get_window_extent().y0 for axes in figure.axes)
+        assert not any(axes.get_legend() for axes in figure.axes)

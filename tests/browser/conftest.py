@@ -90,9 +90,9 @@ def write_video(path: Path, size: int = 96, count: int = 24) -> None:
         out.mux(stream.encode(None))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless chromium."""
+    """Headless chromium. Playwright keeps this thread's event loop running, so it ends before other modules begin."""
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     chromium = shutil.which("chromium")
     if chromium is None:

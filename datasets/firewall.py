@@ -190,7 +190,8 @@ class Seen:
             )
         }  # fmt: skip
         facts = {
-            "blocks": [block.facts() for block in self.blocks],
+            # the folder's name alone: records travel with fakes, and paths are nobody's business
+            "blocks": [{**block.facts(), "folder": Path(block.folder).name} for block in self.blocks],
             "by_name": self.by_name,
             "unknown": self.unknown,
             "hash": (digest := self.digest),

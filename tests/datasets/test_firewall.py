@@ -51,6 +51,7 @@ def test_a_record_survives_the_folder_that_it_is_of(faces: ShardSet, tmp_path: P
     shutil.rmtree(faces.path)
     found = Seen.load(tmp_path / "model")
     assert found is not None and found.digest == digest
+    assert str(tmp_path).encode() not in (tmp_path / "model" / FILE).read_bytes()
     with pytest.raises(
         UserError, match=r"group 'p-3' of .*elsewhere was trained on, and so were 1 others: mend"
     ):

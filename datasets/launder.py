@@ -175,8 +175,6 @@ def launder(settings: LaunderSettings) -> Laundered:
     splits = split(
         SplitSettings(together, settings.split, settings.seed, fresh=fresh, workers=settings.workers)
     )
-    if fresh:
-        splits = dataclasses.replace(splits, moved=0)
     return Laundered(size, quality, cropper.margin, done, splits)
 
 

@@ -98,7 +98,7 @@ class SplitReport:
         groups: that the data sets gave.
         linked: of them, those that near-duplicates joined to others.
         aside: rows newly left out, since they belong to two sides.
-        moved: rows that left the side they had; only ``redeal`` moves any.
+        moved: rows that left the side they had, but for fresh ones; only ``redeal`` moves any.
         invalid: models and runs that learned from these folders as they were split before.
         redealt: everything was dealt anew.
         persons: what the face recogniser joined.
@@ -343,7 +343,7 @@ def split(settings: SplitSettings) -> SplitReport:
         len(np.unique(given)),
         linked,
         [rows.name(int(row)) for row in aside],
-        int(((was != "") & (sides != was) & (sides != ASIDE)).sum()),
+        int(((was != "") & ~new & (sides != was) & (sides != ASIDE)).sum()),
         invalid,
         settings.redeal,
         persons,

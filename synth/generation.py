@@ -209,9 +209,8 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
 
 def _seen(model: Model, photos: Photos | None) -> Seen:
     """What the images come from: the rows that the model learned from, and the photos that it works on."""
-    learned = (
-        seen_by(model.path) if model.path != Path() else Seen()
-    )  # a family with nothing to learn has no folder
+    has_learned = model.path != Path()  # a family with nothing to learn has no folder
+    learned = seen_by(model.path) if has_learned else Seen()
     return learned | Seen.of(photos.shards, photos.rows) if photos else learned
 
 

@@ -237,7 +237,14 @@ class Seen:
 
 
 def _identity(block: Block) -> tuple[str, ...]:
-    return (*block.facts().values(), hashlib.sha256(block.rows.tobytes() + block.crc32.tobytes()).hexdigest())
+    folder = Path(block.folder).name  # all that a record keeps of it
+    return (
+        folder,
+        block.how,
+        block.by,
+        block.codec,
+        hashlib.sha256(block.rows.tobytes() + block.crc32.tobytes()).hexdigest(),
+    )
 
 
 def seen_by_makers(shards: ShardSet) -> Seen:

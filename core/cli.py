@@ -31,11 +31,24 @@ _PARTS = {
 }
 
 
+class Command(click.Command):
+    """Refuses a second path for an option that takes one: click would forget the first without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        *_, order = self.make_parser(ctx).parse_args([*args])
+        for param in order:
+            if isinstance(param.type, click.Path) and not param.multiple and order.count(param) > 1:
+                raise UserError(f"{param.opts[0]} is given twice, and takes one path", mend="give it once")
+        return super().parse_args(ctx, args)
+
+
 class _Group(click.Group):
     """A group whose user errors end in one line and exit code 2; ``--debug`` shows the traceback.
 
     What was stopped with Ctrl-C ends with exit code 130, whether it stopped at once or in good order.
     """
+
+    command_class = Command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         debug = "--debug" in sys.argv
@@ -110,7 +123,7 @@ def command_group(name: str, help: str, cls: type[click.Group] = _Group) -> clic
     return group
 
 
-class ManyValues(click.Command):
+class ManyValues(Command):
     """Lets ``--real A B`` stand for ``--real A --real B``, for every option that may be repeated.
 
     One of :attr:`alone` may have no value at all.

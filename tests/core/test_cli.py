@@ -23,6 +23,24 @@ def test_a_user_error_is_one_line_with_exit_code_2() -> None:
     assert result.output == "error: the plate is empty: cook something\n"
 
 
+@group.command()
+@click.option("--data", type=SHARDS)
+@click.option("--n", type=int)
+def take(data: Path, n: int) -> None:
+    click.echo(n)
+
+
+def test_the_first_of_two_paths_is_not_forgotten_in_silence(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.jsonl").touch()
+    paths = [part for name in "ab" for part in ("--data", str(tmp_path / name))]
+    result = CliRunner().invoke(group, ["take", *paths])
+    assert result.exit_code == 2
+    assert result.output == "error: --data is given twice, and takes one path: give it once\n"
+    assert CliRunner().invoke(group, ["take", "--n", "1", "--n", "2"]).output == "2\n"  # as shells have it
+
+
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["thing", "--debug", "fail"])
     result = CliRunner().invoke(group, ["--debug", "fail"])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from crossfake.device import pick_device, stored_device, team_name
+from crossfake.device import autocast, pick_device, stored_device, team_name
 from crossfake.errors import UserError
 
 
@@ -55,3 +55,18 @@ def test_processes_that_were_started_together_have_one_name(monkeypatch: pytest.
 def test_what_does_not_compute_is_no_device(name: str) -> None:
     with pytest.raises(UserError, match=f"there is no device '{name}' here: use auto, cpu, cuda"):
         pick_device(name)
+
+
+def test_depthwise_convolutions_are_exact_under_autocast() -> None:
+    torch.manual_seed(0)
+    depthwise = torch.nn.Conv2d(8, 8, 3, groups=8)
+    dense, grouped = torch.nn.Conv2d(8, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=4)
+    images = torch.randn(2, 8, 9, 9)
+    with autocast(torch.device("cpu"), "bf16"):
+        found = depthwise(images)
+        assert dense(images).dtype is grouped(images).dtype is found.dtype is torch.bfloat16
+    assert torch.equal(found, depthwise(images).bfloat16())  # rounded once, at the end
+    with autocast(torch.device("cpu"), "fp32"):
+        assert (
+            torch.equal(depthwise(images), depthwise(images.float())) and dense(images).dtype is torch.float32
+        )

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from crossfake.detect.models.base import MODELS, Model
 from crossfake.detect.models.timm_model import TimmModel
 from crossfake.detect.models.weights import load_weights
@@ -21,6 +23,8 @@ def create_model(
     options: Mapping[str, Any] | None = None,
 ) -> Model:
     """A registered model, or any image model of timm by its name, with one output.
+
+    On a backbone that has learnt something the head starts at zero: a random one would shake it in the first steps.
 
     Args:
         name: ``cnn``, ``npr``, ``resnet18``, ``vgg16``, ``vit_small_patch16_224``, …
@@ -48,6 +52,11 @@ def create_model(
         raise UserError(f"there are no published weights for {name}", mend="leave --pretrained out")
     model = build(**given, **({"pretrained": True} if pretrained else {}))
     model.name = name
+    if pretrained or weights:
+        for layer in model.head.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
     if weights:
         load_weights(model, weights)
     return model

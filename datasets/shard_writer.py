@@ -38,6 +38,7 @@ from crossfake.provenance import hash_file
 
 _FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
 _BLOB_CHUNK = 1 << 16
+_PENDING = 1 << 26  # bytes of pixels in memory: rows of a native set may be large
 _SPARE = 1 << 20  # bytes that must be left on the disk for what HDF5 writes besides
 _TEAM = ".writers"  # whose processes write together, while they do
 _ATTEMPTS = 30  # tenths of a second
@@ -50,7 +51,7 @@ class ShardFile:
     Args:
         folder: the shard folder.
         index: number of the shard, which is its name.
-        size: height and width in pixels; ignored by codec ``original``.
+        size: height and width in pixels; None where rows have sizes of their own; ignored by codec ``original``.
         codec: ``raw``, ``webp`` or ``original``.
         attributes: JSON-able facts stored with the shard (crop policy, generator hash, config).
         masks: keep a mask with every image.
@@ -68,7 +69,9 @@ class ShardFile:
         self.path = folder / f"{index:05d}.h5"
         self.temporary = self.path.with_suffix(".h5.tmp")
         self.size, self.codec, self.masks = size, codec, masks
+        self.native = not size and codec != "original"
         self._pending: list[tuple[Pixels | bytes, Row, Pixels | None]] = []
+        self._bytes = 0
         rescued = self.temporary.with_suffix(".rescued")
         if self.temporary.exists():
             self.temporary.replace(rescued)
@@ -82,11 +85,13 @@ class ShardFile:
                 "attributes": json.dumps(attributes, sort_keys=True),
             }
         )
-        if codec == "raw":
+        if codec == "raw" and not self.native:
             self._create("image", (size, size, 3), np.uint8, chunk=1, fletcher32=True)
         else:
             self._create("blob", (), np.uint8, chunk=_BLOB_CHUNK, fletcher32=True)
             self._create("end", (), np.uint64)
+        if self.native:
+            self._create("shape", (2,), np.uint32)
         if masks:
             self._create("mask", (size, size), np.uint8, chunk=1, fletcher32=True, compression="gzip")
         for name, dtype in COLUMNS.items():
@@ -113,7 +118,8 @@ class ShardFile:
         self._pending.append((image, row, mask))
         self.last_row = row
         self.rows += 1
-        if len(self._pending) == _FLUSH:
+        self._bytes += memoryview(image).nbytes
+        if len(self._pending) == _FLUSH or self._bytes >= _PENDING:
             self.flush()
 
     def flush(self) -> None:
@@ -124,12 +130,15 @@ class ShardFile:
         raw = self.codec == "raw"
         blobs: Sequence[Any] = [np.ascontiguousarray(i) if raw else encode(i, self.codec) for i in images]
         self._check_space(sum(memoryview(blob).nbytes for blob in blobs))
-        if raw:
+        if raw and not self.native:
             self._extend("image", np.stack(blobs))
         else:
+            flat = [blob.reshape(-1) if raw else np.frombuffer(blob, np.uint8) for blob in blobs]
             start = len(self._file["blob"])
-            self._extend("blob", np.frombuffer(b"".join(blobs), np.uint8))
-            self._extend("end", start + np.cumsum([len(blob) for blob in blobs], dtype=np.uint64))
+            self._extend("blob", np.concatenate(flat))
+            self._extend("end", start + np.cumsum([len(blob) for blob in flat], dtype=np.uint64))
+        if self.native:
+            self._extend("shape", np.array([np.shape(image)[:2] for image in images], np.uint32))
         for name, dtype in COLUMNS.items():
             if name == "crc32":
                 values: list[Any] = [zlib.crc32(blob) for blob in blobs]
@@ -143,6 +152,7 @@ class ShardFile:
             self._extend("mask", np.stack([blank if mask is None else mask for _, _, mask in self._pending]))
         self._file.flush()
         self._pending.clear()
+        self._bytes = 0
 
     def _check_space(self, count: int) -> None:
         """Raise what the system would, but sooner: HDF5 cannot even close a file that the disk has no room for."""
@@ -204,11 +214,12 @@ class ShardWriter:
 
     Args:
         out: the folder; created when it is not there.
-        size: height and width in pixels; None for codec ``original``.
+        size: height and width in pixels; None for codec ``original``, and for a native set, whose rows have sizes of
+            their own.
         codec: ``raw``, ``webp`` or ``original``.
         shard_rows: rows per shard.
         attributes: JSON-able facts stored with every shard; a resumed folder must have the same.
-        masks: keep a mask with every image; one that is not given is blank.
+        masks: keep a mask with every image; one that is not given is blank. Native sets have none.
 
     Raises:
         UserError: the folder cannot be written, or holds shards of another size, codec or origin.
@@ -229,6 +240,8 @@ class ShardWriter:
         masks: bool = False,
     ) -> None:
         check_codec(codec)
+        if masks and size is None:
+            raise ValueError("masks need images of one size")
         self.out = Path(out)
         self.size, self.codec, self.shard_rows, self.masks = size, codec, shard_rows, masks
         self.attributes = json.loads(json.dumps(attributes or {}))
@@ -272,11 +285,16 @@ class ShardWriter:
             )
 
     def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
-        """Add one image: uint8 ``[size, size, 3]``, or a file's bytes for codec ``original``; mask ``[size, size]``."""
+        """Add one image: uint8 ``[size, size, 3]``, or a file's bytes for codec ``original``; mask ``[size, size]``.
+
+        A native set takes uint8 ``[H, W, 3]`` of any height and width.
+        """
         if self.codec != "original":
-            shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-            if shape != (self.size, self.size, 3) or dtype != np.uint8:
-                raise ValueError(f"expected uint8 [{self.size}, {self.size}, 3], got {dtype} {shape}")
+            shape, dtype = getattr(image, "shape", ()), getattr(image, "dtype", None)
+            wanted = (self.size, self.size, 3) if self.size else (*shape[:2], 3)
+            if len(shape) != 3 or 0 in shape or shape != wanted or dtype != np.uint8:
+                sides = f"{self.size}, {self.size}" if self.size else "H, W"
+                raise ValueError(f"expected uint8 [{sides}, 3], got {dtype} {shape or None}")
         if self._current is None:
             self._current = self._open(self._index + 1)
         try:

@@ -3,6 +3,8 @@
 Layout of one file ``00000.h5``: ``image`` uint8 ``[N, H, W, 3]`` (codec ``raw``) or ``blob`` uint8 with
 ``end`` uint64 (codecs ``webp`` and ``original``), and one column per field of :class:`Row` plus ``crc32``. A set whose
 source marks what was manipulated also has ``mask`` uint8 ``[N, H, W]``, 255 where it was.
+A native set, whose rows have sizes of their own, has ``blob`` and ``end`` with either codec, pixels one after the other
+with ``raw``, and ``shape`` uint32 ``[N, 2]``, height and width; its attribute ``size`` is 0.
 A shard is written as ``*.tmp``, flushed every 64 rows, closed, synced and renamed; its line in
 ``manifest.jsonl`` (name, count, sha256) comes last, so a file without a line is not part of the set.
 """
@@ -17,7 +19,9 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,7 @@ class Row:
         seed: the latent's seed for a fake made here, else -1.
         origin: name of the source file.
         own_split: the split is the data set's own: ``crossfake data split`` leaves it.
+        parent: of a fake made from a photo, what :meth:`ShardSet.ids` calls that photo's row.
     """
 
     label: int
@@ -61,6 +66,7 @@ class Row:
     seed: int = -1
     origin: str = ""
     own_split: bool = False
+    parent: str = ""
 
 
 # Fixed-width strings: variable-length ones cost a heap look-up per row and cannot be checksummed.
@@ -74,7 +80,9 @@ COLUMNS: dict[str, Any] = {
     "group": "S128",
     "origin": "S256",
     "own_split": np.uint8,
+    "parent": "S320",
 }
+LATER = ("own_split", "parent")  # columns that older shards, and those that other programs wrote, may lack
 
 
 def fit(text: str, width: int) -> bytes:
@@ -110,20 +118,23 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row, Pixels | None]
     try:
         with h5py.File(path, "r") as file:
             codec = str(file.attrs["codec"])
-            parts = [*COLUMNS, "image" if codec == "raw" else "end", *(["mask"] if "mask" in file else [])]
+            parts = {*COLUMNS, "image" if "image" in file else "end"} - {
+                name for name in LATER if name not in file
+            }
+            parts |= {"mask", "shape"} & {*file}
             count = min(len(file[name]) for name in parts)
             for index in range(count):
                 blob = stored(file, codec, index)
                 if zlib.crc32(blob) != int(file["crc32"][index]):
                     return
-                names = (field.name for field in dataclasses.fields(Row))
+                names = (field.name for field in dataclasses.fields(Row) if field.name in parts)
                 values = {name: file[name][index] for name in names}
                 facts: dict[str, Any] = {
                     k: text_of(v) if isinstance(v, bytes) else int(v) for k, v in values.items()
                 }
                 image = decode(blob, codec) if codec == "webp" else blob
                 yield image, Row(**facts), file["mask"][index] if "mask" in file else None
-    except (OSError, KeyError, RuntimeError):
+    except (OSError, KeyError, RuntimeError, ValueError):
         return  # what cannot be read is written again
 
 
@@ -133,10 +144,11 @@ def text_of(raw: bytes) -> str:
 
 def stored(file: h5py.File, codec: str, index: int) -> Any:
     """What the CRC of a row is taken over: the pixels of ``raw``, the bytes of the others."""
-    if codec == "raw":
+    if "image" in file:
         return file["image"][index]
     start = int(file["end"][index - 1]) if index else 0
-    return file["blob"][start : int(file["end"][index])].tobytes()
+    blob = file["blob"][start : int(file["end"][index])]
+    return blob.reshape(*file["shape"][index], 3) if codec == "raw" else blob.tobytes()
 
 
 class _Columns(dict[str, Array]):
@@ -157,10 +169,12 @@ class _Columns(dict[str, Array]):
 
     def stored(self, name: str) -> Array:
         """The column as it is in the shards, whatever ``splits.csv`` says."""
-        files = [self._shards.file(k) for k in range(len(self._shards.counts))]
-        if name == "own_split" and name not in files[0]:  # shards that other programs wrote may lack it
-            return np.zeros(sum(self._shards.counts), np.uint8)
-        values = np.concatenate([file[name][:] for file in files])
+        parts = []
+        for k, count in enumerate(self._shards.counts):
+            file = self._shards.file(k)
+            lacks = name in LATER and name not in file
+            parts.append(np.zeros(count, COLUMNS[name]) if lacks else file[name][:])
+        values = np.concatenate(parts)
         return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def _decided(self, name: str, own: Array) -> Array:
@@ -190,15 +204,37 @@ class _Part:
     def __init__(self, file: h5py.File, codec: str) -> None:
         self._file = file  # HDF5 closes it with the last that knows it
         self._crc = file["crc32"][:]
-        self._data = file["image" if codec == "raw" else "blob"]
+        self._codec = codec
+        self._data = file["image" if "image" in file else "blob"]
         self._shape = self._data.shape[1:]
-        self._end = None if codec == "raw" else file["end"][:].astype(np.int64)
+        self._end = None if "image" in file else file["end"][:].astype(np.int64)
+        self._shapes = file["shape"][:].astype(np.int64) if "shape" in file else None
+
+    def _start(self, row: int) -> int:
+        """Where in ``blob`` a row begins."""
+        return int(self._end[row - 1]) if row and self._end is not None else 0
+
+    def window(self, row: int, top: int, left: int, size: int) -> Pixels:
+        """Part of a native row of codec ``raw``, uint8 ``[size, size, 3]``: only its lines are read from the file.
+
+        HDF5 checks them chunk by chunk: the row's CRC is over all of it.
+        """
+        assert self._shapes is not None
+        line = 3 * int(self._shapes[row, 1])
+        start = self._start(row) + top * line
+        lines = np.empty(size * line, np.uint8)
+        self._data.read_direct(lines, np.s_[start : start + size * line])
+        return np.ascontiguousarray(lines.reshape(size, -1, 3)[:, left : left + size])
 
     def stored(self, row: int) -> Any:
         """Pixels of codec ``raw``, else the blob's bytes; ``OSError`` when they are not what was written."""
         if self._end is not None:
-            start = int(self._end[row - 1]) if row else 0
-            return self._data[start : int(self._end[row])].tobytes()
+            blob = self._data[self._start(row) : int(self._end[row])]
+            if self._codec != "raw":
+                return blob.tobytes()
+            if zlib.crc32(blob.data) != self._crc[row]:
+                raise OSError("the checksum differs")
+            return blob.reshape(*self._shapes[row], 3)  # type: ignore[index]
         _, chunk = self._data.id.read_direct_chunk((row, 0, 0, 0))
         pixels = np.frombuffer(chunk, np.uint8, math.prod(self._shape))  # a checksum of HDF5's follows them
         if zlib.crc32(pixels.data) != self._crc[row]:
@@ -248,6 +284,7 @@ class ShardSet:
         self.size: int | None = int(attrs["size"]) or None
         self.attributes: dict[str, Any] = json.loads(str(attrs["attributes"]))
         self.has_masks = "mask" in self.file(0)
+        self.native = "shape" in self.file(0)
         self.columns = _Columns(self)
 
     def file(self, index: int) -> h5py.File:
@@ -276,6 +313,23 @@ class ShardSet:
             self._parts[index] = _Part(file, self.codec)
         return self._parts[index]
 
+    @cached_property
+    def shapes(self) -> npt.NDArray[np.int64]:
+        """Height and width of every row, ``[N, 2]``; whole files (codec ``original``) do not say."""
+        if self.size:
+            return np.full((len(self), 2), self.size, np.int64)
+        if not self.native:
+            raise UserError(
+                f"{self.path} holds whole files of any size", mend="prepare it with --pixels native"
+            )
+        return np.concatenate([self.file(k)["shape"][:] for k in range(len(self.names))]).astype(np.int64)
+
+    def ids(self) -> Array:
+        """``source/origin`` of every row, which the ``parent`` of a fake made from it says."""
+        width = int(COLUMNS["parent"][1:])
+        pairs = zip(self.columns["source"].tolist(), self.columns["origin"].tolist(), strict=True)
+        return np.array([text_of(fit(f"{source}/{origin}", width)) for source, origin in pairs])
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_files": {}, "_parts": {}, "_pid": -1}
 
@@ -297,9 +351,15 @@ class ShardSet:
 
     def stored(self, index: int) -> Any:
         """What a row's CRC is taken over: pixels of codec ``raw``, else the blob's bytes."""
+        with self._row(index) as (part, row):
+            return part.stored(row)
+
+    @contextmanager
+    def _row(self, index: int) -> Iterator[tuple[_Part, int]]:
+        """The shard and the row in it, for reading: what goes wrong there is damage."""
         shard, row = self._place(index)
         try:
-            return self._part(shard).stored(row)
+            yield self._part(shard), row
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"row {row} of shard {self.path / self.names[shard]} is damaged",
@@ -311,12 +371,46 @@ class ShardSet:
         stored: Any = self.stored(index)
         return stored if self.codec == "raw" else decode(stored, self.codec)
 
+    def window(self, index: int, top: int, left: int, size: int) -> Pixels:
+        """A square part of one image, uint8 ``[size, size, 3]``; of native rows of codec ``raw`` no more is read.
+
+        Raises:
+            UserError: it does not lie within the image, or the row is damaged.
+        """
+        self._place(index)
+        height, width = map(int, self.shapes[index])
+        if not (0 <= top <= height - size and 0 <= left <= width - size):
+            raise UserError(
+                f"row {index} of {self.path} is {height}×{width}: no window of {size} at {top}, {left}",
+                mend="take a smaller window",
+            )
+        if self.native and self.codec == "raw":
+            with self._row(index) as (part, row):
+                return part.window(row, top, left, size)
+        return np.ascontiguousarray(self.read(index)[top : top + size, left : left + size])
+
+    def read_each(self, indices: Iterable[int]) -> list[Pixels]:
+        """Images of any size, each uint8 ``[H, W, 3]``."""
+        return [self.read(int(index)) for index in indices]
+
     def read_many(self, indices: Iterable[int]) -> Pixels:
-        """Images of one size, uint8 ``[N, H, W, 3]``, row by row: HDF5's fancy indexing is slower."""
+        """Images of one size, uint8 ``[N, H, W, 3]``, row by row: HDF5's fancy indexing is slower.
+
+        Raises:
+            UserError: the set is native.
+        """
+        if self.native:
+            raise UserError(
+                f"the images of {self.path} have sizes of their own",
+                mend="prepare it without --pixels native for this",
+            )
         return np.stack([self.read(int(index)) for index in indices])
 
-    def read_whole(self, indices: npt.NDArray[np.int64]) -> tuple[Pixels, npt.NDArray[np.int64], list[str]]:
-        """As :meth:`read_many`, without damaged images: pixels, their rows, and what is wrong with the others."""
+    def read_whole(self, indices: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.int64], list[str]]:
+        """As :meth:`read_many`, without damaged images: pixels, their rows, and what is wrong with the others.
+
+        The pixels of a native set are a list, as :meth:`read_each` gives them.
+        """
         images: list[Pixels] = []
         whole: list[int] = []
         damaged: list[str] = []
@@ -326,7 +420,8 @@ class ShardSet:
                 whole.append(index)
             except UserError as error:
                 damaged.append(error.message)
-        pixels = np.stack(images) if images else np.empty((0, self.size or 0, self.size or 0, 3), np.uint8)
+        empty = np.empty((0, self.size or 0, self.size or 0, 3), np.uint8)
+        pixels = images if self.native else np.stack(images) if images else empty
         return pixels, np.array(whole, np.int64), damaged
 
     def select(

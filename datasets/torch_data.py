@@ -15,20 +15,23 @@ from torch.utils.data import Dataset
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
+from crossfake.pages import plural
 
 
 class ShardDataset(Dataset[tuple[Tensor, int, int]]):
     """Rows of one or more shard folders, map-style, safe with workers under fork and spawn.
 
     Args:
-        folders: a shard folder or several; all must hold images of one size.
+        folders: a shard folder or several; all must hold images of one size, or all be native.
         split: keep only rows of this split (or of these).
         label: keep only reals (0) or fakes (1).
+        window: of native rows, side of the square that is read at a random place of each.
+        seed: of the places; they are drawn anew for every epoch, see :meth:`set_epoch`.
 
     Items are ``(image uint8 [3, H, W], label, position)``. :meth:`batch` reads many at once.
 
     Raises:
-        UserError: no row is left, or the sizes differ.
+        UserError: no row is left, the sizes differ, or rows are smaller than the window.
 
     Example:
         >>> dataset = ShardDataset("faces", split="train")  # doctest: +SKIP
@@ -41,15 +44,13 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
         folders: str | Path | Sequence[str | Path],
         split: str | Sequence[str] | None = None,
         label: int | None = None,
+        window: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.sets = [ShardSet(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
-        sizes = {shards.size for shards in self.sets}
-        if len(sizes) > 1 or None in sizes:
-            named = ", ".join(f"{shards.path} {shards.size or 'any size'}" for shards in self.sets)
-            raise UserError(
-                f"images of one size are needed, found {named}", mend="prepare all with the same --size"
-            )
-        self.size = int(sizes.pop() or 0)
+        self.window, self.seed = window, seed
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
+        self.size = window or self._one_size()
         chosen = [shards.select(split=split, label=label) for shards in self.sets]
         self._set = np.repeat(np.arange(len(self.sets)), [len(rows) for rows in chosen])
         self._row = np.concatenate(chosen)
@@ -60,6 +61,35 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
                 f"{', '.join(str(s.path) for s in self.sets)} has no {wanted} images",
                 mend="prepare with --split",
             )
+        if window:
+            self._check_window(window)
+
+    def _one_size(self) -> int:
+        sizes = {shards.size for shards in self.sets}
+        if len(sizes) > 1 or None in sizes:
+            named = ", ".join(f"{shards.path} {shards.size or 'any size'}" for shards in self.sets)
+            raise UserError(
+                f"images of one size are needed, found {named}", mend="prepare all with the same --size"
+            )
+        return int(sizes.pop() or 0)
+
+    def _check_window(self, window: int) -> None:
+        for shards, rows in self.rows():
+            if not shards.native:
+                raise UserError(
+                    f"the images of {shards.path} were resized: windows are of native ones",
+                    mend="prepare it with --pixels native",
+                )
+            small = int((shards.shapes[rows].min(1) < window).sum())
+            if small:
+                raise UserError(
+                    f"{plural(small, 'image')} of {shards.path} {'is' if small == 1 else 'are'} smaller than {window}",
+                    mend=f"prepare it with --min-size {window}, or take a smaller window",
+                )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the windows' places anew, as ``DistributedSampler.set_epoch`` does its order."""
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self._row)
@@ -74,9 +104,14 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
         return np.concatenate(parts)
 
     def image(self, position: int) -> Pixels:
-        """One image, uint8 ``[H, W, 3]``."""
+        """One image, or this epoch's window of it, uint8 ``[H, W, 3]``."""
         shards: ShardSet = self.sets[self._set[position]]
-        return shards.read(int(self._row[position]))
+        row = int(self._row[position])
+        if not self.window:
+            return shards.read(row)
+        rng = np.random.default_rng([self.seed, int(self._epoch), position])
+        top, left = rng.integers(shards.shapes[row] - self.window + 1)
+        return shards.window(row, int(top), int(left), self.window)
 
     def batch(self, positions: Iterable[int]) -> Tensor:
         """uint8 ``[B, 3, H, W]``, a channels-last view of the pixels as stored: nothing is copied twice."""

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -299,3 +300,128 @@ def test_a_full_disk_is_found_before_hdf5_does(
         _write(tmp_path, _images(64))
     monkeypatch.undo()
     assert len(ShardSet(_write(tmp_path, _images(64)))) == 64
+
+
+def _natives(count: int = 5) -> list[np.ndarray]:
+    rng = np.random.default_rng(1)
+    return [rng.integers(0, 256, (20 + k, 30 - k, 3), dtype=np.uint8) for k in range(count)]
+
+
+def _write_native(
+    folder: Path, images: list[np.ndarray], codec: str = "raw", shard_rows: int = 3
+) -> ShardSet:
+    with ShardWriter(folder, codec=codec, shard_rows=shard_rows) as writer:
+        writer.extend(images, map(_row, range(len(images))))
+    return ShardSet(folder)
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_native_rows_keep_their_sizes(codec: str, tmp_path: Path) -> None:
+    images = _natives()
+    shards = pickle.loads(pickle.dumps(_write_native(tmp_path, images, codec)))
+    assert shards.native and shards.size is None and shards.codec == codec
+    assert shards.shapes.tolist() == [[*image.shape[:2]] for image in images]
+    for ours, theirs in zip(shards.read_each(range(5)), images, strict=True):
+        assert np.array_equal(ours, theirs)
+    for k, (top, left) in enumerate([(0, 0), (5, 13), (3, 2), (0, 11), (8, 10)]):
+        window = shards.window(k, top, left, 16)
+        assert np.array_equal(window, images[k][top : top + 16, left : left + 16])
+        window[:] = 0  # of its own
+    assert np.array_equal(shards.window(2, 0, 0, 22), images[2][:22, :22])
+    images_, whole, damaged = shards.read_whole(np.arange(2))
+    assert [image.shape for image in images_] == [(20, 30, 3), (21, 29, 3)] and not damaged
+    assert whole.tolist() == [0, 1]
+
+
+def test_what_native_sets_cannot_do_is_one_line(tmp_path: Path) -> None:
+    shards = _write_native(tmp_path / "native", _natives())
+    with pytest.raises(UserError, match="sizes of their own"):
+        shards.read_many([0])
+    for top, left, size in ((0, 0, 21), (5, 0, 16), (0, 15, 16), (-1, 0, 16)):
+        with pytest.raises(UserError, match=r"row 0 .* is 20×30: no window"):
+            shards.window(0, top, left, size)
+    with pytest.raises(IndexError):
+        shards.window(5, 0, 0, 4)
+    with ShardWriter(tmp_path / "new") as writer:
+        for wrong in (
+            np.zeros((0, 9, 3), np.uint8),
+            np.zeros((9, 9), np.uint8),
+            np.zeros((9, 9, 3)),
+            np.zeros((9, 9, 4), np.uint8),
+            b"file",
+        ):
+            with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
+                writer.append(wrong, _row(0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="masks need images of one size"):
+        ShardWriter(tmp_path / "masks", masks=True)
+    with pytest.raises(UserError, match="made with other settings"):
+        ShardWriter(tmp_path / "native", size=8)
+    aligned = ShardSet(_write(tmp_path / "aligned", _images(3)))
+    assert not aligned.native and aligned.shapes.tolist() == [[8, 8]] * 3
+    assert np.array_equal(aligned.window(1, 2, 3, 4), _images(3)[1, 2:6, 3:7])
+    with ShardWriter(tmp_path / "files", codec="original") as writer:
+        writer.append(b"file", _row(0))
+    with pytest.raises(UserError, match="whole files of any size"):
+        _ = ShardSet(tmp_path / "files").shapes
+
+
+def test_a_killed_native_writer_goes_on(tmp_path: Path) -> None:
+    images = _natives(20) * 4
+    file = ShardFile(tmp_path, 0, None, "raw", {})
+    for k in range(70):
+        file.append(images[k], _row(k))
+    file._file.close()  # 64 were flushed
+    with ShardWriter(tmp_path) as writer:
+        assert writer.rows_done == 64 and writer.last_origin == "63.png"
+        writer.extend(images[64:], map(_row, range(64, 80)))
+    shards = ShardSet(tmp_path)
+    for ours, theirs in zip(shards.read_each(range(80)), images, strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_large_rows_do_not_wait_in_memory(tmp_path: Path) -> None:
+    file = ShardFile(tmp_path, 0, None, "raw", {})
+    large = np.zeros((3000, 3000, 3), np.uint8)
+    for k in range(3):
+        file.append(large, _row(k))
+    assert not file._pending and len(file._file["end"]) == 3
+    file.close()
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_a_damaged_native_row_is_one_line(codec: str, tmp_path: Path) -> None:
+    shards = _write_native(tmp_path, _natives(), codec)
+    content = bytearray((tmp_path / "00000.h5").read_bytes())
+    place = content.find(np.asarray(shards.stored(1)).tobytes() if codec == "raw" else shards.stored(1))
+    shards.file(0).close()  # HDF5 has one cache for a file, however often it is open
+    assert place > 0
+    content[place + 5] ^= 255
+    (tmp_path / "00000.h5").write_bytes(content)
+    damaged = ShardSet(tmp_path)
+    with pytest.raises(UserError, match="row 1 of shard .* is damaged"):
+        damaged.read(1)
+    with pytest.raises(UserError, match="row 1 of shard .* is damaged"):
+        damaged.window(1, 0, 0, 8)
+
+
+def test_a_fake_names_its_parent_and_older_shards_have_none(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "reals", size=8) as writer:
+        writer.append(_images(1)[0], Row(0, "mine", origin="a.png"))
+        writer.append(_images(1)[0], Row(0, "m" * 64, origin="o" * 300))
+    ids = ShardSet(tmp_path / "reals").ids().tolist()
+    assert ids[0] == "mine/a.png" and len(ids[1]) <= 320
+    with ShardWriter(tmp_path / "fakes", size=8) as writer:
+        writer.extend(_images(2), [Row(1, "synth", parent=each) for each in ids])
+    fakes = ShardSet(tmp_path / "fakes")
+    assert fakes.columns["parent"].tolist() == ids
+    fakes.file(0).close()
+    with h5py.File(tmp_path / "fakes" / "00000.h5", "r+") as file:
+        del file["parent"]
+    fakes = ShardSet(tmp_path / "fakes")
+    assert fakes.columns["parent"].tolist() == ["", ""]
+    fakes.file(0).close()
+    (tmp_path / "old").mkdir()  # a writer of before there was the column was killed
+    (tmp_path / "fakes" / "00000.h5").rename(tmp_path / "old" / "00000.h5.tmp")
+    with ShardWriter(tmp_path / "old", size=8) as writer:
+        assert writer.rows_done == 2
+    assert ShardSet(tmp_path / "old").columns["parent"].tolist() == ["", ""]

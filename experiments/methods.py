@@ -38,6 +38,10 @@ RECIPES = {
     "robust": (),
     "wang2020": ("wang2020cnn",),
     "sbi": ("shiohara2022detecting", "wang2020cnn"),
+    "native": (),
+    "native-compression": (),
+    "native-rescaling": (),
+    "native-strong": (),
 }
 QUALITY = {
     "fid": ("heusel2017gans", "parmar2022aliased"), "fid_infinity": ("chong2020effectively",), "mifid": (),

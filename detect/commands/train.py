@@ -92,9 +92,14 @@ class _Grouped(ManyValues):
 )
 @click.option(
     "--recipe",
-    type=click.Choice(["wang2020", "robust", "sbi", "plain"]),
+    type=click.Choice(
+        [
+            *("wang2020", "robust", "sbi", "plain"),
+            *("native", "native-compression", "native-rescaling", "native-strong"),
+        ]
+    ),
     default="wang2020",
-    help="What is done to the images. sbi makes its fakes from the reals.",
+    help="What is done to the images. sbi makes its fakes from the reals; native… are for windows.",
 )
 @click.option("--augment", type=float, default=0.5, help="Probability of each of the recipe's changes.")
 @click.option("--mixup", type=float, default=0.0, help="Alpha of mixup: 0.2, say.")

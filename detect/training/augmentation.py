@@ -62,12 +62,54 @@ def jpeg(image: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(coded(image.permute(1, 2, 0).numpy(), "JPEG", quality)).permute(2, 0, 1)
 
 
-def coded(image: Pixels, codec: str, quality: int) -> Pixels:
-    """uint8 ``[H, W, 3]`` through Pillow's encoder ``JPEG`` or ``WEBP``, and back."""
+def coded(image: Pixels, codec: str, quality: int, subsampling: int = 2) -> Pixels:
+    """uint8 ``[H, W, 3]`` through Pillow's encoder ``JPEG`` or ``WEBP``, and back.
+
+    Args:
+        image: the picture.
+        codec: ``JPEG`` or ``WEBP``.
+        quality: 1 to 100.
+        subsampling: of a JPEG's colours: 2 for 4:2:0, 1 for 4:2:2, 0 for 4:4:4.
+    """
     buffer = io.BytesIO()
-    speed = {"method": 0} if codec == "WEBP" else {}
-    Image.fromarray(image).save(buffer, codec, quality=quality, **speed)
+    special = {"method": 0} if codec == "WEBP" else {"subsampling": subsampling}
+    Image.fromarray(image).save(buffer, codec, quality=quality, **special)
     return np.array(Image.open(buffer).convert("RGB"))
+
+
+def window_coded(image: Pixels, codec: str, quality: int, subsampling: int, u: np.ndarray) -> Pixels:
+    """:func:`coded` as if uint8 ``[H, W, 3]`` were cut out of a larger picture that was compressed.
+
+    Two numbers from 0 to 1 say where in the codec's grid of blocks of 16 pixels the window begins: a grid that always
+    began at its corner would be found nowhere else.
+    """
+    top, left = (np.minimum(u, 1 - 1e-9) * 16).astype(int)
+    larger = cv2.copyMakeBorder(image, top, 0, left, 0, cv2.BORDER_REFLECT_101)
+    return np.ascontiguousarray(coded(np.asarray(larger, np.uint8), codec, quality, subsampling)[top:, left:])
+
+
+def rescaled(image: Pixels, scale: float, u: np.ndarray) -> Pixels:
+    """uint8 ``[S, S, 3]`` made larger or smaller, and a window of the same size cut out of it.
+
+    Args:
+        image: the window.
+        scale: 0.5 to 2; what is missing beside a smaller picture is mirrored.
+        u: three numbers from 0 to 1: the filter, and the place from top and from left.
+    """
+    side = image.shape[0]
+    size = max(1, round(side * scale))
+    if size == side:
+        return image
+    soft = cv2.INTER_AREA if size < side else cv2.INTER_LANCZOS4
+    way = (soft, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[min(int(u[0] * 3), 2)]
+    other = cv2.resize(image, (size, size), interpolation=way)
+    top, left = (min(int(place * (abs(size - side) + 1)), abs(size - side)) for place in u[1:3])
+    if size > side:
+        return np.ascontiguousarray(other[top : top + side, left : left + side], np.uint8)
+    rest = side - size
+    return np.asarray(
+        cv2.copyMakeBorder(other, top, rest - top, left, rest - left, cv2.BORDER_REFLECT_101), np.uint8
+    )
 
 
 def resampled(image: Pixels, share: float, way: float) -> Pixels:

@@ -31,7 +31,9 @@ from crossfake.detect.training.augmentation import (
     mirrored,
     noised,
     resampled,
+    rescaled,
     shared,
+    window_coded,
 )
 from crossfake.registry import Registry
 from crossfake.weights import find_weights
@@ -144,6 +146,73 @@ class Robust(Recipe):
         if u[13] < p:
             image = coded(image, "WEBP" if u[14] < 0.5 else "JPEG", 30 + int(u[15] * 71))
         return image
+
+
+@RECIPES.register("native")
+class Native(Recipe):
+    """For windows of native pixels: light compression, now and then another scale, and no blur.
+
+    The traces that such windows are looked at for do not survive strong changes. With the probability a window goes
+    through JPEG (4:2:0 or 4:4:4) or WebP of quality 70 to 98, in grids that begin anywhere; with a fifth of it, its
+    scale is changed before, by 0.8 to 1.25.
+    """
+
+    randoms = 11
+    _rescaling: ClassVar[float] = 0.2  # as often as this share of the probability
+    _scales: ClassVar[tuple[float, float]] = (0.8, 1.25)
+    _compression: ClassVar[float] = 1.0
+    _qualities: ClassVar[tuple[int, int]] = (70, 98)
+
+    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+        images = mirrored(images, draws[:, 0] < 0.5)
+        return _each(images, draws, self._change)
+
+    def _change(self, image: Pixels, u: Draws) -> Pixels:
+        if u[1] < self.probability * self._rescaling:
+            image = self._rescaled(image, u[2:6])
+        return self._coded(image, u[7:11]) if u[6] < self.probability * self._compression else image
+
+    def _rescaled(self, image: Pixels, u: Draws) -> Pixels:
+        low, high = self._scales
+        return rescaled(image, low * (high / low) ** float(u[0]), u[1:])
+
+    def _coded(self, image: Pixels, u: Draws) -> Pixels:
+        low, high = self._qualities
+        codec, subsampling = (("JPEG", 2), ("JPEG", 0), ("WEBP", 2))[min(int(u[0] * 3), 2)]
+        return window_coded(image, codec, low + int(u[1] * (high - low + 1)), subsampling, u[2:4])
+
+
+@RECIPES.register("native-compression")
+class NativeCompression(Native):
+    """``native`` without other scales."""
+
+    _rescaling = 0.0
+
+
+@RECIPES.register("native-rescaling")
+class NativeRescaling(Native):
+    """``native`` without compression, and with scales of 0.6 to 1.5 with the probability."""
+
+    _rescaling = 1.0
+    _scales = (0.6, 1.5)
+    _compression = 0.0
+
+
+@RECIPES.register("native-strong")
+class NativeStrong(Native):
+    """Every window at another scale, 0.6 to 1.5, and through JPEG of quality 50 to 95: twice with the probability."""
+
+    randoms = 12
+    _scales = (0.6, 1.5)
+    _qualities = (50, 95)
+
+    def _change(self, image: Pixels, u: Draws) -> Pixels:
+        image = self._coded(self._rescaled(image, u[1:5]), u[5:8])
+        return self._coded(image, u[9:12]) if u[8] < self.probability else image
+
+    def _coded(self, image: Pixels, u: Draws) -> Pixels:
+        low, high = self._qualities
+        return window_coded(image, "JPEG", low + int(u[0] * (high - low + 1)), 2, u[1:3])
 
 
 @RECIPES.register("sbi")

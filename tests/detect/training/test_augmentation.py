@@ -1,5 +1,6 @@
 import io
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,10 @@ from crossfake.detect.training.augmentation import (
     mirrored,
     noised,
     resampled,
+    rescaled,
     shared,
     sharpened,
+    window_coded,
 )
 
 
@@ -71,3 +74,26 @@ def test_the_chain_of_a_social_network_keeps_the_picture_recognisable() -> None:
         out = shared(face, np.random.default_rng(seed).random(5))
         assert out.shape == face.shape and out.dtype == np.uint8
         assert 0.2 < np.abs(out.astype(float) - face).mean() < 12
+
+
+def test_a_window_is_rescaled_without_changing_its_size_and_cut_where_it_is_told() -> None:
+    face = toyface(2, 64)
+    assert rescaled(face, 1.0, np.zeros(3)) is face
+    for scale in (0.6, 0.8, 1.25, 1.5):
+        corners = [rescaled(face, scale, np.array([0.5, *place])) for place in ((0, 0), (0.999, 1.0))]
+        whole = cv2.resize(face, (round(64 * scale),) * 2, interpolation=cv2.INTER_LINEAR)
+        n = min(64, len(whole))
+        assert corners[0].shape == face.shape and corners[0].dtype == np.uint8
+        assert np.array_equal(corners[0][:n, :n], whole[:n, :n])
+        assert np.array_equal(corners[1][-n:, -n:], whole[-n:, -n:])
+
+
+def test_the_grid_of_a_window_that_was_compressed_begins_where_it_is_told() -> None:
+    face = toyface(4, 64)
+    assert np.array_equal(window_coded(face, "JPEG", 60, 0, np.zeros(2)), coded(face, "JPEG", 60, 0))
+    shifted = window_coded(face, "JPEG", 60, 0, np.array([3.5, 5.5]) / 16)
+    larger = cv2.copyMakeBorder(face, 3, 0, 5, 0, cv2.BORDER_REFLECT_101)
+    assert shifted.shape == face.shape
+    assert np.array_equal(shifted, coded(np.asarray(larger), "JPEG", 60, 0)[3:, 5:])
+    colours = [coded(face, "JPEG", 90, way).astype(float) for way in (0, 2)]
+    assert np.abs(colours[0] - face).mean() < np.abs(colours[1] - face).mean()

@@ -44,7 +44,9 @@ def test_draws_do_not_depend_on_what_came_before(name: str) -> None:
     assert torch.equal(part, expected)
 
 
-@pytest.mark.parametrize("name", ["wang2020", "robust", "plain"])
+@pytest.mark.parametrize(
+    "name", ["wang2020", "robust", "plain", "native", "native-compression", "native-rescaling"]
+)
 def test_probability_zero_only_mirrors(name: str) -> None:
     images, recipe = _faces(), RECIPES.get(name)(0.0, 32)
     after = recipe(images, recipe.draw(np.random.default_rng(0), 8))
@@ -53,7 +55,7 @@ def test_probability_zero_only_mirrors(name: str) -> None:
     assert 0 < sum(same) < 8
 
 
-@pytest.mark.parametrize("name", ["wang2020", "robust"])
+@pytest.mark.parametrize("name", ["wang2020", "robust", "native", "native-compression", "native-strong"])
 def test_probability_one_changes_every_image(name: str) -> None:
     images, recipe = _faces(16), RECIPES.get(name)(1.0, 32)
     after = recipe(images, recipe.draw(np.random.default_rng(0), 16))
@@ -110,6 +112,47 @@ def test_sbi_looks_for_faces_in_crops_that_are_not_aligned(monkeypatch: pytest.M
     wide = RECIPES.get("sbi")(0.5, 32, {"policy": "face", "margin": 2.6})
     face, center = wide._face(toyface(0, 32)), 15.5  # type: ignore[attr-defined]
     np.testing.assert_allclose(face - center, (blending.aligned_face(32) - center) / 2, rtol=1e-5)
+
+
+def test_native_compresses_half_of_the_windows_lightly_and_rescales_a_tenth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, int, int]] = []
+    scales: list[float] = []
+    monkeypatch.setattr(
+        recipes,
+        "window_coded",
+        lambda image, codec, q, colours, u: (made.append((codec, q, colours)), image)[1],
+    )
+    monkeypatch.setattr(recipes, "rescaled", lambda image, scale, u: (scales.append(scale), image)[1])
+    images = torch.zeros(1000, 3, 8, 8, dtype=torch.uint8)
+
+    def run(name: str) -> list[int]:
+        made.clear()
+        scales.clear()
+        recipe = RECIPES.get(name)(0.5, 8)
+        recipe(images, recipe.draw(np.random.default_rng(0), 1000))
+        return [q for _, q, _ in made]
+
+    qualities = run("native")
+    assert 450 < len(made) < 550 and 70 < len(scales) < 130
+    assert min(qualities) == 70 and max(qualities) == 98 and min(scales) >= 0.8 and max(scales) <= 1.25
+    assert {(codec, colours) for codec, _, colours in made} == {("JPEG", 2), ("JPEG", 0), ("WEBP", 2)}
+    assert run("native-compression") == qualities and not scales
+    assert run("native-rescaling") == [] and 450 < len(scales) < 550
+    assert 0.6 <= min(scales) < 0.65 and 1.4 < max(scales) <= 1.5
+    qualities = run("native-strong")
+    assert len(scales) == 1000 and 1450 < len(qualities) < 1550
+    assert min(qualities) == 50 and max(qualities) == 95
+
+
+def test_partners_that_share_a_draw_are_changed_alike() -> None:
+    images = _faces(4, 64)
+    for name in ("native", "native-strong"):
+        recipe = RECIPES.get(name)(1.0, 64)
+        draws = recipe.draw(np.random.default_rng(0), 4)
+        out = recipe(torch.cat([images, images]), np.concatenate([draws, draws]))
+        assert torch.equal(out[:4], out[4:])
 
 
 def test_an_unknown_recipe_is_one_line() -> None:

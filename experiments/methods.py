@@ -32,6 +32,7 @@ FAMILIES = {
     "stylegan2": ("karras2020analyzing",), "dcgan": ("radford2016unsupervised",), "r3gan": ("huang2024gan",),
     "diffusion": ("ho2020denoising",), "autoencoder": ("kingma2014auto",), "blend": ("shiohara2022detecting",),
     "splice": ("li2020face",), "swap": ("li2020face",), "external": (), "pipeline": (),
+    "reconstruct": (),
 }  # fmt: skip
 RECIPES = {
     "plain": (),

@@ -18,6 +18,18 @@ MODEL = Existing(
     wrong="holds no generator",
     hint="name a run of 'synth train' or a model folder",
 )
+
+
+class _Maker(Existing):
+    """A model, or what the family ``reconstruct`` takes instead: any folder, or a name on the hub."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if ctx is not None and ctx.params.get("family") == "reconstruct":
+            return Path(value)
+        return super().convert(value, param, ctx)
+
+
+MAKER = _Maker(*MODEL.holds, wrong=MODEL.wrong, hint=MODEL.hint)
 _IMAGES = Existing(hint="name shards, a folder of pictures, or a model")
 _PRECISION = click.Choice(["auto", "bf16", "fp32"])
 _device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
@@ -103,11 +115,17 @@ def families() -> None:
 
 
 @synth.command()
-@click.option("--n", type=int, required=True, help="Number of images.")
+@click.option(
+    "--n",
+    type=int,
+    default=0,
+    show_default=False,
+    help="Number of images.  [default: one of each of --photos]",
+)
 @click.option(
     "--model",
-    type=MODEL,
-    help="Run or model folder.  [default: the newest finished run]",
+    type=MAKER,
+    help="Run or model folder; for --family reconstruct an autoencoder.  [default: the newest finished run]",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Shard folder.  [default: inside the run]")
 @click.option(
@@ -117,8 +135,14 @@ def families() -> None:
     help="Truncation psi; less than 1 trades variety for fewer odd images.",
 )
 @click.option("--seed", type=int, default=0)
-@click.option("--split", default="train", help="What the rows' split column says.")
-@click.option("--family", default="", show_default=False, help="One without a network: blend or swap.")
+@click.option("--split", help="What the rows' split column says.  [default: train; without --n the photos']")
+@click.option(
+    "--family",
+    default="",
+    is_eager=True,
+    show_default=False,
+    help="One to train nothing for: blend, swap or reconstruct.",
+)
 @click.option("--photos", type=SHARDS, help="Shards of reals, for a model that edits them.")
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
 @click.option("--compile", is_flag=True, help="Translate the network first: pays from some 10,000 images on.")

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from torch import Tensor
 
-from crossfake.bounds import Count, CountOrNone, LongSeed, Truncation, check_bounds
-from crossfake.datasets.firewall import Seen
+from crossfake.bounds import CountOrNone, LongSeed, Truncation, check_bounds
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.firewall import OWN, Seen
 from crossfake.datasets.shard_writer import (
     WRITE_ERRORS,
     ShardFile,
@@ -29,11 +29,11 @@ from crossfake.datasets.shards import Row, ShardSet, read_manifest
 from crossfake.device import Precision, rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json
-from crossfake.images import Images
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.latents import check_label
 from crossfake.synth.models import Model, load_model, seen_by, untrained_model
+from crossfake.synth.photos import Photos
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
@@ -45,25 +45,27 @@ class GenerateSettings:
     """What to make.
 
     Attributes:
-        n: number of images.
-        model: run or model folder; the newest finished run when None.
+        n: number of images; 0 is one of each photo, in order.
+        model: run or model folder; the newest finished run when None. Of ``reconstruct`` the autoencoder: a folder, or
+            a name on the hub.
         out: shard folder; named after n, psi and seed inside the run when None.
         trunc: truncation psi (Karras et al. 2019, sec. 2.1): 1 is all variety, less is fewer odd images.
         seed: image i depends on the model, this and i alone.
-        split: what the rows' ``split`` column says; fakes made of photos keep the photos'.
-        family: one that has nothing to learn, in place of a model: ``blend`` or ``swap``.
+        split: what the rows' ``split`` column says, and which photos are taken; ``train`` when None, or, of each photo
+            one, that of the photo.
+        family: one that has nothing to learn, in place of a model: ``blend``, ``swap`` or ``reconstruct``.
         photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
         label: class of all images, for a model that has classes; all in turn when None.
         compile: translate the network first (torch.compile, which needs a C++ compiler): half a minute that thousands
             of images win back. They differ by rounding from those made without, so rows say that it was done.
     """
 
-    n: Count
+    n: CountOrNone = 0
     model: Path | None = None
     out: Path | None = None
     trunc: Truncation = 1.0
     seed: LongSeed = 0
-    split: str = "train"
+    split: str | None = None
     family: str = ""
     photos: Path | None = None
     label: CountOrNone | None = None
@@ -73,8 +75,10 @@ class GenerateSettings:
 
     def __post_init__(self) -> None:
         check_bounds(self)
-        if self.family and self.model:
+        if self.family and self.model and self.family != "reconstruct":
             raise UserError("a family and a model are too much", mend="give --model or --family")
+        if not self.n and not self.photos:
+            raise UserError("it is not said how many images to make", mend="give a number with --n")
 
 
 def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:
@@ -90,11 +94,15 @@ def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -
     Raises:
         UserError: there is no model, ``out`` holds something else, or another process writes there.
     """
+    if settings.n and settings.split is None:
+        settings = replace(settings, split="train")
     source, model = _model(settings)
     photos = _photos(model, settings)
+    if photos and not settings.n:
+        settings = replace(settings, n=len(photos.rows))
     check_label(model, settings.label)
     if model.takes:
-        model.take(settings.n - 1, 1, settings.split)  # too many are refused before any is written
+        model.take(settings.n - 1, 1, settings.split or "")  # too many are refused before any is written
     out = settings.out or _default_out(Path(source), settings)
     rank, world = ranks or rank_world()
     with _writing(out, team_name() if world > 1 else ""):
@@ -105,12 +113,18 @@ def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -
 def _make(
     settings: GenerateSettings, model: Model, photos: Photos | None, out: Path, rank: int, world: int
 ) -> None:
-    seen = _seen(model, photos)
+    seen = _seen(model, photos, settings.split)
     attributes = _attributes(model, settings, photos) | {"seen": seen.digest}
     done = _prepare_folder(out, attributes, settings.n)
     if rank == 0:
         seen.save(out)
-    _check_space(out, settings.n - sum(done.values()), model.size)
+    made_before = sum(done.values())
+    needed = (
+        photos.bytes_of(made_before, settings.n)
+        if photos
+        else 3 * model.size**2 * (settings.n - made_before)
+    )
+    _check_space(out, settings.n - made_before, needed)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
     if rank == 0 and sum(done.values()) < settings.n:
         (out / DONE).unlink(missing_ok=True)  # of shards that were lost since
@@ -123,7 +137,7 @@ def _make(
         ThreadPoolExecutor(1) as writer,
     ):
         for k in shards:
-            shard = _open_shard(out, k, model, attributes)
+            shard = _open_shard(out, k, photos.shards.size if photos else model.size, attributes)
             bar.update(shard.rows)
             last = min((k + 1) * SHARD_ROWS, settings.n)
             first = k * SHARD_ROWS + shard.rows
@@ -153,12 +167,10 @@ def _model(settings: GenerateSettings) -> tuple[Path, Model]:
     if settings.family:
         if settings.photos is None or settings.out is None:
             raise UserError(f"{settings.family} makes fakes of photos", mend="name --photos and --out")
-        size = ShardSet(settings.photos).size
-        if not size:
-            raise UserError(
-                f"{settings.photos} holds images of any size", mend="prepare them with one --size"
-            )
-        return settings.out, untrained_model(settings.family, size)
+        size = ShardSet(settings.photos).size or 0
+        return settings.out, untrained_model(
+            settings.family, size, str(settings.model or ""), settings.device, settings.precision
+        )
     source = settings.model or newest_run("synth")
     if source is None:
         raise UserError(
@@ -207,55 +219,11 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
     }
 
 
-def _seen(model: Model, photos: Photos | None) -> Seen:
+def _seen(model: Model, photos: Photos | None, split: str | None) -> Seen:
     """What the images come from: the rows that the model learned from, and the photos that it works on."""
     has_learned = model.path != Path()  # a family with nothing to learn has no folder
-    learned = seen_by(model.path) if has_learned else Seen()
-    return learned | Seen.of(photos.shards, photos.rows) if photos else learned
-
-
-class Photos:
-    """Real images that a model works on: image i is made of photo i, and so on round, and a partner that is drawn."""
-
-    def __init__(self, folder: Path, split: str, size: int) -> None:
-        self.shards = ShardSet(folder)
-        if self.shards.size != size:
-            raise UserError(
-                f"{folder} holds images of {self.shards.size} pixels, the model makes {size}",
-                mend=f"prepare them with --size {size}",
-            )
-        self.rows = self.shards.select(split=split, label=0)
-        self._pixels = self.shards.columns["crc32"]
-        if len(np.unique(self._pixels[self.rows])) < 2:
-            raise UserError(
-                f"{folder} has fewer than two different reals of split {split}", mend="name another --photos"
-            )
-
-    def row(self, number: int) -> int:
-        return int(self.rows[number % len(self.rows)])
-
-    def partner(self, number: int, seed: int) -> int:
-        """A photo of another group, or another one of the same where there is no other; never the photo itself.
-
-        A copy of it, in whatever group, is the photo itself.
-        """
-        groups, own = self.shards.columns["group"], self.row(number)
-        stream = np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, 1, number]))
-        start = int(stream.integers(len(self.rows)))
-        same_group = -1
-        for step in range(len(self.rows)):
-            row = int(self.rows[(start + step) % len(self.rows)])
-            if self._pixels[row] == self._pixels[own]:
-                continue
-            if groups[row] != groups[own]:
-                return row
-            same_group = row if same_group < 0 else same_group
-        return same_group
-
-    def pairs(self, numbers: Iterable[int], seed: int) -> tuple[Images, Images]:
-        """Photos and partners of these images, uint8 ``[B, size, size, 3]`` each."""
-        rows = [(self.row(number), self.partner(number, seed)) for number in numbers]
-        return self.shards.read_many(row for row, _ in rows), self.shards.read_many(row for _, row in rows)
+    learned = seen_by(model.path) if has_learned else Seen(by_name=model.card.get("learned_elsewhere", ()))
+    return learned | photos.seen(split) if photos else learned
 
 
 def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
@@ -267,7 +235,7 @@ def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
         return None
     if not model.edits:
         raise UserError(f"{model.family} cannot work on photos", mend="leave --photos out")
-    return Photos(settings.photos, settings.split, model.size)
+    return Photos(settings.photos, settings.split, 0 if model.any_size else model.size, model.partnered)
 
 
 @contextmanager
@@ -300,18 +268,18 @@ def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[in
     return done
 
 
-def _check_space(out: Path, n: int, size: int) -> None:
-    needed, free = 3 * n * size**2, shutil.disk_usage(out).free
+def _check_space(out: Path, n: int, needed: int) -> None:
+    free = shutil.disk_usage(out).free
     if needed > free:
         raise UserError(
-            f"{n:,} images of {size}×{size} take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
+            f"{n:,} images take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
             mend="give a smaller number, or another folder",
         )
 
 
-def _open_shard(out: Path, index: int, model: Model, attributes: dict[str, object]) -> ShardFile:
+def _open_shard(out: Path, index: int, size: int | None, attributes: dict[str, object]) -> ShardFile:
     try:
-        return ShardFile(out, index, model.size, "raw", attributes)
+        return ShardFile(out, index, size, "raw", attributes)
     except OSError as error:
         raise UserError(f"cannot write {out} ({error})", mend="free some space and run it again") from error
 
@@ -323,25 +291,25 @@ def _tiles(
     first: int,
     last: int,
     drawer: ThreadPoolExecutor,
-) -> Iterator[tuple[int, Images]]:
+) -> Iterator[tuple[int, list[Pixels]]]:
     """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and its
     photos read, while this one is computed."""
     tiles = range(first // model.tile, -(-last // model.tile))
 
-    def draw(tile: int) -> tuple[Tensor, tuple[Images, Images] | None]:
+    def draw(tile: int) -> tuple[Tensor, tuple[list[Pixels], list[Pixels]] | None]:
         numbers = range(tile * model.tile, (tile + 1) * model.tile)
-        return model.draw(tile, settings.seed), photos.pairs(numbers, settings.seed) if photos else None
+        return model.draw(tile, settings.seed), photos.read(numbers, settings.seed) if photos else None
 
     if model.takes:
         for begin in range(first, last, model.tile):
-            yield begin, model.take(begin, min(model.tile, last - begin), settings.split)
+            yield begin, list(model.take(begin, min(model.tile, last - begin), settings.split or ""))
         return
     for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
         begin = max(first, tile * model.tile)
         if pairs:
             images = model.edit(*pairs, vectors)
         else:
-            images = model.render(vectors, settings.trunc, model.labels(tile, settings.label))
+            images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
         yield begin, images[begin - tile * model.tile : last - tile * model.tile]
 
 
@@ -359,28 +327,22 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[i
 
 def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number: int) -> Row:
     """What is known of an image; it was made for one side, and stays there."""
-    group, origin, split = f"{model.hash[:8]}:{settings.seed}:{number}", str(number), settings.split
-    if photos:  # the photo's person is in it
-        row, columns = photos.row(number), photos.shards.columns
-        group, origin = str(columns["group"][row]), f"{number} of {columns['origin'][row]}"
-    if model.takes:  # so are those of its own pool: one video's frames stay together
+    facts: dict[str, Any] = {
+        "group": f"{model.hash[:8]}:{settings.seed}:{number}", "origin": str(number), "split": settings.split or "",
+    }  # fmt: skip
+    if photos:
+        facts = photos.facts(number)
+    if model.takes:  # those of its own pool: one video's frames stay together
         network: Any = model.network
-        row, columns = int(network.rows(split)[number]), network.pool.columns
-        group = str(columns["group"][row]) or group
-        origin = f"{number} of {columns['origin'][row]}"
+        row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
+        facts["group"] = str(columns["group"][row]) or facts["group"]
+        facts["origin"] = f"{number} of {columns['origin'][row]}"
     return Row(
-        label=1,
-        source="synth",
-        generator=model.name,
-        split=split,
-        group=group,
-        seed=settings.seed,
-        origin=origin,
-        own_split=True,
+        label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts
     )
 
 
-def _write(shard: ShardFile, images: Images, rows: list[Row]) -> None:
+def _write(shard: ShardFile, images: list[Pixels], rows: list[Row]) -> None:
     try:
         for image, row in zip(images, rows, strict=True):
             shard.append(image, row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake import __version__
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.device import Precision, compute_dtype, pick_device
@@ -76,7 +78,7 @@ class Model:
     def tile(self) -> int:
         """Images computed together. It is fixed, because a convolution library may add in another order, and so
         round differently, for another batch size."""
-        return min(64, max(4, 2**18 // self.size**2))
+        return min(64, max(4, 2**18 // (self.size or 128) ** 2))
 
     def draw(self, tile: int, seed: int) -> Tensor:
         """The Gaussian vectors of tile number ``tile``."""
@@ -129,10 +131,21 @@ class Model:
         """Whether it can do nothing without."""
         return bool(getattr(self.network, "needs_photos", False))
 
+    @property
+    def any_size(self) -> bool:
+        """Whether photos may have any shape, each its own."""
+        return bool(getattr(self.network, "any_size", False))
+
+    @property
+    def partnered(self) -> bool:
+        """Whether a fake takes a second photo."""
+        return bool(getattr(self.network, "partnered", False))
+
     @torch.inference_mode()
-    def edit(self, photos: Images, partners: Images, vectors: Tensor) -> Images:
-        """Fakes made of photos and partners, uint8 ``[B, size, size, 3]`` each."""
-        edited: Images = self.network.edit(photos, partners, vectors.to(self.device))  # type: ignore[operator]
+    def edit(self, photos: Sequence[Pixels], partners: Sequence[Pixels], vectors: Tensor) -> list[Pixels]:
+        """Fakes made of photos and partners, uint8 ``[H, W, 3]`` each, of the photos' shapes."""
+        network: Any = self.network
+        edited: list[Pixels] = network.edit(photos, partners, vectors.to(self.device), self.dtype)
         return edited
 
 
@@ -150,19 +163,51 @@ def save_model(
     write_json(folder / CARD, {"family": family, **card})
 
 
-def untrained_model(family: str, size: int) -> Model:
-    """A generator of a family that has nothing to learn.
+def untrained_model(
+    family: str, size: int, source: str = "", device: str = "auto", precision: Precision = "auto"
+) -> Model:
+    """A generator of a family that has nothing to learn here.
+
+    Args:
+        family: its name.
+        size: of the photos; 0 where each has its own.
+        source: of ``reconstruct`` the autoencoder: a folder, or a name on the hub.
+        device: of that.
+        precision: of that.
 
     Raises:
-        UserError: the family has to be trained, or imported.
+        UserError: the family has to be trained, or imported; or the autoencoder is not there.
     """
     kind = FAMILIES.get(family)
-    network = kind.generator(size=size) if kind.learner is None and family not in _IMPORTED else None
-    if not getattr(network, "needs_photos", False) or network is None:
+    if kind.learner or family in _IMPORTED:
         raise UserError(f"{family} has to be trained or imported first", mend="name its run with --model")
-    card = {"family": family, "name": family, "size": size, "network": {"size": size}, "classes": []}
-    digest = hashlib.sha256(f"{family} {size} {__version__}".encode()).hexdigest()
-    return Model(Path(), family, network.eval(), card, digest, torch.device("cpu"), torch.float32)
+    card = {"family": family, "size": size, "network": {"size": size}, "classes": []}
+    if family != "reconstruct":
+        digest = hashlib.sha256(f"{family} {size} {__version__}".encode()).hexdigest()
+        network = kind.generator(size=size)
+        return Model(
+            Path(), family, network.eval(), card | {"name": family}, digest, torch.device("cpu"), torch.float32
+        )
+    if not source:
+        raise UserError(
+            f"{family} needs an autoencoder",
+            mend="name one with --model: a folder with TAESD's encoder.safetensors and decoder.safetensors, "
+            "a folder of diffusers, or a name on the hub",
+        )
+    network = kind.generator(name=source, size=size).eval().requires_grad_(False)
+    digest = _hash_of(network)
+    target = pick_device(device)
+    named = source if "/" in source and not Path(source).exists() else Path(source).resolve().name
+    card |= {"network": {"name": named, "size": size}, "learned_elsewhere": (f"{family}:{digest[:8]} ({named})",)}
+    return Model(Path(), family, network.to(target), card, digest, target, compute_dtype(target, precision))
+
+
+def _hash_of(network: nn.Module) -> str:
+    """SHA-256 of all weights, by name, in float32."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def load_model(path: str | Path, device: str = "auto", precision: Precision = "auto") -> Model:

@@ -5,9 +5,10 @@ The contract of a generator, ``Generator(**arguments)``:
 - ``size``, and ``randoms``: how many Gaussian numbers an image takes. They are *everything* random about it.
 - Called with vectors ``[B, randoms]``, a truncation ``psi``, a ``dtype`` for its convolutions and one-hot ``labels``
   ``[B, classes]`` or None, it returns float32 ``[B, 3, size, size]`` with black at -1 and white at 1.
-- Where it can work on photos, it has ``edit(photos, partners, vectors)``: uint8 ``[B, size, size, 3]`` twice (the
-  photos and as many others, of other people) to the same. Where it can do nothing else, it is no ``nn.Module`` that is
-  called, and ``needs_photos`` is true.
+- Where it can work on photos, it has ``edit(photos, partners, vectors, dtype)``: lists of uint8 ``[H, W, 3]`` to a list
+  of the same shapes as the photos. ``partnered`` says that it takes partners, as many others, of other people;
+  ``any_size`` that photos may be of any shape. Where it can do nothing else, it is no ``nn.Module`` that is called, and
+  ``needs_photos`` is true.
 
 The contract of learning is :class:`crossfake.synth.learner.Learner`.
 """
@@ -104,5 +105,6 @@ from crossfake.synth.families import (  # noqa: E402  (they register themselves)
     external,  # noqa: F401
     pipeline,  # noqa: F401
     r3gan,  # noqa: F401
+    reconstruct,  # noqa: F401
     stylegan2,  # noqa: F401
 )

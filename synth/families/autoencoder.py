@@ -6,13 +6,16 @@ is in the reconstructions, whoever they show. Blocks are those of R3GAN; there i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.images import Images, to_uint8
+from crossfake.datasets.codecs import Pixels
+from crossfake.images import to_uint8
 from crossfake.synth.families import FAMILIES, Family, Recipe
 from crossfake.synth.families.r3gan import Conv, Residual, widths_to
 from crossfake.synth.learner import Learner, Plan, to_network
@@ -94,10 +97,12 @@ class Autoencoder(nn.Module):
         latents = self.mean + psi * (randoms @ self.factor().T)
         return self.decode(latents.reshape(-1, _DEPTH, _SIDE, _SIDE), dtype)
 
-    def edit(self, photos: Images, partners: Images, vectors: Tensor) -> Images:
-        """Photos after encoder and decoder, uint8 ``[B, size, size, 3]``; nothing about it is random."""
-        images = torch.from_numpy(photos).permute(0, 3, 1, 2).to(self.mean.device)
-        return to_uint8(self.decode(self.encode(images.float() / 127.5 - 1)[0]))
+    def edit(
+        self, photos: Sequence[Pixels], partners: Sequence[Pixels], vectors: Tensor, dtype: torch.dtype
+    ) -> list[Pixels]:
+        """Photos after encoder and decoder, uint8 ``[size, size, 3]`` each; nothing about it is random."""
+        images = torch.from_numpy(np.stack(photos)).permute(0, 3, 1, 2).to(self.mean.device)
+        return list(to_uint8(self.decode(self.encode(images.float() / 127.5 - 1)[0])))
 
     def factor(self) -> Tensor:
         """The covariance's Cholesky factor, computed once."""

@@ -5,16 +5,15 @@ How that is done is in :mod:`crossfake.datasets.blending`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from crossfake.datasets.blending import RANDOMS, Points, Uniform, landmarks, self_blended, swapped
 from crossfake.datasets.codecs import Pixels
-from crossfake.images import Images
 from crossfake.synth.families import FAMILIES, Family, Recipe
 from crossfake.weights import find_weights
 
@@ -23,26 +22,31 @@ class Blender(nn.Module):
     """Base of both: finds the faces, and gives each image its own random numbers.
 
     Args:
-        size: height and width.
+        size: height and width; 0 where each photo has its own.
 
     Images are made one by one, so each is the same in whatever company.
     """
 
     randoms = RANDOMS
     needs_photos: ClassVar[bool] = True
+    any_size: ClassVar[bool] = True
+    partnered: ClassVar[bool] = False
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
 
-    def edit(self, photos: Images, partners: Images, vectors: Tensor) -> Images:
-        """Fakes, uint8 ``[B, size, size, 3]``: of photos, partners and vectors ``[B, 32]``."""
+    def edit(
+        self, photos: Sequence[Pixels], partners: Sequence[Pixels], vectors: Tensor, dtype: torch.dtype
+    ) -> list[Pixels]:
+        """Fakes, uint8 ``[H, W, 3]`` each, of photos of these shapes, partners and vectors ``[B, 32]``."""
         uniform = torch.special.ndtr(vectors.double().cpu()).numpy()
         model = find_weights("yunet")
+        partners = partners if self.partnered else photos
         with ThreadPoolExecutor() as pool:
-            faces = [[landmarks(photo, model) for photo in side] for side in (photos, partners)]
-            made = pool.map(self.one, photos, partners, *faces, uniform)
-            return np.stack(list(made))
+            faces = [landmarks(photo, model) for photo in photos]
+            others = [landmarks(photo, model) for photo in partners] if self.partnered else faces
+            return list(pool.map(self.one, photos, partners, faces, others, uniform))
 
     def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
         raise NotImplementedError
@@ -57,6 +61,8 @@ class SelfBlended(Blender):
 
 class Swapped(Blender):
     """Face swaps: landmark warp, colour transfer, Poisson blending."""
+
+    partnered: ClassVar[bool] = True
 
     def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
         return swapped(photo, partner, face, other, u)[0]

@@ -41,7 +41,7 @@ class Pipeline(nn.Module):
         super().__init__()
         diffusers = import_diffusers()
         self.size, self.steps, self.prompt = size, min(steps, 50), prompt
-        _look_for(name)
+        look_for(name)
         try:
             self._pipe = diffusers.DiffusionPipeline.from_pretrained(name, use_safetensors=True)
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
@@ -89,15 +89,18 @@ FAMILIES.register("pipeline")(
 )
 
 
-def _look_for(name: str) -> None:
-    """Raise ``UserError`` at once for a pipeline that is neither here nor to be had; the hub's client tries long."""
+def look_for(name: str, file: str = "model_index.json") -> None:
+    """Raise ``UserError`` at once for a name on the hub that is neither here nor to be had; its client tries long.
+
+    ``file`` is one that it must have.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
 
     if Path(name).exists() or name.count("/") != 1:
         return
-    if isinstance(try_to_load_from_cache(name, "model_index.json"), str):
+    if isinstance(try_to_load_from_cache(name, file), str):
         return
-    url = f"{constants.ENDPOINT}/{name}/resolve/main/model_index.json"
+    url = f"{constants.ENDPOINT}/{name}/resolve/main/{file}"
     if why := unreachable(url):
         raise UserError(
             f"{name} is not in {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot be reached ({why})",

@@ -120,9 +120,7 @@ def _make(
         seen.save(out)
     made_before = sum(done.values())
     needed = (
-        photos.bytes_of(made_before, settings.n)
-        if photos
-        else 3 * model.size**2 * (settings.n - made_before)
+        photos.bytes_of(made_before, settings.n) if photos else 3 * model.size**2 * (settings.n - made_before)
     )
     _check_space(out, settings.n - made_before, needed)
     shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
@@ -337,9 +335,7 @@ def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number
         row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
         facts["group"] = str(columns["group"][row]) or facts["group"]
         facts["origin"] = f"{number} of {columns['origin'][row]}"
-    return Row(
-        label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts
-    )
+    return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
 
 
 def _write(shard: ShardFile, images: list[Pixels], rows: list[Row]) -> None:

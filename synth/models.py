@@ -186,7 +186,13 @@ def untrained_model(
         digest = hashlib.sha256(f"{family} {size} {__version__}".encode()).hexdigest()
         network = kind.generator(size=size)
         return Model(
-            Path(), family, network.eval(), card | {"name": family}, digest, torch.device("cpu"), torch.float32
+            Path(),
+            family,
+            network.eval(),
+            card | {"name": family},
+            digest,
+            torch.device("cpu"),
+            torch.float32,
         )
     if not source:
         raise UserError(
@@ -198,7 +204,10 @@ def untrained_model(
     digest = _hash_of(network)
     target = pick_device(device)
     named = source if "/" in source and not Path(source).exists() else Path(source).resolve().name
-    card |= {"network": {"name": named, "size": size}, "learned_elsewhere": (f"{family}:{digest[:8]} ({named})",)}
+    card |= {
+        "network": {"name": named, "size": size},
+        "learned_elsewhere": (f"{family}:{digest[:8]} ({named})",),
+    }
     return Model(Path(), family, network.to(target), card, digest, target, compute_dtype(target, precision))
 
 

@@ -44,7 +44,8 @@ class Photos:
             raise UserError(f"{folder} has no reals{which}", mend="name another --photos")
         if split is None and (self.splits[self.rows] == "").any():
             raise UserError(
-                f"{folder} is not split", mend="run 'crossfake data split' first: fakes keep their photo's split"
+                f"{folder} is not split",
+                mend="run 'crossfake data split' first: fakes keep their photo's split",
             )
         for side in np.unique(self.splits[self.rows]).tolist() if partnered else ():
             if len(np.unique(self._pixels[self._of_split[side]])) < 2:

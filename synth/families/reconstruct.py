@@ -198,7 +198,8 @@ class Published(nn.Module):
             raise UserError(
                 f"{name} cannot be loaded ({reason})", mend="name a folder with config.json and safetensors"
             ) from error
-        self.factor = 2 ** (len(config["block_out_channels"]) - 1)
+        widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
+        self.factor = 2 ** (len(widths) - 1)
 
     def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         encoded = self.network.to(dtype).encode(images.to(dtype))

@@ -35,9 +35,10 @@ def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_image_is_the_same_alone_and_in_company(kind: Any, no_detector: None) -> None:
     photos, partners = _faces(0, 4), _faces(10, 4)
     vectors = torch.randn(4, kind.randoms, generator=torch.Generator().manual_seed(0))
-    made = kind(SIZE).edit(photos, partners, vectors)
+    made = np.stack(kind(SIZE).edit(photos, partners, vectors, torch.float32))
     assert made.shape == photos.shape and made.dtype == np.uint8
-    assert np.array_equal(kind(SIZE).edit(photos[2:3], partners[2:3], vectors[2:3]), made[2:3])
+    alone = kind(SIZE).edit(photos[2:3], partners[2:3], vectors[2:3], torch.float32)
+    assert np.array_equal(alone, made[2:3])
     assert all(not np.array_equal(a, b) for a, b in zip(made, photos, strict=True))
 
 
@@ -73,6 +74,7 @@ def test_fakes_of_photos_keep_their_people_and_splits(family: str, no_detector: 
     made = ShardSet(out)
     assert set(made.columns["generator"]) == {family} and set(made.columns["split"]) == {"train"}
     assert made.columns["group"].tolist() == [f"person {k % 8 // 2}" for k in range(10)]
+    assert made.columns["parent"].tolist() == [f"x/{k % 8}.png" for k in range(10)]
     assert made.attributes["crop"] == {"policy": "face"} and made.columns["label"].tolist() == [1] * 10
     test = ShardSet(generate(GenerateSettings(4, out=tmp_path / "test", split="test", **options)))
     assert set(test.columns["group"]) == {"person 4", "person 5"}

@@ -15,8 +15,9 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families import FAMILIES
-from crossfake.synth.generation import GenerateSettings, Photos, generate
+from crossfake.synth.generation import GenerateSettings, generate
 from crossfake.synth.models import Model, load_model, random_vectors, seen_by
+from crossfake.synth.photos import Photos
 from crossfake.synth.training import TrainSettings, train
 
 
@@ -173,15 +174,19 @@ def _photos(folder: Path, groups: str, numbers: list[int]) -> Path:
 
 
 def test_no_photo_is_its_own_partner(tmp_path: Path) -> None:
-    several = Photos(_photos(tmp_path / "a", "aabbc", [0, 1, 2, 3, 4]), "train", 16)
+    several = Photos(_photos(tmp_path / "a", "aabbc", [0, 1, 2, 3, 4]), "train", 16, partnered=True)
     for number in range(10):
         assert len({"aabbc"[several.row(number)], "aabbc"[several.partner(number, number)]}) == 2
-    one = Photos(_photos(tmp_path / "b", "aaaa", [0, 1, 2, 3]), "train", 16)  # one person, several photos
+    one = Photos(
+        _photos(tmp_path / "b", "aaaa", [0, 1, 2, 3]), "train", 16, partnered=True
+    )  # one person, several photos
     assert all(one.partner(number, seed) != one.row(number) for number in range(4) for seed in range(20))
-    copies = Photos(_photos(tmp_path / "c", "abac", [0, 0, 0, 1]), "train", 16)  # a copy is the photo itself
+    copies = Photos(
+        _photos(tmp_path / "c", "abac", [0, 0, 0, 1]), "train", 16, partnered=True
+    )  # a copy is the photo itself
     assert {copies.partner(number, seed) for number in range(3) for seed in range(20)} == {3}
     with pytest.raises(UserError, match="fewer than two different reals of split train: name another"):
-        Photos(_photos(tmp_path / "d", "abc", [7, 7, 7]), "train", 16)
+        Photos(_photos(tmp_path / "d", "abc", [7, 7, 7]), "train", 16, partnered=True)
 
 
 def test_damaged_models_are_refused(model: Path, tmp_path: Path) -> None:
@@ -231,7 +236,7 @@ def test_fakes_carry_what_their_generator_learned_from(model: Path, reals: Path,
     assert count_overlap(seen, shards, np.arange(40)) == (32, 0)  # its train rows
     assert {block.by for block in seen.blocks} == {ShardSet(out).columns["generator"][0]}
     editor = dataclasses.replace(load_model(model), path=Path())  # as a family that has nothing to learn
-    made_of = generation._seen(editor, Photos(reals, "test", 16))
+    made_of = generation._seen(editor, Photos(reals, "test", 16, partnered=True), "test")
     assert count_overlap(made_of, shards, np.arange(40)) == (8, 0)
 
 

@@ -42,6 +42,13 @@ class _Prepare(ManyValues):
 @click.option("--out", type=_FOLDER, required=True, help="Shard folder to write.")
 @click.option("--size", type=int, default=64, help="Height and width in pixels.")
 @click.option(
+    "--pixels",
+    type=click.Choice(["aligned", "native"]),
+    default="aligned",
+    help="native: cut out upright at the photo's own pixels, rows of their own sizes.",
+)
+@click.option("--min-size", type=int, default=128, help="Least side of native crops; others are left out.")
+@click.option(
     "--crop",
     type=click.Choice(["face", "square", "center", "none"]),
     default="face",
@@ -56,9 +63,9 @@ class _Prepare(ManyValues):
 )
 @click.option(
     "--edge",
-    type=click.Choice(["skip", "reflect"]),
-    default="skip",
-    help="A picture that ends too close to the face: leave it out, or mirror it there.",
+    type=click.Choice(["skip", "reflect", "clip"]),
+    show_default="skip; clip for native pixels",
+    help="A picture that ends too close to the face: leave it out, mirror it there, or end there.",
 )
 @click.option(
     "--faces",
@@ -111,8 +118,14 @@ def prepare(**options: Any) -> None:
     """
     from crossfake.datasets.prepare import PrepareSettings, prepare
 
-    result = prepare(PrepareSettings(**options))
-    click.echo(result.table())
+    settings = PrepareSettings(**options)
+    wrong = "size" if settings.native else "min_size"
+    if wrong in typed():
+        raise UserError(
+            f"--{wrong.replace('_', '-')} is not for {options['pixels']} pixels",
+            mend=f"leave it out, or give --pixels {'aligned' if wrong == 'size' else 'native'}",
+        )
+    click.echo(prepare(settings).table())
 
 
 @data.command()

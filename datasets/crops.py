@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from crossfake.bounds import Bounds, Count, check_bounds
+from crossfake.bounds import MOST, Bounds, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode, decode_image
 from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, overlap, track
@@ -23,10 +23,13 @@ from crossfake.datasets.geometry import (
     Skip,
     box_square,
     cut_square,
+    cut_upright,
     drawn_mask,
     face_square,
+    middle_square,
     outside,
     resize,
+    room,
     rounded_box,
 )
 from crossfake.datasets.sources import Box, Polygons
@@ -36,10 +39,12 @@ from crossfake.weights import find_weights
 
 POLICIES = ("face", "square", "center", "none")
 WHICH = ("largest", "all", "mask")
-EDGES = ("skip", "reflect")
+PIXELS = ("aligned", "native")
+EDGES = {"aligned": ("skip", "reflect"), "native": ("clip", "skip")}  # the first is the default
 _SURE = 0.6  # YuNet's score from which on a face is one; lower only where less is asked for
 _LARGE = 0.2
 _SAME = 0.5  # two boxes that overlap so much are one face
+SMALLER = "smaller than"  # how the reason begins for which a native crop is left out
 GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
 
 
@@ -64,6 +69,8 @@ MinSharpness = Annotated[float, Bounds(0, 10**6)]
 MaxYaw = Annotated[float, Bounds(1, 90)]
 MinConfidence = Annotated[float, Bounds(0.1, 1)]
 Enlarge = Annotated[float, Bounds(0, 1000)]
+MinSize = Annotated[int, Bounds(1, 10_000)]
+MIN_SIZE = 128  # pixels: the window that detectors of native pixels take by default
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Cropper:
     """One crop policy, applied alike to real and fake, to training data and to a picture under judgement.
 
     Attributes:
-        size: height and width of the result.
+        size: height and width of the result; 0 for native pixels, whatever is given.
         policy: ``face`` aligns a face, ``square`` cuts the upright square around one, ``center`` takes the central
             square, ``none`` takes the whole picture (one that is not square is squeezed).
         margin: side of a face crop relative to the face, 1.3 being FFHQ's framing; side of a central square relative
@@ -85,14 +92,19 @@ class Cropper:
         max_yaw: most degrees that a head may be turned.
         min_confidence: least confidence of the face detector, which falls with occlusion.
         edge: where a quarter or more of a face crop would lie beyond the picture, ``skip`` it, or ``reflect`` the
-            picture there. A face that is itself cut off is skipped in any case.
+            picture there. A face that is itself cut off is skipped in any case. Of native pixels ``clip`` keeps what
+            of any crop lies within the picture, ``skip`` where that is three quarters. Empty is ``skip`` for aligned
+            pixels, ``clip`` for native ones.
+        pixels: ``aligned`` resamples a crop to ``size``, turned as the face is; ``native`` cuts the upright square at
+            the picture's own pixels, for traces of a generator live in what resampling averages away.
+        min_size: of native pixels, the least side of a crop.
 
     Example:
         >>> Cropper(size=8, policy="center")(np.zeros((20, 10, 3), np.uint8)).shape
         (8, 8, 3)
     """
 
-    size: Count
+    size: Annotated[int, Bounds(1, MOST, zero=True)]
     policy: str = "face"
     margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
     face_model: Path | None = None
@@ -102,17 +114,32 @@ class Cropper:
     min_sharpness: MinSharpness = 0.0
     max_yaw: MaxYaw = 90.0
     min_confidence: MinConfidence = _SURE
-    edge: str = "skip"
+    edge: str = ""
+    pixels: str = "aligned"
+    min_size: MinSize = MIN_SIZE
 
     def __post_init__(self) -> None:
         check_bounds(self)
         for kind, value, known in (
+            ("kind of pixels", self.pixels, PIXELS),
             ("crop policy", self.policy, POLICIES),
             ("choice of faces", self.which, WHICH),
-            ("choice of edges", self.edge, EDGES),
+            ("choice of edges", self.edge or "skip", ("skip", "reflect", "clip")),
         ):
             if value not in known:
                 raise UserError(f"there is no {kind} {value!r}", mend=f"choose one of {', '.join(known)}")
+        default, other = EDGES[self.pixels]
+        if self.edge not in ("", default, other):
+            raise UserError(
+                f"--edge {self.edge} is not for {self.pixels} pixels", mend=f"choose {default} or {other}"
+            )
+        if self.edge not in ("", default) and not self.finds_faces:
+            raise UserError(f"--crop {self.policy} stays within the picture", mend="leave --edge out")
+        object.__setattr__(self, "edge", self.edge or default)
+        if self.native:
+            object.__setattr__(self, "size", 0)
+        elif not self.size:
+            raise UserError("--size 0 is out of range", mend="give a whole number above 0")
         if self.margin == 0.0:
             object.__setattr__(self, "margin", FFHQ_MARGIN if self.finds_faces else 1.0)
         largest = {"center": 1.0, "none": 1.0}.get(self.policy, 6.5)
@@ -123,8 +150,10 @@ class Cropper:
                 if self.policy == "none"
                 else f"give --margin between 0.25 and {largest:g}",
             )
-        if self.edge != "skip" and not self.finds_faces:
-            raise UserError(f"--crop {self.policy} stays within the picture", mend="leave --edge out")
+
+    @property
+    def native(self) -> bool:
+        return self.pixels == "native"
 
     @property
     def finds_faces(self) -> bool:
@@ -137,32 +166,43 @@ class Cropper:
             before: description of the crop that the images went through already. The centre of aligned faces is
                 a face crop of a smaller margin, and said to be one.
         """
+        own = {"pixels": "native", "min_size": self.min_size} if self.native else {}
         if self.finds_faces:
             found = {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
+            if self.native:
+                return found | ({"edge": "skip"} if self.edge == "skip" else {}) | own
             # named only where it differs: sets and bundles of before there was a choice are of the other kind;
             # edges that were mirrored once stay in the pixels
             return found | (
                 {"edge": "reflect"} if "reflect" in (self.edge, (before or {}).get("edge")) else {}
             )
         if before is not None and (self.policy == "none" or before.get("policy") in ("face", "square")):
-            return (
-                {**before, "margin": round(before["margin"] * self.margin, 6)}
-                if "margin" in before
-                else before
-            )
-        return {"policy": self.policy} | ({"margin": self.margin} if self.margin != 1 else {})
+            kept = {name: value for name, value in before.items() if name not in ("pixels", "min_size")}
+            if "margin" in kept:
+                kept["margin"] = round(kept["margin"] * self.margin, 6)
+            return kept | own
+        return {"policy": self.policy} | ({"margin": self.margin} if self.margin != 1 else {}) | own
 
     @classmethod
     def from_description(cls, size: int, crop: dict[str, Any], face_model: Path | None = None) -> Cropper:
         """The policy that :meth:`description` stored."""
         policy, margin = str(crop.get("policy", "none")), float(crop.get("margin", 0.0))
-        return cls(size, policy, margin, face_model, edge=str(crop.get("edge", "skip")))
+        return cls(
+            size,
+            policy,
+            margin,
+            face_model,
+            edge=str(crop.get("edge", "")),
+            pixels=str(crop.get("pixels", "aligned")),
+            min_size=int(crop.get("min_size", MIN_SIZE)),
+        )
 
     def __call__(self, image: Pixels) -> Pixels:
-        """The crop of one face: uint8 ``[H, W, 3]`` to uint8 ``[size, size, 3]``.
+        """The crop of one face: uint8 ``[H, W, 3]`` to uint8 ``[size, size, 3]``, or ``[h, w, 3]`` of native pixels.
 
         Raises:
-            Skip: there is no face, it would have to be enlarged too much, or the picture ends too close to it.
+            Skip: there is no face, it would have to be enlarged too much or is too small, or the picture ends too
+                close to it.
         """
         return self.crops(image)[0].image
 
@@ -185,7 +225,9 @@ class Cropper:
         """As :meth:`crops`, of a file of which ``decode_image(source, at_least=GLANCE)`` gave a glance already."""
         if min(glance.shape[:2]) < GLANCE:  # so it was not reduced
             return self.crops(glance, box, mask)
-        if box is None and mask is None and not self.min_face:  # these count in pixels of the whole picture
+        if (
+            box is None and mask is None and not self.min_face and not self.native
+        ):  # these count in pixels of the whole picture
             enough = max(GLANCE, 4 * self.size)
             reduced = glance if min(glance.shape[:2]) >= enough else decode_image(source, at_least=enough)
             try:
@@ -209,8 +251,8 @@ class Cropper:
         """
         enough = max(GLANCE, 4 * self.size)
         reduced = min(glance.shape[:2]) >= GLANCE
-        if not reduced:
-            return self._each(glance, None)
+        if not reduced or self.native:
+            return self._each(decode_image(source) if reduced else glance, None)
         if min(glance.shape[:2]) < enough:
             glance = decode_image(source, at_least=enough)
         found = self._each(glance, 1.0)
@@ -376,7 +418,15 @@ class Cropper:
         person: int | None = None,
         enlarge: float | None = None,
     ) -> Crop:
-        """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size."""
+        """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size.
+
+        Native crops have no mask.
+        """
+        if self.native:
+            own = np.ascontiguousarray(
+                self._own_pixels(image, face)
+            )  # the picture's memory is not kept for it
+            return Crop(own, None, person, None if face is None else _shares(face.box, image))
         if face is None:
             scale = self.size / max(1.0, self.side(image, None))
             return Crop(self._whole(image), None if mask is None else self._whole(mask), scale=scale)
@@ -391,6 +441,20 @@ class Cropper:
             _shares(face.box, image),
             self.size / (2 * float(np.hypot(*square[1]))),
         )
+
+    def _own_pixels(self, image: Pixels, face: Face | None) -> Pixels:
+        """The part of a picture that a native crop is, as a view of it."""
+        if face is None:
+            part = middle_square(image, self.margin) if self.policy == "center" else image
+        else:
+            center, half = self._square(face)
+            part = cut_upright(image, center, half)
+            if self.edge == "skip" and outside(image, center, half) > OUTSIDE_AT_MOST:
+                wide = room(image, center, half)
+                raise Skip(TOO_CLOSE, room=wide if 2 * np.hypot(*half) * wide >= self.min_size else 0.0)
+        if min(part.shape[:2]) < self.min_size:
+            raise Skip(f"{SMALLER} {self.min_size} pixels")
+        return part
 
     def side(self, image: Pixels, face: Face | None) -> float:
         """How many pixels of a picture the crop of a face covers, along one side, before it is scaled.
@@ -416,11 +480,8 @@ class Cropper:
         return face_square(face.points, self.margin)
 
     def _whole(self, image: Pixels) -> Pixels:
-        height, width = image.shape[:2]
         if self.policy == "center":
-            side = max(1, round(min(height, width) * self.margin))
-            top, left = (height - side) // 2, (width - side) // 2
-            image = image[top : top + side, left : left + side]
+            image = middle_square(image, self.margin)
         if self.enlarge and min(image.shape[:2]) * self.enlarge < self.size:
             raise Skip("picture too small")
         return resize(image, self.size)
@@ -449,7 +510,13 @@ def crop_words(crop: Any) -> str:
     """
     if not isinstance(crop, dict) or "policy" not in crop:
         return str(crop) if crop else "nothing that is recorded"
-    names = {"policy": "crop", "margin": "margin", "edge": "edge"}
+    names = {
+        "policy": "crop",
+        "margin": "margin",
+        "edge": "edge",
+        "pixels": "pixels",
+        "min_size": "min-size",
+    }
     words = [f"--{option} {crop[name]}" for name, option in names.items() if name in crop]
     words += [f"(YuNet {str(crop['detector'])[:8]})"] if crop.get("detector") else []
     return " ".join(

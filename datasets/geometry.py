@@ -70,6 +70,16 @@ def cut_square(
     return resize(np.asarray(large, np.uint8), size)
 
 
+def cut_upright(image: Pixels, center: Any, half: Any) -> Pixels:
+    """What of the upright square of that middle and side lies within the picture, its own pixels, ``[h, w, 3]``.
+
+    The square is at whole pixels and nothing is resampled; it may be empty.
+    """
+    side = max(1, round(2 * float(np.hypot(*half))))
+    left, top = (round(float(at) - side / 2) for at in center)
+    return image[max(0, top) : max(0, top + side), max(0, left) : max(0, left + side)]
+
+
 def outside(image: Pixels, center: Any, half: Any) -> float:
     """Share of the crop's area beyond the edges of the picture, sampled on a grid."""
     grid = center + _grid(half)
@@ -132,6 +142,14 @@ def drawn_mask(mask: Pixels | Polygons | None, image: Pixels) -> Pixels | None:
     if isinstance(mask, tuple):
         return draw_mask(mask, height, width)
     return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def middle_square(image: Pixels, margin: float) -> Pixels:
+    """The central square of ``[H, W, 3]``, ``margin`` times as wide as the largest one."""
+    height, width = image.shape[:2]
+    side = max(1, round(min(height, width) * margin))
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
 
 
 def resize(image: Pixels, size: int) -> Pixels:

@@ -16,7 +16,17 @@ import numpy as np
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.codecs import Pixels, check_codec
-from crossfake.datasets.crops import Cropper, Enlarge, MaxYaw, MinConfidence, MinFace, MinSharpness
+from crossfake.datasets.crops import (
+    MIN_SIZE,
+    SMALLER,
+    Cropper,
+    Enlarge,
+    MaxYaw,
+    MinConfidence,
+    MinFace,
+    MinSharpness,
+    MinSize,
+)
 from crossfake.datasets.decode import CODES
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.losses import (
@@ -69,7 +79,7 @@ class PrepareSettings:
         source: a registered source, ``NAME:PATH``, or a path whose layout is recognised: a folder of images and
             videos, a zip archive, a published data set, a shard folder.
         out: shard folder to write.
-        size: height and width in pixels.
+        size: height and width in pixels; native crops have their own.
         crop: ``face``, ``square``, ``center`` or ``none``; see :class:`~crossfake.datasets.crops.Cropper`.
         margin: side of the crop; 0 is the policy's own.
         faces: ``largest``, ``all`` or ``mask``: which of several faces.
@@ -77,7 +87,10 @@ class PrepareSettings:
         min_sharpness: least variance of the Laplacian of a face.
         max_yaw: most degrees that a head may be turned.
         min_confidence: least confidence of the face detector.
-        edge: ``skip`` or ``reflect`` a picture that ends too close to the face.
+        edge: ``skip`` or ``reflect`` a picture that ends too close to the face, or ``clip`` a native crop there; None
+            is ``skip`` for aligned pixels, ``clip`` for native ones.
+        pixels: ``aligned``, or ``native`` for upright crops that are not resampled, in rows of their own sizes.
+        min_size: least side of a native crop; smaller ones are left out.
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
@@ -108,7 +121,9 @@ class PrepareSettings:
     min_sharpness: MinSharpness = 0.0
     max_yaw: MaxYaw = 90.0
     min_confidence: MinConfidence = 0.6
-    edge: str = "skip"
+    edge: str | None = None
+    pixels: str = "aligned"
+    min_size: MinSize = MIN_SIZE
     frames: Annotated[int, Bounds(1, 10**6)] = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
@@ -140,10 +155,16 @@ class PrepareSettings:
             )
         if self.codec == "original" and self.crop != "none":
             raise UserError("codec original keeps files as they are", mend="give --crop none with it")
+        if self.codec == "original" and self.native:
+            raise UserError("codec original keeps files, not pixels", mend="give --codec raw or webp")
         if self.source == "toyfaces" and self.limit is None:
             raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
         if self.source == "toyfaces" and self.cropper().finds_faces:
             raise UserError("toyfaces are drawn as crops already", mend="give --crop none")
+
+    @property
+    def native(self) -> bool:
+        return self.pixels == "native"
 
     def cropper(self) -> Cropper:
         return Cropper(
@@ -157,7 +178,9 @@ class PrepareSettings:
             self.min_sharpness,
             self.max_yaw,
             self.min_confidence,
-            self.edge,
+            self.edge or "",
+            self.pixels,
+            self.min_size,
         )
 
     def named_labels(self) -> dict[str, int]:
@@ -206,7 +229,10 @@ class Prepared:
 
     def table(self) -> str:
         lines = [f"{self.images:8,}  images in {self.out}: {self.real:,} real, {self.fake:,} fake"]
-        lines += [f"{count:8,}  skipped: {reason}" for reason, count in sorted(self.skipped.items())]
+        lines += [
+            f"{count:8,}  skipped: {reason}{self._by_class(reason)}"
+            for reason, count in sorted(self.skipped.items())
+        ]
         lines += [f"{count:8,}  {CODES[code]}" for code, count in sorted(self.codes.items())]
         lines += self.missing.lines() + self.left_out.lines()
         if self.skipped or self.left_out.counts:
@@ -214,6 +240,13 @@ class Prepared:
         if (self.out / REJECTS).exists():
             lines.append(f"{'':10}some are shown in {self.out / REJECTS}")
         return "\n".join([*lines, *warnings_of(self.losses), *self.notes])
+
+    def _by_class(self, reason: str) -> str:
+        """How many of each class are too small: that may be a mark of one."""
+        if not reason.startswith(SMALLER):
+            return ""
+        counts = {label: loss.reasons[reason] for label, loss in self.losses.items() if label}
+        return f" ({', '.join(f'{count:,} {label}' for label, count in counts.items() if count)})"
 
 
 def prepare(settings: PrepareSettings) -> Prepared:
@@ -235,6 +268,8 @@ def prepare(settings: PrepareSettings) -> Prepared:
     if first is None:
         raise UserError(f"{settings.source} has no {settings.only} images", mend="leave --only out")
     before = ShardSet(asked.path) if layout == "shards" else None
+    if before is not None:
+        _check_treated(before, settings)
     history = [*(before.attributes.get("history", []) if before else [])]
     attributes = {
         "source": settings.name or asked.name,
@@ -260,10 +295,10 @@ def prepare(settings: PrepareSettings) -> Prepared:
         Stopper() as stopper,
         ShardWriter(
             settings.out,
-            None if settings.codec == "original" else settings.size,
+            None if settings.codec == "original" or settings.native else settings.size,
             settings.codec,
             attributes=attributes,
-            masks=SOURCES.get(layout).has_masks and settings.codec != "original",
+            masks=SOURCES.get(layout).has_masks and settings.codec != "original" and not settings.native,
         ) as writer,
     ):
         work = _Work(settings, asked, rest, cropper, writer)
@@ -285,6 +320,10 @@ def prepare(settings: PrepareSettings) -> Prepared:
     fakes = columns["label"] == 1
     counts = int((~fakes).sum()), int(fakes.sum())
     notes = [*asked.notes, *_of_one_group(columns)]
+    if before is not None and before.size and settings.native:
+        notes.append(
+            f"{asked.path} holds pixels of {before.size}×{before.size}: native crops of it are no larger"
+        )
     if classes and rest is not None and not settings.label and label_of(asked.path.resolve().stem) != 0:
         notes.append(f"nothing named a class: all {sum(counts):,} are taken as real; --label fake otherwise")
     return Prepared(
@@ -298,6 +337,17 @@ def prepare(settings: PrepareSettings) -> Prepared:
         dict(work.codes),
         tuple(notes),
     )
+
+
+def _check_treated(before: ShardSet, settings: PrepareSettings) -> None:
+    """Refuse to call a native crop, resized, a crop that is aligned."""
+    crop = before.attributes.get("crop")
+    faces = isinstance(crop, dict) and crop.get("policy") in ("face", "square")
+    if before.native and faces and not settings.native and not settings.cropper().finds_faces:
+        raise UserError(
+            f"{before.path} holds native crops, which are not aligned",
+            mend="give --pixels native, or --crop face to align them",
+        )
 
 
 def _of_one_group(columns: Mapping[str, Any]) -> Iterator[str]:
@@ -416,4 +466,5 @@ def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fra
         seed=record.seed,
         origin=origin,
         own_split=bool(record.split) and not record.dealt,
+        parent=record.parent,
     )

@@ -77,6 +77,7 @@ class Record:
         seed: the latent's seed for a fake made here, else -1.
         box: the face that is meant, where the picture may show several.
         mask: where it was manipulated: polygons, or a picture or video of the same frames that is bright there.
+        parent: of a fake, the row of the photo that it was made from, see ``ShardSet.ids``.
     """
 
     image: Path | Member | Rejected | bytes | Pixels
@@ -90,6 +91,7 @@ class Record:
     box: Box | None = None
     mask: Path | Polygons | None = None
     dealt: bool = False
+    parent: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,19 @@ class Shards(Source):
         return is_shards(root)
 
     def records(self, asked: Asked) -> Iterator[Record]:
-        """Every row; labels, groups, splits and seeds are kept. Origins are row numbers, so that they stay unique."""
+        """Every row; labels, groups, splits, seeds and parents are kept.
+
+        Origins are kept where they are unique, so that parents are found again, else row numbers stand for them.
+        """
         existing = ShardSet(asked.path)
+        times = Counter(existing.columns["origin"].tolist())
         for row in range(len(existing)):
-            yield dataclasses.replace(record_of(existing, row), origin=f"{row:08d}")
+            record = record_of(existing, row)
+            if times[record.origin] == 1:
+                yield record
+            else:
+                number = f"{row:08d}"  # which an earlier taking over may have given
+                yield dataclasses.replace(record, origin=f"{number}+" if number in times else number)
 
     def count(self, asked: Asked) -> int | None:
         return len(ShardSet(asked.path))
@@ -45,4 +54,5 @@ def record_of(shards: ShardSet, row: int) -> Record:
         generator=str(columns["generator"][row]),
         seed=int(columns["seed"][row]),
         dealt=not columns["own_split"][row],
+        parent=str(columns["parent"][row]),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.crops import GLANCE, Cropper
+from crossfake.datasets.crops import GLANCE, Cropper, crop_words
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face, find_faces
 from crossfake.datasets.geometry import TOO_CLOSE, Skip, cut_square, face_square, outside, room
@@ -314,6 +314,79 @@ def test_the_choice_of_edges_is_part_of_the_description(tmp_path: Path) -> None:
         Cropper.from_description(64, {"policy": "face", "edge": "wrap"})
     with pytest.raises(UserError, match=r"stays within the picture: leave --edge out"):
         Cropper(64, "center", edge="reflect")
+
+
+def test_native_crops_are_the_pictures_own_pixels(found: list[Face], tmp_path: Path) -> None:
+    photo, model = _photo(), tmp_path / "model.onnx"
+    height, width = photo.shape[:2]
+    found[:] = [_face(25, 1, 150, 150)]
+    cropper = Cropper(0, face_model=model, pixels="native", min_size=60)
+    center, half = face_square(found[0].points)
+    side = round(2 * float(np.hypot(*half)))
+    left, top = (round(float(at) - side / 2) for at in center)
+    assert np.array_equal(cropper(photo), photo[top : top + side, left : left + side])
+    assert np.array_equal(cropper.each_face(b"", photo)[0][1].image, cropper(photo))  # type: ignore[union-attr]
+    (frame,) = cropper.of_video([(7, photo, None)])
+    assert frame[0] == 7 and np.array_equal(frame[1].image, cropper(photo))  # type: ignore[union-attr]
+    crop = cropper.crops(photo, mask=photo)[0]
+    assert crop.mask is None and crop.scale == 1 and crop.image.base is None
+    square = Cropper(64, "square", 2.0, model, pixels="native", min_size=20)
+    assert square(photo).shape[0] == round(2 * max(found[0].box[2:])) and square.size == 0
+    plain = Cropper(0, "none", pixels="native")
+    assert np.array_equal(plain(photo), photo)
+    middle = Cropper(0, "center", 0.5, pixels="native")(photo)
+    assert middle.shape == (min(height, width) // 2,) * 2 + (3,)
+    with pytest.raises(Skip, match="smaller than 128 pixels"):
+        plain(photo[:127])
+
+
+def test_a_native_crop_ends_where_the_picture_does(found: list[Face], tmp_path: Path) -> None:
+    photo, model = _photo(), tmp_path / "model.onnx"
+    found[:] = [_face(0, 2, 150, 90)]
+    clip, skip = (
+        Cropper(0, face_model=model, pixels="native", min_size=100, edge=edge) for edge in ("", "skip")
+    )
+    cut = clip(photo)
+    center, half = face_square(found[0].points)
+    side = round(2 * float(np.hypot(*half)))
+    left, top = (max(0, round(float(at) - side / 2)) for at in center)
+    assert clip.edge == "clip" and side > cut.shape[0]
+    assert np.array_equal(cut, photo[: cut.shape[0], left : left + cut.shape[1]]) and top == 0
+    found[:] = [_face(0, 3, 20, 20)]
+    assert min(clip(photo).shape[:2]) >= 100
+    with pytest.raises(Skip, match=TOO_CLOSE):
+        skip(photo)
+    found[:] = [_face(0, 1, -200, 20)]  # nothing of it lies within
+    with pytest.raises(Skip, match="smaller than 100 pixels"):
+        clip(photo)
+
+
+def test_native_crops_say_that_they_are(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"a model")
+    aligned = Cropper(64, face_model=model).description()
+    for edge in ("clip", "skip"):
+        native = Cropper(0, face_model=model, pixels="native", min_size=96, edge=edge)
+        said = native.description()
+        assert said == {**aligned, "pixels": "native", "min_size": 96} | (
+            {"edge": "skip"} if edge == "skip" else {}
+        )
+        assert Cropper.from_description(128, said, model) == native
+    plain = Cropper(0, "none", pixels="native")
+    assert plain.description() == {"policy": "none", "pixels": "native", "min_size": 128}
+    assert plain.description(aligned) == {**aligned, "pixels": "native", "min_size": 128}
+    assert Cropper(64, "none").description(plain.description()) == {"policy": "none"}
+    assert crop_words(plain.description()) == "--crop none --pixels native --min-size 128"
+    for wrong, options in (
+        ("--edge reflect is not for native", {"pixels": "native", "edge": "reflect"}),
+        ("--edge clip is not for aligned", {"edge": "clip"}),
+        ("kind of pixels 'own'", {"pixels": "own"}),
+        ("--size 0 is out of range", {}),
+        ("--min-size 0 is out of range", {"min_size": 0}),
+        ("stays within the picture", {"pixels": "native", "policy": "none", "edge": "skip"}),
+    ):
+        with pytest.raises(UserError, match=wrong):
+            Cropper(0, **options)  # type: ignore[arg-type]
 
 
 def test_the_reason_is_the_largest_faces(found: list[Face], tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from crossfake.cli import main
+from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.outcomes import with_history
 from crossfake.datasets.prepare import PrepareSettings, prepare
@@ -437,3 +440,76 @@ def test_sub_folders_name_the_generators_where_that_is_asked_for(tmp_path: Path)
         "fakes": 1,
     }
     assert set(ShardSet(tmp_path / "b").columns["generator"]) == {"fakes"}
+
+
+NATIVE = {"pixels": "native", "min_size": 26, "crop": "none"}
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_native_rows_are_the_pictures_as_they_are(codec: str, photos: Path, tmp_path: Path) -> None:
+    done = prepare(_settings(photos, tmp_path / "native", codec=codec, workers=2, **NATIVE))
+    small = sum(number % 9 < 2 for number in range(150))
+    assert done.skipped == {"unreadable": 2, "smaller than 26 pixels": small}
+    assert f"{small}  skipped: smaller than 26 pixels ({small} real)" in done.table()
+    shards = ShardSet(tmp_path / "native")
+    assert shards.native and shards.codec == codec and verify(tmp_path / "native") == []
+    assert shards.attributes["crop"] == {"policy": "none", "pixels": "native", "min_size": 26}
+    for row in (0, 7, 99):
+        assert np.array_equal(shards.read(row), decode_image(photos / str(shards.columns["origin"][row])))
+    aligned = prepare(_settings(photos, tmp_path / "aligned"))
+    splits = [
+        dict(zip(each.columns["origin"].tolist(), each.columns["split"].tolist(), strict=True))
+        for each in (shards, ShardSet(aligned.out))
+    ]
+    assert splits[0].items() <= splits[1].items()  # native and aligned sets of the same photos agree
+
+
+def test_a_killed_native_preparation_goes_on(photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "whole", **NATIVE))
+    with ShardWriter(
+        tmp_path / "part", codec="raw", attributes=ShardSet(tmp_path / "whole").attributes
+    ) as writer:
+        whole = ShardSet(tmp_path / "whole")
+        for row in range(70):
+            facts = {name: whole.columns[name][row].item() for name in COLUMNS if name != "crc32"}
+            writer.append(whole.read(row), Row(**facts))
+    done = prepare(_settings(photos, tmp_path / "part", **NATIVE))
+    part = ShardSet(tmp_path / "part")
+    assert done.images == len(whole) and part.ids().tolist() == whole.ids().tolist()
+    assert all(map(np.array_equal, part.read_each(range(len(part))), whole.read_each(range(len(whole)))))
+
+
+def test_shards_as_a_source_keep_what_parents_point_to(photos: Path, tmp_path: Path) -> None:
+    prepare(_settings(photos, tmp_path / "a", **NATIVE))
+    reals = ShardSet(tmp_path / "a")
+    again = prepare(PrepareSettings(str(tmp_path / "a"), tmp_path / "b", workers=1, **NATIVE))  # type: ignore[arg-type]
+    assert ShardSet(again.out).ids().tolist() == reals.ids().tolist()
+    with ShardWriter(tmp_path / "fakes") as writer:
+        for row, parent in enumerate(reals.ids()[:9].tolist()):
+            writer.append(reals.read(row), Row(1, "synth", "toy", origin=f"{row % 8}", parent=parent))
+    done = prepare(
+        PrepareSettings(str(tmp_path / "fakes"), tmp_path / "taken", workers=1, **NATIVE)  # type: ignore[arg-type]
+    )
+    taken = ShardSet(done.out).columns
+    assert taken["parent"].tolist() == reals.ids()[:9].tolist()
+    assert len(set(taken["origin"].tolist())) == 9 and taken["origin"].tolist()[1:8] == list("1234567")
+
+
+def test_native_settings_that_make_no_sense_are_one_line(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="codec original keeps files"):
+        _settings(photos, tmp_path / "o", codec="original", **NATIVE)
+    with pytest.raises(UserError, match="no image of .* could be used"):
+        prepare(_settings(photos, tmp_path / "none", **{**NATIVE, "min_size": 300}))
+    for options, wrong in (("--pixels native --size 64", "--size"), ("--min-size 64", "--min-size")):
+        result = CliRunner().invoke(main, ["data", "prepare", str(photos), "--out", "o", *options.split()])
+        assert result.exit_code == 2 and f"{wrong} is not for" in result.output
+    with ShardWriter(
+        tmp_path / "faces", attributes={"crop": {"policy": "face", "pixels": "native"}}
+    ) as writer:
+        writer.append(toyface(1, 32), Row(0, "a"))
+    with pytest.raises(UserError, match="native crops, which are not aligned"):
+        prepare(PrepareSettings(str(tmp_path / "faces"), tmp_path / "x", 16, "none"))
+    with ShardWriter(tmp_path / "aligned", size=32) as writer:
+        writer.append(toyface(1, 32), Row(0, "a"))
+    done = prepare(PrepareSettings(str(tmp_path / "aligned"), tmp_path / "y", workers=1, **NATIVE))  # type: ignore[arg-type]
+    assert "holds pixels of 32×32" in done.table()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from crossfake.detect.calibration import conformal, novelty
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
+from crossfake.detect.view import Images, View, Windows
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_json
@@ -38,6 +39,7 @@ _PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, an
 _LARGEST_SIDE = 4096
 
 Outputs = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
+_NORMAL = 1.959964  # 97.5% quantile
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Detector:
         network: the model; with ONNX Runtime as the back end, the session.
         hash: SHA-256 of the weights.
         reference: what usual images look like, if the bundle knows.
+        windows: of each native image, in place of the card's number.
 
     Example:
         >>> detector = load("runs/d")  # doctest: +SKIP
@@ -86,6 +89,13 @@ class Detector:
     precision: Precision
     face_model: Path | None = None
     reference: novelty.Novelty | None = None
+    windows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.windows is not None and not self.view.native:
+            raise UserError(
+                f"the detector in {self.path} sees whole images, not windows", mend="leave --windows out"
+            )
 
     @property
     def threshold(self) -> float:
@@ -94,7 +104,14 @@ class Detector:
 
     @property
     def size(self) -> int:
+        """Side of what the network takes: of an image, or of a native view's window."""
         return int(self.card["size"])
+
+    @cached_property
+    def view(self) -> View:
+        """What the network sees of an image."""
+        view = View.of_card(self.card)
+        return view if self.windows is None else replace(view, windows=self.windows)
 
     @property
     def batch(self) -> int:
@@ -121,9 +138,10 @@ class Detector:
             force: take another crop; None where the user has no such choice.
 
         Raises:
-            UserError: they have another size or crop.
+            UserError: they have another size or crop, or pixels of another kind.
         """
-        if shards.size != self.size:
+        self.view.check(shards)
+        if not self.view.native and shards.size != self.size:
             held = f"images of {shards.size}×{shards.size}" if shards.size else "whole files"
             raise UserError(
                 f"{shards.path} holds {held}, the detector takes {self.size}×{self.size}",
@@ -136,15 +154,34 @@ class Detector:
                 mend="prepare it the same way" + (", or --force" if force is not None else ""),
             )
 
-    def outputs(self, images: Pixels) -> Outputs:
-        """Logits float64 ``[N]`` and features float32 ``[N, F]`` of cropped images uint8 ``[N, size, size, 3]``.
+    def outputs(self, images: Images) -> Outputs:
+        """Logits float64 ``[N]`` and features float32 ``[N, F]`` of cropped images.
 
         The network always runs on full batches, padded at the end, so a score does not depend on how many images
         come with it.
 
+        Args:
+            images: uint8 ``[N, size, size, 3]``; of a native view a list of ``[H, W, 3]``, or their windows, over
+                which logits and features are averaged.
+
         Raises:
             UserError: images of another size or type, or an output that is not a number.
         """
+        return self.outputs_and_error(images)[:2]
+
+    def outputs_and_error(
+        self, images: Images
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float64]]:
+        """:meth:`outputs`, and the standard error of each logit by the windows that it is the mean of, ``[N]``."""
+        if self.view.native and not isinstance(images, Windows):
+            images = self.view.cut(list(images))
+        if isinstance(images, Windows):
+            logits, features = self._outputs(images.images)
+            return images.mean(logits), images.mean(features), images.error(logits)
+        logits, features = self._outputs(np.asarray(images))
+        return logits, features, np.zeros(len(logits))
+
+    def _outputs(self, images: Pixels) -> Outputs:
         if images.shape[1:] != (self.size, self.size, 3) or images.dtype != np.uint8:
             raise UserError(
                 f"the detector takes uint8 images of {self.size}×{self.size}, not {images.dtype} {images.shape[1:]}",
@@ -177,20 +214,28 @@ class Detector:
         """Calibrated probability of being fake, ``[N]``, of logits ``[N]``."""
         return calibration.probability(self.calibration, logits)
 
-    def score(self, images: Pixels) -> npt.NDArray[np.float64]:
-        """Calibrated probability of being fake, ``[N]``, of cropped images uint8 ``[N, size, size, 3]``."""
+    def score(self, images: Images) -> npt.NDArray[np.float64]:
+        """Calibrated probability of being fake, ``[N]``, of cropped images as :meth:`outputs` takes them."""
         return self.probability(self.outputs(images)[0])
 
-    def judge(self, images: Pixels) -> list[Judgement]:
-        """Score, interval, novelty and verdict of cropped images uint8 ``[N, size, size, 3]``."""
-        return self.judge_outputs(*self.outputs(images))
+    def judge(self, images: Images) -> list[Judgement]:
+        """Score, interval, novelty and verdict of cropped images as :meth:`outputs` takes them."""
+        return self.judge_outputs(*self.outputs_and_error(images))
 
     def judge_outputs(
-        self, logits: npt.NDArray[np.float64], features: npt.NDArray[np.float32]
+        self,
+        logits: npt.NDArray[np.float64],
+        features: npt.NDArray[np.float32],
+        error: npt.NDArray[np.float64] | None = None,
     ) -> list[Judgement]:
-        """:meth:`judge` for what :meth:`outputs` returned."""
+        """:meth:`judge` for what :meth:`outputs`, or :meth:`outputs_and_error`, returned.
+
+        The interval is that of the calibration, widened by 1.96 standard errors of the windows' mean on either side.
+        """
         scores = self.probability(logits)
-        ends = calibration.interval(self.calibration, logits)
+        wide = np.zeros(len(logits)) if error is None else _NORMAL * error
+        below, above = (calibration.interval(self.calibration, logits + side * wide) for side in (-1, 1))
+        ends = (below[0], above[1]) if below and above else None
         unusual = self.reference.share(logits, features) if self.reference else None
         abstention = self.card.get("abstention")
         sets = conformal.allowed(abstention, logits) if abstention else None
@@ -216,7 +261,7 @@ class Detector:
             crossfake.datasets.geometry.Skip: the crop policy finds no face in it.
         """
         crop = self.crop(image) if isinstance(image, np.ndarray) else self.crop.open(Path(image))
-        return float(self.score(crop[None])[0])
+        return float(self.score([crop])[0])
 
 
 def calibration_of(card: dict[str, Any]) -> dict[str, Any]:
@@ -251,6 +296,7 @@ def load(
     precision: Precision = "fp32",
     face_model: Path | None = None,
     backend: str = "torch",
+    windows: int | None = None,
 ) -> Detector:
     """A detector from a bundle folder, or from the ``model`` folder of a run.
 
@@ -261,6 +307,7 @@ def load(
         face_model: YuNet's ONNX file.
         backend: ``torch``; ``onnx`` runs ``model.onnx``, which ``detect export`` leaves in the bundle, ``onnx-int8``
             the ``model-int8.onnx`` of ``detect export --int8``.
+        windows: of each native image that is judged; the card's number when None.
 
     Raises:
         UserError: there is none, its card is damaged or names a model that is not registered here, its weights do not
@@ -293,7 +340,7 @@ def load(
     if backend in _FILES:
         network = open_onnx(folder / _FILES[backend], weights, int(card["size"]))
         target = torch.device("cpu")
-    return Detector(folder, card, network, weights, target, precision, face_model, reference)
+    return Detector(folder, card, network, weights, target, precision, face_model, reference, windows)
 
 
 def _renamed(state: dict[str, torch.Tensor], network: Model) -> dict[str, torch.Tensor]:
@@ -311,6 +358,8 @@ def _check_card(card: Any) -> None:
         raise ValueError("its card names no model")
     if not 1 <= int(card["size"]) <= _LARGEST_SIDE:
         raise ValueError(f"size {card['size']}")
+    if View.of_card(card).native and View.of_card(card).window != int(card["size"]):
+        raise ValueError(f"windows of {card['view']['window']} for a network of {card['size']}")
     if not np.isfinite(float(card["threshold"])):
         raise ValueError(f"threshold {card['threshold']}")
     audit, hashes = card.get("audit", {"summary": ""}), card.get("data_hashes") or {}

@@ -146,6 +146,7 @@ def make_ensemble(
         "options": network.options,
         "size": data.size,
         "crop": members[0].card["crop"],
+        **({"view": data.view.describe()} if data.view.native else {}),
         "method": method,
         **maps.by_temperature(combined, labels, weighed.weights),
         "validation_hash": held.digest,
@@ -202,11 +203,11 @@ def _check_members(members: Sequence[Detector]) -> None:
     first = members[0]
     seen: dict[str, Path] = {}
     for member in members:
-        for fact in ("size", "crop"):
-            if member.card[fact] != first.card[fact]:
+        for fact in ("size", "crop", "view"):
+            if member.card.get(fact) != first.card.get(fact):
                 raise UserError(
                     f"{member.path} was trained on another {fact} than {first.path} "
-                    f"({member.card[fact]} and {first.card[fact]})",
+                    f"({member.card.get(fact)} and {first.card.get(fact)})",
                     mend="train them on images prepared alike",
                 )
         if member.hash in seen:

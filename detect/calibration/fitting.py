@@ -23,6 +23,7 @@ from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, read_told
 from crossfake.detect.training.reopening import Reopened, reopen
+from crossfake.detect.view import Windows, joined
 from crossfake.errors import UserError
 from crossfake.files import write_text
 from crossfake.progress import tqdm
@@ -222,7 +223,7 @@ def _training(data: TrainingData) -> list[Part]:
     return parts
 
 
-def _outputs(detector: Detector, images: Pixels, what: str) -> Outputs:
+def _outputs(detector: Detector, images: Pixels | Windows, what: str) -> Outputs:
     parts = []
     with tqdm(total=len(images), unit="img", desc=what) as bar:
         for start in range(0, len(images), _READ):
@@ -272,9 +273,11 @@ def _novelty(
     method = settings.novelty or ""
     features, labels = held.features[:0], held.labels[:0]
     if method != "energy":
-        read = [(read_told(pool.shards, rows)[0], label) for pool, label, rows in _training(data)]
+        read = [
+            (read_told(pool.shards, rows, detector.view)[0], label) for pool, label, rows in _training(data)
+        ]
         labels = np.concatenate([np.full(len(images), label) for images, label in read])
-        features = _outputs(detector, np.concatenate([images for images, _ in read]), "reference")[1]
+        features = _outputs(detector, joined([images for images, _ in read]), "reference")[1]
     validation = (held.logits, held.features)
     return novelty.fit(method, features, labels, validation, settings.quantile, held.weights)
 

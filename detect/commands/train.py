@@ -20,7 +20,7 @@ _GROUPS = {
         "match_steps",
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
-    "Images": ("recipe", "augment", "mixup", "label_smoothing"),
+    "Images": ("view", "window", "pair", "recipe", "augment", "mixup", "label_smoothing"),
     "Learning": ("steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
 }  # fmt: skip
 
@@ -89,6 +89,16 @@ class _Grouped(ManyValues):
 )
 @click.option(
     "--layer-decay", type=float, default=1.0, help="Step size of a stage relative to the next: 0.75, say."
+)
+@click.option(
+    "--view",
+    type=click.Choice(["aligned", "native"]),
+    default="aligned",
+    help="See images resampled to one size, or windows of native ones.",
+)
+@click.option("--window", type=int, default=128, help="Side of a native view's windows.")
+@click.option(
+    "--pair", is_flag=True, help="Put each fake beside the real that it was made of, changed alike."
 )
 @click.option(
     "--recipe",

@@ -191,7 +191,7 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
             readable: list[Rows] = []
             for start in range(0, len(chosen), _BATCH):
                 batch = chosen[start : start + _BATCH]
-                images, good, unread = shards.read_whole(batch)
+                images, good, unread = detector.view.read(shards, batch)
                 damaged += unread
                 if len(good):
                     scores.append(detector.score(images))

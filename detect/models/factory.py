@@ -15,6 +15,8 @@ from crossfake.detect.models.timm_model import TimmModel
 from crossfake.detect.models.weights import load_weights
 from crossfake.errors import UserError
 
+_COMMON = ("size", "pixels")  # options that are known of every training, whether the model needs them or not
+
 
 def create_model(
     name: str,
@@ -30,7 +32,8 @@ def create_model(
         name: ``cnn``, ``npr``, ``resnet18``, ``vgg16``, ``vit_small_patch16_224``, …
         pretrained: load the published weights from the hub or its cache.
         weights: load these instead: safetensors, or a PyTorch file of tensors.
-        options: the model's own. Every model takes ``size``, in pixels; those that need none leave it out of theirs.
+        options: the model's own. Every model takes ``size``, in pixels, and ``pixels``, what these are of; those that
+            need none leave it out of theirs.
 
     Raises:
         UserError: unknown name or option, weights that cannot be had, or that do not fit.
@@ -43,10 +46,10 @@ def create_model(
         for key, parameter in inspect.signature(build).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    given = {key: value for key, value in (options or {}).items() if key != "size" or key in known}
+    given = {key: value for key, value in (options or {}).items() if key not in _COMMON or key in known}
     for key in given:
         if key not in known or key == "pretrained":
-            others = ", ".join(sorted({*known, "size"} - {"pretrained"}))
+            others = ", ".join(sorted({*known, "size"} - {"pretrained", "pixels"}))
             raise UserError(f"{name} has no option {key!r}", mend=f"its options are {others}")
     if pretrained and "pretrained" not in known:
         raise UserError(f"there are no published weights for {name}", mend="leave --pretrained out")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crossfake.detect import bundle
 from crossfake.detect.calibration import maps
-from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of, trained_with
@@ -61,11 +61,13 @@ class Training:
             settings.force,
             kind.reals_only,
             settings.synthetic_limit,
+            settings.seen_as,
         )
         if settings.weights:
             self.data = data = data.starting_from(settings.weights, settings.force)
         self.recipe = kind(settings.augment, data.size, data.crop)
-        self.held = held = data.validation(recipe=self.recipe if kind.reals_only else None)
+        self.makes = self.recipe if kind.reals_only else None
+        self.held = held = data.validation(recipe=self.makes, windows=VALIDATION_WINDOWS)
         begun = Run(settings.out)
         config = begun.config if settings.resume and begun.config_file.exists() else None
         # a run goes on as it began, or its best state so far would be one by another figure
@@ -76,7 +78,7 @@ class Training:
             if self.alike
             else kept or Weighed.as_batches(held.kinds, sampler_of(data, weigh_as or settings))
         )
-        self.learner = Learner(settings, data.size)
+        self.learner = Learner(settings, data.size, data.view)
         self.ranks = self.learner.ranks
         if "size" in self.learner.network.options:  # made for this size and no other
             self.recipe.keep_size()
@@ -84,6 +86,7 @@ class Training:
             data, settings.batch, settings.synthetic_ratio, settings.seed,
             balance=settings.balance, per_generator=settings.synthetic_per_generator,
             schedule=settings.synthetic_schedule, steps=settings.steps, fakes=not kind.reals_only,
+            pair=settings.pair,
         )  # fmt: skip
         self.last = settings.stop_after or settings.steps
 
@@ -91,9 +94,14 @@ class Training:
         """This process's part of the images of a step, uint8 ``[B, 3, H, W]``, as the recipe leaves them."""
         places = self.sampler.places(step, self.sampler.rng(step))
         # of its own, since how many numbers the places took depends on the fakes, and a control has others
-        draws = self.recipe.draw(np.random.default_rng([self.settings.seed, step, 3]), len(places))
-        ranks = self.ranks
-        images = self.recipe(read(ranks.share(places)), draws[ranks.rank :: ranks.world])
+        rng = np.random.default_rng([self.settings.seed, step, 3])
+        if self.settings.pair:
+            draws = np.tile(self.recipe.draw(rng, len(places) // 2), (2, 1))
+        else:
+            draws = self.recipe.draw(rng, len(places))
+        ranks, windows = self.ranks, self.sampler.windows(step)[: len(places)]
+        images = read(ranks.share(places), windows[ranks.rank :: ranks.world])
+        images = self.recipe(images, draws[ranks.rank :: ranks.world])
         return images.pin_memory() if self.learner.device.type == "cuda" else images
 
     def feeder(self) -> Feeder:
@@ -135,8 +143,10 @@ class Training:
         )
         trained, frozen = self.learner.count()
         held = f", {frozen / 1e6:.2f} M frozen" if frozen else ""
+        seen = "in native windows of" if data.view.native else "of"
+        pairs = " in pairs" if self.settings.pair else ""
         return (
-            f"{self.settings.model} on {counts} of {data.size}×{data.size}, recipe {self.settings.recipe}, "
+            f"{self.settings.model} on {counts} {seen} {data.size}×{data.size}{pairs}, recipe {self.settings.recipe}, "
             f"{trained / 1e6:.2f} M parameters{held}; validation on {int((labels == 0).sum()):,} reals and "
             f"{int(labels.sum()):,} fakes, which count as {told(self.shares())}"
         )
@@ -204,6 +214,8 @@ def train(
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
+    if data.view.native:  # calibrated with as many windows as it will judge with
+        held = data.validation(recipe=training.makes)
     logits = learner.logits(held.images, "fp32")  # as bundles score
     card = maps.by_temperature(logits, held.labels, training.weighed.weights)
     ap = training.weighed.figures(held.labels, logits)["val_ap"]  # the best one of the log may be bfloat16's
@@ -213,7 +225,8 @@ def train(
             learner.judge,
             {
                 "model": settings.model, "options": dict(learner.network.options), "size": data.size,
-                "crop": data.crop, **card, "validation_hash": held.digest,
+                "crop": data.crop, **({"view": data.view.describe()} if data.view.native else {}),
+                **card, "validation_hash": held.digest,
                 WEIGHED: training.weighed.describe(held.labels, logits),
                 "validation_ap": ap, "step": learner.best["step"], "recipe": settings.recipe,
                 "trained_with": trained_with(data, settings, held.digest, weigh_as),

@@ -19,6 +19,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
 from crossfake.detect.bundle import CARD
 from crossfake.detect.training.recipes import Recipe
+from crossfake.detect.view import ALIGNED, View, Windows, joined
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -34,6 +35,9 @@ _GENERATE_AGAIN = (
     "repeat its 'synth generate' with a model that says so, or --force, which reports will mention"
 )
 VALIDATED = 2000  # held-out images of each class, at most: thresholds belong to these very rows
+VALIDATION_WINDOWS = (
+    2  # of a native image in validations during training; the bundle takes as many as it judges with
+)
 
 
 KindName = Literal["real", "fake", "synthetic", "made"]
@@ -57,14 +61,14 @@ class Validation:
     """What a training validates on.
 
     Attributes:
-        images: uint8 ``[N, H, W, 3]``, without damaged ones.
+        images: uint8 ``[N, H, W, 3]``, or windows of N native ones; without damaged ones.
         labels: ``[N]``, 0 real and 1 fake.
         groups: ``[N]``, what belongs together; an image without a group is its own, a made fake its real's.
         kinds: of each image.
         digest: SHA-256 of the rows' checksums.
     """
 
-    images: Pixels
+    images: Pixels | Windows
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_]
     kinds: list[Kind]
@@ -125,8 +129,9 @@ class TrainingData:
     """Reals, published or otherwise given fakes, and one's own synthetic fakes.
 
     Attributes:
-        size: of the images.
+        size: of the images, or of a native view's windows.
         crop: how they were cut.
+        view: what the network sees of them.
         makers: what the generators of own fakes, and the weights that it starts from, learned from.
         notes: what of that is unknown.
     """
@@ -138,6 +143,7 @@ class TrainingData:
     crop: dict[str, object] | None
     makers: Seen = Seen()
     notes: tuple[str, ...] = ()
+    view: View = ALIGNED
 
     @classmethod
     def open(
@@ -148,6 +154,7 @@ class TrainingData:
         force: bool,
         reals_only: bool = False,
         limit: int = 0,
+        view: View = ALIGNED,
     ) -> TrainingData:
         """Open all folders and hold them against each other.
 
@@ -158,10 +165,12 @@ class TrainingData:
             force: let the folders be cropped differently, and own fakes be of a generator whose rows are unknown.
             reals_only: fakes are made from reals, so none need be given.
             limit: at most so many synthetic ones train, evenly over their generators; 0 is all.
+            view: what the network is to see of the images.
 
         Raises:
-            UserError: a class is missing, sizes or crops differ, a group or a picture is both held out and trained on,
-                by the detector or by a generator of own fakes, or what such a generator learned from is unknown.
+            UserError: a class is missing, sizes or crops differ, images do not suit the view, a group or a picture is
+                both held out and trained on, by the detector or by a generator of own fakes, or what such a generator
+                learned from is unknown.
         """
         if not real:
             raise UserError("a detector needs reals", mend="name them with --real DIR")
@@ -182,7 +191,9 @@ class TrainingData:
         refuse_twice([pool.shards for pool in pools[0]])
         refuse_twice([pool.shards for pool in pools[1] + pools[2]])
         every = [pool for part in pools for pool in part]
-        sizes = {pool.shards.size for pool in every}
+        for pool in every:
+            view.check(pool.shards, np.concatenate([pool.train, pool.val]))
+        sizes = {view.window if view.native else pool.shards.size for pool in every}
         if len(sizes) > 1 or None in sizes:
             named = ", ".join(f"{pool.shards.path} {pool.shards.size or 'any size'}" for pool in every)
             raise UserError(
@@ -200,7 +211,7 @@ class TrainingData:
         if limit:
             pools[2] = _limited(pools[2], limit)
         crop = next(iter(crops.values()), None)
-        return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), crop, makers, tuple(notes))
+        return cls(pools[0], pools[1], pools[2], int(sizes.pop() or 0), crop, makers, tuple(notes), view)
 
     def starting_from(self, weights: Path, force: bool) -> TrainingData:
         """The same for a network that begins with the weights of another training, which carry what that has seen.
@@ -220,16 +231,18 @@ class TrainingData:
         """By what their rows are."""
         return {"real": self.real, "fake": self.fake, "synthetic": self.synthetic}
 
-    def validation_rows(self, most: int = VALIDATED, made: bool = False) -> list[Part]:
+    def validation_rows(self, most: int | None = None, made: bool = False) -> list[Part]:
         """The held-out rows that a training validates on, reals first: pool, label, and rows in the order drawn.
 
         Args:
-            most: of each class, evenly over its pools; always the same ones.
+            most: of each class, evenly over its pools; always the same ones. None is :data:`VALIDATED`, of native
+                images half as many, since two windows of each are judged.
             made: fakes are made of the reals where none are given, so none need be held out.
 
         Raises:
             UserError: nothing is held out of a class.
         """
+        most = most or (VALIDATED // VALIDATION_WINDOWS if self.view.native else VALIDATED)
         parts: list[Part] = []
         for label, pools in ((0, self.real), (1, self.fake + self.synthetic)):
             if label and made and not pools:
@@ -245,37 +258,42 @@ class TrainingData:
                     parts.append((pool, label, rows))
         return parts
 
-    def validation(self, most: int = VALIDATED, recipe: Recipe | None = None) -> Validation:
+    def validation(
+        self, most: int | None = None, recipe: Recipe | None = None, windows: int | None = None
+    ) -> Validation:
         """At most ``most`` held-out images of each class, evenly over the pools. Damaged ones are told and left out.
 
         Args:
-            most: of each class.
+            most: of each class; see :meth:`validation_rows`.
             recipe: what makes fakes of the held-out reals where none are given.
+            windows: of each native image; as many as the view has when None.
 
         Raises:
             UserError: nothing is held out of a class, or nothing of it can be read.
         """
-        images: list[Pixels] = []
+        images: list[Pixels | Windows] = []
         labels: list[npt.NDArray[np.int64]] = []
         groups: list[npt.NDArray[np.str_]] = []
         kinds: list[Kind] = []
         parts = self.validation_rows(most, made=recipe is not None)
         for pool, label, rows in parts:
-            pixels, whole = read_told(pool.shards, rows)
+            pixels, whole = read_told(pool.shards, rows, self.view, windows)
             images.append(pixels)
             labels.append(np.full(len(whole), label))
             groups.append(_groups(pool.shards, whole))
             kinds += self._kinds(pool, whole)
         digest = digest_of(parts)
         if recipe is not None and not self.fake + self.synthetic:
-            reals = np.concatenate(images)
-            images.append(recipe.fakes(reals, recipe.draw(np.random.default_rng(0), len(reals))))
+            reals = joined(images)
+            pixels = reals.images if isinstance(reals, Windows) else reals
+            made = recipe.fakes(pixels, recipe.draw(np.random.default_rng(0), len(pixels)))
+            images.append(replace(reals, images=made) if isinstance(reals, Windows) else made)
             labels.append(np.ones(len(reals), np.int64))
             groups += groups
             kinds += [Kind("made")] * len(reals)
             digest.update(f"{type(recipe).__name__} of them".encode())
         return Validation(
-            np.concatenate(images), np.concatenate(labels), np.concatenate(groups), kinds, digest.hexdigest()
+            joined(images), np.concatenate(labels), np.concatenate(groups), kinds, digest.hexdigest()
         )
 
     def _kinds(self, pool: Pool, rows: Indices) -> list[Kind]:
@@ -340,13 +358,15 @@ def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
     ]
 
 
-def read_told(shards: ShardSet, rows: Indices) -> tuple[Pixels, Indices]:
-    """Those of the images that are not damaged, and their rows; the others are told.
+def read_told(
+    shards: ShardSet, rows: Indices, view: View = ALIGNED, windows: int | None = None
+) -> tuple[Pixels | Windows, Indices]:
+    """What a view shows of those images that are not damaged, and their rows; the others are told.
 
     Raises:
         UserError: all are damaged.
     """
-    pixels, whole, damaged = shards.read_whole(rows)
+    pixels, whole, damaged = view.read(shards, rows, windows)
     for text in damaged:
         tqdm.write(f"left out: {text}")
     if len(rows) and not len(whole):

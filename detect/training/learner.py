@@ -18,6 +18,7 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.detect.models import create_model
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
+from crossfake.detect.view import ALIGNED, View, Windows
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
@@ -34,6 +35,7 @@ class Learner:
     Args:
         settings: of the run.
         size: height and width of the images.
+        view: what they are of; models that treat native pixels otherwise are told.
 
     Attributes:
         network: what is trained.
@@ -46,7 +48,7 @@ class Learner:
         stale: validations since then.
     """
 
-    def __init__(self, settings: TrainSettings, size: int) -> None:
+    def __init__(self, settings: TrainSettings, size: int, view: View = ALIGNED) -> None:
         self.settings, self.device = settings, pick_device(settings.device)
         self.ranks = Ranks(self.device, settings.batch, together=2)
         torch.manual_seed(settings.seed)  # weights are the same in every process
@@ -54,7 +56,7 @@ class Learner:
             settings.model,
             settings.pretrained and not settings.resume,
             None if settings.resume else settings.weights,
-            options={"size": size, **settings.options},
+            options={"size": size, **({"pixels": "native"} if view.native else {}), **settings.options},
         )
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
         self.stages = [[p for p in stage if p.requires_grad] for stage in network.stages()]
@@ -114,7 +116,8 @@ class Learner:
         if settings.mixup:
             batch, targets = mixed_up(batch, targets, settings.mixup, [settings.seed, self.step, ranks.rank])
         with autocast(self.device, settings.precision):
-            logits = self.network(batch)
+            features = self.network.features(batch)
+            logits = self.network.logits(features)
         loss = F.binary_cross_entropy_with_logits(logits, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -181,8 +184,13 @@ class Learner:
         return float(loss)
 
     @torch.inference_mode()
-    def logits(self, images: Pixels, precision: Precision | None = None) -> npt.NDArray[np.float64]:
-        """Logits of uint8 ``[N, H, W, 3]``, by default in the training's precision; the processes share the work."""
+    def logits(self, images: Pixels | Windows, precision: Precision | None = None) -> npt.NDArray[np.float64]:
+        """Logits of uint8 ``[N, H, W, 3]``, by default in the training's precision; the processes share the work.
+
+        Of an image's windows the mean.
+        """
+        if isinstance(images, Windows):
+            return images.mean(self.logits(images.images, precision))
         self.judge.eval()
         own = images[self.ranks.rank :: self.ranks.world]
         parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
@@ -192,7 +200,9 @@ class Learner:
                 parts.append(self.judge(batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)).double())
         return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
 
-    def validate(self, images: Pixels, labels: npt.NDArray[np.int64], weighed: Weighed) -> dict[str, float]:
+    def validate(
+        self, images: Pixels | Windows, labels: npt.NDArray[np.int64], weighed: Weighed
+    ) -> dict[str, float]:
         """:meth:`Weighed.figures` on the validation set; keeps the state if its AP is the best so far.
 
         Raises:

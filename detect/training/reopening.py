@@ -15,6 +15,7 @@ from crossfake.detect.training.recipes import RECIPES, Recipe
 from crossfake.detect.training.sampling import Sampler
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -124,13 +125,13 @@ def reopen(
         real, fake = (
             sorted(folders, key=lambda path: places.get(path, len(order))) for folders in (real, fake)
         )
-        return _elsewhere({}, real, fake, force)
+        return _elsewhere({}, real, fake, force, detector.view)
     if named and (force or not set(named) <= _hashes(facts)):
-        return _elsewhere(facts, real, fake, force)
+        return _elsewhere(facts, real, fake, force, detector.view)
     folders = _places([detector], facts, named)
     missing = [str(path) for part in folders.values() for path in part if path not in named.values()]
     notes = [f"{path} was trained with, too, and is taken as well" for path in missing] if named else []
-    return Reopened(_opened(folders, facts, force), facts, notes + _unknown(facts))
+    return Reopened(_opened(folders, facts, force, detector.view), facts, notes + _unknown(facts))
 
 
 def reopen_shared(
@@ -148,10 +149,10 @@ def reopen_shared(
     """
     known = {detector.path: recalled(detector) for detector in detectors}
     records = {path: facts for path, facts in known.items() if facts is not None}
-    lead = detectors[0].path
+    lead, view = detectors[0].path, detectors[0].view
     if real or fake:
         own = [digest for facts in records.values() for digest in facts["synthetic"]]
-        return _elsewhere({**records.get(lead, {}), "synthetic": own}, real, fake, force)
+        return _elsewhere({**records.get(lead, {}), "synthetic": own}, real, fake, force, view)
     if unknown := [path for path in known if path not in records]:
         raise UserError(
             f"{unknown[0]} does not say which of its data are reals and which fakes",
@@ -170,7 +171,8 @@ def reopen_shared(
         for path, facts in records.items()
         if any(facts.get(name) != first.get(name) for name in _PROPORTIONS)
     ]
-    return Reopened(_opened(_places(detectors, first, {}), first, force), first, notes + _unknown(first))
+    opened = _opened(_places(detectors, first, {}), first, force, view)
+    return Reopened(opened, first, notes + _unknown(first))
 
 
 def recalled(detector: Detector) -> dict[str, Any] | None:
@@ -206,7 +208,9 @@ def _hashes(facts: Mapping[str, Any]) -> set[str]:
     return {digest for name in _FOLDERS for digest in facts[name]}
 
 
-def _elsewhere(facts: Mapping[str, Any], real: Sequence[Path], fake: Sequence[Path], force: bool) -> Reopened:
+def _elsewhere(
+    facts: Mapping[str, Any], real: Sequence[Path], fake: Sequence[Path], force: bool, view: View
+) -> Reopened:
     if not (real and fake):
         raise UserError(
             "reals and fakes are needed",
@@ -214,13 +218,15 @@ def _elsewhere(facts: Mapping[str, Any], real: Sequence[Path], fake: Sequence[Pa
         )
     own = [folder for folder in fake if ShardSet(folder).hash in facts.get("synthetic", ())]
     folders = {"real": list(real), "fake": [folder for folder in fake if folder not in own], "synthetic": own}
-    return Reopened(_opened(folders, {}, force), facts, _unknown(facts))
+    return Reopened(_opened(folders, {}, force, view), facts, _unknown(facts))
 
 
-def _opened(folders: Mapping[str, Sequence[Path]], facts: Mapping[str, Any], force: bool) -> TrainingData:
+def _opened(
+    folders: Mapping[str, Sequence[Path]], facts: Mapping[str, Any], force: bool, view: View
+) -> TrainingData:
     alone = RECIPES.get(facts.get("recipe", TrainSettings.recipe)).reals_only
     real, fake, synthetic = (folders[name] for name in _FOLDERS)
-    return TrainingData.open(real, fake, synthetic, force, alone, facts.get("synthetic_limit", 0))
+    return TrainingData.open(real, fake, synthetic, force, alone, facts.get("synthetic_limit", 0), view)
 
 
 def _places(

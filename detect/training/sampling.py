@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from torch import Tensor
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
+from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -27,6 +28,7 @@ Balance = Literal["source", "none"]
 _RAMP = 0.5  # of all steps, after which a warm-up or a curriculum has reached everything
 _EASIEST = 0.25  # of the scored fakes that a curriculum begins with
 _SCORED = 2048  # synthetic fakes that are scored at a validation, at most
+MIDDLE = (0.5, 0.5)
 
 
 @dataclass(frozen=True)
@@ -34,26 +36,31 @@ class Stratum:
     """Images that are drawn from alike: rows, and which of the shard folders each is in.
 
     In place of a damaged image comes the next one of the stratum, and what is damaged is told once.
+
+    Attributes:
+        view: what is read of an image; of native ones a window.
     """
 
     shards: tuple[ShardSet, ...]
     which: Indices
     rows: Indices
+    view: View = ALIGNED
     _damaged: set[int] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
-    def of(cls, pools: Sequence[Pool]) -> Stratum:
+    def of(cls, pools: Sequence[Pool], view: View = ALIGNED) -> Stratum:
         """All training rows of the pools in one."""
         which = np.repeat(np.arange(len(pools)), [len(pool.train) for pool in pools])
-        return cls(
-            tuple(pool.shards for pool in pools), which, np.concatenate([pool.train for pool in pools])
-        )
+        rows = np.concatenate([pool.train for pool in pools])
+        return cls(tuple(pool.shards for pool in pools), which, rows, view)
 
     @classmethod
-    def each(cls, pools: Sequence[Pool]) -> list[Stratum]:
+    def each(cls, pools: Sequence[Pool], view: View = ALIGNED) -> list[Stratum]:
         """One for every folder, source and generator."""
         return [
-            cls((pool.shards,), np.zeros_like(rows), rows) for pool in pools for rows in pool.by_generator()
+            cls((pool.shards,), np.zeros_like(rows), rows, view)
+            for pool in pools
+            for rows in pool.by_generator()
         ]
 
     def __len__(self) -> int:
@@ -71,26 +78,45 @@ class Stratum:
     def where(self, position: int) -> tuple[ShardSet, int]:
         return self.shards[self.which[position]], int(self.rows[position])
 
-    def image(self, position: int) -> Pixels:
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """A column of the shards, or their ``ids``, for every row ``[N]``."""
+        parts = [
+            (shards.ids() if name == "ids" else shards.columns[name])[self.rows[self.which == number]]
+            for number, shards in enumerate(self.shards)
+        ]  # rows are in the order of their folders
+        return np.concatenate(parts)
+
+    def image(self, position: int, at: Sequence[float] = MIDDLE) -> Pixels:
         """uint8 ``[H, W, 3]``.
+
+        Args:
+            position: in the stratum.
+            at: where the window of a native image lies, down and across, as shares of the room that it has.
 
         Raises:
             UserError: all images are damaged.
         """
         for step in range(len(self)):
-            at = (position + step) % len(self)
-            if at in self._damaged:
+            nth = (position + step) % len(self)
+            if nth in self._damaged:
                 continue
-            shards, row = self.where(at)
+            shards, row = self.where(nth)
             try:
-                return shards.read(row)
+                return self._read(shards, row, at)
             except UserError as error:
-                self._damaged.add(at)
+                self._damaged.add(nth)
                 tqdm.write(f"left out: {error.message}")
         raise UserError(f"all images of {self.shards[0].path} are damaged", mend="prepare them again")
 
+    def _read(self, shards: ShardSet, row: int, at: Sequence[float]) -> Pixels:
+        if not self.view.native:
+            return shards.read(row)
+        size = self.view.window
+        top, left = ((shards.shapes[row] - size + 1) * at).astype(np.int64)
+        return shards.window(row, int(top), int(left), size)
+
     def read(self, positions: Indices) -> Pixels:
-        """uint8 ``[N, H, W, 3]``."""
+        """uint8 ``[N, H, W, 3]``; of native images the window in the middle."""
         return np.stack([self.image(int(position)) for position in positions])
 
 
@@ -151,9 +177,12 @@ class Sampler:
             ``curriculum``, see :class:`Curriculum`.
         steps: that are planned in all.
         fakes: whether batches hold fakes at all: some recipes make them from the reals.
+        pair: a fake that was made of one of the reals has it as its partner in the batch; others have any. Every
+            source of reals is still drawn as often.
 
     Raises:
-        UserError: a warm-up without given fakes to begin with.
+        UserError: a warm-up without given fakes to begin with, or pairs of fakes that none of the reals is the
+            parent of.
     """
 
     def __init__(
@@ -167,6 +196,7 @@ class Sampler:
         schedule: Schedule = "constant",
         steps: int = 1,
         fakes: bool = True,
+        pair: bool = False,
     ) -> None:
         self.batch, self.seed, self.schedule, self.steps = batch, seed, schedule, steps
         self.fakes = batch // 2
@@ -189,19 +219,23 @@ class Sampler:
             "synthetic": per_generator,
         }
         self.real, self.given, self.synthetic = (
-            (Stratum.each(pools) if apart else [Stratum.of(pools)]) if pools else []
+            (Stratum.each(pools, data.view) if apart else [Stratum.of(pools, data.view)]) if pools else []
             for pools, apart in zip((real, given, synthetic), self.apart.values(), strict=True)
         )
         self.labels = torch.tensor([0.0] * (batch - self.fakes) + [1.0] * self.fakes)
         self.curriculum = (
             Curriculum(self.synthetic, seed, steps) if schedule == "curriculum" and self.own else None
         )
+        self.family = Family(self.real, self.given + self.synthetic) if pair else None
 
     def rng(self, step: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, step])
 
     def places(self, step: int, rng: np.random.Generator) -> list[Place]:
-        """Where the images of a batch are, reals first, then given fakes, then synthetic ones."""
+        """Where the images of a batch are, reals first, then given fakes, then synthetic ones.
+
+        In pairs the k-th fake's partner is the k-th real.
+        """
         own = self.own
         if self.schedule == "warmup":
             own = round(own * _reached(step, self.steps))
@@ -220,6 +254,15 @@ class Sampler:
                 stratum = strata[turn]
                 position = curriculum.draw(turn, step, rng) if curriculum else int(rng.integers(len(stratum)))
                 places.append((stratum, position))
+        if self.family:
+            places = self.family.paired(places, rng, redraw=not self.curriculum)
+        return places
+
+    def windows(self, step: int) -> npt.NDArray[np.float64]:
+        """Where the windows of a batch's native images lie, ``[B, 2]`` in [0, 1); partners have the same."""
+        places = np.random.default_rng([self.seed, step, 4]).random((self.batch, 2))
+        if self.family:
+            places[-self.fakes :] = places[: self.fakes]
         return places
 
     def amounts(self) -> Counter[Kind]:
@@ -234,9 +277,69 @@ class Sampler:
         return found
 
 
-def read(places: Sequence[Place]) -> Tensor:
-    """uint8 ``[B, 3, H, W]``, channels last."""
-    return torch.from_numpy(np.stack([stratum.image(at) for stratum, at in places])).permute(0, 3, 1, 2)
+class Family:
+    """Which real each fake was made of: what the shards' ``parent`` says.
+
+    Args:
+        reals: strata of reals.
+        fakes: strata of fakes.
+
+    Raises:
+        UserError: no fake has its parent among these reals.
+    """
+
+    def __init__(self, reals: Sequence[Stratum], fakes: Sequence[Stratum]) -> None:
+        self.reals = reals
+        known = {
+            name: (number, position)
+            for number, stratum in enumerate(reals)
+            for position, name in enumerate(stratum.column("ids").tolist())
+        }
+        self._parents = {
+            id(stratum): {
+                position: known[name]
+                for position, name in enumerate(stratum.column("parent").tolist())
+                if name in known
+            }
+            for stratum in fakes
+        }
+        if not any(self._parents.values()):
+            raise UserError(
+                "none of the fakes was made of one of the reals that are trained on: there are no pairs",
+                mend="make some with 'synth generate --photos' of these reals, or leave --pair out",
+            )
+        self._children: dict[tuple[int, int], list[int]] = {}
+        for stratum, parents in self._parents.items():
+            for position, (number, _) in parents.items():
+                self._children.setdefault((stratum, number), []).append(position)
+
+    def paired(self, places: Sequence[Place], rng: np.random.Generator, redraw: bool = True) -> list[Place]:
+        """A batch in pairs: the first half its reals, the second its fakes.
+
+        Args:
+            places: as drawn without pairs, as many reals as fakes.
+            rng: for what is drawn anew.
+            redraw: take a fake of the same stratum whose parent is in the stratum of the real that was drawn, so that
+                sources of reals stay balanced; else the fakes stay as they are.
+        """
+        half = len(places) // 2
+        reals, fakes = list(places[:half]), list(places[half:])
+        numbers = {id(stratum): number for number, stratum in enumerate(self.reals)}
+        for k, (stratum, position) in enumerate(fakes):
+            children = self._children.get((id(stratum), numbers[id(reals[k][0])]))
+            if redraw and children:
+                position = children[int(rng.integers(len(children)))]
+                fakes[k] = (stratum, position)
+            if parent := self._parents[id(stratum)].get(position):
+                reals[k] = (self.reals[parent[0]], parent[1])
+        return [*reals, *fakes]
+
+
+def read(places: Sequence[Place], windows: npt.NDArray[np.float64] | None = None) -> Tensor:
+    """uint8 ``[B, 3, H, W]``, channels last; of native images the windows at these shares ``[B, 2]`` of their room."""
+    where = np.full((len(places), 2), MIDDLE) if windows is None else windows
+    images = [stratum.image(at, window) for (stratum, at), window in zip(places, where, strict=True)]
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def _reached(step: int, steps: int) -> float:

@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal, get_args
 from crossfake.bounds import Bounds, Count, CountOrNone, Seed, Share, StepSize, check_bounds
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.sampling import Balance, Schedule
+from crossfake.detect.view import PixelKind, View, WindowSide
 from crossfake.device import Precision, stored_device
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
 Tune = Literal["scratch", "full", "probe", "gradual"]
+Loss = Literal["bce", "contrastive"]
 
 MATCHED = ("steps", "batch", "eval_every", "seed", "balance", "synthetic_per_generator")
 _WHERE = ("real", "fake", "synthetic", "out", "device", "resume", "force", "match_steps", "stop_after")
@@ -32,6 +34,10 @@ class TrainSettings:
         out: run folder.
         model: a name that :func:`crossfake.detect.models.create_model` knows.
         options: the model's own, such as ``{"head": "nearest"}``.
+        view: what the network sees: images resampled to one size (``aligned``), or windows of ``native`` ones, at
+            random places in training.
+        window: side of these windows.
+        pair: put each fake that was made of one of the reals beside that real, in the same window and changed alike.
         pretrained: start from published weights.
         weights: start from this file instead.
         tune: what is trained: all of a network that starts from nothing (``scratch``) or from weights (``full``); the
@@ -45,7 +51,10 @@ class TrainSettings:
         recipe: a name from :data:`crossfake.detect.training.recipes.RECIPES`. ``sbi`` trains on reals alone;
             fakes that are given to it serve for validation only.
         augment: probability of each change that the recipe makes to an image.
+        benign: edit a quarter of the reals as people retouch photos, and the partner of each alike when paired.
         mixup: alpha of mixup; 0 is none.
+        loss: ``bce``, binary cross entropy; ``contrastive`` adds a tenth of the supervised contrastive loss (Khosla et
+            al. 2020) of the features.
         label_smoothing: share of certainty that is taken from the labels.
         ema: decay of the weights' moving average, which is what is validated and kept; 0 is none.
         balance: whether the sources and generators of a class are drawn equally often (``source``) or in proportion
@@ -73,6 +82,9 @@ class TrainSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = False
     weights: Path | None = None
+    view: PixelKind = "aligned"
+    window: WindowSide = 128
+    pair: bool = False
     tune: Tune | None = None
     layer_decay: Annotated[float, Bounds(0, 1, above=True)] = 1.0
     steps: Count = 1500
@@ -81,6 +93,8 @@ class TrainSettings:
     weight_decay: Annotated[float, Bounds(0, 1000)] = 0.01
     recipe: str = "wang2020"
     augment: Share = 0.5
+    benign: bool = False
+    loss: Loss = "bce"
     mixup: Annotated[float, Bounds(0, 1000)] = 0.0
     label_smoothing: Share = 0.0
     ema: Annotated[float, Bounds(0, 1, below=True)] = 0.0
@@ -103,7 +117,9 @@ class TrainSettings:
         if self.match_steps is not None and not self.stop_after:
             self._match(self.match_steps)
         check_bounds(self)
-        known = {"tune": Tune, "balance": Balance, "synthetic_schedule": Schedule}
+        known = {
+            "tune": Tune, "balance": Balance, "synthetic_schedule": Schedule, "view": PixelKind, "loss": Loss,
+        }  # fmt: skip
         for name, choice in known.items():
             if getattr(self, name) not in (*get_args(choice), *([None] if name == "tune" else [])):
                 raise UserError(
@@ -136,6 +152,19 @@ class TrainSettings:
                 )
             if self.batch % 2:
                 raise UserError(f"{self.recipe} pairs images", mend="give --batch an even number")
+            if self.pair:
+                raise UserError(f"{self.recipe} pairs images itself", mend="leave --pair out")
+        if self.pair and self.batch % 2:
+            raise UserError("pairs need a batch of an even number", mend="give --batch an even number")
+        if self.loss == "contrastive" and self.mixup:
+            raise UserError(
+                "mixed images have no class to contrast", mend="leave --mixup or --loss contrastive out"
+            )
+
+    @property
+    def seen_as(self) -> View:
+        """The view that the detector will have."""
+        return View(self.view, self.window)
 
     def _match(self, path: Path) -> None:
         other, lines = Run(path), Run(path).log_lines()
@@ -162,7 +191,7 @@ class TrainSettings:
             *_WHERE,
             *MATCHED,
             "patience",
-            *(() if self.synthetic else ("synthetic_schedule", "synthetic_limit")),
+            *(() if self.synthetic else ("synthetic_schedule", "synthetic_limit", "pair")),
         )
         names = [f.name for f in fields(self) if f.name not in unlike]
         return [
@@ -201,7 +230,7 @@ class TrainSettings:
             "force": False,
         }
         if not changed.get("synthetic"):
-            fixed["synthetic_schedule"] = "constant"
+            fixed |= {"synthetic_schedule": "constant", "pair": False}
         return cls(**{**kept, **fixed, **changed})
 
     @classmethod

@@ -173,7 +173,9 @@ def _planned(settings: TuneSettings) -> tuple[Plan, TrainSettings, TrainingData]
     threads = max(1, torch.get_num_threads() // settings.workers) if settings.workers > 1 else 0
     plan = Plan(trial, space, settings.method, settings.sampler, settings.pruner, trials, threads)
     alone = RECIPES.get(final.recipe).reals_only
-    data = TrainingData.open(base.real, base.fake, base.synthetic, base.force, alone, base.synthetic_limit)
+    data = TrainingData.open(
+        base.real, base.fake, base.synthetic, base.force, alone, base.synthetic_limit, base.seen_as
+    )
     return plan, final, data
 
 

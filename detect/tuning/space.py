@@ -32,6 +32,7 @@ SPACES = Path(__file__).parent / "spaces"
 # Where the data is and what is done with it is no matter of taste, and a lucky seed is no setting
 NOT_SEARCHED = (
     "real", "fake", "synthetic", "out", "seed", "device", "resume", "force", "match_steps", "stop_after",
+    "view", "window",
 )  # fmt: skip
 _RANGE = ("low", "high", "log", "step", "points")
 

@@ -1,4 +1,6 @@
+import dataclasses
 import shutil
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +41,45 @@ def make_shards(
                 image, Row(label, folder.name, "grid" if label else "", part, group, origin=f"{number}.png")
             )
     return folder
+
+
+def make_native(folder: Path, label: int, count: int = 60, parent: str = "", least: int = 24) -> Path:
+    """Native rows of ``least`` to 40 pixels; fakes are the reals of the same number with a grid on them.
+
+    Args:
+        parent: folder name of the reals that fakes say they were made of; none when empty.
+    """
+    family = parent or "photos"
+    with ShardWriter(folder, attributes={"crop": {"policy": "none", "pixels": "native"}}) as writer:
+        for number in range(count):
+            rng = np.random.default_rng([number, zlib.crc32(family.encode())])
+            height, width = rng.integers(least, 41, 2)
+            image = (
+                rng.integers(60, 180, (10, 10, 3), dtype=np.uint8)
+                .repeat(4, 0)
+                .repeat(4, 1)[:height, :width]
+                .copy()
+            )
+            if label:
+                image[::2, ::2] += 25
+            part = "train" if number < count * 0.6 else "val" if number < count * 0.8 else "test"
+            row = Row(
+                label,
+                folder.name,
+                "grid" if label else "",
+                part,
+                f"{family}-{number // 2}",
+                origin=f"{number}.png",
+            )
+            writer.append(image, dataclasses.replace(row, parent=f"{parent}/{number}.png" if parent else ""))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Native reals, and fakes made of them."""
+    folder = tmp_path_factory.mktemp("native")
+    return make_native(folder / "photos", 0), make_native(folder / "made", 1, parent="photos")
 
 
 def damaged(folder: Path, copy: Path, rows: Sequence[int]) -> Path:

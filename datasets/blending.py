@@ -51,16 +51,16 @@ def self_blended(photo: Pixels, face: Points, u: Uniform) -> tuple[Pixels, Plane
     """A self-blended image (Shiohara & Yamasaki 2022): the face of a changed copy, slightly moved, over the photo.
 
     Args:
-        photo: uint8 ``[size, size, 3]``.
+        photo: uint8 ``[H, W, 3]``.
         face: its five landmarks, ``[5, 2]``.
         u: ``[32]`` numbers from 0 to 1.
 
     Returns:
-        The fake, and the share of every pixel that the copy has, float32 ``[size, size]``; never 0 everywhere.
+        The fake, and the share of every pixel that the copy has, float32 ``[H, W]``; never 0 everywhere.
     """
-    size = photo.shape[0]
+    height, width = photo.shape[:2]
     around = outline(face)
-    extent = _extent(around, size)
+    extent = _extent(around, max(height, width))
     changed = change(photo, u[:9])
     source, target = (changed, photo) if u[9] < 0.5 else (photo, changed)  # sec. 3.2.1
     shift = (u[10:12] - 0.5) * 0.06 * extent
@@ -68,8 +68,8 @@ def self_blended(photo: Pixels, face: Points, u: Uniform) -> tuple[Pixels, Plane
     center = face.mean(axis=0)
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     matrix[:, 2] += center - scale * center
-    moved: Any = cv2.warpAffine(source, matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
-    whole = face_mask(around, size)
+    moved: Any = cv2.warpAffine(source, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+    whole = face_mask(around, height, width)
     mask = softened(deformed(whole, u[13:17], extent), u[17], u[18], extent)
     if mask.max() < 0.5:  # a face of a few pixels has no inner part
         mask = whole
@@ -84,17 +84,17 @@ def swapped(photo: Pixels, partner: Pixels, face: Points, other: Points, u: Unif
     equation (Pérez et al. 2003); where that has no solution, a soft edge.
 
     Args:
-        photo: uint8 ``[size, size, 3]``.
-        partner: the same, of another person.
+        photo: uint8 ``[H, W, 3]``.
+        partner: another person, of any height and width.
         face: the photo's five landmarks, ``[5, 2]``.
         other: the partner's.
         u: ``[32]`` numbers from 0 to 1.
 
     Returns:
-        The fake, and where the partner's face is, float32 ``[size, size]``.
+        The fake, and where the partner's face is, float32 ``[H, W]``.
     """
-    mask = face_mask(outline(face), photo.shape[0])
-    bent = bend(partner, np.vstack([other, outline(other)]), np.vstack([face, outline(face)]))
+    mask = face_mask(outline(face), *photo.shape[:2])
+    bent = bend(partner, np.vstack([other, outline(other)]), np.vstack([face, outline(face)]), mask.shape)
     bent = recoloured(bent, photo, mask)
     return seamless(bent, photo, mask, softness=0.02 + 0.04 * float(u[0])), mask
 
@@ -110,7 +110,7 @@ def faces_of(
     """The five landmarks of each image: where aligned crops have them by their making, elsewhere looked for.
 
     Args:
-        images: uint8 ``[size, size, 3]`` each.
+        images: uint8 ``[H, W, 3]`` each, squares where they are aligned.
         crop: how they were cut out of photos, as shards and bundles describe it.
         face_model: YuNet's ONNX file; found by :func:`crossfake.weights.find_weights` when None.
 
@@ -118,7 +118,7 @@ def faces_of(
         UserError: faces must be looked for, and YuNet is not there.
     """
     crop = crop or {}
-    if crop.get("policy") != "face":
+    if crop.get("policy") != "face" or crop.get("pixels") == "native":
         model = find_weights("yunet", face_model)
         return [landmarks(image, model) for image in images]
     scale, found = FFHQ_MARGIN / float(crop.get("margin", FFHQ_MARGIN)), []
@@ -131,15 +131,21 @@ def faces_of(
 
 
 def landmarks(image: Pixels, model: Any) -> Points:
-    """Eyes, nose and corners of the mouth, float32 ``[5, 2]``; where no face is found, an aligned crop's."""
-    size = image.shape[0]
-    scale = max(1.0, _LOOK / size)
+    """Eyes, nose and corners of the mouth, float32 ``[5, 2]``; where no face is found, an aligned crop's.
+
+    Args:
+        image: uint8 ``[H, W, 3]``; an aligned crop would be its central square.
+        model: YuNet's ONNX file.
+    """
+    height, width = image.shape[:2]
+    scale = max(1.0, _LOOK / max(height, width))
     large: Any = (
         cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC) if scale > 1 else image
     )
     faces = find_faces(large, model)
     if not faces:
-        return aligned_face(size)
+        side = min(height, width)
+        return aligned_face(side) + np.array([width - side, height - side], np.float32) / 2
     points: Points = ((faces[0].points + 0.5) / scale - 0.5).astype(np.float32)
     return points
 
@@ -151,9 +157,9 @@ def outline(face: Points) -> Points:
     return np.array([eyes + a * across + b * down for a, b in _OUTLINE], np.float32)
 
 
-def face_mask(points: Points, size: int) -> Plane:
-    """1 within the convex hull of the points, 0 outside, float32 ``[size, size]``."""
-    mask = np.zeros((size, size), np.float32)
+def face_mask(points: Points, height: int, width: int) -> Plane:
+    """1 within the convex hull of the points, 0 outside, float32 ``[height, width]``."""
+    mask = np.zeros((height, width), np.float32)
     cv2.fillConvexPoly(mask, np.rint(cv2.convexHull(points)).astype(np.int32), 1.0, lineType=cv2.LINE_AA)
     return mask
 
@@ -169,10 +175,10 @@ def change(image: Pixels, u: npt.NDArray[np.float64]) -> Pixels:
     if u[7] < 0.5:
         rgb += (0.2 + 0.8 * u[8]) * (rgb - cv2.GaussianBlur(rgb, (0, 0), 1.0))
     else:
-        side = image.shape[0]
-        smaller = max(8, round(side * (0.35 + 0.4 * u[8])))
-        coarse = cv2.resize(rgb, (smaller, smaller), interpolation=cv2.INTER_AREA)
-        rgb = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_LINEAR)
+        height, width = image.shape[:2]
+        fewer, narrower = (max(8, round(side * (0.35 + 0.4 * u[8]))) for side in (height, width))
+        coarse = cv2.resize(rgb, (narrower, fewer), interpolation=cv2.INTER_AREA)
+        rgb = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     pixels: Pixels = np.clip(np.rint(rgb * 255), 0, 255).astype(np.uint8)
     return pixels
 
@@ -181,10 +187,10 @@ def deformed(mask: Plane, u: npt.NDArray[np.float64], extent: float | None = Non
     """An elastic deformation whose waves four numbers give (Shiohara & Yamasaki 2022, sec. 3.2.2).
 
     Their reach is a share of ``extent``: the size of a picture that the face would fill as an aligned crop's does;
-    the mask's own size when None.
+    the mask's longer side when None.
     """
-    size = mask.shape[0]
-    y, x = np.mgrid[:size, :size].astype(np.float32)
+    size = max(mask.shape)
+    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]].astype(np.float32)
     phase, reach = 2 * np.pi * u[:2], 0.04 * (extent or size)
     x2 = x + reach * np.sin(2 * np.pi * y / size * (1 + 2 * u[2]) + phase[0])
     y2 = y + reach * np.sin(2 * np.pi * x / size * (1 + 2 * u[3]) + phase[1])
@@ -196,7 +202,7 @@ def softened(mask: Plane, first: float, second: float, extent: float | None = No
 
     Sigma is a share of ``extent``, as the reach in :func:`deformed`.
     """
-    unit = extent or mask.shape[0]
+    unit = extent or max(mask.shape)
     once = cv2.GaussianBlur(mask, (0, 0), unit * (0.01 + 0.04 * first))
     whole = (once > 0.9).astype(np.float32)
     return np.clip(cv2.GaussianBlur(whole, (0, 0), unit * (0.01 + 0.04 * second)), 0, 1)
@@ -215,24 +221,37 @@ def mixed(source: Pixels, target: Pixels, mask: Plane) -> Pixels:
     return pixels
 
 
-def bend(image: Pixels, points: Points, onto: Points) -> Pixels:
-    """The image moved so that ``points`` come to lie on ``onto``: affine within each triangle, corners stay."""
-    size = image.shape[0]
-    corners = np.array([[0, 0], [size - 1, 0], [0, size - 1], [size - 1, size - 1]], np.float32)
-    here, there = np.vstack([points, corners]), np.vstack([np.clip(onto, 0, size - 1), corners])
+def bend(image: Pixels, points: Points, onto: Points, shape: tuple[int, ...] | None = None) -> Pixels:
+    """The image moved so that ``points`` come to lie on ``onto``: affine within each triangle, corners stay corners.
+
+    Args:
+        image: uint8 ``[H, W, 3]``.
+        points: in it, ``[N, 2]``.
+        onto: in the result, ``[N, 2]``.
+        shape: height and width of the result; the image's own when None.
+    """
+    height, width = shape or image.shape[:2]
+    here = np.vstack([points, _corners(*image.shape[:2])])
+    there = np.vstack([np.clip(onto, 0, (width - 1, height - 1)), _corners(height, width)])
     triangles = Delaunay(there)
-    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), axis=-1).reshape(-1, 2).astype(np.float64)
+    grid = (
+        np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2).astype(np.float64)
+    )
     which = triangles.find_simplex(grid)
     affine = triangles.transform[which]
     two = np.einsum("nij,nj->ni", affine[:, :2], grid - affine[:, 2])
     weights = np.nan_to_num(np.hstack([two, 1 - two.sum(axis=1, keepdims=True)]))
     found = np.einsum("ni,nij->nj", weights, here[triangles.simplices[which]])
-    mapped = found.reshape(size, size, 2).astype(np.float32)
+    mapped = found.reshape(height, width, 2).astype(np.float32)
     bent: Any = cv2.remap(
         image, mapped[..., 0], mapped[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
     moved: Pixels = bent
     return moved
+
+
+def _corners(height: int, width: int) -> Points:
+    return np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]], np.float32)
 
 
 def recoloured(image: Pixels, like: Pixels, mask: Plane) -> Pixels:
@@ -251,7 +270,7 @@ def recoloured(image: Pixels, like: Pixels, mask: Plane) -> Pixels:
 
 def seamless(source: Pixels, target: Pixels, mask: Plane, softness: float) -> Pixels:
     """Poisson blending inside the mask; a soft edge where the mask is too small or at the picture's border."""
-    size = target.shape[0]
+    size = max(target.shape[:2])
     inner = (mask > 0.5).astype(np.uint8)
     inner[[0, 1, -2, -1]] = 0
     inner[:, [0, 1, -2, -1]] = 0

@@ -26,7 +26,7 @@ def test_masks_say_where_a_fake_differs_from_its_photo() -> None:
 
 
 def test_masks_stay_within_their_bounds() -> None:
-    mask = blending.face_mask(blending.outline(FACE), SIZE)
+    mask = blending.face_mask(blending.outline(FACE), SIZE, SIZE)
     assert 0.1 < mask.mean() < 0.6 and mask.max() == 1
     rng = np.random.default_rng(0)
     for _ in range(10):
@@ -54,7 +54,7 @@ def test_an_aligned_face_is_blended_at_the_scale_of_its_picture(
     plain, whole = blending.self_blended(photo, face, u)
     assert np.array_equal(made, plain) and np.array_equal(mask, whole)
     soft = blending.softened(
-        blending.deformed(blending.face_mask(blending.outline(face), size), u[13:17]), u[17], u[18]
+        blending.deformed(blending.face_mask(blending.outline(face), size, size), u[13:17]), u[17], u[18]
     )
     assert np.array_equal(mask > 0, soft > 0)
 
@@ -93,7 +93,7 @@ def test_colours_become_those_of_the_other_picture() -> None:
     rng = np.random.default_rng(0)
     image = np.clip(rng.normal((150, 120, 100), 12, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
     like = np.clip(rng.normal((90, 100, 130), 20, (SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
-    mask = blending.face_mask(blending.outline(FACE), SIZE)
+    mask = blending.face_mask(blending.outline(FACE), SIZE, SIZE)
     inside = mask > 0.5
     ours, theirs = (
         cv2.cvtColor(each.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[inside]
@@ -110,3 +110,35 @@ def test_where_poisson_has_no_solution_the_edge_is_soft() -> None:
     tiny[30:32, 30:32] = 1
     made = blending.seamless(source, target, tiny, 0.02)
     assert 50 < made[31, 31, 0] < 200 and made[0, 0, 0] == 50
+
+
+@pytest.mark.parametrize("shape", [(90, 64), (64, 100)])
+def test_photos_of_any_shape_are_blended_and_swapped(shape: tuple[int, int], tmp_path: Path) -> None:
+    height, width = shape
+    photo = cv2.copyMakeBorder(
+        toyface(3, 64), 0, height - 64, 0, width - 64, cv2.BORDER_REFLECT_101
+    )  # the face in the first 64 rows and columns
+    partner = np.asarray(cv2.resize(toyface(4, SIZE), (70, 110)), np.uint8)
+    other = FACE * np.float32([70 / SIZE, 110 / SIZE])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        u = rng.random(32)
+        for fake, mask in (
+            blending.self_blended(photo, FACE, u),
+            blending.swapped(photo, partner, FACE, other, u),
+        ):
+            assert fake.shape == photo.shape and fake.dtype == np.uint8 and mask.shape == shape
+            assert mask.max() > 0.1 and not np.array_equal(fake, photo)
+        assert (
+            np.abs(fake.astype(int) - photo).max(2)[:, 70:].max(initial=0) <= 1
+        )  # the rest of a swap's photo stays
+
+
+def test_native_crops_have_no_place_for_the_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "yunet.onnx").write_bytes(b"a model")
+    monkeypatch.setattr(blending, "find_faces", lambda image, model: [])
+    crop = {"policy": "face", "margin": 1.3, "pixels": "native"}
+    (face,) = blending.faces_of([np.zeros((80, 100, 3), np.uint8)], crop, tmp_path / "yunet.onnx")
+    assert np.allclose(
+        face, blending.aligned_face(80) + (10, 0)
+    )  # in the central square, where none is found

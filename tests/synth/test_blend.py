@@ -46,7 +46,7 @@ def test_a_swap_changes_the_face_and_nothing_else(no_detector: None) -> None:
     photo, partner = _faces(0, 1)[0], np.full((SIZE, SIZE, 3), 128, np.uint8)
     partner[::4] = 30  # a pattern that no face has
     made = Swapped(SIZE).one(photo, partner, FACE, FACE, np.full(32, 0.5))
-    inside = face_mask(outline(FACE), SIZE) > 0
+    inside = face_mask(outline(FACE), SIZE, SIZE) > 0
     difference = np.abs(made.astype(int) - photo).max(axis=2)
     near = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     assert difference[~near].max() <= 1 and difference[inside].mean() > 5

@@ -20,7 +20,7 @@ _GROUPS = {
         "match_steps",
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
-    "Images": ("view", "window", "pair", "recipe", "augment", "mixup", "label_smoothing"),
+    "Images": ("view", "window", "pair", "recipe", "augment", "benign", "mixup", "label_smoothing"),
     "Learning": ("steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
 }  # fmt: skip
 
@@ -112,6 +112,7 @@ class _Grouped(ManyValues):
     help="What is done to the images. sbi makes its fakes from the reals; native… are for windows.",
 )
 @click.option("--augment", type=float, default=0.5, help="Probability of each of the recipe's changes.")
+@click.option("--benign", is_flag=True, help="Retouch a quarter of the reals: such photos are no fakes.")
 @click.option("--mixup", type=float, default=0.0, help="Alpha of mixup: 0.2, say.")
 @click.option("--label-smoothing", type=float, default=0.0, help="Take so much certainty from the labels.")
 @click.option("--steps", type=int, default=1500, help="Optimiser steps at most.")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from crossfake.detect import bundle
 from crossfake.detect.calibration import maps
+from crossfake.detect.training.benign import edited
 from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
 from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
 from crossfake.detect.training.recipes import RECIPES
@@ -33,6 +34,7 @@ from crossfake.stopping import Stopper
 WEIGHED = "validation_shares"  # in config and card: of runs that weigh their validation images
 _UNTIMED, _TIMED = 2, 4  # steps: the first ones allocate, the next say what training costs
 _WORTH = 10.0  # seconds from which on what is to come is told
+BENIGN = 0.25  # of the reals are edited, where any are
 _BANK = 4096  # images that a nearest-neighbour head compares with
 
 _SHOWN = 2  # generators in the progress line
@@ -101,8 +103,19 @@ class Training:
             draws = self.recipe.draw(rng, len(places))
         ranks, windows = self.ranks, self.sampler.windows(step)[: len(places)]
         images = read(ranks.share(places), windows[ranks.rank :: ranks.world])
+        if self.settings.benign:
+            self._edit(images, step)
         images = self.recipe(images, draws[ranks.rank :: ranks.world])
         return images.pin_memory() if self.learner.device.type == "cuda" else images
+
+    def _edit(self, images: Tensor, step: int) -> None:
+        """Edit some of the reals of this process's part of a batch in place, and the partners of pairs alike."""
+        pixels, reals = images.permute(0, 2, 3, 1).numpy(), self.settings.batch - self.sampler.fakes
+        chosen = np.random.default_rng([self.settings.seed, step, 5]).random(reals) < BENIGN
+        for at, place in enumerate(self.ranks.share(range(self.settings.batch))[: len(pixels)]):
+            real = place % reals if self.settings.pair else place
+            if real < reals and chosen[real]:
+                pixels[at] = edited(pixels[at], np.random.default_rng([self.settings.seed, step, 6, real]))
 
     def feeder(self) -> Feeder:
         return Feeder(self.batch, self.learner.step, reader_threads(self.learner.device))

@@ -105,6 +105,19 @@ def test_partners_share_window_and_draws(native: tuple[Path, Path], tmp_path: Pa
     assert set(torch.unique(apart).tolist()) != {0, 25}
 
 
+def test_a_quarter_of_the_reals_is_edited_and_their_partners_alike(
+    native: tuple[Path, Path], tmp_path: Path
+) -> None:
+    plain, benign, paired, both = (
+        Training(_settings(native, tmp_path / "run", batch=64, **changed))
+        for changed in ({}, {"benign": True}, {"pair": True}, {"pair": True, "benign": True})
+    )
+    changed = (plain.batch(0) != benign.batch(0)).flatten(1).any(1)
+    assert 2 <= changed[:32].sum() <= 16 and not changed[32:].any()
+    changed = (paired.batch(0) != both.batch(0)).flatten(1).any(1)
+    assert changed[:32].any() and (changed[32:] | ~changed[:32]).all()
+
+
 def test_windows_depend_on_seed_and_step_only(native: tuple[Path, Path], tmp_path: Path) -> None:
     one, other = (Training(_settings(native, tmp_path / "run")) for _ in range(2))
     assert torch.equal(one.batch(5), other.batch(5)) and not torch.equal(one.batch(5), one.batch(6))

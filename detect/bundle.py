@@ -127,8 +127,11 @@ class Detector:
 
     @cached_property
     def crop(self) -> Cropper:
-        """What turns a photo into what the network was trained on."""
-        return Cropper.from_description(self.size, self.card["crop"] or {}, self.face_model)
+        """What turns a photo into what the network was trained on; of a native view no smaller than a window."""
+        crop = self.card["crop"] or {}
+        if self.view.native:
+            crop = {**crop, "pixels": "native", "min_size": self.size}
+        return Cropper.from_description(self.size, crop, self.face_model)
 
     def check_data(self, shards: ShardSet, *, force: bool | None = None) -> None:
         """Whether a set's images are cut as those that the detector was trained on.

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 @click.option("--csv", "csv_file", type=FOLDER, help="Write a CSV file too, a row per face.")
 @click.option("--annotate", type=FOLDER, help="New folder for copies with the verdicts drawn in.")
 @click.option("--frames", type=click.IntRange(min=1), default=32, help="Of each video, evenly spread.")
+@click.option(
+    "--windows",
+    type=click.IntRange(1, 1000),
+    help="Of each face, for a detector of native pixels.  [default: the bundle's]",
+)
 @click.option("--allow-urls", is_flag=True, help="Fetch what is named by http or https.")
 @click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
 @click.option(
@@ -50,6 +55,7 @@ def predict(
     csv_file: Path | None,
     annotate: Path | None,
     frames: int,
+    windows: int | None,
     allow_urls: bool,
     face_model: Path | None,
     workers: int,
@@ -70,7 +76,7 @@ def predict(
     from crossfake.detect.prediction.output import Summary, write_json, write_table, writing_csv
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
-    detector = load(bundle or newest_bundle(), face_model=face_model, **options)
+    detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)
     if note := plan(detector, faces).note:
         click.echo(f"note: {note}", err=True)
     summary = Summary()

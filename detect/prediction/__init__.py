@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from scipy.special import expit
@@ -20,6 +20,7 @@ from crossfake.detect.bundle import Detector, Judgement
 from crossfake.detect.prediction.annotate import Annotator
 from crossfake.detect.prediction.media import Media, find_inputs, open_media
 from crossfake.detect.prediction.verdicts import Prediction, conclude
+from crossfake.detect.view import Windows
 from crossfake.errors import UserError
 
 FACES = ("all", "largest", "whole")
@@ -75,7 +76,9 @@ def predict(
     cut = plan(detector, settings.faces)
     annotator = Annotator(settings.annotate) if settings.annotate else None
     inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
-    media = open_media(inputs, cut.cropper, settings.frames, settings.workers, annotator is not None)
+    media = open_media(
+        inputs, cut.cropper, settings.frames, settings.workers, annotator is not None, detector.view
+    )
     return _judged(media, detector, ("other-crop",) if cut.other else (), annotator)
 
 
@@ -101,7 +104,8 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
         UserError: the bundle's crop policy is unknown, or the face detector is missing or damaged.
     """
     card = detector.card["crop"] or {}
-    plain = Cropper(detector.size, "center")
+    pixels: dict[str, Any] = {"pixels": "native", "min_size": detector.size} if detector.view.native else {}
+    plain = Cropper(detector.size, "none" if detector.view.native else "center", **pixels)
     try:
         own = detector.crop
     except (UserError, ValueError, TypeError) as error:
@@ -122,7 +126,7 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
     note = ""
     if other := not own.finds_faces:
         note = "the detector was trained on whole pictures, not on faces cut out of them"
-        own = Cropper(detector.size, "face", face_model=detector.face_model)
+        own = Cropper(detector.size, "face", face_model=detector.face_model, **pixels)
     known = own.description()["detector"]
     find_faces(np.zeros((32, 32, 3), np.uint8), own.model)  # a damaged model is not each picture's fault
     if not other and card.get("detector", known) != known:
@@ -148,9 +152,14 @@ def _judged(
     count = 0
 
     def judge() -> None:
-        logits, features = detector.outputs(np.stack([image for _, image in batch]))
+        images = [image for _, image in batch]
+        outputs = detector.outputs_and_error(
+            Windows(np.concatenate(images), np.array([len(image) for image in images]))
+            if detector.view.native
+            else np.stack(images)
+        )
         for (file, _), logit, judgement in zip(
-            batch, logits.tolist(), detector.judge_outputs(logits, features), strict=True
+            batch, outputs[0].tolist(), detector.judge_outputs(*outputs), strict=True
         ):
             file.found.append((float(expit(logit)), judgement))
             file.waiting -= 1

@@ -28,6 +28,7 @@ from crossfake.datasets.sources.archive import members
 from crossfake.datasets.sources.folder import VIDEOS, is_video, walk
 from crossfake.datasets.video import import_av, open_video, read_frames
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
+from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
 from crossfake.workers import map_in_order
 
@@ -63,7 +64,8 @@ class Look:
     """What the network sees of one face, or of the whole picture.
 
     Attributes:
-        image: uint8 ``[size, size, 3]``.
+        image: uint8 ``[size, size, 3]``; of native pixels ``[H, W, 3]``, and what is left of them once
+            :func:`open_media` has cut the windows, ``[K, S, S, 3]``.
         box: x, y, width and height of the face in pixels of the upright picture; None for the whole picture.
         frame: number of a video's frame, from 0.
         person: the same through a video.
@@ -201,7 +203,12 @@ def _wrong(name: str, allow_urls: bool) -> UserError | None:
 
 
 def open_media(
-    inputs: Iterable[Input], cropper: Cropper, frames: int = 32, workers: int = 1, keep_fetched: bool = False
+    inputs: Iterable[Input],
+    cropper: Cropper,
+    frames: int = 32,
+    workers: int = 1,
+    keep_fetched: bool = False,
+    view: View = ALIGNED,
 ) -> Iterator[Media]:
     """Each input opened, in order, ahead of whoever asks; no more than a few at a time, so memory is flat.
 
@@ -211,6 +218,7 @@ def open_media(
         workers: processes; 0 is one per core, or none where small pictures begin the list and no faces are looked for;
             1 works here. A short list is opened here in any case.
         keep_fetched: put the bytes of what was fetched or unpacked into :attr:`Media.content`.
+        view: of native pixels no more than the windows is kept.
     """
     rest = iter(inputs)
     start = list(islice(rest, _FEW))
@@ -222,7 +230,7 @@ def open_media(
         yield from start
         yield from rest
 
-    work = partial(_open_all, cropper=cropper, frames=frames, keep_fetched=keep_fetched)
+    work = partial(_open_all, cropper=cropper, frames=frames, keep_fetched=keep_fetched, view=view)
     for _, opened in map_in_order(work, _tasks(together(), 1 if workers == 1 else _TASK), workers):
         yield from opened
 
@@ -249,8 +257,18 @@ def _tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
         yield task
 
 
-def _open_all(inputs: list[Input], cropper: Cropper, frames: int, keep_fetched: bool) -> list[Media]:
-    return [open_one(each, cropper, frames, keep_fetched) for each in inputs]
+def _open_all(
+    inputs: list[Input], cropper: Cropper, frames: int, keep_fetched: bool, view: View
+) -> list[Media]:
+    opened = [open_one(each, cropper, frames, keep_fetched) for each in inputs]
+    if not view.native:
+        return opened
+    return [
+        replace(
+            media, looks=tuple(replace(look, image=view.cut([look.image]).images) for look in media.looks)
+        )
+        for media in opened
+    ]
 
 
 def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bool = False) -> Media:

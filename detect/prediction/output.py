@@ -3,7 +3,8 @@
 The JSON document (``"schema": 1``; keys are added, never renamed)::
 
     {"schema": 1, "crossfake": "0.1.0",
-     "detector": {"path", "hash", "model", "size", "crop", "threshold"},
+     "detector": {"path", "hash", "model", "size", "crop", "threshold",
+                  "view": {"pixels": "native", "window", "windows"} | null},
      "note": "",
      "files": [{"path", "kind": "picture" | "video", "width", "height",
                 "verdict": "real" | "uncertain" | "fake" | "not judged", "probability", "problem", "annotated",
@@ -136,6 +137,7 @@ def write_json(predictions: Iterator[Prediction], out: TextIO, detector: Detecto
             "path": str(detector.path),
             "hash": detector.hash,
             **{key: card.get(key) for key in ("model", "size", "crop", "threshold")},
+            "view": detector.view.describe() if detector.view.native else None,
         },
         "note": note,
     }

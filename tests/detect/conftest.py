@@ -82,6 +82,16 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return make_native(folder / "photos", 0), make_native(folder / "made", 1, parent="photos")
 
 
+@pytest.fixture(scope="session")
+def native_run(native: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A detector of native windows of 16 pixels, trained in pairs."""
+    settings = TrainSettings(
+        (native[0],), tmp_path_factory.mktemp("runs") / "native", (native[1],), view="native", window=16,
+        pair=True, steps=40, batch=16, eval_every=20, device="cpu", recipe="plain",
+    )  # fmt: skip
+    return train(settings)
+
+
 def damaged(folder: Path, copy: Path, rows: Sequence[int]) -> Path:
     """A copy of shards in which these rows do not have the checksums that they should."""
     shutil.copytree(folder, copy)

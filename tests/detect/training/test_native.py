@@ -1,6 +1,8 @@
 """Training on windows of native pixels, and in pairs."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +30,10 @@ def _settings(native: tuple[Path, Path], out: Path, **changed: object) -> TrainS
     return TrainSettings((native[0],), out, (native[1],), **{**base, **changed})  # type: ignore[arg-type]
 
 
-@pytest.fixture(scope="module")
-def run(native: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "native"
-    return train(_settings(native, out, pair=True, steps=40, eval_every=20))
-
-
 def test_a_native_bundle_carries_its_view_and_judges_lists_of_any_size(
-    run: Path, native: tuple[Path, Path]
+    native_run: Path, native: tuple[Path, Path]
 ) -> None:
-    detector = bundle.load(run, "cpu")
+    detector = bundle.load(native_run, "cpu")
     assert detector.view == View("native", 16, 5) and detector.size == 16
     fakes, reals = (ShardSet(folder).read_each(range(48, 60)) for folder in reversed(native))
     assert detector.score(fakes).mean() > detector.score(reals).mean() + 0.2
@@ -45,17 +41,21 @@ def test_a_native_bundle_carries_its_view_and_judges_lists_of_any_size(
     assert logits.shape == error.shape == (12,) and len(features) == 12 and (error > 0).any()
     alone = [detector.outputs([image])[0][0] for image in fakes[:3]]
     assert np.allclose(alone, logits[:3])
+    assert detector(fakes[0]) == pytest.approx(detector.score(fakes[:1])[0])
     windows = detector.view.cut(fakes)
     each = detector.outputs(Windows(windows.images, np.ones(len(windows.images), np.int64)))[0]
     assert np.allclose(windows.mean(each), logits)
-    assert bundle.load(run, "cpu", windows=1).outputs(fakes[:1])[0] == pytest.approx(each[0])
+    assert bundle.load(native_run, "cpu", windows=1).outputs(fakes[:1])[0] == pytest.approx(each[0])
 
 
-def test_the_spread_of_windows_widens_the_interval(run: Path, native: tuple[Path, Path]) -> None:
+def test_the_spread_of_windows_widens_the_interval(
+    native_run: Path, native: tuple[Path, Path], tmp_path: Path
+) -> None:
     from crossfake.detect.calibration.fitting import CalibrateSettings, calibrate
 
-    calibrate(CalibrateSettings(run, bootstrap=100, device="cpu"))
-    detector = bundle.load(run, "cpu")
+    calibrated = Path(shutil.copytree(native_run, tmp_path / "calibrated"))
+    calibrate(CalibrateSettings(calibrated, bootstrap=100, device="cpu"))
+    detector = bundle.load(calibrated, "cpu")
     fakes = ShardSet(native[1]).read_each(range(48, 60))
     logits, features, error = detector.outputs_and_error(fakes)
     wide, narrow = detector.judge(fakes), detector.judge_outputs(logits, features)
@@ -68,9 +68,9 @@ def test_the_spread_of_windows_widens_the_interval(run: Path, native: tuple[Path
 
 
 def test_the_card_is_calibrated_with_as_many_windows_as_it_judges_with(
-    run: Path, native: tuple[Path, Path]
+    native_run: Path, native: tuple[Path, Path]
 ) -> None:
-    detector = bundle.load(run, "cpu")
+    detector = bundle.load(native_run, "cpu")
     found = reopen(detector)
     held = found.data.validation()
     assert held.digest == detector.card["validation_hash"] and found.data.view == detector.view
@@ -162,16 +162,22 @@ def test_what_cannot_be_paired_or_seen_is_one_line(native: tuple[Path, Path], tm
         _settings(native, tmp_path / "run", view="whole")
 
 
-def test_a_bundle_of_another_view_is_one_line(run: Path, native: tuple[Path, Path], real: Path) -> None:
-    detector = bundle.load(run, "cpu")
+def test_a_bundle_of_another_view_is_one_line(
+    native_run: Path, native: tuple[Path, Path], real: Path
+) -> None:
+    detector = bundle.load(native_run, "cpu")
     with pytest.raises(UserError, match="resized: a native view"):
         detector.check_data(ShardSet(real))
     detector.check_data(ShardSet(native[0]))
+    with pytest.raises(UserError, match="leave --windows out"):
+        replace(detector, card={**detector.card, "view": None}, windows=3)
     card = json.loads((detector.path / "bundle.json").read_text())
     assert card["view"] == {"pixels": "native", "window": 16, "windows": 5}
 
 
-def test_a_control_of_a_run_in_pairs_has_none(run: Path, native: tuple[Path, Path], tmp_path: Path) -> None:
-    control = TrainSettings.matched(run, out=tmp_path / "control")
+def test_a_control_of_a_run_in_pairs_has_none(
+    native_run: Path, native: tuple[Path, Path], tmp_path: Path
+) -> None:
+    control = TrainSettings.matched(native_run, out=tmp_path / "control")
     assert control.view == "native" and control.window == 16 and not control.pair
     assert not [line for line in control.differences() if "pair" in line]

@@ -22,6 +22,7 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
+from crossfake.datasets.geometry import middle_square
 from crossfake.datasets.outcomes import pixel_hash
 from crossfake.datasets.sources import Rejected
 from crossfake.datasets.sources.folder import is_video
@@ -35,6 +36,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "blocks": pixels.BLOCKS,
     "size": pixels.SIZE,
     "spectrum": pixels.SPECTRUM,
+    "scale": pixels.SCALE,
+    "clipped": pixels.CLIPPED,
     "colours": pixels.COLOURS,
     "thumbnail": pixels.THUMBNAIL,
     "surroundings": pixels.SURROUNDINGS,
@@ -43,6 +46,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "metadata": files.METADATA,
 }
 _CHUNK = 16  # pictures per task
+_WINDOW = 128  # pixels: side of the part of native crops whose traces are measured
 _SHOWN = 96  # pixels: side of the pictures on the page
 _LEAST_SCORE = 0.3  # faces scored lower are not looked at: their score would be noise
 
@@ -99,6 +103,8 @@ def look(picked: Picked, face_model: Path | None, with_pictures: bool) -> Facts:
     except OSError as error:
         return _unreadable(picked, error.strerror or str(error))
     values = _pixel_values(image, face_model)
+    if picked.native:
+        values |= _native_values(image)
     if content is not None:
         with contextlib.suppress(Exception):  # PIL raises anything over a damaged header that it decoded
             values |= files.file_values(content, record.origin)
@@ -140,6 +146,17 @@ def _pixel_values(image: Pixels, face_model: Path | None) -> dict[str, npt.NDArr
         if around is not None:
             values["surroundings"] = around
     return values
+
+
+def _native_values(image: Pixels) -> dict[str, npt.NDArray[np.float32]]:
+    """Of a native crop what a detector sees is a window of it: traces in the pixels are measured in one."""
+    window = np.ascontiguousarray(middle_square(image, min(1.0, _WINDOW / min(image.shape[:2]))))
+    return {
+        "blocks": pixels.blockiness(window),
+        "spectrum": pixels.spectrum(window),
+        "scale": pixels.resampled(window),
+        "clipped": pixels.clipped(image),
+    }
 
 
 def _small_jpeg(image: Pixels) -> bytes:

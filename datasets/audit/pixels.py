@@ -21,6 +21,13 @@ SPECTRUM = (
     "spectral slope",
     *(f"power at {(k + 0.5) / 2 / _BANDS:.2f} cycles per pixel" for k in range(_BANDS // 2, _BANDS)),
 )
+SCALE = (
+    "interpolation, columns",
+    "interpolation, rows",
+    "frequency of interpolation, columns",
+    "frequency of interpolation, rows",
+)
+CLIPPED = ("cut off at the sides", "cut off above or below")
 COLOURS = (
     *(f"mean {name}" for name in ("red", "green", "blue")),
     *(f"contrast of {name}" for name in ("red", "green", "blue")),
@@ -46,6 +53,7 @@ SURROUNDINGS = (
 )
 FACES = ("face score", "no face found", "faces", "face width", "face height", "face across", "face down")
 _CROP = 512  # pixels: the middle of a photo is enough for grid and spectrum
+_SLOW = 0.1  # cycles per pixel
 _GLANCE = 256  # pixels: colours are measured in a copy no larger than this
 _AROUND = 1.3  # the face's box is enlarged so much before it is hidden
 _LEAST_SURROUNDINGS = 0.15  # of the picture: below that the face fills it
@@ -109,6 +117,38 @@ def spectrum(image: Pixels) -> Values:
     kept = np.flatnonzero(~fallen)
     cutoff = (kept[-1] + 1) / (2 * _BANDS)
     return np.array([cutoff, slope, *(average[_BANDS // 2 :] - average[low].mean())], np.float32)
+
+
+def resampled(image: Pixels) -> Values:
+    """Whether pixels were interpolated: that makes second differences rise and fall with the pixels' old places.
+
+    The period of their mean over lines is the factor of scaling (Gallagher 2005, "Detection of linear and cubic
+    interpolation in JPEG compressed images"): the strongest peak in its spectrum, apart from the JPEG grid's.
+
+    Returns:
+        float32 ``[4]``: logarithms of the peak over the median, across columns and rows, and its frequency in cycles
+        per pixel; NaN for pictures under 24 pixels.
+    """
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    if min(grey.shape) < 24:
+        return np.full(len(SCALE), np.nan, np.float32)
+    peaks, places = [], []
+    for lines in (grey, grey.T):
+        bend = np.log(np.abs(np.diff(lines, 2, axis=1)).mean(axis=0) + 1e-3)
+        power = np.abs(np.fft.rfft((bend - bend.mean()) * np.hanning(len(bend))))
+        frequency = np.fft.rfftfreq(len(bend))
+        grid = np.abs(frequency[:, None] - (0.125, 0.25, 0.375)).min(axis=1) < 1.5 / len(bend)
+        power[(frequency < _SLOW) | grid] = np.nan  # shading is slow
+        best = int(np.nanargmax(power))
+        peaks.append(np.log((power[best] + 1e-6) / (np.nanmedian(power) + 1e-6)))
+        places.append(frequency[best])
+    return np.array(peaks + places, np.float32)
+
+
+def clipped(image: Pixels) -> Values:
+    """How much a square that was cut out of a photo lacks of being one: float32 ``[2]``, shares of its side."""
+    height, width = image.shape[:2]
+    return np.array([max(0.0, 1 - width / height), max(0.0, 1 - height / width)], np.float32)
 
 
 def glance(image: Pixels) -> Pixels:

@@ -17,6 +17,7 @@ from crossfake.datasets.audit.settings import AuditSettings
 
 _FILE = "file"  # needs the bytes of a file
 _FACE = "face"  # needs the face detector
+_NATIVE = "native"  # needs crops at their photos' own pixels
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,24 @@ PROBES = (
         caution="it may also see the generator's own fingerprint, which is no fault of the data",
     ),
     Kind(
+        "scale",
+        "scale",
+        "traces of interpolation in native pixels: how strong, and of which factor",
+        "an earlier resampling alone",
+        _NATIVE,
+        match="native crops keep what was done to their photos: take photos and fakes that were never resized, or "
+        "were resized alike",
+        caution="a generator that doubles its size step by step interpolates, too",
+    ),
+    Kind(
+        "clipped",
+        "clipped edges",
+        "how much of native crops their photos' edges cut off",
+        "how often and how far crops end at the edge of their photos",
+        _NATIVE,
+        match="give both classes a smaller --margin, or --edge skip",
+    ),
+    Kind(
         "colours",
         "brightness and colour",
         "means, contrast and extremes of the colours",
@@ -123,7 +142,9 @@ def run_probes(facts: Sequence[Facts], settings: AuditSettings, has_face_model: 
     labels = np.array([fact.label for fact in facts], np.int64)
     groups = np.unique([fact.group for fact in facts], return_inverse=True)[1]
     fold = learning.folds(labels, groups, settings.seed)
-    return [_run(kind, facts, labels, groups, fold, settings, has_face_model) for kind in PROBES]
+    native = any("clipped" in fact.values for fact in facts)
+    kinds = [kind for kind in PROBES if native or kind.needs != _NATIVE]
+    return [_run(kind, facts, labels, groups, fold, settings, has_face_model) for kind in kinds]
 
 
 def table_of(facts: Sequence[Facts], key: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
@@ -200,6 +221,8 @@ def _nothing_to_compare(kind: Kind, facts: Sequence[Facts], counts: Any) -> tupl
         name = _named(pixels_only)
         return NOT_RUN, f"the {name} are pixels without files, so files cannot be compared", None
     name = _named([not count for count in counts])
+    if kind.needs == _NATIVE:
+        return NOT_RUN, f"the {name} are no native crops, so these cannot be compared", None
     if kind.key == "jpeg":
         return PASS, f"no difference: no JPEG files among the {name}; see file format", 0.5
     return NOT_RUN, f"the face fills the picture in all {name}", None

@@ -26,11 +26,13 @@ class Picked:
         record: as its source gives it.
         label: 0 real, 1 fake: the source's own, or the side that the source was named on.
         name: the source's name and the record's.
+        native: it is a crop at its photo's own pixels.
     """
 
     record: Record
     label: int
     name: str
+    native: bool = False
 
 
 @dataclass
@@ -138,8 +140,9 @@ def sample(settings: AuditSettings, found: Survey) -> Iterator[Picked]:
                 numbers.append(target - number)
                 target = next(wanted, total)
             named = asked.name  # looked up once: a layout is recognised by listing folders
+            native = asked.layout == "shards" and ShardSet(asked.path).native
             for record in _records(asked, numbers, label, settings):
-                yield Picked(record, label, f"{named}/{record.origin}")
+                yield Picked(record, label, f"{named}/{record.origin}", native)
             number = end
 
 

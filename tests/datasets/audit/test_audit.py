@@ -373,3 +373,52 @@ def test_errors_in_one_line(tmp_path, faces):
 def test_nonsense_is_refused(wrong):
     with pytest.raises(UserError):
         AuditSettings(**{"real": ("a",), "fake": ("b",)} | wrong)
+
+
+def natives(out: Path, label: int, change: Callable[[Pixels, int], Pixels], count: int = COUNT) -> str:
+    rng = np.random.default_rng(label)
+    with ShardWriter(out, attributes={"crop": {"policy": "face", "pixels": "native"}}) as writer:
+        for number in range(count):
+            noise = rng.integers(0, 256, (160, 160, 3), dtype=np.uint8)
+            image = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.8), np.uint8)
+            writer.append(
+                np.ascontiguousarray(change(image, number)), Row(label, "set", group=f"{label} {number}")
+            )
+    return str(out)
+
+
+def test_native_sets_are_probed_for_scale_and_clipped_edges(tmp_path):
+    plain = lambda image, number: image[: 140 - number % 3, : 140 - number % 3]  # noqa: E731
+    reals = natives(tmp_path / "real", 0, plain)
+
+    def against(name: str, change: Callable[[Pixels, int], Pixels]) -> Audit:
+        fakes = natives(tmp_path / name, 1, change)
+        return audit(AuditSettings(real=(reals,), fake=(fakes,), workers=1))
+
+    same = against("same", plain)
+    assert {probe(same, key).verdict for key in ("scale", "clipped", "size", "blocks", "spectrum")} <= {
+        "pass",
+        "cannot tell",
+    }
+
+    def enlarged(image: Pixels, number: int) -> Pixels:
+        large = np.asarray(cv2.resize(image, None, fx=1.4, fy=1.4, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return large[: 140 - number % 3, : 140 - number % 3]
+
+    scaled = probe(against("scaled", enlarged), "scale")
+    assert scaled.verdict == "fail" and scaled.auc > 0.95 and "never resized" in scaled.mend
+    cut = probe(against("cut", lambda image, number: plain(image, number)[: 110 + number % 9]), "clipped")
+    assert cut.verdict == "fail" and cut.auc > 0.95 and "--edge skip" in cut.mend
+
+
+def test_one_native_class_is_compared_as_far_as_it_goes(tmp_path, faces):
+    reals = natives(tmp_path / "real", 0, lambda image, number: image)
+    fakes = shards(tmp_path / "fake", [(face, Row(1, "set", group=f"{n}")) for n, face in enumerate(faces)])
+    found = audit(AuditSettings(real=(reals,), fake=(fakes,), workers=1))
+    assert probe(found, "scale").verdict == "not run" and "no native crops" in probe(found, "scale").meaning
+    assert probe(found, "size").verdict == "fail"
+    with pytest.raises(UserError, match="holds no fake pictures"):
+        audit(AuditSettings(real=(reals,), fake=(reals,), workers=1))
+    few = natives(tmp_path / "few", 1, lambda image, number: image[:20, :20], 3)
+    tiny = audit(AuditSettings(real=(reals,), fake=(few,), workers=1))
+    assert probe(tiny, "scale").verdict == "cannot tell"

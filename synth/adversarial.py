@@ -21,7 +21,7 @@ class Adversarial(Learner):
         seed: of weights and draws.
     """
 
-    parts: ClassVar[tuple[str, ...]] = (
+    parts: tuple[str, ...] = (
         "generator",
         "discriminator",
         "average",

@@ -38,8 +38,10 @@ _precision = click.option(
 )
 
 
-@synth.command()
-@click.option("--data", type=SHARDS, help="Shards of real images, from 'crossfake data prepare'.")
+@synth.command(cls=ManyValues)
+@click.option(
+    "--data", type=SHARDS, multiple=True, help="Shards of real images, from 'crossfake data prepare'."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/FAMILY]")
 @click.option("--family", default="stylegan2", help="Kind of generator: 'synth families' lists them.")
 @click.option("--kimg", type=float, default=200.0, help="Length in thousands of images.")
@@ -65,6 +67,15 @@ _precision = click.option(
     default="none",
     help="What is done to images before the discriminator sees them.",
 )
+@click.option(
+    "--window", type=int, default=0, help="Side of windows of native photos to learn from; 0 is whole images."
+)
+@click.option(
+    "--upsample",
+    type=click.Choice(["nearest", "transposed", "pixelshuffle", "bilinear"]),
+    help="How a decoder of windows enlarges.  [default: nearest]",
+)
+@click.option("--adversarial", type=float, default=0.0, help="Weight of a discriminator of patches.")
 @click.option("--init", type=MODEL, help="Run or model to start from.")
 @click.option("--freeze", type=int, default=0, help="Parts of the discriminator that keep its weights.")
 @click.option("--watch", type=int, default=0, help="Images whose quality is measured at every snapshot.")
@@ -81,7 +92,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
     out = options.pop("out") or Path("runs") / options["family"]
     if resume:
         RUN.check(out)
-    elif options["data"] is None:
+    elif not options["data"]:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     from crossfake.device import rank_world
     from crossfake.runs import Run
@@ -91,7 +102,8 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
     if resume:
         settings = TrainSettings.resumed(out, **{k: v for k, v in options.items() if k in typed()})
     else:
-        settings = TrainSettings(out=out, **options)
+        data, upsample = options.pop("data"), options.pop("upsample") or ""
+        settings = TrainSettings(data[0] if len(data) == 1 else data, out, upsample=upsample, **options)
     if dry_run:
         click.echo(training.dry_run(settings))
         return
@@ -101,7 +113,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
     click.echo(
         f"run: {run}\nsamples: {run / 'samples'}\n"
         f"report: {report_of(run)} (anew: crossfake experiment report {run})\n"
-        f"more fakes: synth generate --n 50000 --model {run}"
+        f"more fakes: synth generate --model {run} {'--photos SHARDS' if settings.window else '--n 50000'}"
     )
 
 

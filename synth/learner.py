@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class Plan:
         mixing: share of images made of two styles.
         noise: whether the layers of a style generator get noise.
         augment: ``none``, ``ada`` or ``diffaugment``: what is done to all that a discriminator sees.
+        upsample: how a decoder enlarges, for a training on windows; empty for one on images of one size.
+        adversarial: weight of a discriminator's loss beside that of a reconstruction.
         freeze: parts of the discriminator, from the image on, that are not trained.
         family: what is trained.
         recipe: its other numbers.
@@ -49,6 +51,8 @@ class Plan:
     mixing: float
     noise: bool
     augment: str
+    upsample: str
+    adversarial: float
     freeze: int
     family: Family
     recipe: Recipe
@@ -95,7 +99,7 @@ class Learner:
         step: how many steps were made.
     """
 
-    parts: ClassVar[tuple[str, ...]] = ()
+    parts: tuple[str, ...] = ()
     generator: nn.Module
     average: nn.Module
 

@@ -122,4 +122,5 @@ def _makes_pictures(card: Path) -> bool:
         facts["family"] != "pipeline"
         and not hasattr(generator, "take")
         and not getattr(generator, "needs_photos", False)
+        and not facts.get("needs_photos", False)
     )

@@ -7,7 +7,7 @@ import math
 import resource
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
@@ -31,6 +31,7 @@ from crossfake.runs import Run
 from crossfake.stopping import Stopper
 from crossfake.synth.checkpoints import newest_checkpoint, restore_checkpoint, save_checkpoint, transfer
 from crossfake.synth.families import FAMILIES, log2_size
+from crossfake.synth.families.windows import FACTOR, UPSAMPLES
 from crossfake.synth.learner import Plan, count_parameters
 from crossfake.synth.models import Model, save_model, seen_by
 from crossfake.synth.watch import Guard, Watch, write_film
@@ -44,7 +45,7 @@ class TrainSettings:
     """Settings of one training run. Zero or None means: chosen from the resolution and the device.
 
     Attributes:
-        data: shard folder of real images.
+        data: shard folder of real images, or several.
         out: run folder.
         family: a name from ``crossfake.synth.families.FAMILIES``.
         kimg: length in thousands of real images shown.
@@ -61,6 +62,10 @@ class TrainSettings:
         noise: whether the layers of a style generator get noise; the family's own by default.
         augment: what is done to all that the discriminator sees: ``none``, ``ada`` (Karras et al. 2020b),
             ``ada-all`` (its filters, noise and cutout, too) or ``diffaugment`` (Zhao et al. 2020).
+        window: side of the windows of native photos that it learns from; 0 is whole images of one size.
+        upsample: how a decoder that learns from windows enlarges: ``nearest``, ``transposed``, ``pixelshuffle`` or
+            ``bilinear``.
+        adversarial: weight of a discriminator of patches beside the distance of a reconstruction.
         freeze: parts of the discriminator, from the image on, that keep their weights.
         init: a run or model to start from.
         snapshot_kimg: distance between checkpoints and sample sheets.
@@ -68,7 +73,7 @@ class TrainSettings:
         resume: go on from the newest checkpoint in ``out``.
     """
 
-    data: Path
+    data: Path | tuple[Path, ...]
     out: Path
     family: str = "stylegan2"
     kimg: Annotated[float, Bounds(0, MOST, above=True)] = 200.0
@@ -83,6 +88,9 @@ class TrainSettings:
     mixing: Share | None = None
     noise: bool | None = None
     augment: str = "none"
+    window: Annotated[int, Bounds(32, 1024, zero=True)] = 0
+    upsample: str = ""
+    adversarial: Weight = 0.0
     freeze: Annotated[int, Bounds(0, 100)] = 0
     init: Path | None = None
     snapshot_kimg: Annotated[float, Bounds(0, MOST, above=True)] = 10.0
@@ -106,6 +114,20 @@ class TrainSettings:
             )
         if self.augment not in AUGMENTS:
             raise UserError(f"there is no augmentation {self.augment!r}", mend=f"use {', '.join(AUGMENTS)}")
+        if self.window and not family.windows:
+            raise UserError(f"{self.family} does not learn from windows", mend="leave --window out")
+        if self.window % FACTOR:
+            raise UserError(f"a window of {self.window} has no quarter", mend=f"give a multiple of {FACTOR}")
+        if (self.upsample or self.adversarial) and not self.window:
+            raise UserError(
+                "--upsample and --adversarial are for an autoencoder of windows", mend="give --window 96, too"
+            )
+        if self.upsample and self.upsample not in UPSAMPLES:
+            raise UserError(f"there is no upsampling {self.upsample!r}", mend=f"use {', '.join(UPSAMPLES)}")
+        if self.window and self.watch:
+            raise UserError(
+                "a model that only works on photos has no images to watch", mend="leave --watch out"
+            )
         if self.condition and not family.conditional:
             raise UserError(f"{self.family} knows no classes", mend="leave --condition out")
         if self.freeze and not hasattr(family.discriminator, "freeze"):
@@ -122,20 +144,26 @@ class TrainSettings:
             raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
         if config.get("kind") != "synth" or "family" not in config:
             raise UserError(f"{out} holds no training of a generator", mend="name a run of 'synth train'")
-        for name in ("family", "channels", "condition", "freeze"):
+        for name in ("family", "channels", "condition", "freeze", "window", "upsample"):
             Run(out).refuse_other(name, changed.get(name))
         # what was chosen for the resolution and device then is kept, so that the run goes on as it began
         kept = {field.name: config[field.name] for field in fields(cls) if field.name in config}
         init = Path(kept["init"]) if kept.get("init") else None
-        paths = {"data": Path(kept["data"]), "init": init, "out": Path(out)}
+        paths = {"data": tuple(folders_of(kept["data"])), "init": init, "out": Path(out)}
         kept["device"] = stored_device(kept.get("device", "auto"))
         return cls(**{**kept, **paths, **changed, "freeze": kept.get("freeze", 0), "resume": True})
+
+
+def folders_of(data: Path | str | Sequence[Path | str]) -> list[Path]:
+    """One folder or several, as a list."""
+    return [Path(data)] if isinstance(data, Path | str) else [Path(folder) for folder in data]
 
 
 def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
     """What was not said is the family's own, or follows Karras et al. 2020b's ``auto`` configuration, with a smaller
     batch on a CPU: early on, steps count for more."""
-    log2_size(size)
+    if not settings.window:
+        log2_size(size)
     family, device = FAMILIES.get(settings.family), pick_device(settings.device)
     on_gpu = device.type == "cuda"
     recipe = family.recipe if on_gpu else family.recipe_cpu or family.recipe
@@ -157,6 +185,8 @@ def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
         mixing=chosen("mixing"),
         noise=chosen("noise"),
         augment=settings.augment,
+        upsample=settings.upsample or ("nearest" if settings.window else ""),
+        adversarial=settings.adversarial,
         freeze=settings.freeze,
         family=family,
         recipe=recipe,
@@ -168,7 +198,7 @@ def make_plan(settings: TrainSettings, size: int, classes: int = 0) -> Plan:
 class Batches:
     """Order of the data: epoch e is the permutation seeded by (seed, e), so step k needs no memory of k - 1.
 
-    ``share`` takes a process's part of each batch.
+    ``share`` takes a process's part of each batch; ``begin`` is told the epoch before one that goes on in another.
     """
 
     def __init__(
@@ -178,8 +208,10 @@ class Batches:
         seed: int,
         start: int,
         share: Callable[[list[int]], list[int]] = lambda batch: batch,
+        begin: Callable[[int], None] = lambda epoch: None,
     ) -> None:
-        self.count, self.batch, self.seed, self.start, self.share = count, batch, seed, start, share
+        self.count, self.batch, self.seed, self.start = count, batch, seed, start
+        self.share, self.begin = share, begin
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, order = -1, np.empty(0, int)
@@ -190,6 +222,7 @@ class Batches:
                     epoch = position // self.count
                     order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
                 batch.append(int(order[position % self.count]))
+            self.begin(epoch)
             yield self.share(batch)
 
 
@@ -221,12 +254,19 @@ class Training:
 
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
-        self.data = ShardDataset(settings.data, split=settings.split, label=0)
+        self.data = ShardDataset(
+            folders_of(settings.data),
+            settings.split,
+            label=0,
+            window=settings.window or None,
+            seed=settings.seed,
+        )
         self.classes = Classes.make(self.data, settings.condition)
         self.plan = plan = make_plan(settings, self.data.size, len(self.classes.names))
         if len(self.data) < plan.batch:
             raise UserError(
-                f"{settings.data} has {len(self.data)} training images, fewer than a batch",
+                f"{' and '.join(map(str, folders_of(settings.data)))} has {len(self.data)} training images, "
+                "fewer than a batch",
                 mend="give a smaller --batch",
             )
         assert plan.family.learner is not None  # the settings refuse such a family
@@ -273,8 +313,9 @@ class Training:
     def batches(self) -> DataLoader[Any]:
         on_gpu = self.plan.device.type == "cuda"
         order = Batches(
-            len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share
-        )
+            len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share,
+            self.data.set_epoch,
+        )  # fmt: skip
         return DataLoader(
             self.data,
             batch_sampler=order,
@@ -297,8 +338,9 @@ class Training:
         card = {
             "size": plan.size, "channels": plan.channels, "kimg": learner.images_seen / 1000,
             "network": plan.arguments, "classes": list(self.classes.names), "seed": self.settings.seed,
-            "data": str(self.settings.data), "split": self.settings.split,
-            "crop": self.data.sets[0].attributes.get("crop"),
+            "data": " ".join(map(str, folders_of(self.settings.data))), "split": self.settings.split,
+            "crop": self.data.sets[0].attributes.get("crop"), "upsample": plan.upsample or None,
+            "needs_photos": bool(getattr(learner.average, "needs_photos", False)),
         }  # fmt: skip
         return Model(Path(), self.settings.family, learner.average.eval(), card, "", plan.device, plan.dtype)
 
@@ -390,9 +432,8 @@ def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
     started, began_at = time.monotonic(), learner.images_seen
     reals = np.stack([training.data.image(i) for i in range(min(_GRID, len(training.data)))])
     guard = Guard(reals)
-    watch = (
-        Watch(run, settings.data, settings.split, settings.watch, settings.device) if settings.watch else None
-    )
+    first, *_ = folders_of(settings.data)
+    watch = Watch(run, first, settings.split, settings.watch, settings.device) if settings.watch else None
     if learner.step == 0 and training.leads:
         save_png(contact_sheet(reals), run.samples / "reals.png")
     sums: defaultdict[str, list[Tensor]] = defaultdict(list)
@@ -453,7 +494,11 @@ def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -
     save_checkpoint(learner, run)
     model = training.model()
     save_model(run.model, model.family, model.network, model.card, training.seen)
-    images = model.images(0, _GRID, training.settings.seed)
+    if model.needs_photos:
+        photos = [training.data.image(i) for i in range(min(_GRID, len(training.data)))]
+        images = np.stack(model.edit(photos, [], torch.zeros(0)))
+    else:
+        images = model.images(0, _GRID, training.settings.seed)
     save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
     figures = {"diversity": guard.look(images)}
     return figures | (watch.measure() if watch else {})

@@ -57,6 +57,8 @@ def synthetic_defaults(
         run = Run(newest.parent)
         if not run.config_file.exists() or "data" not in run.config:
             raise UserError(f"the reals behind {newest} are not known", mend="name reals with --real DIR")
-        real = (Path(run.config["data"]),)
-        click.echo(f"no --real given: taking the reals that its generator was trained on, {real[0]}")
+        data = run.config["data"]
+        real = (Path(data),) if isinstance(data, str) else tuple(map(Path, data))
+        named = " and ".join(map(str, real))
+        click.echo(f"no --real given: taking the reals that its generator was trained on, {named}")
     return real, tuple(newest if str(folder) == NEWEST else folder for folder in synthetic)

@@ -70,12 +70,13 @@ class Family:
         channels_gpu: on a GPU.
         batch_cpu: default batch on a CPU.
         conditional: whether it can be trained with classes.
+        windows: whether it can learn from windows of native photos.
         arguments: what the networks are built with; kept in the model's card.
     """
 
     generator: Callable[..., nn.Module]
     summary: str
-    learner: type[Learner] | None
+    learner: Callable[[Plan, int], Learner] | None
     recipe: Recipe
     recipe_cpu: Recipe | None = None
     discriminator: Callable[..., nn.Module] | None = None
@@ -83,6 +84,7 @@ class Family:
     channels_gpu: int = 0
     batch_cpu: int = 16
     conditional: bool = False
+    windows: bool = False
     arguments: Callable[[Plan], dict[str, Any]] = plain_arguments
 
 

@@ -7,7 +7,7 @@ is in the reconstructions, whoever they show. Blocks are those of R3GAN; there i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.images import to_uint8
-from crossfake.synth.families import FAMILIES, Family, Recipe
+from crossfake.synth.families import FAMILIES, Family, Recipe, plain_arguments
 from crossfake.synth.families.r3gan import Conv, Residual, widths_to
+from crossfake.synth.families.windows import WindowAutoencoder, WindowLearner
 from crossfake.synth.learner import Learner, Plan, to_network
 
 _SIDE, _DEPTH = 8, 16  # of the latents, whatever the images' size: 1,024 numbers
@@ -123,7 +124,7 @@ class Autoencoder(nn.Module):
 class ReconstructionLearner(Learner):
     """L1 in the picture and in its Laplacian pyramid (Bojanowski et al. 2018, sec. 2.2), and the divergence."""
 
-    parts: ClassVar[tuple[str, ...]] = ("generator", "average", "optimizer")
+    parts: tuple[str, ...] = ("generator", "average", "optimizer")
 
     def __init__(self, plan: Plan, seed: int) -> None:
         super().__init__(plan, seed)
@@ -167,11 +168,28 @@ def pyramid_distance(one: Tensor, other: Tensor, levels: int = 3) -> Tensor:
     return total
 
 
+def _network(size: int, channels: int, classes: int = 0, upsample: str = "") -> nn.Module:
+    """The one that learned from windows, or the one that has latents to draw from."""
+    return WindowAutoencoder(size, channels, upsample) if upsample else Autoencoder(size, channels, classes)
+
+
+def _learner(plan: Plan, seed: int) -> Learner:
+    return WindowLearner(plan, seed, pyramid_distance) if plan.upsample else ReconstructionLearner(plan, seed)
+
+
+def _arguments(plan: Plan) -> dict[str, Any]:
+    if plan.upsample:
+        return {"size": plan.size, "channels": plan.channels, "upsample": plan.upsample}
+    return plain_arguments(plan)
+
+
 FAMILIES.register("autoencoder")(
     Family(
-        generator=Autoencoder,
-        summary="VAE: photos through a decoder (--photos), and faces from its latents.",
-        learner=ReconstructionLearner,
+        generator=_network,
+        summary="Photos through a decoder (--photos); of one size, faces from its latents, too.",
+        learner=_learner,
+        arguments=_arguments,
+        windows=True,
         recipe=Recipe(lr=0.0005, betas=(0.9, 0.99), ema_kimg=10.0),
         channels_cpu=2048,
         channels_gpu=8192,

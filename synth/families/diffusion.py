@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class Diffusion(nn.Module):
 class DenoisingLearner(Learner):
     """Squared error of v, weighted by the signal-to-noise ratio up to a limit (Hang et al. 2023, eq. 6)."""
 
-    parts: ClassVar[tuple[str, ...]] = ("generator", "average", "optimizer")
+    parts: tuple[str, ...] = ("generator", "average", "optimizer")
 
     def __init__(self, plan: Plan, seed: int) -> None:
         super().__init__(plan, seed)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossfake.errors import UserError
@@ -87,6 +88,28 @@ class Normalise(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+
+class PositiveHead(nn.Linear):
+    """A linear layer on features cut at zero, with no negative weight: only what is there can speak for a fake
+    (Rajan & Lee 2025, "Stay-Positive").
+
+    Weights that a step made negative are set to zero before the next, as in the paper.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if (
+            self.training
+        ):  # clamped in place: through clamp() a weight of zero would never get a gradient again
+            with torch.no_grad():
+                self.weight.clamp_(min=0)
+        weight = self.weight if self.training else self.weight.clamp(min=0)
+        return F.linear(F.relu(features), weight, self.bias)
+
+
+def linear_head(width: int, kind: str) -> nn.Linear:
+    """From features ``[B, width]`` to logits ``[B, 1]``: ``linear`` or ``positive``."""
+    return PositiveHead(width, 1) if kind == "positive" else nn.Linear(width, 1)
 
 
 def full_precision(images: Tensor) -> torch.autocast:

@@ -12,8 +12,10 @@ from crossfake.detect.models.base import (
     MODELS,
     Model,
     Normalise,
+    check_choice,
     check_images,
     check_size,
+    linear_head,
     split_stages,
     unfit,
 )
@@ -33,14 +35,18 @@ class TimmModel(Model):
     Args:
         architecture: ``resnet18``, ``vgg16``, ``convnext_tiny``, ``vit_small_patch16_224``, …
         size: of the images in pixels, where the architecture needs to know; by default the published one.
+        head: ``linear``, or ``positive`` for :class:`~crossfake.detect.models.base.PositiveHead`.
         pretrained: load timm's published weights from the hub or its cache.
 
     Raises:
-        UserError: unknown name, weights that cannot be had, or a size that does not go.
+        UserError: unknown name or head, weights that cannot be had, or a size that does not go.
     """
 
-    def __init__(self, architecture: str, *, size: int | None = None, pretrained: bool = False) -> None:
+    def __init__(
+        self, architecture: str, *, size: int | None = None, head: str = "linear", pretrained: bool = False
+    ) -> None:
         super().__init__()
+        check_choice("head", head, ("linear", "positive"))
         if size is not None:
             check_size(size)
         network = timm_network(architecture, size, pretrained)
@@ -51,7 +57,9 @@ class TimmModel(Model):
             self.options = {"size": self.size}
         self.normalise = Normalise(tuple(published["mean"]), tuple(published["std"]))
         self.network = network
-        self.head = nn.Linear(int(network.head_hidden_size), 1)
+        self.head = linear_head(int(network.head_hidden_size), head)
+        if head != "linear":
+            self.options["head"] = head
         self._cam_layer: list[nn.Module | None] = []
 
     def features(self, images: Tensor) -> Tensor:
@@ -81,8 +89,14 @@ class TimmModel(Model):
         return [*timm_stages(self.network), list(self.head.parameters())]
 
 
-def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
+def timm_network(architecture: str, size: int | None, pretrained: bool, flexible: bool = False) -> Any:
     """timm's network without its classifier: images in, features ``[B, network.head_hidden_size]`` out.
+
+    Args:
+        architecture: its name.
+        size: of the images in pixels, where it needs to know.
+        pretrained: load timm's published weights.
+        flexible: positions are interpolated where images are of other sizes, and those need not be whole patches.
 
     Raises:
         UserError: unknown name, weights that cannot be had, or a size that does not go.
@@ -95,10 +109,19 @@ def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
     arguments: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0}
     if size and config and config.fixed_input_size:
         arguments["img_size"] = size
+    if flexible and config and config.fixed_input_size:
+        arguments["dynamic_img_size"] = True
     if pretrained and config:
         arguments |= _source(architecture, config)
     try:
         network = timm.create_model(architecture, **arguments)
+    except TypeError as error:
+        if not flexible:
+            raise
+        raise UserError(
+            f"{architecture} takes images of one size only",
+            mend="choose a vision transformer or a convolutional network for native pixels",
+        ) from error
     except Exception as error:  # hubs raise many kinds of error when there is no network
         if not pretrained:
             if "img_size" not in arguments:
@@ -112,14 +135,19 @@ def timm_network(architecture: str, size: int | None, pretrained: bool) -> Any:
             f"the weights of {architecture} could not be fetched ({type(error).__name__})",
             mend=f"fetch {wanted} elsewhere and name the file with --weights",
         ) from error
-    patches: Any = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
-    patch = patches if isinstance(patches, int) else int(patches[0])
-    if "img_size" in arguments and size and size % patch:
+    patch = patch_size(network)
+    if "img_size" in arguments and size and size % patch and not flexible:
         raise UserError(
             f"{architecture} cuts images into patches of {patch} pixels, and {size} is no multiple of that",
             mend=f"prepare images of {max(1, size // patch) * patch} pixels",
         )
     return network
+
+
+def patch_size(network: Any) -> int:
+    """Side in pixels of the patches that a network cuts images into; 1 where it cuts none."""
+    patches: Any = getattr(getattr(network, "patch_embed", None), "patch_size", 1)
+    return patches if isinstance(patches, int) else int(patches[0])
 
 
 def _source(architecture: str, config: Any) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from crossfake.detect.models.base import Model
 from crossfake.detect.models.timm_model import published_names
 from crossfake.errors import UserError
 
+# In the names of what adapters add: no published file has it
+_ADDED = (".lora_", ".residual_")
+
 
 def load_weights(model: Model, path: Path) -> None:
     """Load all layers whose names and shapes fit: the classifier of published weights has another width.
@@ -35,7 +38,7 @@ def load_weights(model: Model, path: Path) -> None:
             choices.append((model.backbone, in_order(model.backbone, state)))
     module, state = max(choices, key=lambda choice: len(_fitting(*choice)))
     fitting, own = _fitting(module, state), module.state_dict()
-    left = sum(tensor.numel() for name, tensor in _countless(own).items() if name not in fitting)
+    left = sum(tensor.numel() for name, tensor in _expected(own).items() if name not in fitting)
     if left > 0.1 * sum(tensor.numel() for tensor in own.values()):
         raise UserError(
             f"{path} fits only {len(fitting)} of {len(own)} tensors", mend="check that it is of this model"
@@ -73,8 +76,7 @@ def in_order(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
         Empty unless each tensor has the kind (``weight``, ``running_mean``, …) and the shape of ours at its place; two
         more, of a classifier, may come last.
     """
-    own = _countless(module.state_dict())
-    theirs = list(_countless(state).items())
+    own, theirs = _expected(module.state_dict()), list(_expected(state).items())
     if len(theirs) not in (len(own), len(own) + 2):
         return {}
     renamed = {}
@@ -85,14 +87,23 @@ def in_order(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _countless(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the counters of batch norms, which old files lack."""
-    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+def _expected(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the counters of batch norms, which old files lack, and without what adapters add."""
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked") and not any(part in name for part in _ADDED)
+    }
 
 
 def _fitting(module: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    own = module.state_dict()
-    return {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    """What of a file goes into a module, under the module's names; peft calls a layer that it adapts base_layer."""
+    fitting = {}
+    for name, own in module.state_dict().items():
+        tensor = state.get(name, state.get(name.replace(".base_layer.", ".")))
+        if tensor is not None and tensor.shape == own.shape:
+            fitting[name] = tensor
+    return fitting
 
 
 def _unwrapped(state: Any, path: Path) -> dict[str, Tensor]:

@@ -21,6 +21,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "clip_probe": ("clip_probe", TOWER),
     "clip_probe-layernorm": ("clip_probe", {**TOWER, "tune": "layernorm"}),
     "clip_probe-nearest": ("clip_probe", {**TOWER, "head": "nearest"}),
+    "clip_probe-positive": ("clip_probe", {**TOWER, "head": "positive"}),
+    "clip_probe-lora": ("clip_probe", {**TOWER, "tune": "lora", "rank": 2}),
+    "clip_probe-effort": ("clip_probe", {**TOWER, "tune": "effort"}),
+    "clip_probe-native": ("clip_probe", {"tower": "test_vit", "pixels": "native", "tune": "layernorm"}),
+    "resnet-positive": ("test_resnet", {"head": "positive"}),
     "ensemble": ("ensemble", {"members": MEMBERS, "weights": [0.7, -0.2], "bias": 0.1}),
     **{
         name: (name, {})
@@ -140,7 +145,17 @@ def test_logits_are_finer_than_bfloat16(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", ["cnn", "npr", "noise", "squeezenet", "clip_probe", "test_resnet", "test_efficientnet"]
+    "case",
+    [
+        "cnn",
+        "npr",
+        "noise",
+        "squeezenet",
+        "clip_probe",
+        "clip_probe-native",
+        "test_resnet",
+        "test_efficientnet",
+    ],
 )
 @pytest.mark.parametrize("size", [24, 33])
 def test_any_size_goes(case: str, size: int) -> None:
@@ -153,7 +168,9 @@ def test_the_smallest_images(name: str) -> None:
     assert model.eval()(_images(2, 16)).shape == (2,)
 
 
-@pytest.mark.parametrize("case", ["cnn", "noise", "frequency", "frequency-cnn", "test_resnet"])
+@pytest.mark.parametrize(
+    "case", ["cnn", "noise", "frequency", "frequency-cnn", "test_resnet", "resnet-positive"]
+)
 def test_it_learns_a_grid(case: str) -> None:
     """A few steps tell a grid on every second pixel from none; the grid is what up-sampling leaves."""
     model = _make(case).train()

@@ -206,6 +206,13 @@ def audit(**options: Any) -> None:
 @click.option("--size", type=int, default=0, show_default="chosen", help="Height and width in pixels.")
 @click.option("--quality", type=int, default=0, show_default="chosen", help="JPEG quality for everything.")
 @click.option(
+    "--pixels",
+    type=click.Choice(["aligned", "native"]),
+    default="aligned",
+    help="native: resize nothing, compress everything alike.",
+)
+@click.option("--min-size", type=int, default=128, help="Least side of native crops; others are left out.")
+@click.option(
     "--crop",
     type=click.Choice(["face", "square", "center", "none"]),
     default="face",
@@ -223,10 +230,10 @@ def launder(**options: Any) -> None:
     They are chosen from all pictures together, without looking at the label. With --like they are those of an earlier
     laundering: so are the fakes of a new generator made ready to test on.
     """
-    if options["like"] and (taken := typed() & {"crop", "size", "quality", "margin"}):
-        raise UserError(
-            f"--{min(taken)} follows from {options['like']}", mend=f"leave --{min(taken)} or --like out"
-        )
+    follow = {"crop", "size", "quality", "margin", "pixels", "min_size"}
+    if options["like"] and (taken := typed() & follow):
+        name = min(taken).replace("_", "-")
+        raise UserError(f"--{name} follows from {options['like']}", mend=f"leave --{name} or --like out")
     from crossfake.datasets.launder import LaunderSettings, launder
 
     done = launder(LaunderSettings(**options))

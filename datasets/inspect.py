@@ -54,7 +54,7 @@ def _outside(source: Path) -> Path:
 def _of_shards(folder: Path, out: Path) -> str:
     shards = ShardSet(folder)
     columns = [shards.columns[name].tolist() for name in _COLUMNS[:-1]]
-    size = f"{shards.size}×{shards.size}" if shards.size else "any size"
+    size = f"{shards.size}×{shards.size}" if shards.size else _sizes(shards)
     head = [
         f"{folder}: {plural(len(shards), 'image')}, {size}, codec {shards.codec}, {plural(len(shards.names), 'shard')}",
         f"crop: {crop_words(shards.attributes.get('crop'))}",
@@ -68,6 +68,15 @@ def _of_shards(folder: Path, out: Path) -> str:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(_SHEET, len(rows))).astype(int))]
         sheets.append(_sheet(str(source), [shards.read(int(row)) for row in chosen], shards.size, out))
     return "\n".join([*head, "", *_table(Counter(zip(*columns, strict=True))), "", *sheets])
+
+
+def _sizes(shards: ShardSet) -> str:
+    """In words: what sides a native set has."""
+    if not shards.native:
+        return "any size"
+    sides = shards.shapes.min(1)
+    low, middle, high = np.quantile(sides, (0, 0.5, 1)).round().astype(int)
+    return f"native pixels, shorter side {low} to {high} (median {middle})"
 
 
 def _of_source(asked: Asked, out: Path) -> str:

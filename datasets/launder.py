@@ -16,7 +16,7 @@ import numpy as np
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
 from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.crops import Cropper, crop_words
+from crossfake.datasets.crops import MIN_SIZE, Cropper, MinSize, crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes, open_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
@@ -54,10 +54,12 @@ class LaunderSettings:
         like: folder of an earlier laundering whose crop, size and quality are taken; one class will do then.
         generator: what made the fakes; the source's name when empty.
         out: folder for the shards of each source, below ``real/`` and ``fake/``.
-        size: height and width; 0 chooses one.
+        size: height and width; 0 chooses one. Native crops have their own.
         quality: JPEG quality that everything goes through; 0 chooses one.
         crop: the crop policy.
-        margin: side of the crop; 0 chooses one.
+        margin: side of the crop; 0 chooses one, the policy's own for native pixels.
+        pixels: ``aligned``, or ``native``: nothing is resampled, all share the compression alone.
+        min_size: least side of native crops.
         limit: pictures of each source.
         split: shares of train, val and test.
         workers: processes; one per core when 0.
@@ -79,9 +81,13 @@ class LaunderSettings:
     seed: Seed = 0
     like: Path | None = None
     generator: str = ""
+    pixels: str = "aligned"
+    min_size: MinSize = MIN_SIZE
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.pixels == "native" and self.size:
+            raise UserError("native crops keep their own size", mend="leave --size out")
         if self.like is not None:
             if not self.real and not self.fake:
                 raise UserError("there is nothing new to treat alike", mend="give --real or --fake")
@@ -98,7 +104,7 @@ class LaunderSettings:
 
 @dataclass(frozen=True)
 class Laundered:
-    """What came of it: what both classes share, each source's outcome, and the splits."""
+    """What came of it: what both classes share, each source's outcome, and the splits; size 0 for native pixels."""
 
     size: int
     quality: int
@@ -111,7 +117,8 @@ class Laundered:
         return [done.out for word, done in self.sources.items() if word.startswith(f"{label}: ")]
 
     def table(self) -> str:
-        history = f"{self.size}×{self.size}, then JPEG of quality {self.quality} (4:2:0)"
+        size = f"{self.size}×{self.size}" if self.size else "native pixels"
+        history = f"{size}, then JPEG of quality {self.quality} (4:2:0)"
         lines = [f"all pictures: margin {self.margin:g}, {history}"]
         for word, done in self.sources.items():
             lines += [f"\n{word}", done.table()]
@@ -130,6 +137,8 @@ def launder(settings: LaunderSettings) -> Laundered:
 
     With ``like``, all three are those of an earlier laundering, so that what comes later (a new generator's fakes, to
     test on) has the same history. It is split together with what was laundered then, which stays where it is.
+
+    Native pixels are not resized: they share the crop and the compression, and traces of what came before it stay.
 
     Raises:
         UserError: a source is not there or holds nothing usable, or ``like`` holds no laundered shards.
@@ -153,20 +162,21 @@ def launder(settings: LaunderSettings) -> Laundered:
                 PrepareSettings(
                     source=word,
                     out=folder,
-                    size=size,
                     crop=cropper.policy,
                     margin=cropper.margin,
                     edge=cropper.edge,
+                    pixels=cropper.pixels,
+                    min_size=cropper.min_size,
                     generator=settings.generator if label == "fake" else "",
                     split=settings.split,
                     label=label,
                     only=label if knows else None,
                     limit=settings.limit,
                     history=quality,
-                    enlarge=1.0,
                     workers=settings.workers,
                     face_model=settings.face_model,
                     seed=settings.seed,
+                    **({} if cropper.native else {"size": size, "enlarge": 1.0}),
                 )
             )
     together = tuple([*earlier, *folders])
@@ -194,29 +204,35 @@ def _as_before(like: Path, face_model: Path | None) -> tuple[list[Path], Cropper
     size, crop = sets[0].size, sets[0].attributes.get("crop")
     history = sets[0].attributes.get("history") or []
     steps = [re.fullmatch(r"jpeg (\d+) 4:2:0", str(step)) for step in history]
-    if not size or not isinstance(crop, dict) or len(steps) != 1 or steps[0] is None:
+    if not (size or sets[0].native) or not isinstance(crop, dict) or len(steps) != 1 or steps[0] is None:
         was = ", ".join(map(str, history)) or "no common compression"
         raise UserError(f"{sets[0].path} was not laundered ({was})", mend=hint)
-    cropper = Cropper.from_description(size, crop, face_model)
+    cropper = Cropper.from_description(size or 0, crop, face_model)
     if (here := cropper.description()) != crop:
         raise UserError(
             f"{like} was cropped as {crop_words(crop)}, which is {crop_words(here)} here",
             mend="name the YuNet that it was cropped with as --face-model",
         )
-    return folders, cropper, size, int(steps[0][1])
+    return folders, cropper, cropper.size, int(steps[0][1])
 
 
 def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, int]:
     """The crop, size and quality of everything."""
-    croppers = [Cropper(64, settings.crop, settings.margin, settings.face_model)]
+    kind = {"pixels": settings.pixels, "min_size": settings.min_size}
+    croppers = [Cropper(64, settings.crop, settings.margin, settings.face_model, **kind)]  # type: ignore[arg-type]
     if croppers[0].finds_faces:
         croppers[0].description()  # a missing face model is said before anything is read
-        if not settings.margin:
+        if not settings.margin and not croppers[0].native:
             croppers = [dataclasses.replace(croppers[0], margin=margin) for margin in _MARGINS]
     measured = {word: _measure(word, croppers[0]) for word in dict.fromkeys(words)}
     for word, pictures in measured.items():
         if not pictures:
             raise UserError(f"no picture of {word} could be cropped", mend="look at --crop")
+
+    qualities = [quality for pictures in measured.values() for _, _, quality in pictures]
+    quality = settings.quality or int(np.clip(np.quantile(qualities, 0.1), *_QUALITIES))
+    if croppers[0].native:
+        return croppers[0], 0, quality
 
     def sides(cropper: Cropper) -> dict[str, list[float]]:
         found: dict[str, list[float]] = {}
@@ -236,8 +252,6 @@ def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, 
         raise UserError(f"no picture could be cropped ({', '.join(words)})", mend="give a smaller --margin")
     limit = float(np.quantile(every, 0.05)) / _SHRINK
     size = settings.size or max((each for each in _SIZES if each <= limit), default=_SIZES[0])
-    qualities = [quality for pictures in measured.values() for _, _, quality in pictures]
-    quality = settings.quality or int(np.clip(np.quantile(qualities, 0.1), *_QUALITIES))
     return cropper, size, quality
 
 

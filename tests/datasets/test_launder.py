@@ -6,9 +6,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.cli import main
+from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face
+from crossfake.datasets.inspect import inspect
 from crossfake.datasets.launder import LaunderSettings, launder
 from crossfake.datasets.leaks import SplitSettings, check
+from crossfake.datasets.outcomes import with_history
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
@@ -160,3 +163,27 @@ def test_the_command_takes_nothing_that_follows_from_like(tmp_path: Path) -> Non
     assert result.exit_code == 2 and f"--crop follows from {tmp_path}" in result.output
     result = CliRunner().invoke(main, ["data", "launder", "--fake", "x", "--out", "y"])
     assert result.exit_code == 2 and "give --real and --fake, or --like" in result.output
+
+
+def test_native_pixels_share_the_compression_alone(tmp_path: Path) -> None:
+    real = _pictures(tmp_path / "r", 0, "jpg", 150, quality=80)
+    fake = _pictures(tmp_path / "f", 50, "png", 130)
+    options = {"crop": "none", "pixels": "native", "workers": 1}
+    done = launder(LaunderSettings((real,), (fake,), tmp_path / "out", **options))  # type: ignore[arg-type]
+    assert (done.size, done.quality) == (0, 80) and "native pixels, then JPEG of quality 80" in done.table()
+    sets = [ShardSet(tmp_path / "out" / label) for label in ("real", "fake")]
+    for each, side, files in zip(sets, (150, 130), (real, fake), strict=True):
+        assert each.native and each.shapes.tolist() == [[side, side]] * 12
+        assert each.attributes["history"] == ["jpeg 80 4:2:0"]
+        file = Path(files) / str(each.columns["origin"][0])
+        assert np.array_equal(each.read(0), with_history(decode_image(file), 80))
+    assert sets[0].attributes["crop"] == sets[1].attributes["crop"]
+    new = _pictures(tmp_path / "n", 80, "png", 140)
+    like = launder(LaunderSettings((), (new,), tmp_path / "new", like=tmp_path / "out", workers=1))
+    after = ShardSet(tmp_path / "new" / "fake")
+    assert like.quality == 80 and after.native and after.attributes["crop"] == sets[0].attributes["crop"]
+    with pytest.raises(UserError, match="keep their own size: leave --size out"):
+        LaunderSettings((real,), (fake,), tmp_path, size=64, pixels="native")
+    assert "native pixels, shorter side 150 to 150 (median 150)" in inspect(
+        str(tmp_path / "out" / "real"), tmp_path
+    )

@@ -21,7 +21,7 @@ _GROUPS = {
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
     "Images": ("view", "window", "pair", "recipe", "augment", "benign", "mixup", "label_smoothing"),
-    "Learning": ("steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
+    "Learning": ("loss", "steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
 }  # fmt: skip
 
 
@@ -114,6 +114,12 @@ class _Grouped(ManyValues):
 @click.option("--augment", type=float, default=0.5, help="Probability of each of the recipe's changes.")
 @click.option("--benign", is_flag=True, help="Retouch a quarter of the reals: such photos are no fakes.")
 @click.option("--mixup", type=float, default=0.0, help="Alpha of mixup: 0.2, say.")
+@click.option(
+    "--loss",
+    type=click.Choice(["bce", "contrastive"]),
+    default="bce",
+    help="contrastive: also draw the features of a class together.",
+)
 @click.option("--label-smoothing", type=float, default=0.0, help="Take so much certainty from the labels.")
 @click.option("--steps", type=int, default=1500, help="Optimiser steps at most.")
 @click.option("--batch", type=int, default=64, help="Images per step, half of them real.")

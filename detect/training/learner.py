@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect.models import create_model
+from crossfake.detect.training.contrastive import supervised_contrastive
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.view import ALIGNED, View, Windows
@@ -26,6 +27,7 @@ from crossfake.runs import Run, save_state
 
 _CHECKPOINT = "last.pt"
 _ROUNDING = 1e-12  # of sums of weights: no better AP
+_CONTRAST = 0.1  # what the contrastive part of the loss counts
 _BATCH = 128  # images that are judged at once
 
 
@@ -119,6 +121,8 @@ class Learner:
             features = self.network.features(batch)
             logits = self.network.logits(features)
         loss = F.binary_cross_entropy_with_logits(logits, targets)
+        if settings.loss == "contrastive":
+            loss = loss + _CONTRAST * supervised_contrastive(features, labels.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if ranks.world > 1:

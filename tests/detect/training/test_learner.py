@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from crossfake.detect.training.contrastive import supervised_contrastive
 from crossfake.detect.training.data import Kind
 from crossfake.detect.training.learner import Learner, mixed_up
 from crossfake.detect.training.settings import TrainSettings
@@ -114,3 +115,16 @@ def test_a_network_that_gives_no_numbers_is_one_line() -> None:
 def test_an_option_that_the_model_does_not_know_is_one_line() -> None:
     with pytest.raises(UserError, match="colour"):
         _learner(options={"colour": 1})
+
+
+def test_a_contrastive_loss_adds_a_tenth_of_the_features_own() -> None:
+    images, labels = _batch()
+    plain, contrastive = (float(_learner(loss=loss).learn(images, labels)) for loss in ("bce", "contrastive"))
+    features = _learner().network.train().features(images.float() / 255)
+    assert contrastive - plain == pytest.approx(
+        0.1 * supervised_contrastive(features, labels).item(), rel=1e-3
+    )
+    with pytest.raises(UserError, match="no loss 'triplet'"):
+        _learner(loss="triplet")
+    with pytest.raises(UserError, match="no class to contrast"):
+        _learner(loss="contrastive", mixup=0.2)

@@ -11,7 +11,7 @@ import csv
 import fcntl
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,12 +42,18 @@ class TestRows:
         hash: of pixels, rows and perturbation.
         parts: shard folder, its hash, and rows int64 ``[N]``.
         perturbation: name and strength, or None.
+        reencode: how everything is coded alike at last: a perturbation's name and quality, or None.
+        edited: whether reals are retouched first.
+        groups: of every picture, where they are not those of the shards' column.
     """
 
     name: str
     hash: str
     parts: tuple[tuple[Path, str, npt.NDArray[np.int64]], ...]
     perturbation: tuple[str, float] | None = None
+    reencode: tuple[str, float] | None = None
+    edited: bool = False
+    groups: tuple[str, ...] = ()
     __test__ = False  # pytest takes classes of such a name for tests
 
     @property
@@ -201,11 +207,14 @@ def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:
         lines = []
         for path, _, rows in test.parts:
             shards = ShardSet(path)
-            key = (path, rows.tobytes(), test.perturbation)
+            labels = shards.columns["label"][rows]
+            retouched = (perturbations.BENIGN, 1.0) if test.edited and not labels.any() else None
+            changes = tuple(c for c in (retouched, test.perturbation, test.reencode) if c)
+            key = (path, rows.tobytes(), changes)
             if key not in scored:
-                scored[key] = score_rows(detector, shards, rows, test.perturbation)
-            columns = (shards.columns["label"][rows].tolist(), shards.columns["group"][rows].tolist())
-            lines += list(zip(*columns, scored[key].tolist(), strict=True))
+                scored[key] = score_rows(detector, shards, rows, *changes)
+            groups = test.groups[len(lines) :][: len(rows)] or shards.columns["group"][rows].tolist()
+            lines += list(zip(labels.tolist(), groups, scored[key].tolist(), strict=True))
         with (
             replacing(folder / test.file, shared=True) as temporary,
             open(temporary, "w", newline="", errors="surrogateescape") as file,
@@ -217,27 +226,27 @@ def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:
 
 
 def score_rows(
-    detector: Any,
-    shards: ShardSet,
-    rows: npt.NDArray[np.int64],
-    perturbation: tuple[str, float] | None = None,
+    detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], *changes: tuple[str, float]
 ) -> npt.NDArray[np.float64]:
-    """The detector's scores of rows, ``[N]``; a few hundred pictures are in memory at a time."""
-    parts = [detector.score(images) for images in _pictures(detector, shards, rows, perturbation)]
+    """The detector's scores of rows, ``[N]``, after changes by name and strength, one after another.
+
+    A few hundred pictures are in memory at a time.
+    """
+    parts = [detector.score(images) for images in _pictures(detector, shards, rows, changes)]
     return np.concatenate(parts).astype(np.float64)
 
 
 def _pictures(
-    detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], perturbation: tuple[str, float] | None
+    detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], changes: Sequence[tuple[str, float]]
 ) -> Iterator[npt.NDArray[np.uint8]]:
     for first in range(0, len(rows), _AT_A_TIME):
         part = rows[first : first + _AT_A_TIME]
         images = shards.read_many(part)
-        if perturbation is None:
-            yield images
-        elif perturbation[0] == PGD:
-            from crossfake.experiments.adversarial import pgd
+        for name, strength in changes:
+            if name == PGD:
+                from crossfake.experiments.adversarial import pgd
 
-            yield pgd(detector, images, shards.columns["label"][part], eps=perturbation[1] / 255)
-        else:
-            yield perturbations.perturb(images, *perturbation, seed=first)
+                images = pgd(detector, images, shards.columns["label"][part], eps=strength / 255)
+            else:
+                images = perturbations.perturb(images, name, strength, seed=first)
+        yield images

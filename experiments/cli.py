@@ -34,9 +34,12 @@ def find_config(name: str) -> Path:
 @experiment.command()
 @click.argument("config")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the experiment.  [default: runs/CONFIG]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the experiment.  [default: runs/CONFIG, with --quick runs/CONFIG-quick]",
 )
 @click.option("--dry-run", is_flag=True, help="Only the plan: cells, what they can show, and what they cost.")
+@click.option("--quick", is_flag=True, help="The short version that the configuration has under 'quick'.")
 @click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Where cells run.")
 @click.option("--workers", type=click.IntRange(1, 1024), default=1, help="Cells at a time on this machine.")
 @click.option("--address", help="Of a Ray cluster; without it one is started here.")
@@ -45,6 +48,7 @@ def run(
     config: str,
     out: Path | None,
     dry_run: bool,
+    quick: bool,
     executor: str,
     workers: int,
     address: str | None,
@@ -59,14 +63,14 @@ def run(
     if executor == "local" and (address or store):
         raise UserError("--address and --store are for Ray", mend="add --executor ray")
     file = find_config(config)
-    settings = load(file)
+    settings = load(file, quick)
     settings.check_paths()
     from crossfake.experiments import running
     from crossfake.experiments.executors import Executor, Local
     from crossfake.experiments.planning import plan
     from crossfake.experiments.reporting import report
 
-    folder = out or Path("runs") / file.stem
+    folder = out or Path("runs") / f"{file.stem}{'-quick' if quick else ''}"
     click.echo(plan(settings, folder, measure=dry_run))
     if dry_run:
         return

@@ -14,12 +14,8 @@ half is drawn from differs. Relative paths are taken from the current directory,
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
 import re
-import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,10 +24,10 @@ import yaml
 
 from crossfake.bounds import Bounds, CountOrNone, Resamples, Seed, Truncation, check_bounds
 from crossfake.errors import UserError
+from crossfake.experiments.reading import Key, build, mistake_at, plain_values
 
 Role = Literal["seen", "synthetic", "unseen"]
 By = Literal["generator", "family"]
-Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +38,9 @@ class Detector:
         model: a name that ``detect train`` takes.
         name: in the report.
         settings: of its training; they override the experiment's.
+        data: what it sees of the photos: the word that ``{data}`` stands for in the paths of reals and fakes.
+        only: names of the conditions that it is trained in; all of them by default.
+        seeds: of its training; the experiment's by default.
         processes: that train it together, by torchrun: one per GPU, say. They share each batch.
         memory: GiB that Ray keeps free for each of them.
     """
@@ -49,6 +48,9 @@ class Detector:
     model: str
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    data: str = ""
+    only: tuple[str, ...] = ()
+    seeds: tuple[Seed, ...] = ()
     processes: Annotated[int, Bounds(1, 1024)] = 1
     memory: Annotated[float, Bounds(0, 10**6, above=True)] = 2.0
 
@@ -112,6 +114,43 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class Mix:
+    """What one condition of ``conditions`` trains on.
+
+    Attributes:
+        name: of the condition.
+        fakes: names of the generators. Where some have ``role: synthetic`` and others not, half of the fakes in a
+            batch are of these and half of those.
+        about: in words, for the report.
+    """
+
+    name: str
+    fakes: tuple[str, ...]
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip() or not self.name.isprintable() or "," in self.name:
+            raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line, without ','")
+        if not self.fakes:
+            raise UserError(f"condition {self.name} has no fakes", mend="name generators in fakes:")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """One source of reals that fakes are tested against apart, of ``conditions``.
+
+    Attributes:
+        name: in the report.
+        dir: its shard folders; the experiment's reals by default. Of folders that are trained on, the test split.
+        source: only rows whose column ``source`` says so; all of them by default.
+    """
+
+    name: str
+    dir: tuple[Path, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Config:
     """An experiment, as written in its YAML.
 
@@ -127,6 +166,11 @@ class Config:
         by: what is left out at a time, of ``leave-one-out``.
         doses: numbers of synthetic fakes, of ``dose-response``.
         train_on: names of generators that are trained on together, of ``cross-generator``; each alone by default.
+        conditions: which fakes are trained on, of ``conditions``.
+        contrasts: pairs of their names, ``[a, b]``: does b do better than a against strangers to both?
+        photos: sources of reals that are told apart, of ``conditions``; the experiment's reals alone by default.
+        reencode: how all test pictures are coded alike before they are judged, ``{jpeg: 85}`` or ``{webp: 85}``.
+        benign: judge the test reals once more as retouched by :mod:`crossfake.detect.training.benign`.
         perturbations: how test pictures are changed as well, and how strongly: ``{jpeg: [90, 50]}``; ``{jpeg: []}``
             takes the usual strengths.
         published: whose figures stand beside one's own; a name in :mod:`crossfake.experiments.published`.
@@ -151,6 +195,11 @@ class Config:
     by: By | None = None
     doses: tuple[CountOrNone, ...] = ()
     train_on: tuple[tuple[str, ...], ...] = ()
+    conditions: tuple[Mix, ...] = ()
+    contrasts: tuple[tuple[str, ...], ...] = ()
+    photos: tuple[Photos, ...] = ()
+    reencode: dict[str, Any] = field(default_factory=dict)
+    benign: bool = False
     perturbations: dict[str, Any] = field(default_factory=dict)
     published: str = ""
     quality: dict[str, Any] = field(default_factory=dict)
@@ -169,6 +218,8 @@ class Config:
             ("detectors", [d.name for d in self.detectors]),
             ("generators", ["real", *(g.name for g in self.generators)]),
             ("seeds", self.seeds),
+            ("conditions", [c.name for c in self.conditions]),
+            ("sets of photos", ["real", *(p.name for p in self.photos)]),
         ):
             files: dict[str, Any] = {}
             for name in names:
@@ -183,6 +234,31 @@ class Config:
                 files[file] = name
 
     @property
+    def data(self) -> tuple[str, ...]:
+        """What detectors see of the photos, each kind once."""
+        return tuple(dict.fromkeys(detector.data for detector in self.detectors))
+
+    def seen_as(self, data: str) -> Config:
+        """With ``{data}`` in the paths of reals and fakes replaced by what one kind of detectors sees."""
+
+        def filled(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+            return tuple(Path(str(path).replace("{data}", data)) for path in paths)
+
+        made = dataclasses.replace(
+            self,
+            real=filled(self.real),
+            generators=tuple(
+                dataclasses.replace(g, dir=filled(g.dir), real=filled(g.real)) for g in self.generators
+            ),
+            photos=tuple(dataclasses.replace(p, dir=filled(p.dir)) for p in self.photos),
+        )
+        object.__setattr__(made, "_origin", self.origin)
+        return made
+
+    def seeds_of(self, detector: Detector) -> tuple[int, ...]:
+        return detector.seeds or self.seeds
+
+    @property
     def origin(self) -> tuple[str, dict[Key, int]]:
         """What it was read from, and the line of each key; no field, since it is no part of the experiment."""
         return getattr(self, "_origin", ("the configuration", {}))
@@ -190,7 +266,7 @@ class Config:
     def mistake(self, key: Key, what: str, hint: str) -> UserError:
         """What is wrong with a key, with its line where there is one."""
         file, lines = self.origin
-        return _mistake(file, lines, key, what, hint)
+        return mistake_at(file, lines, key, what, hint)
 
     def check_paths(self) -> None:
         """Look for every folder and file that is named, before anything is imported that takes seconds.
@@ -210,16 +286,19 @@ class Config:
                 for path in value if isinstance(value, tuple | list) else [value] if value else []:
                     look((*key, name), is_there(Path(path)), f"{path} is not there")
 
-        shards: list[tuple[Key, Path]] = [(("real", index), path) for index, path in enumerate(self.real)]
-        for number, generator in enumerate(self.generators):
-            at: Key = ("generators", number)
-            for name in ("dir", "real"):
-                shards += [((*at, name, index), path) for index, path in enumerate(getattr(generator, name))]
+        shards: dict[tuple[Key, Path], None] = {}
+        for config in map(self.seen_as, self.data):
+            shards |= {(("real", index), path): None for index, path in enumerate(config.real)}
+            for kind, parts in (("generators", config.generators), ("photos", config.photos)):
+                for number, part in enumerate(parts):
+                    for name in ("dir", "real"):
+                        folders = getattr(part, name, ())
+                        shards |= {((kind, number, name, k), path): None for k, path in enumerate(folders)}
         for key, path in shards:
             hint = "make one with 'crossfake data prepare'"
             look(key, is_shards(path), f"{path} is not a shard folder", hint)
         for number, generator in enumerate(self.generators):
-            at = ("generators", number)
+            at: Key = ("generators", number)
             if model := generator.model:
                 cards = (model / "model.json", model / "model" / "model.json")
                 found = any(map(is_there, cards))
@@ -243,8 +322,12 @@ class Config:
         return tuple(generator for generator in self.generators if generator.role == role)
 
 
-def load(source: str | Path | dict[str, Any]) -> Config:
+def load(source: str | Path | dict[str, Any], quick: bool = False) -> Config:
     """Read an experiment from a YAML file, or from a dict of the same shape.
+
+    Args:
+        quick: with what the key ``quick`` says in place of the same keys outside it: its tables of settings override
+            one by one, everything else as a whole.
 
     Raises:
         UserError: naming file, line and key of what is wrong.
@@ -255,7 +338,7 @@ def load(source: str | Path | dict[str, Any]) -> Config:
         'cnn'
     """
     if isinstance(source, dict):
-        return typing.cast(Config, _build(Config, source, (), {}, "the configuration"))
+        return _read(source, {}, "the configuration", quick)
     try:
         node = yaml.compose(Path(source).read_text(), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
@@ -268,10 +351,30 @@ def load(source: str | Path | dict[str, Any]) -> Config:
         reason = getattr(error, "problem", error)
         raise UserError(f"{source}{place} is not YAML ({reason})", mend="correct the line") from error
     lines: dict[Key, int] = {}
-    value = _plain(node, (), lines, str(source)) if node is not None else None
-    config = typing.cast(Config, _build(Config, value, (), lines, str(source)))
-    object.__setattr__(config, "_origin", (str(source), lines))
+    value = plain_values(node, (), lines, str(source)) if node is not None else None
+    return _read(value, lines, str(source), quick)
+
+
+def _read(value: Any, lines: dict[Key, int], file: str, quick: bool) -> Config:
+    """A configuration from plain values; what ``quick`` says is looked at in any case."""
+    shorter = None
+    if isinstance(value, dict) and isinstance(value.get("quick"), dict):
+        value = dict(value)
+        shorter = _shorter(value, value.pop("quick"))
+        there = {key[1:]: line for key, line in lines.items() if key[:1] == ("quick",) and len(key) > 1}
+    config = typing.cast(Config, build(Config, value, (), lines, file))
+    if quick and shorter is None:
+        raise UserError(f"{file} has no quick version", mend="leave --quick out, or write quick: {…} into it")
+    if shorter is not None:
+        small = typing.cast(Config, build(Config, shorter, (), lines | there, file))
+        config, lines = (small, lines | there) if quick else (config, lines)
+    object.__setattr__(config, "_origin", (file, lines))
     return config
+
+
+def _shorter(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    tables = {k: {**value[k], **v} for k, v in changes.items() if isinstance(v, dict) and k in value}
+    return {**value, **changes, **tables}
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -285,100 +388,3 @@ def to_dict(config: Config) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
-
-
-def _plain(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) -> Any:
-    """YAML nodes to values, noting the line of each; a key given twice is an error, not silently the last."""
-    lines[key] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        table: dict[str, Any] = {}
-        for name, item in node.value:
-            if name.value in table:
-                at = {key: name.start_mark.line + 1}
-                raise _mistake(file, at, key, f"{name.value} is given twice", "keep one of them")
-            table[str(name.value)] = _plain(item, (*key, name.value), lines, file)
-            lines[(*key, name.value)] = name.start_mark.line + 1
-        return table
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*key, index), lines, file) for index, item in enumerate(node.value)]
-    scalar = yaml.SafeLoader("")
-    return scalar.construct_object(node, deep=True)
-
-
-def _mistake(file: str, lines: dict[Key, int], key: Key, what: str, mend: str) -> UserError:
-    line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), None)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
-    return UserError(
-        f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", mend=mend
-    )
-
-
-def nearest(name: Any, known: Iterable[str]) -> str:
-    """What to do about a key that there is not."""
-    near = difflib.get_close_matches(str(name), known, n=1)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-
-
-def _build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
-    """Turn plain values into ``kind``: a dataclass, a tuple of things, a Literal, or a plain type."""
-
-    def mistake(what: str, mend: str, at: Key = key) -> UserError:
-        return _mistake(file, lines, at, what, mend)
-
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _build(inner[0], value, key, lines, file)
-    if origin is Literal:
-        if value not in inner:
-            raise mistake(f"{value!r} is none of {', '.join(inner)}", "choose one of them")
-        return value
-    if origin is tuple and inner[0] is Path and isinstance(value, str | Path):  # one folder is a list of one
-        value = [value]
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise mistake(f"expected a list, found {value!r}", "write it as [a, b]")
-        return tuple(_build(inner[0], item, (*key, index), lines, file) for index, item in enumerate(value))
-    if dataclasses.is_dataclass(kind):
-        fields = {item.name: item for item in dataclasses.fields(kind)}
-        if isinstance(value, str | Path):  # "cnn" is short for {model: cnn}
-            value = {next(iter(fields)): value}
-        if not isinstance(value, dict):
-            raise mistake(f"expected keys and values, found {value!r}", f"give {', '.join(fields)}")
-        for name in value:
-            if name not in fields:
-                raise mistake("there is no such key", nearest(name, fields), (*key, name))
-        for name, item in fields.items():
-            if name not in value and item.default is item.default_factory is dataclasses.MISSING:
-                raise mistake(f"{name} is missing", "add it")
-        types_ = typing.get_type_hints(kind)
-        arguments = {
-            name: _build(types_[name], item, (*key, name), lines, file) for name, item in value.items()
-        }
-        try:
-            return typing.cast(Any, kind)(**arguments)
-        except UserError as error:
-            raise mistake(error.message, error.mend or "correct it") from error
-    if origin is dict:
-        if not isinstance(value, dict):
-            raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")
-        return {name: _expand(tuple(item) if isinstance(item, list) else item, (*key, name), lines, file)
-                for name, item in value.items()}  # fmt: skip
-    if kind in (str, Path) and isinstance(value, str | Path):
-        return kind(_expand(str(value), key, lines, file))
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise mistake(f"expected {kind.__name__}, found {value!r}", f"give a value of type {kind.__name__}")
-    return value
-
-
-def _expand(value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
-    """``${NAME}`` in a string becomes the environment variable; one that is not set is an error."""
-    if not isinstance(value, str):
-        return value
-    missing = [name for name in re.findall(r"\$\{(\w+)\}", value) if name not in os.environ]
-    if missing:
-        raise _mistake(
-            file, lines, key, f"the environment variable {missing[0]} is not set", f"export {missing[0]}=…"
-        )
-    return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match[1]], value)

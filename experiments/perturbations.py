@@ -53,6 +53,9 @@ class Perturbation:
     whole: bool = False
 
 
+BENIGN = "benign"  # what people do to their own photos
+CODECS = ("jpeg", "webp")
+
 PERTURBATIONS: Registry[Perturbation] = Registry("perturbation")
 
 
@@ -96,6 +99,21 @@ def check(name: str, strength: float) -> None:
             f"{name} cannot have the strength {strength:g}",
             mend=f"give a {number} from {found.low:g} to {found.high:g}: {found.axis}",
         )
+
+
+def given(coding: dict[str, float]) -> tuple[str, float] | None:
+    """One codec with its quality, as ``reencode`` has it; None of nothing.
+
+    Raises:
+        UserError: several, another one than :data:`CODECS`, or a quality that there is not.
+    """
+    if not coding:
+        return None
+    if len(coding) != 1 or not set(coding) <= set(CODECS):
+        raise UserError(f"reencode is {coding}", mend="give one of {jpeg: 85} and {webp: 85}")
+    ((name, quality),) = coding.items()
+    check(name, quality)
+    return name, float(quality)
 
 
 def grid(name: str) -> tuple[float, ...]:

@@ -38,11 +38,18 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     """
     found = check(config)
     cells = config.cache or out / "cells"
-    count = len(config.detectors) * len(found.conditions) * len(config.seeds)
+    count = sum(_cells(config, found, detector) for detector in config.detectors)
     made = [g.name for g in config.generators if not g.dir]
+    unlike = any(detector.only or detector.seeds or detector.data for detector in config.detectors)
     lines = [
-        f"{config.name}, {config.protocol}: {plural(count, 'cell')} = {plural(len(config.detectors), 'detector')} × "
-        f"{plural(len(found.conditions), 'condition')} × {plural(len(config.seeds), 'seed')}",
+        f"{config.name}, {config.protocol}: {plural(count, 'cell')}"
+        + (
+            ":"
+            if unlike
+            else f" = {plural(len(config.detectors), 'detector')} × "
+            f"{plural(len(found.conditions), 'condition')} × {plural(len(config.seeds), 'seed')}"
+        ),
+        *(_trained(config, found, detector) for detector in config.detectors if unlike),
         f"conditions: {'; '.join(condition.name for condition in found.conditions)}",
         f"tests: {_tests(found)}",
     ]
@@ -50,7 +57,7 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
         lines.append(f"made first: fakes of {', '.join(made)}")
         lines += left_out(config) if measure else []
     with tempfile.TemporaryDirectory(prefix="crossfake-") as folder:
-        work, sketch, reals = Path(folder), None, config.real
+        work, sketch, reals = Path(folder), None, config.seen_as(config.data[0]).real
         if config.prepare:
             prepared = prepared_folder(config, out)
             if (prepared / "done").exists():
@@ -63,6 +70,24 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
         if sketch is not None:
             lines += _making(config, sketch, out, work)
     return "\n".join(lines)
+
+
+def _conditions(found: Design, detector: Detector) -> list[str]:
+    return [c.name for c in found.conditions if not detector.only or c.name in detector.only]
+
+
+def _cells(config: Config, found: Design, detector: Detector) -> int:
+    return len(_conditions(found, detector)) * len(config.seeds_of(detector))
+
+
+def _trained(config: Config, found: Design, detector: Detector) -> str:
+    """Cells of one detector, where not all have the same."""
+    seen = f" on {detector.data}" if detector.data else ""
+    seeds = ", ".join(map(str, config.seeds_of(detector)))
+    return (
+        f"  {detector.name}{seen}: {plural(_cells(config, found, detector), 'cell')} "
+        f"({'; '.join(_conditions(found, detector))}; seeds {seeds})"
+    )
 
 
 def _making(config: Config, sketch: Sketch, out: Path, work: Path) -> list[str]:
@@ -121,7 +146,7 @@ def _to_test(generator: Generator, trained: bool) -> int:
 
 def _detectable(config: Config, found: Design, reals: tuple[Path, ...], sketch: Sketch | None) -> list[str]:
     """The smallest difference that each contrast would show four times in five."""
-    generators = {g.name: g for g in config.generators}
+    generators = {g.name: g for g in config.seen_as(config.data[0]).generators}
     trained = {name for condition in found.conditions for name in condition.trained_on}
     own = _count(reals, 0, "test")
     grouped = _groups(reals) / own if own else 1.0
@@ -156,11 +181,13 @@ def _cost(
         times, sizes = _finished(cells, detector)
         each = statistics.median(times) if times else None
         if each is None and measure:
-            each = _timed(config, found, detector, (sketch.reals,) if sketch else reals, work)
+            seen = config.seen_as(detector.data)
+            mine = (sketch.reals,) if sketch else seen.real or reals
+            each = _timed(seen, found, detector, mine, work)
         if each is None:
             unknown.append(detector.name)
             continue
-        number = len(found.conditions) * len(config.seeds)
+        number = _cells(config, found, detector)
         total += each * number
         size += (statistics.median(sizes) if sizes else 0.0) * number
     lines = []

@@ -10,6 +10,8 @@
 - ``chronological``: train on generators up to a year, test on later ones (after AI-GenBench, Pellegrini et al. 2025).
 - ``transfer``: train once, test on everything unseen: how Wang et al. 2020, Ojha et al. 2023 and DeepfakeBench
   (Yan et al. 2023) report.
+- ``conditions``: train on the fakes that each of ``conditions`` names, test against strangers: generators that neither
+  condition of a pair in ``contrasts`` trains on, with each source of ``photos`` apart.
 - ``cross-auc``: train once, test every set of reals against every set of fakes: a detector that knows the data set
   rather than the forgery fails where the two come from different ones.
 """
@@ -22,9 +24,11 @@ from typing import Any
 
 from crossfake.errors import UserError
 from crossfake.experiments.config import Config, Generator
+from crossfake.experiments.reading import nearest
 from crossfake.registry import Registry
 
 REAL = "real"  # the pool of the experiment's own reals
+BENIGN = "benign edits"  # the same reals, retouched
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class Design:
 
 Parts = tuple[Sequence[Condition], Sequence[Contrast], tuple[str, str] | None]
 PROTOCOLS: Registry[Callable[[Config], Parts]] = Registry("protocol")
-_SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator"}
+_SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator", **dict.fromkeys(
+    ("conditions", "contrasts", "photos", "reencode", "benign"), "conditions")}  # fmt: skip
 
 
 def design(config: Config) -> Design:
@@ -123,6 +128,12 @@ def design(config: Config) -> Design:
     names = [condition.name for condition in conditions]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"two conditions are called {twice[0]!r}", mend="train on it once")
+    for detector in config.detectors:
+        if wrong := [name for name in detector.only if name not in names]:
+            raise UserError(
+                f"{detector.name} is trained in condition {wrong[0]} only, which there is not",
+                mend=nearest(wrong[0], names),
+            )
     plain = _tests(config)
     changed = [
         Test(f"{test.name}, {name} {strength:g}", test.fake, test.real, (name, strength), test.name)
@@ -148,7 +159,13 @@ def seen(config: Config, condition: Condition, test: Test) -> bool:
 
 
 def _tests(config: Config) -> list[Test]:
-    """Every generator against its own reals or the experiment's; with ``cross-auc`` against all."""
+    """Every generator against its own reals or the experiment's; with ``cross-auc`` against all, and with
+    ``conditions`` those that are no own fakes against each source of photos, too."""
+    if config.protocol == "conditions":
+        apart = [p.name for p in config.photos] + [BENIGN] * config.benign
+        strangers = [g for g in config.generators if g.role != "synthetic" and not g.real]
+        plain = [Test(g.name, g.name, g.name if g.real else REAL) for g in config.generators]
+        return plain + [Test(f"{g.name} against {real}", g.name, real) for g in strangers for real in apart]
     if config.protocol != "cross-auc":
         return [Test(g.name, g.name, g.name if g.real else REAL) for g in config.generators]
     reals = [REAL, *(g.name for g in config.generators if g.real)]
@@ -299,6 +316,42 @@ def _transfer(config: Config) -> Parts:
     own = _names(config.of("synthetic"))
     about = "the seen fakes" + (" and one's own" if own else "")
     return [Condition("trained", about, given, own)], [], None
+
+
+@PROTOCOLS.register("conditions")
+def _conditions(config: Config) -> Parts:
+    """A generator's role says only whether its fakes are one's own (``synthetic``)."""
+    if not config.conditions:
+        raise UserError("there are no conditions", mend="give conditions: [{name: a, fakes: [NAME]}]")
+    known = {g.name: g for g in config.generators}
+    conditions = []
+    for mix in config.conditions:
+        if wrong := [name for name in mix.fakes if name not in known]:
+            raise UserError(
+                f"condition {mix.name} names fakes of {wrong[0]}, which is no generator",
+                mend=nearest(wrong[0], known),
+            )
+        if tested := [name for name in mix.fakes if known[name].role == "unseen"]:
+            raise UserError(
+                f"condition {mix.name} trains on {tested[0]}, whose role is unseen",
+                mend="leave one of both out",
+            )
+        own = tuple(name for name in mix.fakes if known[name].role == "synthetic")
+        given = tuple(name for name in mix.fakes if name not in own)
+        conditions.append(Condition(mix.name, mix.about or f"fakes of {' and '.join(mix.fakes)}", given, own))
+    by_name = {condition.name: condition for condition in conditions}
+    contrasts = []
+    for pair in config.contrasts:
+        if len(pair) != 2 or not set(pair) <= set(by_name):
+            raise UserError(
+                f"{list(pair)} is no pair of conditions", mend=f"choose two of {', '.join(by_name)}"
+            )
+        a, b = pair
+        trained = by_name[a].trained_on | by_name[b].trained_on
+        tests = tuple(name for name, g in known.items() if name not in trained and g.role != "synthetic")
+        if tests:
+            contrasts.append(Contrast(f"{b} minus {a}", a, b, tests))
+    return conditions, contrasts, None
 
 
 def explain(name: str) -> str:

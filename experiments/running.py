@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from crossfake import __version__
 from crossfake.datasets.audit.verdict import audit_training
@@ -22,11 +21,13 @@ from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 from crossfake.experiments import published
-from crossfake.experiments.cells import CellSpec, TestRows
-from crossfake.experiments.config import Config, Detector, Key, load, nearest, to_dict
+from crossfake.experiments.cells import CellSpec
+from crossfake.experiments.config import Config, Detector, load, to_dict
 from crossfake.experiments.executors import Executor, Local
-from crossfake.experiments.protocols import REAL, Condition, Design, Test, design, seen
+from crossfake.experiments.protocols import Condition, Design, Test, design, seen
+from crossfake.experiments.reading import Key, nearest
 from crossfake.experiments.stages import Stages
+from crossfake.experiments.testsets import Side, TestSets
 from crossfake.files import write_json
 from crossfake.pages import plural
 from crossfake.progress import tqdm
@@ -34,7 +35,6 @@ from crossfake.provenance import hash_file, hash_json
 from crossfake.runs import Run
 from crossfake.synth.quality.table import head_of
 
-Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
 _OURS = frozenset(
     ("real", "fake", "synthetic", "synthetic_limit", "out", "model", "seed", "resume", "match_steps")
 )
@@ -171,8 +171,9 @@ class Experiment:
 
     Attributes:
         design: conditions, tests and contrasts; tests without pictures are gone.
-        rows: the pictures of every test.
-        tests: the same as a cell is given them, by name.
+        sides: the kinds of data that detectors see; ``stages`` and ``rows`` (the pictures of every test) are of the
+            first.
+        given: tests as a cell is given them, by kind of data.
         specs: the cells, seed by seed, so that an interrupted experiment has whole pairs to compare.
         cells: their folder.
         seen: names of conditions and of tests whose generator they train on.
@@ -185,66 +186,66 @@ class Experiment:
         self.config, self.out = config, out
         self._hash = functools.cache(lambda folder: ShardSet(folder).hash)
         self.cells = config.cache or out / "cells"
-        self.stages = Stages(config, out)
-        self.stages.run()
+        self.sides: dict[str, Side] = {}
+        for data in config.data:  # the report shows the pictures of the first
+            mine = config.seen_as(data)
+            self.sides[data] = Side(mine, Stages(mine, out / data if self.sides else out))
+            self.sides[data].stages.run()
+        first = next(iter(self.sides.values()))
+        self.stages, self.rows = first.stages, first.rows
         planned = design(config)
-        self.rows = {test.name: rows for test in planned.tests if (rows := self._rows_of(test, planned))}
+        self.sets = TestSets(self.sides, planned)
         kept = set(self.rows)
         self.design = Design(
             planned.conditions,
-            tuple(test for test in planned.tests if test.name in kept),
+            tuple(self.sets.tests),
             tuple(c for c in planned.contrasts if set(c.tests) <= kept),
             planned.axis,
         )
         if not self.rows:
             raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
-        self.tests = {test.name: self._test_rows(test) for test in self.design.tests}
-        self._check_alike()
-        self.unchecked = self._firewall()
+        self.given = {data: self.sets.of(data) for data in self.sides}
+        self.hashes = {test.name: test.hash for test in self.given[config.data[0]]}
+        for side in self.sides.values():
+            self._check_alike(side)
+        self.unchecked = list(
+            dict.fromkeys(note for side in self.sides.values() for note in self._firewall(side))
+        )
         self.seen = self._seen()
+        by_seed = dict.fromkeys(seed for detector in config.detectors for seed in config.seeds_of(detector))
         self.specs = [
             self._spec(detector, condition, seed)
-            for seed in config.seeds
+            for seed in by_seed
             for detector in config.detectors
+            if seed in config.seeds_of(detector)
             for condition in self.design.conditions
+            if not detector.only or condition.name in detector.only
         ]
 
-    def _rows_of(self, test: Test, planned: Design) -> Rows:
-        """Reals first. Of what any condition trains on only split ``test`` counts, of all else everything."""
-        own = test.real == REAL
-        brought = {generator.name: generator.real for generator in self.config.generators}
-        real = _rows(self.stages.reals if own else brought[test.real], 0, "test" if own else None)
-        trained = any(test.fake in condition.trained_on for condition in planned.conditions)
-        fake = _rows(self.stages[test.fake].test, 1, "test" if trained else None)
-        if not fake and trained:
-            return []  # a folder to train on need not have test pictures
-        if not real or not fake:
-            raise UserError(
-                f"the test {test.name} lacks {'reals' if not real else 'fakes'}",
-                mend="prepare with a test split, say 0.8/0.1/0.1",
-            )
-        return real + fake
-
-    def _folders(self, condition: Condition) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    def _folders(
+        self, condition: Condition, stages: Stages | None = None
+    ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         """Shard folders of the fakes and of the synthetic fakes that a condition trains on."""
+        stages = stages or self.stages
         fakes, own = (
-            tuple(folder for name in names for folder in self.stages[name].train)
+            tuple(folder for name in names for folder in stages[name].train)
             for names in (condition.fakes, condition.synthetic)
         )
         return fakes, own
 
-    def _fakes(self, condition: Condition) -> list[Path]:
-        return [folder for part in self._folders(condition) for folder in part]
+    def _fakes(self, condition: Condition, stages: Stages | None = None) -> list[Path]:
+        return [folder for part in self._folders(condition, stages) for folder in part]
 
     def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
-        fakes, own = self._folders(condition)
-        inputs = {folder: self._hash(folder) for folder in (*self.stages.reals, *fakes, *own)}
-        data = [[inputs[folder] for folder in part] for part in (self.stages.reals, fakes, own)]
+        reals = self.sides[detector.data].stages.reals
+        fakes, own = self._folders(condition, self.sides[detector.data].stages)
+        inputs = {folder: self._hash(folder) for folder in (*reals, *fakes, *own)}
+        data = [[inputs[folder] for folder in part] for part in (reals, fakes, own)]
         chosen = settings_of(self.config, detector)
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
         settings = TrainSettings(
-            real=self.stages.reals, fake=fakes, synthetic=own, model=detector.model, seed=seed, out=Path(),
+            real=reals, fake=fakes, synthetic=own, model=detector.model, seed=seed, out=Path(),
             **{"device": self.config.device, "synthetic_limit": condition.limit or 0, **chosen},
         )  # fmt: skip
         where = ("real", "fake", "synthetic", "out", "device")
@@ -255,20 +256,15 @@ class Experiment:
             asked["processes"] = detector.processes
         return CellSpec(
             hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
-            hash_json([data, condition.limit]), tuple(self.tests.values()), inputs,
+            hash_json([data, condition.limit]), self.given[detector.data], inputs,
             detector.processes, detector.memory,
         )  # fmt: skip
 
-    def _test_rows(self, test: Test) -> TestRows:
-        rows = self.rows[test.name]
-        facts = [[[shards.hash, which.tolist()] for shards, which in rows], test.perturbation]
-        parts = tuple((shards.path, shards.hash, which) for shards, which in rows)
-        return TestRows(test.name, hash_json(facts), parts, test.perturbation)
-
-    def _check_alike(self) -> None:
+    @staticmethod
+    def _check_alike(side: Side) -> None:
         """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike."""
-        ours = ShardSet(self.stages.reals[0])
-        for shards in {id(shards): shards for rows in self.rows.values() for shards, _ in rows}.values():
+        ours = ShardSet(side.stages.reals[0])
+        for shards in {id(shards): shards for rows in side.rows.values() for shards, _ in rows}.values():
             crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
             if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
                 raise UserError(
@@ -277,7 +273,7 @@ class Experiment:
                     mend="prepare both with the same --size and --crop",
                 )
 
-    def _firewall(self) -> list[str]:
+    def _firewall(self, side: Side) -> list[str]:
         """No test picture, and no person in it, is in any training or validation, of detectors or of own generators.
 
         Returns:
@@ -287,7 +283,8 @@ class Experiment:
             UserError: one is, or that cannot be known; the message names the file.
         """
         conditions = self.design.conditions
-        folders = dict.fromkeys((*self.stages.reals, *(f for c in conditions for f in self._fakes(c))))
+        stages = side.stages
+        folders = dict.fromkeys((*stages.reals, *(f for c in conditions for f in self._fakes(c, stages))))
         sets = [ShardSet(folder) for folder in folders]
         trained = union(Seen.of(s, np.flatnonzero(s.columns["split"] != "test")) for s in sets)
         trained |= union(seen_by_makers(s) for s in sets)
@@ -299,7 +296,7 @@ class Experiment:
         mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
         looked: set[tuple[Path, bytes]] = set()
         for test in self.design.tests:
-            new = [(s, rows) for s, rows in self.rows[test.name] if (s.path, rows.tobytes()) not in looked]
+            new = [(s, rows) for s, rows in side.rows[test.name] if (s.path, rows.tobytes()) not in looked]
             looked |= {(shards.path, rows.tobytes()) for shards, rows in new}
             try:
                 refuse_overlap(trained, [shards for shards, _ in new], [rows for _, rows in new], mend)
@@ -341,11 +338,13 @@ class Experiment:
     def audit(self) -> dict[str, Any]:
         """What gives the classes away besides forgery, in the training data of each condition."""
         audits = {}
-        for condition in self.design.conditions:
-            fakes = [folder for folder in self._fakes(condition) if _trains(folder)]
-            if fakes:
-                audits[condition.name] = audit_training(self.stages.reals, fakes)
-                tqdm.write(f"training data of '{condition.name}': {audits[condition.name]['summary']}")
+        for data, side in self.sides.items():
+            for condition in self.design.conditions:
+                fakes = [folder for folder in self._fakes(condition, side.stages) if _trains(folder)]
+                name = f"{condition.name}, {data}" if len(self.sides) > 1 else condition.name
+                if fakes:
+                    audits[name] = audit_training(side.stages.reals, fakes)
+                    tqdm.write(f"training data of '{name}': {audits[name]['summary']}")
         return audits
 
     @functools.cached_property
@@ -368,7 +367,7 @@ class Experiment:
             for c in self.design.conditions
             if c.limit and self.used[c.name] < c.limit
         }
-        return sorted(found | few) + self.unchecked
+        return [*sorted(found | few), *self.unchecked, *self.sets.notes]
 
     @functools.cached_property
     def used(self) -> dict[str, int]:
@@ -432,7 +431,7 @@ class Experiment:
         return {
             "name": test.name, "fake": test.fake, "real": test.real, "base": test.base,
             "perturbation": dict(zip(("name", "strength"), changed, strict=True)) if changed else None,
-            "hash": self.tests[test.name].hash, "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
+            "hash": self.hashes[test.name], "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
             "parts": [[str(shards.path), rows.tolist()] for shards, rows in self.rows[test.name]]
             if not changed else None,
         }  # fmt: skip
@@ -445,8 +444,3 @@ class Experiment:
 def _trains(folder: Path) -> bool:
     """Whether a shard folder has more than pictures to validate or test on."""
     return bool(len(ShardSet(folder).select(split=["train", ""])))
-
-
-def _rows(folders: Sequence[Path], label: int, split: str | None = None) -> Rows:
-    found = [(shards := ShardSet(folder), shards.select(label=label, split=split)) for folder in folders]
-    return [(shards, rows) for shards, rows in found if len(rows)]

@@ -1,4 +1,3 @@
-import os
 import sys
 from pathlib import Path
 
@@ -196,10 +195,9 @@ def test_with_a_positive_head_nothing_speaks_against_a_fake(name: str) -> None:
     assert (model.head.weight >= 0).all()
 
 
-@pytest.mark.skipif("CROSSFAKE_WEIGHTS" not in os.environ, reason="needs published weights")
 @pytest.mark.parametrize("tune", ["layernorm", "lora", "effort"])
-def test_the_real_dinov2_goes_at_windows(tune: str) -> None:
-    file = Path(os.environ["CROSSFAKE_WEIGHTS"]) / "vit_small_patch14_dinov2-imgfocus.safetensors"
+def test_the_real_dinov2_goes_at_windows(tune: str, real_weights: Path) -> None:
+    file = real_weights / "vit_small_patch14_dinov2-imgfocus.safetensors"
     options = {"tower": "vit_small_patch14_dinov2", "pixels": "native", "size": 128, "tune": tune}
     model = create_model("clip_probe", weights=file, options=options).eval()
     state = load_file(file)

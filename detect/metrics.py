@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +138,14 @@ def reliability(
     held = count > 0
     promised, came = (np.bincount(place, weights=v, minlength=bins)[held] / count[held] for v in (p, y))
     return promised, came, count[held]
+
+
+def wilson(share: Array, count: npt.NDArray[Any]) -> tuple[Array, Array]:
+    """Ends of the 95% interval of shares ``[N]`` of ``count`` independent cases each (Wilson 1927)."""
+    z = 1.959964
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
 
 
 def bootstrap(

@@ -19,12 +19,14 @@ from crossfake.pages import plural
 @click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
 @click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
+@click.option("--benign", is_flag=True, help="Also retouch reals as people do, and count false alarms.")
 @click.option("--force", is_flag=True, help="Evaluate data of another crop, or of groups trained on.")
 @device
 @scoring_precision
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
     from crossfake.detect.evaluation import EvaluateSettings, evaluate
+    from crossfake.detect.evaluation.benign import format_benign
     from crossfake.detect.evaluation.table import format_table, worst_lines
 
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
@@ -47,6 +49,8 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
         )
     for line in worst_lines(result):
         click.echo(line)
+    if "benign" in result:
+        click.echo(format_benign(result["benign"]))
     for note in result["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"results: {result['out']}, start with evaluation.html")

@@ -20,6 +20,7 @@ from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle, metrics
 from crossfake.detect.bundle import Detector
+from crossfake.detect.evaluation.benign import false_alarms
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.detect.training.data import refuse_twice
@@ -46,7 +47,8 @@ class EvaluateSettings:
         split: rows to use; ``all`` takes every row.
         out: where results go; ``evaluation`` inside the bundle's run, or inside a bundle without one, when None.
         bootstrap: resamples for the intervals.
-        seed: of the resamples and of the random sheet.
+        seed: of the resamples, of the random sheet and of edits.
+        benign: edit reals as people do, and count how many are called fake.
         force: evaluate although the data was cropped differently, or shares groups with the training data.
     """
 
@@ -56,6 +58,7 @@ class EvaluateSettings:
     out: Path | None = None
     bootstrap: Annotated[int, Bounds(0, 10**6)] = 1000
     seed: Seed = 0
+    benign: bool = False
     device: str = "auto"
     precision: Precision = "fp32"
     force: bool = False
@@ -112,7 +115,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     Parts of the result: ``overall``; ``by_source`` (images of one source); ``by_generator`` (fakes of one generator
     against all reals); ``by_group`` and ``by_video``, with one pooled score per group or video, under each pooling;
-    ``worst``, the source and the generator that it does worst on. Each part has n and, where both classes are there,
+    ``worst``, the source and the generator that it does worst on; ``benign``, where asked for
+    (:func:`crossfake.detect.evaluation.benign.false_alarms`). Each part has n and, where both classes are there,
     all figures of :func:`crossfake.detect.metrics.summary` with intervals; those at a threshold use the one from
     validation. The detector's run notes which test data was opened.
 
@@ -171,6 +175,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         result.setdefault(name, {})
     result["worst"] = _worst(result)
     result["notes"] += _below_chance(result)
+    if settings.benign:
+        result["benign"] = false_alarms(detector, sets, scored, settings.seed)
     out = settings.out or _home(detector) / "evaluation"
     _write(out, result, scored, pooled.get("by_group"))
     show(out, result, scored, sets, settings.seed)

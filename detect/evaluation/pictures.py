@@ -131,7 +131,7 @@ def calibration_picture(
         2, 1, figsize=(5.2, 6.2), layout="constrained", sharex=True, height_ratios=(3, 1.4)
     )
     promised, came, count = metrics.reliability(labels, scores)
-    low, high = _wilson(came, count)
+    low, high = metrics.wilson(came, count)
     figures = metrics.summary(labels, scores)
     above.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
     above.errorbar(
@@ -174,14 +174,6 @@ def confusion_picture(matrix: list[list[int]], threshold: float, path: Path) -> 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _save(figure, path)
-
-
-def _wilson(share: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> tuple[Any, Any]:
-    """95% interval of a share (Wilson 1927)."""
-    z = 1.959964
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)
 
 
 def _style(number: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
         )
     for line in worst_lines(result):
         click.echo(line)
-    if "benign" in result:
+    if result["benign"]:
         click.echo(format_benign(result["benign"]))
     for note in result["notes"]:
         click.echo(f"note: {note}")

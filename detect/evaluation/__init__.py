@@ -115,7 +115,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     Parts of the result: ``overall``; ``by_source`` (images of one source); ``by_generator`` (fakes of one generator
     against all reals); ``by_group`` and ``by_video``, with one pooled score per group or video, under each pooling;
-    ``worst``, the source and the generator that it does worst on; ``benign``, where asked for
+    ``worst``, the source and the generator that it does worst on; ``benign``, empty unless asked for
     (:func:`crossfake.detect.evaluation.benign.false_alarms`). Each part has n and, where both classes are there,
     all figures of :func:`crossfake.detect.metrics.summary` with intervals; those at a threshold use the one from
     validation. The detector's run notes which test data was opened.
@@ -175,8 +175,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         result.setdefault(name, {})
     result["worst"] = _worst(result)
     result["notes"] += _below_chance(result)
-    if settings.benign:
-        result["benign"] = false_alarms(detector, sets, scored, settings.seed)
+    result["benign"] = false_alarms(detector, sets, scored, settings.seed) if settings.benign else {}
     out = settings.out or _home(detector) / "evaluation"
     _write(out, result, scored, pooled.get("by_group"))
     show(out, result, scored, sets, settings.seed)

@@ -63,8 +63,7 @@ def false_alarms(
                     _edited(image, kind, u, whole, detector.size)
                     for image, u, whole in zip(images, draws[part, number], native, strict=True)
                 ]
-                crops: Any = made if native[0] else np.stack(made)
-                alarms[1 + number, part] = detector.score(crops) >= detector.threshold
+                alarms[1 + number, part] = detector.score(made) >= detector.threshold
             bar.update(len(places))
     groups = scored.groups()[chosen]
     found = {name: _share(row, groups) for name, row in zip((UNTOUCHED, *KINDS), alarms, strict=True)}

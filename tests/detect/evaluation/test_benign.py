@@ -52,7 +52,7 @@ def test_false_alarms_of_each_edit_are_counted(tmp_path: Path) -> None:
     assert found["all edits"]["n"] == 200 and found["all edits"]["n_groups"] == 40
     low, high = found["all edits"]["interval"]
     assert high - low > 0.2  # five edits of one photo are no five photos
-    assert all(images.shape[1:] == (16, 16, 3) and images.dtype == np.uint8 for images in seen)
+    assert all(i.shape == (16, 16, 3) and i.dtype == np.uint8 for images in seen for i in images)
     table = format_benign(found).splitlines()
     assert table[2].split() == ["untouched", "40", "10", "0.250", "[0.142,", "0.402]"]
     assert table[-1] == "benign edits of 40 reals of 40 groups, at the threshold from validation"

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.datasets.blending import RANDOMS, Points, faces_of, self_blended
+from crossfake.datasets.blending import RANDOMS, Points, aligned_face, faces_of, self_blended
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect.training.augmentation import (
     blurred,
@@ -219,7 +219,8 @@ class NativeStrong(Native):
 class SelfBlended(Wang2020):
     """Reals and self-blended images of them (Shiohara & Yamasaki 2022), side by side in each batch.
 
-    A real and its fake are mirrored, blurred, compressed and cut alike, as theirs are.
+    A real and its fake are mirrored, blurred, compressed and cut alike, as theirs are. A window of native pixels shows
+    a part of a face, if any: there the mask has a face's shape, and lies where an aligned crop would have one.
     """
 
     randoms = Wang2020.randoms + RANDOMS
@@ -227,7 +228,8 @@ class SelfBlended(Wang2020):
 
     def __init__(self, probability: float, size: int, crop: Mapping[str, Any] | None = None) -> None:
         super().__init__(probability, size, crop)
-        aligned = self.crop.get("policy") == "face"
+        self._windows = self.crop.get("pixels") == "native"
+        aligned = self.crop.get("policy") == "face" or self._windows
         self._model = None if aligned else find_weights("yunet")
         self._found: dict[int, Points] = {}
         self._one = threading.Lock()  # a face detector serves one thread
@@ -248,6 +250,8 @@ class SelfBlended(Wang2020):
         return np.stack(made)
 
     def _face(self, image: Pixels) -> Points:
+        if self._windows:
+            return aligned_face(image.shape[0])
         if self._model is None:
             return faces_of([image], self.crop)[0]
         key = zlib.crc32(image.data if image.flags.c_contiguous else image.tobytes())

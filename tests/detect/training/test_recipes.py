@@ -155,6 +155,16 @@ def test_partners_that_share_a_draw_are_changed_alike() -> None:
         assert torch.equal(out[:4], out[4:])
 
 
+@pytest.mark.parametrize("name", RECIPES.names())
+def test_windows_of_native_pixels_need_no_face(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blending, "landmarks", lambda *_: pytest.fail("a face was looked for"))
+    recipe = RECIPES.get(name)(0.5, 48, {"policy": "face", "margin": 1.3, "pixels": "native"})
+    out = recipe(_faces(4, 48), recipe.draw(np.random.default_rng(0), 4))
+    assert out.shape == (4 * (1 + recipe.reals_only), 3, 48, 48)
+    if recipe.reals_only:
+        assert not torch.equal(out[:4], out[4:])
+
+
 def test_an_unknown_recipe_is_one_line() -> None:
     with pytest.raises(UserError, match="no recipe 'wang2000': did you mean 'wang2020'"):
         RECIPES.get("wang2000")

@@ -49,6 +49,7 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
     ) -> None:
         self.sets = [ShardSet(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
         self.window, self.seed = window, seed
+        self._drawn: tuple[int, npt.NDArray[np.float64]] | None = None
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
         self.size = window or self._one_size()
         chosen = [shards.select(split=split, label=label) for shards in self.sets]
@@ -109,9 +110,16 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
         row = int(self._row[position])
         if not self.window:
             return shards.read(row)
-        rng = np.random.default_rng([self.seed, int(self._epoch), position])
-        top, left = rng.integers(shards.shapes[row] - self.window + 1)
+        top, left = (
+            self._places(int(self._epoch))[position] * (shards.shapes[row] - self.window + 1)
+        ).astype(int)
         return shards.window(row, int(top), int(left), self.window)
+
+    def _places(self, epoch: int) -> npt.NDArray[np.float64]:
+        """Where each row's window is, as shares of the room for it, ``[N, 2]``; those of one epoch are kept."""
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, np.random.default_rng([self.seed, epoch]).random((len(self), 2))
+        return self._drawn[1]
 
     def batch(self, positions: Iterable[int]) -> Tensor:
         """uint8 ``[B, 3, H, W]``, a channels-last view of the pixels as stored: nothing is copied twice."""

@@ -14,6 +14,7 @@ from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families.blend import SelfBlended, Swapped
 from crossfake.synth.generation import GenerateSettings, generate
+from crossfake.synth.photos import Photos
 from crossfake.weights import find_weights
 
 SIZE = 64
@@ -82,6 +83,26 @@ def test_fakes_of_photos_keep_their_people_and_splits(family: str, no_detector: 
         generate(GenerateSettings(4, family=family, out=tmp_path / "x"))
     with pytest.raises(UserError, match="trained or imported first"):
         generate(GenerateSettings(4, out=tmp_path / "x", family="stylegan2", photos=tmp_path / "photos"))
+
+
+@pytest.mark.parametrize("family", ["blend", "swap"])
+def test_native_photos_keep_their_shapes(family: str, no_detector: None, tmp_path: Path) -> None:
+    crop = {"policy": "face", "pixels": "native"}
+    with ShardWriter(tmp_path / "photos", None, attributes={"crop": crop}) as writer:
+        for number in range(9):
+            photo = toyface(number, 48 + 4 * number)[: 48 + number]
+            split = ("train", "val", "test")[number // 3]
+            writer.append(photo, Row(0, "x", split=split, group=f"g{number}", origin=f"{number}.png"))
+    photos = ShardSet(tmp_path / "photos")
+    settings = GenerateSettings(family=family, photos=tmp_path / "photos", out=tmp_path / "out")
+    made = ShardSet(generate(settings))
+    assert np.array_equal(made.shapes, photos.shapes) and made.attributes["crop"] == crop
+    assert made.columns["parent"].tolist() == photos.ids().tolist()
+    assert made.columns["split"].tolist() == photos.columns["split"].tolist()
+    assert all(not np.array_equal(made.read(row), photos.read(row)) for row in range(9))
+    of_all = Photos(tmp_path / "photos", None, 0, partnered=True)
+    partners = [of_all.partner(number, 0) for number in range(9)]
+    assert [partner // 3 for partner in partners] == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # of the same split
 
 
 def test_real_faces_are_found_and_swapped(real_data: Path, real_weights: Path, tmp_path: Path) -> None:

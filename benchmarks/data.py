@@ -16,7 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose, PILToTensor, RandomCrop
 
 from crossfake.datasets.audit import AuditSettings, audit
 from crossfake.datasets.codecs import Pixels
@@ -29,12 +32,14 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.fixtures import write_video
 from crossfake.datasets.sources.folder import walk
+from crossfake.datasets.torch_data import ShardDataset
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import read_frames
 from crossfake.provenance import environment
 from crossfake.weights import locate
 
 SIZE, IMAGES, ROUNDS = 128, 2000, 3
+WINDOW = 128
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
@@ -117,6 +122,37 @@ def stages(photos: str) -> None:
         print(f"{name:<28}{statistics.median(rate(count, work) for _ in range(ROUNDS)):>12,.0f}/s")
 
 
+def windows(photos: str, scratch: Path) -> None:
+    """Random windows of native photos as a training reads them, beside torchvision's loader of files."""
+    prepare(PrepareSettings(photos, scratch / "native", crop="none", pixels="native", limit=2000))
+    ours = ShardDataset(scratch / "native", window=WINDOW)
+    named = ours.sets[0].columns["origin"].tolist()
+    for origin in named:
+        link = scratch / "files" / "one" / origin.replace("/", "-")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to((Path(photos) / origin).resolve())
+    peer = ImageFolder(scratch / "files", Compose([RandomCrop(WINDOW), PILToTensor()]))
+    batches = np.random.default_rng(0).permutation(len(ours))[: len(ours) // 32 * 32].reshape(-1, 32).tolist()
+    works: dict[str, Callable[[], object]] = {
+        "ImageFolder, RandomCrop": lambda: [torch.stack([peer[k][0] for k in batch]) for batch in batches],
+        "ShardDataset, first epoch": lambda: [ours.batch(batch) for batch in batches],
+        "ShardDataset": lambda: [ours.batch(batch) for batch in batches],
+    }
+    count = 32 * len(batches)
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(ROUNDS):
+        for name, work in works.items():
+            if "first" not in name or not turn:  # rows are checked when they are read for the first time
+                rates[name].append(rate(count, work))
+    print(
+        f"\nwindows of {WINDOW}² of {len(ours):,} photos in batches of 32, one process, median of {ROUNDS} rounds"
+    )
+    base = statistics.median(rates["ImageFolder, RandomCrop"])
+    for name, found in rates.items():
+        speed = statistics.median(found)
+        print(f"{name:<28}{speed:>12,.0f}/s{speed / base:>8.1f} ×")
+
+
 def indexing() -> None:
     """Near-duplicates among 200,000 fingerprints, against comparing each with each (timed on a part)."""
     rng = np.random.default_rng(0)
@@ -196,6 +232,7 @@ if __name__ == "__main__":
         preparing(PrepareSettings(source, out, asked.size, crop, limit=limit, workers=asked.workers))
         if asked.data:
             stages(asked.data)
+            windows(asked.data, Path(scratch))
         indexing()
         videos(Path(scratch))
         auditing(out)

@@ -235,6 +235,8 @@ class Cropper:
             except Skip:
                 pass
         whole = decode(source)
+        if self.native and whole.scale != 1:
+            raise Skip("too large to be decoded without shrinking it")
         if box is not None:  # in pixels of the file
             box = tuple(value * whole.scale for value in box)  # type: ignore[assignment]
         return self.crops(whole.pixels, box, mask)

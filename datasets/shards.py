@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels, decode
+from crossfake.datasets.shard_part import Part
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 
@@ -194,64 +194,6 @@ class _Columns(dict[str, Array]):
         return np.array([*decided, *own[len(rows) :].tolist()])
 
 
-class _Part:
-    """One open shard, ready for reading rows.
-
-    Raw pixels are read as HDF5 stored them, by whole chunks, and checked against the row's CRC: a fifth of the time
-    that HDF5's own way takes.
-    """
-
-    def __init__(self, file: h5py.File, codec: str) -> None:
-        self._file = file  # HDF5 closes it with the last that knows it
-        self._crc = file["crc32"][:]
-        self._checked = np.zeros(len(self._crc), bool)
-        self._codec = codec
-        self._data = file["image" if "image" in file else "blob"]
-        self._end = None if "image" in file else file["end"][:].astype(np.int64)
-        self._shapes = file["shape"][:].astype(np.int64) if "shape" in file else None
-
-    def _native(self, row: int, first: int, last: int) -> Pixels:
-        """Lines ``first`` to ``last`` of a native row of codec ``raw``, flat, as HDF5 stored them."""
-        assert self._end is not None and self._shapes is not None
-        line, step = 3 * int(self._shapes[row, 1]), self._data.chunks[0]
-        begin = int(self._end[row - 1]) if row else 0
-        start, end = begin + first * line, begin + last * line
-        parts = []
-        for at in range(start // step * step, end, step):
-            _, chunk = self._data.id.read_direct_chunk((at,))
-            parts.append(np.frombuffer(chunk, np.uint8, step)[max(0, start - at) : end - at])
-        return np.concatenate(parts)
-
-    def window(self, row: int, top: int, left: int, size: int) -> Pixels:
-        """Part of a native row of codec ``raw``, uint8 ``[size, size, 3]``: only its lines are read from the file.
-
-        The CRC is of the whole row, so it is checked when a process reads from the row for the first time.
-        """
-        if not self._checked[row]:
-            lines = self.stored(row)[top : top + size]
-        else:
-            lines = self._native(row, top, top + size).reshape(size, -1, 3)
-        return np.ascontiguousarray(lines[:, left : left + size])
-
-    def stored(self, row: int) -> Any:
-        """Pixels of codec ``raw``, else the blob's bytes; ``OSError`` when they are not what was written."""
-        if self._codec != "raw":
-            assert self._end is not None
-            start = int(self._end[row - 1]) if row else 0
-            return self._data[start : int(self._end[row])].tobytes()
-        if self._shapes is not None:
-            shape, pixels = (*self._shapes[row], 3), self._native(row, 0, int(self._shapes[row, 0]))
-        else:
-            _, chunk = self._data.id.read_direct_chunk((row, 0, 0, 0))
-            shape = self._data.shape[1:]
-            pixels = np.frombuffer(chunk, np.uint8, math.prod(shape))  # a checksum of HDF5's follows them
-        if zlib.crc32(pixels.data) != self._crc[row]:
-            raise OSError("the checksum differs")
-        self._checked[row] = True
-        owned = pixels if self._shapes is not None else pixels.copy()  # bytes cannot be written to
-        return owned.reshape(shape)
-
-
 class ShardSet:
     """A shard folder for reading. Files are opened on first use in each process, and dropped by pickling.
 
@@ -287,7 +229,7 @@ class ShardSet:
             self.hash = hashlib.sha256(json.dumps(listing).encode()).hexdigest()
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
         self._files: dict[int, h5py.File] = {}
-        self._parts: dict[int, _Part] = {}
+        self._parts: dict[int, Part] = {}
         self._pid = os.getpid()
         attrs = self.file(0).attrs
         self.codec = str(attrs["codec"])
@@ -316,11 +258,11 @@ class ShardSet:
                 ) from error
         return self._files[index]
 
-    def _part(self, index: int) -> _Part:
+    def _part(self, index: int) -> Part:
         """A shard's data sets, looked up once per process: that alone takes longer than reading an image."""
         file = self.file(index)
         if index not in self._parts:
-            self._parts[index] = _Part(file, self.codec)
+            self._parts[index] = Part(file, self.codec)
         return self._parts[index]
 
     @cached_property
@@ -365,7 +307,7 @@ class ShardSet:
             return part.stored(row)
 
     @contextmanager
-    def _row(self, index: int) -> Iterator[tuple[_Part, int]]:
+    def _row(self, index: int) -> Iterator[tuple[Part, int]]:
         """The shard and the row in it, for reading: what goes wrong there is damage."""
         shard, row = self._place(index)
         try:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.crops import GLANCE, Cropper, crop_words
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.decode import Decoded, decode_image
 from crossfake.datasets.faces import Face, find_faces
 from crossfake.datasets.geometry import TOO_CLOSE, Skip, cut_square, face_square, outside, room
 from crossfake.datasets.losses import keeping_margin
@@ -465,3 +465,14 @@ def test_people_stay_the_same_when_a_video_changes_its_size(monkeypatch: pytest.
     first, last = crops[0][1], crops[-2][1]
     assert first.box == pytest.approx((0.1, 0.2, 0.3, 0.3)) and last.box == pytest.approx(first.box)
     assert np.abs(first.image.astype(int) - last.image).mean() < 4  # each from its own frame
+
+
+def test_a_photo_that_is_decoded_smaller_gives_no_native_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = _photo(600, 600)
+    content = io.BytesIO()
+    Image.fromarray(photo).save(content, "PNG")
+    native = Cropper(0, "none", pixels="native")
+    assert np.array_equal(native.open(content.getvalue()), photo)
+    monkeypatch.setattr("crossfake.datasets.crops.decode", lambda source: Decoded(photo[::2, ::2], 0.5, ()))
+    with pytest.raises(Skip, match="too large to be decoded"):
+        native.open(content.getvalue())

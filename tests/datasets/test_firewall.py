@@ -139,3 +139,19 @@ def test_union_counts_the_same_rows_once(faces: ShardSet) -> None:
     both = Seen(by_name=("ffhq",)) | Seen(by_name=("ffhq", "sd"), unknown=("y",))
     assert both.by_name == ("ffhq", "sd") and both.unknown == ("y",)
     assert Seen.of(faces, np.empty(0, np.int64)) == Seen()
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_native_rows_are_known_by_their_pixels(codec: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (40 + k, 50 - k, 3), dtype=np.uint8) for k in range(6)]
+    for name, chosen in (("one", images[:4]), ("other", images[3:])):
+        with ShardWriter(tmp_path / name, codec="raw" if name == "one" else codec) as writer:
+            for k, image in enumerate(chosen):
+                writer.append(image, Row(0, name, group=f"{name} {k}", origin=str(k)))
+    one, other = ShardSet(tmp_path / "one"), ShardSet(tmp_path / "other")
+    assert count_overlap(Seen.of(one, np.arange(4)), other, np.arange(3)) == (0, 1)
+    turned = images[0].reshape(50, 40, 3)  # the same bytes, so the same checksum, of another picture
+    with ShardWriter(tmp_path / "turned") as writer:
+        writer.append(turned, Row(0, "turned", group="t"))
+    assert count_overlap(Seen.of(one, np.arange(4)), ShardSet(tmp_path / "turned"), np.arange(1)) == (0, 0)

@@ -391,3 +391,15 @@ def test_faces_join_rows_of_several_sets(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(leaks, "recognise", lambda shards, *_: np.full((len(shards), 3), np.nan))
     with pytest.raises(UserError, match="no face was found in any picture"):
         check(faces)
+
+
+def test_native_rows_are_split_with_their_small_copies(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "native") as writer:
+        for number in range(30):
+            large = np.asarray(Image.fromarray(toyface(number, 48)).resize((160, 150 + number)))
+            writer.append(large, Row(0, "native", group=f"n{number}", origin=f"{number}"))
+    aligned = _shards(tmp_path / "aligned", list(range(20, 50)))
+    report = split(SplitSettings((tmp_path / "native", aligned), workers=1))
+    assert report.linked == 10 and not report.aside
+    one, other = _sides(tmp_path / "native"), _sides(aligned)
+    assert all(one[f"{20 + k}"] == other[f"{k}.png"] for k in range(10))

@@ -136,3 +136,21 @@ def test_a_shard_that_cannot_be_read_is_one_line(folder: Path) -> None:
     shard.unlink()
     shard.mkdir()
     assert verify(folder) == [f"{shard}: cannot be read (Is a directory)"]
+
+
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_a_damaged_native_row_is_named(codec: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with ShardWriter(tmp_path / "set", codec=codec) as writer:
+        for k in range(3):
+            writer.append(rng.integers(0, 256, (200 + k, 210, 3), dtype=np.uint8), Row(0, "x"))
+    assert verify(tmp_path / "set") == []
+    file = tmp_path / "set" / "00000.h5"
+    content = bytearray(file.read_bytes())
+    shards = ShardSet(tmp_path / "set")
+    stored = shards.stored(0)
+    shards.file(0).close()  # HDF5 has one cache for a file, however often it is open
+    start = content.find(stored[:500] if codec == "webp" else stored.tobytes()[:500])
+    content[start + 100] ^= 255
+    file.write_bytes(content)
+    assert any("row 0 is damaged" in line for line in verify(tmp_path / "set"))

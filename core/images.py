@@ -70,6 +70,23 @@ def thumbnail(image: Images, side: int, background: int = 255) -> Images:
     return square
 
 
+def fitted(image: npt.NDArray[Any], most: int) -> npt.NDArray[Any]:
+    """A picture ``[H, W, 3]`` or a map ``[H, W]``, made smaller where a side is longer than ``most``; never enlarged.
+
+    Example:
+        >>> fitted(np.zeros((20, 10, 3), np.uint8), 8).shape, fitted(np.zeros((4, 6)), 8).shape
+        ((8, 4, 3), (4, 6))
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    scale = most / max(height, width)
+    if scale >= 1:
+        return image
+    extent = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, extent, interpolation=cv2.INTER_AREA)
+
+
 def captioned_sheet(images: Images, captions: Sequence[str], columns: int | None = None) -> Images:
     """A contact sheet of ``[N, H, W, 3]`` with its caption under every image, in as many lines as the longest takes.
 

@@ -19,7 +19,7 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
 from crossfake.detect.app import wording
-from crossfake.detect.app.evidence import Evidence
+from crossfake.detect.app.evidence import SHOWN, Evidence
 from crossfake.detect.app.facts import facts
 from crossfake.detect.app.intake import Refused, Upload, accept
 from crossfake.detect.app.judging import (
@@ -46,10 +46,11 @@ from crossfake.detect.app.results import (
     StabilityPoint,
     Warning,
 )
-from crossfake.detect.app.stability import is_unstable, least_side, strips
+from crossfake.detect.app.stability import is_unstable, largest_crop, least_side, strips
 from crossfake.detect.app.tracking import follow, over_time
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, VERDICTS, FaceVerdict
+from crossfake.images import fitted
 from crossfake.memory import give_back
 
 __all__ = [
@@ -149,8 +150,7 @@ class Analyser:
             faces = self._explained(faces, judged)
         seen = judged[self._lead(judged).name].prediction
         boxes = [face.box for face in faces] if stability else []
-        largest = max(seat.detector.size for seat in self._seats)
-        least = least_side((seen.width, seen.height), boxes, largest) if boxes else 0
+        least = least_side((seen.width, seen.height), boxes, largest_crop(self._seats)) if boxes else 0
         shown = decode_image(content, _NAME, at_least=max(_SHOWN, least))
         if stability and faces:
             strip = strips(
@@ -244,7 +244,7 @@ class Analyser:
         codes = {code for each in made.values() for code in each.reasons}
         warnings = tuple(wording.warning(code) for code in wording.WARNINGS if code in codes)
         return FaceAnalysis(
-            face.person if face.person is not None else number, look.box, made, look.image, warnings,
+            face.person if face.person is not None else number, look.box, made, fitted(look.image, SHOWN), warnings,
             frames=frames, notes=notes,
         )  # fmt: skip
 
@@ -252,7 +252,8 @@ class Analyser:
         seat = self._lead(judged)
         lead = judged[seat.name]
         rows = [_best(lead, face) for face in lead.prediction.faces]
-        found = self._evidence[seat.name].of(np.stack([face.crop for face in faces]), lead.features[rows])
+        crops = [lead.media.looks[row].image for row in rows]
+        found = self._evidence[seat.name].of(crops, lead.features[rows])
         return [
             dataclasses.replace(face, **{**part, "notes": face.notes + part["notes"]})
             for face, part in zip(faces, found, strict=True)

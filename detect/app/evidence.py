@@ -16,8 +16,10 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect.app.results import Example
 from crossfake.detect.bundle import LABELS, Detector
 from crossfake.errors import UserError
+from crossfake.images import fitted
 
 _NEAREST = 6
+SHOWN = 512  # pixels of a crop on the page and in reports, and of its map
 _SOON = (
     "The training pictures to compare with are still being looked up: analyse the picture again in a moment."
 )
@@ -32,7 +34,7 @@ class Evidence:
         self._lock = threading.Lock()
         self._looking_up = False
 
-    def warm_up(self, crops: Pixels, features: npt.NDArray[np.float32]) -> None:
+    def warm_up(self, crops: Sequence[Pixels], features: npt.NDArray[np.float32]) -> None:
         """Explain once, then make the references; who asks meanwhile is answered without them, and told so."""
         self._looking_up = True
         try:
@@ -46,15 +48,16 @@ class Evidence:
         spectra = _try(lambda: self._spectra, without, notes)
         return spectra, _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
 
-    def of(self, crops: Pixels, features: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
+    def of(self, crops: Sequence[Pixels], features: npt.NDArray[np.float32]) -> list[dict[str, Any]]:
         """Fields of :class:`~crossfake.detect.app.results.FaceAnalysis` for each crop; what is missing is noted.
 
         Args:
-            crops: uint8 ``[N, S, S, 3]``.
+            crops: uint8 ``[S, S, 3]`` each, of a native view ``[H, W, 3]``.
             features: float32 ``[N, F]``, as :meth:`Detector.outputs` gave them.
         """
         from crossfake.detect.explain.pictures import spectrum_panels
         from crossfake.detect.explain.spectrum import log_spectrum
+        from crossfake.detect.explain.windows import middle
 
         notes: list[str] = []
         with self._lock:
@@ -69,21 +72,25 @@ class Evidence:
             one: dict[str, Any] = {"notes": tuple(notes)}
             if maps is not None:
                 one |= {"heatmap": maps[0][number], "heat": maps[1][number], "heat_method": maps[2]}
-            seen = spectra.explain(crop) if spectra else {"spectrum": log_spectrum(crop)}
+            part = middle(self._detector.view, crop)
+            seen = spectra.explain(part) if spectra else {"spectrum": log_spectrum(part)}
             one["spectrum"] = spectrum_panels(seen["spectrum"], seen.get("difference"))
             if prototypes is not None:
                 one["nearest"] = _examples(prototypes, prototypes.nearest(features[number], _NEAREST))
             found.append(one)
         return found
 
-    def _maps(self, crops: Pixels) -> tuple[list[Pixels], list[npt.NDArray[np.float32]], str]:
-        from crossfake.detect.explain.methods import METHODS, attribute, pick
+    def _maps(self, crops: Sequence[Pixels]) -> tuple[list[Pixels], list[npt.NDArray[np.float32]], str]:
+        from crossfake.detect.explain.methods import METHODS, pick
         from crossfake.detect.explain.pictures import overlay, strengths
+        from crossfake.detect.explain.windows import maps_of
 
         name = pick(self._network, self._detector.size)
         kind = METHODS.get(name).kind
-        charts = attribute(self._network, crops, name)
-        overlays = [overlay(crop, chart, kind) for crop, chart in zip(crops, charts, strict=True)]
+        charts = [fitted(chart, SHOWN) for chart in maps_of(self._network, self._detector.view, crops, name)]
+        overlays = [
+            overlay(fitted(crop, SHOWN), chart, kind) for crop, chart in zip(crops, charts, strict=True)
+        ]
         return overlays, [strengths(chart, kind) for chart in charts], name
 
     @cached_property

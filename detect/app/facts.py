@@ -28,7 +28,7 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
         model=str(card["model"]),
         hash=detector.hash,
         size=detector.size,
-        sees="faces" if finds_faces else "whole pictures",
+        sees="windows of " * detector.view.native + ("faces" if finds_faces else "whole pictures"),
         threshold=detector.threshold,
         calibrated=bool(detector.calibration.get("interval")),
         trained_on=tuple(dict.fromkeys(map(str, trained))),

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import overlap
 from crossfake.datasets.sources import Box
@@ -21,9 +22,11 @@ from crossfake.detect.bundle import LABELS, Detector
 from crossfake.detect.prediction import plan
 from crossfake.detect.prediction.media import Media, Missed
 from crossfake.detect.prediction.verdicts import FaceVerdict, Prediction, conclude
+from crossfake.detect.view import Images
 from crossfake.errors import UserError
 
 _SAME = 0.5  # two boxes that overlap so much are one face
+_AT_ONCE = 128  # looks whose windows are held at a time
 _MORE = "more faces than are judged at once"
 
 Features = npt.NDArray[np.float32]
@@ -92,6 +95,11 @@ class Judged:
     features: Features
 
 
+def as_seen(detector: Detector, crops: Sequence[Pixels]) -> Images:
+    """Crops, one at least, as a detector takes them: of a native view each has its own size."""
+    return crops if detector.view.native else np.stack(crops)
+
+
 def judge(seat: Seat, media: Media) -> Judged:
     """Score every look of a file in one pass."""
     codes = tuple(code for code in seat.codes if code == "other-crop")
@@ -99,8 +107,13 @@ def judge(seat: Seat, media: Media) -> Judged:
         return Judged(
             media, conclude(media, (), seat.detector.threshold, codes), np.empty((0, 0), np.float32)
         )
-    logits, features = seat.detector.outputs(np.stack([look.image for look in media.looks]))
-    judgements = seat.detector.judge_outputs(logits, features)
+    images = [look.image for look in media.looks]
+    parts = [
+        seat.detector.outputs_and_error(as_seen(seat.detector, images[start : start + _AT_ONCE]))
+        for start in range(0, len(images), _AT_ONCE)
+    ]
+    logits, features, error = (np.concatenate(each) for each in zip(*parts, strict=True))
+    judgements = seat.detector.judge_outputs(logits, features, error)
     found = list(zip(expit(logits).tolist(), judgements, strict=True))
     return Judged(media, conclude(media, found, seat.detector.threshold, codes), features)
 

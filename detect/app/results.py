@@ -99,7 +99,7 @@ class FrameScore:
         probability: of the ensemble where there is one.
         verdict: likewise.
         per_detector: the probability of each detector.
-        crop: uint8 ``[s, s, 3]``, s at most 96.
+        crop: uint8 ``[h, w, 3]``, sides of at most 96.
     """
 
     frame: int
@@ -122,9 +122,10 @@ class FaceAnalysis:
         per_detector: by the names in ``Analyser.detectors``, ``ensemble`` included when there are several.
         warnings: what makes the verdict weaker.
         stability: the score under recompression and resizing, ``as sent`` first; empty when not asked for.
-        crop: uint8 ``[S, S, 3]``, what the first detector saw. Of a video the frame with the highest probability.
-        heatmap: uint8 ``[S, S, 3]``, the map laid over the grey crop; orange speaks for fake, purple for real.
-        heat: float32 ``[S, S]`` in [-1, 1], the same as numbers: above 0 speaks for fake.
+        crop: uint8 ``[H, W, 3]``, what the first detector saw, made smaller to show where a side is above 512. Of a
+            video the frame with the highest probability.
+        heatmap: uint8 ``[H, W, 3]``, the map laid over the grey crop; orange speaks for fake, purple for real.
+        heat: float32 ``[H, W]`` in [-1, 1], the same as numbers: above 0 speaks for fake.
         heat_method: how it was made, such as ``gradcam``; empty without a map.
         spectrum: uint8 picture: the log power spectrum, and beside it how far it is from that of reals, where known.
         nearest: training pictures, the most alike first.
@@ -174,7 +175,7 @@ class DetectorFacts:
         model: the kind of network.
         hash: SHA-256 of its weights.
         size: pixels of the square that it sees.
-        sees: ``faces`` or ``whole pictures``.
+        sees: ``faces`` or ``whole pictures``; of native pixels ``windows of`` them.
         threshold: probability from which on it says fake, unless it abstains.
         calibrated: whether its scores are probabilities with an interval.
         trained_on: names of the data sets and generators.

@@ -2,7 +2,8 @@
 
 The picture is changed, written to a file in memory, and goes the way that an upload goes: decoded, its faces found and
 cut. So the strip says what the detectors would have said had the picture arrived like that. Of a picture above 4
-megapixels each face is taken with its surroundings, made smaller while it stays four times as large as its crop.
+megapixels each face is taken with its surroundings, made smaller while it stays four times as large as its crop; where
+a detector sees native pixels nothing is made smaller.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scipy.special import expit
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.sources import Box
-from crossfake.detect.app.judging import Seat, same_face
+from crossfake.detect.app.judging import Seat, as_seen, same_face
 from crossfake.detect.app.results import ENSEMBLE, FaceAnalysis, StabilityPoint
 from crossfake.detect.prediction.media import Media
 
@@ -92,9 +93,8 @@ def strips(
         progress: takes the share done, and what is being done.
         scale: pixels of ``picture`` for one of the file, along a side.
     """
-    views = _views(
-        picture, [_scaled(face.box, scale) for face in faces], max(seat.detector.size for seat in seats)
-    )
+    size = largest_crop(seats)
+    views = _views(picture, [_scaled(face.box, scale) for face in faces], size)
     crops: dict[Cropper, list[tuple[int, int, Pixels]]] = {seat.cropper: [] for seat in seats}
     for number, step in enumerate(STEPS):
         progress(number / len(STEPS), f"{step.transform} {step.strength:g}")
@@ -110,7 +110,7 @@ def strips(
     for seat in seats:
         found = crops[seat.cropper]
         if found:
-            logits, _ = seat.detector.outputs(np.stack([crop for _, _, crop in found]))
+            logits, _ = seat.detector.outputs(as_seen(seat.detector, [crop for _, _, crop in found]))
             pairs = zip(seat.detector.probability(logits).tolist(), expit(logits).tolist(), strict=True)
             for (face, number, _), pair in zip(found, pairs, strict=True):
                 results.setdefault((face, number), {})[seat.name] = pair
@@ -128,33 +128,42 @@ class _View:
     boxes: dict[int, Box | None]
 
 
-def least_side(shape: tuple[int, int], boxes: Sequence[Box | None], size: int) -> int:
+def largest_crop(seats: Sequence[Seat]) -> int | None:
+    """Side of the largest crop that detectors take; None where one takes native pixels: nothing is made smaller."""
+    if any(seat.detector.view.native for seat in seats):
+        return None
+    return max(seat.detector.size for seat in seats)
+
+
+def least_side(shape: tuple[int, int], boxes: Sequence[Box | None], size: int | None) -> int:
     """The shorter side, in pixels, that a copy of a picture needs for all that the strips look at.
 
     Args:
         shape: width and height of the picture.
         boxes: of its faces; None: the whole picture.
-        size: of the largest crop.
+        size: of the largest crop, as :func:`largest_crop` has it.
     """
+    if size is None:
+        return min(shape)
     faces = [min(box[2:]) if box else min(shape) for box in boxes]
     needed = min(shape) * _TIMES * size / max(1.0, min(faces, default=min(shape)))
     return max(_LEAST, round(needed))
 
 
-def _views(picture: Pixels, boxes: Sequence[Box | None], size: int) -> list[_View]:
+def _views(picture: Pixels, boxes: Sequence[Box | None], size: int | None) -> list[_View]:
     height, width = picture.shape[:2]
     if height * width <= _WHOLE:
         return [_View(picture, dict(enumerate(boxes)))]
     return [_view(picture, number, box, size) for number, box in enumerate(boxes)]
 
 
-def _view(picture: Pixels, number: int, box: Box | None, size: int) -> _View:
+def _view(picture: Pixels, number: int, box: Box | None, size: int | None) -> _View:
     height, width = picture.shape[:2]
     x, y, w, h = box or (0, 0, width, height)
     left, top = (max(0, int(at - _AROUND * side) // _BLOCK * _BLOCK) for at, side in ((x, w), (y, h)))
     right, bottom = min(width, round(x + (1 + _AROUND) * w)), min(height, round(y + (1 + _AROUND) * h))
     part = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
-    times = int(max(1, min(min(w, h) / (_TIMES * size), min(part.size) / _LEAST)))
+    times = int(max(1, min(min(w, h) / (_TIMES * size), min(part.size) / _LEAST))) if size else 1
     made = np.asarray(part.reduce(times) if times > 1 else part)
     return _View(made, {number: box and ((x - left) / times, (y - top) / times, w / times, h / times)})
 

@@ -6,9 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Generator, Sequence
 
-import cv2
-
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Frame
 from crossfake.datasets.video import read_frames
@@ -19,6 +16,7 @@ from crossfake.detect.app.limits import Limits
 from crossfake.detect.app.results import ENSEMBLE, FrameScore, Opinion
 from crossfake.detect.prediction.media import Input, Media, frame_rate, open_frames
 from crossfake.detect.prediction.verdicts import FaceVerdict
+from crossfake.images import fitted
 
 _THUMBNAIL = 96
 
@@ -82,14 +80,8 @@ def over_time(
         all_of_them = side_by_side(opinions, seats)
         head = all_of_them.get(ENSEMBLE) or next(iter(opinions.values()))
         own = {name: opinion.probability for name, opinion in opinions.items()}
-        crop = _thumbnail(crops[each.frame])
+        crop = fitted(crops[each.frame], _THUMBNAIL)
         scores.append(
             FrameScore(each.frame, each.seconds, each.box, head.probability, head.verdict, own, crop)
         )
     return scores
-
-
-def _thumbnail(crop: Pixels) -> Pixels:
-    if len(crop) <= _THUMBNAIL:
-        return crop
-    return cv2.resize(crop, (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

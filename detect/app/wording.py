@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from crossfake.datasets.crops import SMALLER
 from crossfake.detect.app.results import ENSEMBLE, DetectorFacts, FaceAnalysis, Opinion, Warning
 from crossfake.detect.prediction.verdicts import NOT_JUDGED
 
@@ -136,6 +137,8 @@ def conclusion(kind: str, faces: Sequence[FaceAnalysis], verdict: str, problem: 
     """
     what = "video" if kind == "video" else "picture"
     if verdict == NOT_JUDGED or not faces:
+        if problem.startswith(SMALLER):
+            problem = f"it, or the face in it, is {problem}, which the detector needs, and is not enlarged"
         return f"This {what} was not judged: {problem or 'no face was found'}. That says nothing about it."
     worst = max(
         (face for face in faces if face.verdict == verdict), key=lambda face: face.opinion.probability

@@ -14,8 +14,10 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.explain import faithfulness
 from crossfake.detect.explain.methods import attribute, pick
-from crossfake.detect.explain.references import validation_rows
+from crossfake.detect.explain.references import Rows, images_of, validation_rows
+from crossfake.detect.explain.windows import maps_of
 from crossfake.detect.tables import aligned
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -27,16 +29,16 @@ class Sample:
     """Images and what belongs together among them.
 
     Attributes:
-        images: uint8 ``[N, S, S, 3]``.
+        images: uint8 ``[N, S, S, 3]``; of a native view their middle windows, and for pointing a list of ``[H, W, 3]``.
         groups: ``[N]``.
-        masks: ``[N, S, S]``, above 0.5 where manipulated, None where that is not known.
+        masks: ``[N, S, S]`` or a list of ``[H, W]``, above 0.5 where manipulated, None where that is not known.
         before: the same pictures before they were manipulated.
     """
 
-    images: Pixels
+    images: Any
     groups: npt.NDArray[Any]
     masks: Any = None
-    before: Pixels | None = None
+    before: Any = None
 
 
 def check(
@@ -62,12 +64,16 @@ def check(
     """
     network, rng = detector.network, np.random.default_rng(seed)
     method = pick(network, detector.size, method)
-    fakes, reals = _read(validation_rows(sets, images, 1)), _read(validation_rows(sets, images, 0))
+    fakes, reals = (_read(validation_rows(sets, images, label), detector.view) for label in (1, 0))
     if fakes is None and reals is None:
         raise UserError("there are no validation images to check on", mend="name shards with --data DIR")
     pointed = {}
     if reals is not None:
-        pointed = blended(reals, detector, rng)
+        whole = reals
+        if detector.view.native:
+            rows = validation_rows(sets, images, 0)
+            whole = Sample([each for shards, some in rows for each in shards.read_each(some)], reals.groups)
+        pointed = blended(whole, detector, rng)
     if (stored := _masked(sets, images)) is not None:
         pointed["stored masks"] = stored
     result: dict[str, Any] = {"method": method, "images": images, "seed": seed}
@@ -107,16 +113,17 @@ def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str,
     found = {}
     for name, pairs in made.items():
         if len(pairs) == len(reals.images):
-            pixels, masks = np.stack([p for p, _ in pairs]), np.stack([m for _, m in pairs])
-            found[name] = Sample(pixels, reals.groups, masks, reals.images)
+            found[name] = Sample([p for p, _ in pairs], reals.groups, [m for _, m in pairs], reals.images)
     return found
 
 
-def _read(parts: Sequence[tuple[ShardSet, npt.NDArray[np.int64]]]) -> Sample | None:
+def _read(parts: Rows, view: View) -> Sample | None:
     if not parts:
         return None
-    images = np.concatenate([shards.read_many(rows) for shards, rows in parts])
-    return Sample(images, np.concatenate([_groups(shards)[rows] for shards, rows in parts]))
+    return Sample(
+        np.stack(list(images_of(view, parts))),
+        np.concatenate([_groups(shards)[rows] for shards, rows in parts]),
+    )
 
 
 def _groups(shards: ShardSet) -> npt.NDArray[Any]:
@@ -134,7 +141,7 @@ def _masked(sets: Sequence[ShardSet], most: int) -> Sample | None:
                 images.append(shards.read(int(row)))
                 masks.append(mask)
                 groups.append(_groups(shards)[row])
-    return Sample(np.stack(images), np.array(groups), np.stack(masks)) if images else None
+    return Sample(images, np.array(groups), masks) if images else None
 
 
 def _called_fake(sample: Sample, detector: Any) -> Sample | None:
@@ -178,8 +185,7 @@ def _randomisation(
 
 
 def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
-    maps = attribute(detector.network, sample.images, method)
-    hits, share, area = faithfulness.pointing(maps, sample.masks)
+    hits, share, area = _pointed(detector, sample.images, sample.masks, method)
     called = detector.score(sample.images) >= detector.threshold
     result = {
         "hit": faithfulness.estimate(hits, sample.groups),
@@ -189,10 +195,17 @@ def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
         "hit_called_fake": faithfulness.estimate(hits[called], sample.groups[called]),
     }
     if sample.before is not None:
-        original = faithfulness.pointing(attribute(detector.network, sample.before, method), sample.masks)[0]
+        original = _pointed(detector, sample.before, sample.masks, method)[0]
         result["hit_before"] = faithfulness.estimate(original, sample.groups)
         result["hit_gain"] = faithfulness.estimate(hits - original, sample.groups)
     return result
+
+
+def _pointed(detector: Any, images: Sequence[Pixels], masks: Sequence[Any], method: str) -> list[Any]:
+    """:func:`faithfulness.pointing` of the maps over whole images, which may have a size each."""
+    maps = maps_of(detector.network, detector.view, images, method)
+    found = [faithfulness.pointing(chart[None], mask[None]) for chart, mask in zip(maps, masks, strict=True)]
+    return [np.concatenate(each) for each in zip(*found, strict=True)]
 
 
 def format_table(result: dict[str, Any]) -> str:

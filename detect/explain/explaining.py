@@ -20,10 +20,11 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.folder import IMAGES, is_video, walk
 from crossfake.detect import bundle
 from crossfake.detect.explain.checks import check
-from crossfake.detect.explain.methods import METHODS, Method, attribute, pick
+from crossfake.detect.explain.methods import METHODS, Method, pick
 from crossfake.detect.explain.networks import home
 from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
+from crossfake.detect.explain.windows import maps_of, middle
 from crossfake.detect.prediction.output import printable
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -152,7 +153,7 @@ def _explained(
             if isinstance(crop, Skip):
                 yield Explained(shown, number, reason=str(crop))
                 continue
-            judged = detector.judge(crop[None])[0]
+            judged = detector.judge([crop])[0]
             face = f", face {number}" if len(found) > 1 else ""
             title = (
                 f"{printable(file.name)}{face}: {judged.verdict}, score {judged.score:.3f} "
@@ -188,7 +189,7 @@ def _artist(
     reference: Any = method.reference(detector, sets) if method.reference else None
 
     def overlay(crop: Pixels, title: str, path: Path) -> dict[str, Any]:
-        chart = attribute(detector.network, crop[None], name)[0]
+        chart = maps_of(detector.network, detector.view, [crop], name)[0]
         pictures.overlay_picture(crop, chart, method.kind, title, path)
         row, column = np.unravel_index(int(chart.argmax()), chart.shape)
         figures = {
@@ -197,13 +198,14 @@ def _artist(
             "for_fake": float(np.maximum(chart, 0).sum()),
             "for_real": float(np.maximum(-chart, 0).sum()),
         }
-        if name == "integrated-gradients":
+        if name == "integrated-gradients" and not detector.view.native:
             batch = torch.tensor(crop[None]).to(home(detector.network)).permute(0, 3, 1, 2).float() / 255
             error = path_error(detector.network, batch, torch.from_numpy(chart[None]).to(batch.device))
             figures["completeness_error"] = float(error)
         return figures
 
     def spectrum(crop: Pixels, title: str, path: Path) -> dict[str, Any]:
+        crop = middle(detector.view, crop)
         found = reference.explain(crop)
         pictures.spectrum_picture(crop, found, reference, title, path)
         kept = {key: found[key].round(3).tolist() for key in ("profile", "profile_difference")}

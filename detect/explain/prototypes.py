@@ -13,9 +13,11 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.explain.references import training_rows
 from crossfake.errors import UserError
+from crossfake.images import thumbnail
 
 _MOST = 1000  # training images of each class that are looked through
 _AT_ONCE = 128
+_SHOWN = 96  # pixels of a native one
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Prototypes:
     Attributes:
         features: float32 ``[N, F]``, less their mean, of length 1.
         center: that mean, ``[F]``.
-        images: uint8 ``[N, S, S, 3]``.
+        images: uint8 ``[N, S, S, 3]``; native ones made smaller, to be looked at.
         labels: ``[N]``, 1 fake.
         names: what each is: its generator or source, and its origin.
     """
@@ -44,10 +46,13 @@ class Prototypes:
         Raises:
             UserError: they have none, or of another size.
         """
-        images, labels, names = [], [], []
+        images, labels, names, parts = [], [], [], []
         for label in (0, 1):
             for shards, rows in training_rows(sets, _MOST, label):
-                images += [shards.read(int(row)) for row in rows]
+                for start in range(0, len(rows), _AT_ONCE):
+                    some = [shards.read(int(row)) for row in rows[start : start + _AT_ONCE]]
+                    parts.append(detector.outputs(some)[1])
+                    images += [thumbnail(each, _SHOWN) for each in some] if detector.view.native else some
                 labels += [label] * len(rows)
                 columns = shards.columns
                 names += [str(columns["generator"][row] or columns["source"][row]) for row in rows]
@@ -55,10 +60,9 @@ class Prototypes:
             raise UserError(
                 "there are no training images to compare with", mend="name shards with --data DIR"
             )
-        pixels = np.stack(images)
-        found = _features(detector, pixels)
+        found = np.concatenate(parts)
         center = found.mean(0)
-        return cls(detector, _unit(found - center), center, pixels, np.array(labels), names)
+        return cls(detector, _unit(found - center), center, np.stack(images), np.array(labels), names)
 
     def explain(self, image: Pixels, count: int = 6) -> dict[str, Any]:
         """The nearest training images by cosine similarity (of features less the training images' mean).
@@ -67,7 +71,7 @@ class Prototypes:
             ``nearest``: row numbers ``[count]``, ``similarity`` ``[count]`` in [-1, 1], ``labels`` ``[count]``, and
             ``names``.
         """
-        return self.nearest(_features(self.detector, image[None])[0], count)
+        return self.nearest(self.detector.outputs([image])[1][0], count)
 
     def nearest(self, features: npt.NDArray[np.float32], count: int = 6) -> dict[str, Any]:
         """:meth:`explain` for an image whose features ``[F]`` are known."""
@@ -79,13 +83,6 @@ class Prototypes:
             "labels": self.labels[nearest],
             "names": [self.names[row] for row in nearest],
         }
-
-
-def _features(detector: Any, images: Pixels) -> npt.NDArray[np.float32]:
-    parts = [
-        detector.outputs(images[start : start + _AT_ONCE])[1] for start in range(0, len(images), _AT_ONCE)
-    ]
-    return np.concatenate(parts).astype(np.float32)
 
 
 def _unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Pool
 from crossfake.detect.training.reopening import changed
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -51,6 +53,17 @@ def training_rows(sets: Sequence[ShardSet], most: int, label: int) -> Rows:
 def validation_rows(sets: Sequence[ShardSet], most: int, label: int) -> Rows:
     """The same of the rows that detectors validate on: those of ``test`` stay closed."""
     return _drawn([(shards, _parts(shards, label)[1]) for shards in sets], most)
+
+
+def images_of(view: View, parts: Rows) -> Iterator[Pixels]:
+    """The rows' images uint8 ``[S, S, 3]``; of a native view their middle windows."""
+    for shards, rows in parts:
+        for row in map(int, rows):
+            if view.native:
+                top, left = view.places(shards.shapes[row].tolist(), 1)[0]
+                yield shards.window(row, int(top), int(left), view.window)
+            else:
+                yield shards.read(row)
 
 
 def _parts(shards: ShardSet, label: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -48,8 +48,15 @@ def rollout(network: nn.Module, images: Tensor) -> Tensor:
     """
     vit = transformer(network)
     flow: Tensor | None = None
-    with _attention(vit) as layers:
-        network(images)
+    seen: list[Any] = []
+    handle = vit.patch_embed.register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape[-2:])
+    )
+    try:
+        with _attention(vit) as layers:
+            network(images)
+    finally:
+        handle.remove()
     for attention in layers:
         mean = attention.float().mean(1)
         if mean.shape[0] != len(images) or (flow is not None and flow.shape != mean.shape):
@@ -66,7 +73,13 @@ def rollout(network: nn.Module, images: Tensor) -> Tensor:
     patches = rows.mean(1)[:, prefix:]
     side = math.isqrt(patches.shape[1])
     grid = patches.reshape(len(images), 1, side, side)
-    return F.interpolate(grid, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    height, width = images.shape[-2:]
+    # a tower of native windows sees whole patches in their middle; others see all, resized
+    inner = seen[0] if getattr(network, "native", False) else (height, width)
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    rim = (left, width - inner[1] - left, top, height - inner[0] - top)
+    found = F.interpolate(grid, tuple(inner), mode="bilinear", align_corners=False)
+    return F.pad(found, rim, mode="replicate")[:, 0]
 
 
 @contextmanager

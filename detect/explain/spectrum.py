@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.explain.references import training_rows
+from crossfake.detect.explain.references import images_of, training_rows
 from crossfake.errors import UserError
 
 Array = npt.NDArray[np.float64]
@@ -72,12 +72,12 @@ class Spectra:
 
     @classmethod
     def of(cls, detector: Any, sets: Sequence[ShardSet]) -> Spectra:
-        """Of at most 1,000 reals that the shards have for training.
+        """Of at most 1,000 reals that the shards have for training; of native ones the middle window.
 
         Raises:
             UserError: they have none of the detector's size.
         """
-        return cls.of_images(s.read(int(row)) for s, rows in training_rows(sets, _MOST, 0) for row in rows)
+        return cls.of_images(images_of(detector.view, training_rows(sets, _MOST, 0)))
 
     @classmethod
     def of_images(cls, images: Iterable[Pixels]) -> Spectra:

@@ -47,7 +47,7 @@ def test_fakes_with_a_grid_stand_out_from_reals(trained: Path, real: Path, fake:
     assert np.abs(means[0]).mean() < 0.5 and np.abs(means[0][nyquist]).max() < 1
     assert means[1][nyquist].min() > 2 and means[1].argmax() == 0
     with pytest.raises(UserError, match="no reals"):
-        Spectra.of(None, [ShardSet(fake)])
+        Spectra.of(bundle.load(trained, "cpu"), [ShardSet(fake)])
 
 
 def test_the_nearest_prototype_of_a_training_image_is_itself(trained: Path, real: Path, fake: Path) -> None:

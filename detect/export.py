@@ -24,10 +24,11 @@ from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect import bundle, metrics
+from crossfake.detect import bundle, driver, metrics
 from crossfake.detect.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.models import Model
 from crossfake.detect.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
+from crossfake.detect.view import Windows
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_bytes
 
@@ -104,7 +105,8 @@ def export(settings: ExportSettings) -> dict[str, Any]:
 
     Returns:
         ``out``; ``bytes``; ``checked``, number of images, and ``on``, what they are; ``deviation``, the largest
-        difference of a logit; for int8 also ``ap``, ``ap_int8`` and ``score_deviation``.
+        difference of a logit; ``driver``, the script beside an ONNX file of a native view; for int8 also ``ap``,
+        ``ap_int8`` and ``score_deviation``.
 
     Raises:
         UserError: a missing package, a model that the format cannot express, or a deviation above 1e-4.
@@ -140,6 +142,10 @@ def export(settings: ExportSettings) -> dict[str, Any]:
             content, run = _int8(content, checked, json.dumps(facts, default=str))
         report |= _cost(detector, run, images, labels)
     _write(out, content)
+    if detector.view.native and settings.format == "onnx":
+        script = out.with_suffix(".py")
+        _write(script, Path(driver.__file__).read_bytes())
+        report["driver"] = str(script)
     return {"out": str(out), "bytes": len(content), **report}
 
 
@@ -168,23 +174,21 @@ def _quiet() -> Iterator[None]:
 def _images(
     settings: ExportSettings, detector: Detector, most: int
 ) -> tuple[Pixels, npt.NDArray[np.int64], str]:
-    """Images to check on, their labels, and what they are."""
+    """Images to check on, of native ones the middle window, their labels, and what they are."""
     folders = [Path(folder) for folder in settings.images]
     if not folders:
         folders = [Path(folder) for folder in detector.card.get("data_hashes") or {} if Path(folder).is_dir()]
     sets = [ShardSet(folder) for folder in folders]
-    if settings.images and (wrong := [shards for shards in sets if shards.size != detector.size]):
-        raise UserError(
-            f"{wrong[0].path} has images of {wrong[0].size}, the detector takes {detector.size}",
-            mend="prepare them with --size",
-        )
+    for shards in sets if settings.images else ():
+        detector.check_data(shards, force=True)
     images, labels = [], []
-    for shards in (each for each in sets if each.size == detector.size):
+    for shards in (each for each in sets if _fits(each, detector)):
         rows = shards.select(split="val")
         rows = rows if len(rows) else shards.select(split=["train", ""])
         rows = np.random.default_rng(0).permutation(rows)[: max(1, most // len(sets))]
         if len(rows):
-            images.append(shards.read_many(rows))
+            found, rows, _ = detector.view.read(shards, rows, 1)
+            images.append(found.images if isinstance(found, Windows) else found)
             labels.append(shards.columns["label"][rows].astype(np.int64))
     if images:
         return np.concatenate(images), np.concatenate(labels), "images of " + ", ".join(map(str, folders))
@@ -192,6 +196,10 @@ def _images(
         raise UserError(f"{folders[0]} has test rows only", mend="name shards with validation rows")
     drawn = np.stack([toyface(seed, detector.size) for seed in range(_CHECKED)])
     return drawn, np.zeros(len(drawn), np.int64), "drawn faces, for want of photos"
+
+
+def _fits(shards: ShardSet, detector: Detector) -> bool:
+    return shards.native if detector.view.native else shards.size == detector.size
 
 
 def _onnx(module: Portable, size: int, facts: str) -> tuple[bytes, Callable[[Pixels], Found]]:

@@ -23,7 +23,8 @@ def export(bundle: Path | None, **options: Any) -> None:
     """Write a detector as one file for other programs.
 
     Images go in as they are, uint8 [N, size, size, 3], cropped as for training; logit, features and calibrated
-    probability come out. The file is compared with the original and only kept if they agree.
+    probability come out. A detector of native pixels takes windows; a script beside its ONNX file cuts them, averages
+    and calibrates. The file is compared with the original and only kept if they agree.
     """
     from crossfake.detect.export import TOLERANCE, ExportSettings, export
 
@@ -38,3 +39,5 @@ def export(bundle: Path | None, **options: Any) -> None:
             f"images; scores move by up to {result['score_deviation']:.3f}"
         )
     click.echo(f"{result['out']}: {result['bytes'] / 1e6:.1f} MB")
+    if "driver" in result:
+        click.echo(f"score cut-out faces: python {result['driver']} FACE.png")

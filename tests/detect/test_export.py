@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import export
+from crossfake.detect import driver, export
 from crossfake.detect.bundle import load
 from crossfake.detect.calibration import maps as calibration
 from crossfake.detect.commands.export import export as command
@@ -18,6 +20,7 @@ from crossfake.detect.commands.predict import predict as predict_command
 from crossfake.detect.export import ExportSettings, Portable
 from crossfake.detect.portable import OnnxNetwork, open_session
 from crossfake.detect.prediction import predict
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 
 onnx = pytest.importorskip("onnx")
@@ -229,3 +232,76 @@ def test_exported_maps_are_the_bundles(method: str) -> None:
     found = Portable(torch.nn.Identity(), fitted).probability(torch.from_numpy(logits))  # type: ignore[arg-type]
     assert found.dtype == torch.float32
     assert found.numpy() == pytest.approx(calibration.probability(fitted, logits), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def windows_bundle(native_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of native windows with a calibration, exported once."""
+    folder = Path(shutil.copytree(native_run / "model", tmp_path_factory.mktemp("export") / "native"))
+    card = json.loads((folder / "bundle.json").read_text())
+    card["calibration"] = {"method": "beta", "a": 0.7, "b": 1.3, "c": -0.2}
+    (folder / "bundle.json").write_text(json.dumps(card))
+    found = CliRunner().invoke(command, ["--bundle", str(folder)])
+    assert found.exit_code == 0, found.output
+    assert f"python {folder / 'model.py'} FACE.png" in found.output and "images of" in found.output
+    return folder
+
+
+def test_the_driver_of_a_native_detector_scores_as_predict_does(
+    windows_bundle: Path, native: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """One score for one crop: command line, Python, the back end, and the script beside the bare ONNX file."""
+    images = ShardSet(native[1]).read_each(range(5))
+    detector = load(windows_bundle, "cpu")
+    wanted = detector.score(images)
+    assert load(windows_bundle, backend="onnx").score(images) == pytest.approx(wanted, abs=1e-5)
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file, image in zip(files, images, strict=True):
+        Image.fromarray(image).save(file)
+    assert [each.probability for each in predict(files, detector)] == pytest.approx(wanted, abs=1e-9)
+    small = tmp_path / "small.png"
+    Image.fromarray(images[0][:12]).save(small)
+    script = subprocess.run(
+        [sys.executable, "-I", str(windows_bundle / "model.py"), *map(str, files), str(small)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    lines = [line.split() for line in script.stdout.splitlines()]
+    assert [float(score) for score, *_ in lines] == pytest.approx(wanted, abs=1e-5)
+    assert [word for _, word, _ in lines] == ["fake" if x >= detector.threshold else "real" for x in wanted]
+    assert script.returncode == 2 and "×12 is smaller than the window of 16" in script.stderr
+
+
+@pytest.mark.parametrize("method", calibration.METHODS)
+def test_the_driver_places_and_calibrates_as_the_package(method: str) -> None:
+    for shape in ((16, 16), (17, 40), (31, 23), (200, 64)):
+        for count in (1, 5, 9, 12, 30):
+            expected = View("native", 16).places(shape, count)
+            assert driver.places(*shape, 16, count) == [tuple(at) for at in expected.tolist()]
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    fitted = calibration.fit(method, rng.normal(labels * 2 - 1, 1.5), labels)
+    logits = np.linspace(-40, 40, 81)
+    found = [driver.probability(fitted, float(logit)) for logit in logits]
+    assert found == pytest.approx(calibration.probability(fitted, logits), abs=1e-9)
+
+
+def test_the_driver_needs_a_picture_and_nothing_of_the_package() -> None:
+    assert driver.main([]) == 2
+    assert "import crossfake" not in Path(driver.__file__).read_text()
+    assert "from crossfake" not in Path(driver.__file__).read_text()
+
+
+def test_native_and_resized_images_are_told_apart(
+    windows_bundle: Path, copy: Path, real: Path, native: tuple[Path, Path]
+) -> None:
+    with pytest.raises(UserError, match="resized: a native view"):
+        export.export(ExportSettings(windows_bundle, "torchscript", images=(real,)))
+    with pytest.raises(UserError, match="which an aligned view does not take"):
+        export.export(ExportSettings(copy, "torchscript", images=(native[0],)))
+    report = export.export(ExportSettings(windows_bundle, "torchscript", images=native))
+    assert str(native[0]) in report["on"] and "driver" not in report
+
+
+def test_int8_of_windows_tells_what_it_costs(windows_bundle: Path, native: tuple[Path, Path]) -> None:
+    report = export.export(ExportSettings(windows_bundle, int8=True))
+    assert report["measured"] == 24 and report["driver"].endswith("model-int8.py")

@@ -14,7 +14,7 @@ import numpy as np
 from crossfake.bounds import MOST, Bounds, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode, decode_image
-from crossfake.datasets.faces import Face, find_faces, marked_face, mask_box, overlap, track
+from crossfake.datasets.faces import GLANCE_SIDE, Face, find_faces, marked_face, mask_box, overlap, track
 from crossfake.datasets.geometry import (
     ENLARGE_AT_MOST,
     FFHQ_MARGIN,
@@ -43,6 +43,7 @@ PIXELS = ("aligned", "native")
 EDGES = {"aligned": ("skip", "reflect"), "native": ("clip", "skip")}  # the first is the default
 _SURE = 0.6  # YuNet's score from which on a face is one; lower only where less is asked for
 _LARGE = 0.2
+_SHOWS = 40  # pixels of a native crop in the small copy that faces are looked for in first: YuNet needs half as many
 _SAME = 0.5  # two boxes that overlap so much are one face
 SMALLER = "smaller than"  # how the reason begins for which a native crop is left out
 GLANCE = 512  # a large JPEG may be decoded at 1/2, 1/4 or 1/8 down to this side
@@ -266,8 +267,10 @@ class Cropper:
         return sorted([*kept, *more], key=lambda pair: -pair[0][2] * pair[0][3])
 
     def _each(self, image: Pixels, enlarge: float | None) -> list[tuple[Box, Crop | Skip]]:
-        faces = self._faces(image)
-        if faces and faces[0].side > _LARGE * max(image.shape[:2]):
+        # where every face that is large enough to be cut shows in the smaller copy, one look does
+        once = self.native and self.min_size * GLANCE_SIDE >= _SHOWS * max(image.shape[:2])
+        faces = self._faces(image, largest_only=once)
+        if not once and faces and faces[0].side > _LARGE * max(image.shape[:2]):
             # a large face is looked for in a smaller copy when it is the only one wanted, and its landmarks differ
             main = self._faces(image, largest_only=True)[0]
             faces = [main, *(face for face in faces if overlap(face.box, main.box) < _SAME)]

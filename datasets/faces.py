@@ -20,7 +20,7 @@ from crossfake.errors import UserError
 _DETECT_SIDE = 640  # faces are looked for in a copy no larger than this
 # The largest face alone is looked for in a smaller copy first. Its landmarks move by 0.08 eye distances (median of 360
 # photos), as they do by any change of scale: 0.07 when a photo shrinks by 6%.
-_GLANCE_SIDE, _GLANCE_FACE, _GLANCE_CONFIDENCE = 256, 64, 0.8
+GLANCE_SIDE, _GLANCE_FACE, _GLANCE_CONFIDENCE = 256, 64, 0.8
 _NOSE_DEPTH = (
     0.45  # how far an adult's nose stands out, in eye distances: anthropometric averages, 28 of 63 mm
 )
@@ -90,9 +90,9 @@ def find_faces(image: Pixels, model: Path, threshold: float = 0.6, largest_only:
     Raises:
         UserError: the file is no YuNet model.
     """
-    if largest_only and max(image.shape[:2]) > _GLANCE_SIDE:
-        faces = _found(image, model, threshold, _GLANCE_SIDE)
-        least = _GLANCE_FACE * max(image.shape[:2]) / _GLANCE_SIDE
+    if largest_only and max(image.shape[:2]) > GLANCE_SIDE:
+        faces = _found(image, model, threshold, GLANCE_SIDE)
+        least = _GLANCE_FACE * max(image.shape[:2]) / GLANCE_SIDE
         if faces and faces[0].side >= least and faces[0].confidence >= _GLANCE_CONFIDENCE:
             return faces
     return _found(image, model, threshold, _DETECT_SIDE)

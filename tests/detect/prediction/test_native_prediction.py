@@ -1,6 +1,7 @@
 """Pictures judged by a detector of native pixels."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.cli import main
+from crossfake.datasets.crops import Cropper
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle
 from crossfake.detect.prediction import PredictSettings, plan, predict
@@ -59,3 +61,21 @@ def test_whole_pictures_are_seen_through_windows(native_run: Path) -> None:
     cropper = plan(detector, "whole").cropper
     assert cropper.native and cropper.min_size == 16 and cropper.policy == "none"
     assert detector.view == View("native", 16, 5)
+
+
+def test_faces_of_photos_are_cut_without_resampling_and_judged_as_one_by_one(
+    native_run: Path, real_data: Path, real_weights: Path, tmp_path: Path
+) -> None:
+    bundle_folder = Path(shutil.copytree(native_run / "model", tmp_path / "bundle"))
+    card = json.loads((bundle_folder / "bundle.json").read_text())
+    crop = {**Cropper(0, "face", pixels="native").description(), "min_size": 16}
+    (bundle_folder / "bundle.json").write_text(json.dumps({**card, "crop": crop}))
+    detector = bundle.load(bundle_folder, "cpu")
+    photos = sorted((real_data / "all-age-faces").glob("*.jpg"))[:3]
+    found = list(predict(photos, detector))
+    assert [each.probability for each in found] == pytest.approx([detector(photo) for photo in photos])
+    assert all(each.faces[0].box for each in found)
+    small = tmp_path / "small.png"
+    Image.open(photos[0]).resize((14, 16)).save(small)
+    (one,) = predict([small], detector)
+    assert not one.judged and one.problem in ("smaller than 16 pixels", "no face")

@@ -36,7 +36,7 @@ def test_one_json_document_and_a_csv_row_per_face(trained: Path, folder: Path, t
     assert found["schema"] == 1 and found["summary"] | {"real": 0, "fake": 0, "uncertain": 0} == {
         "files": 3, "judged": 2, "not_judged": 1, "real": 0, "fake": 0, "uncertain": 0,
     }  # fmt: skip
-    assert set(found["detector"]) == {"path", "hash", "model", "size", "crop", "threshold"}
+    assert set(found["detector"]) == {"path", "hash", "model", "size", "crop", "threshold", "view"}
     assert [each["kind"] for each in found["files"]] == ["picture"] * 3
     good, broken = found["files"][:2]
     assert set(good) == {

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.commands.evaluate import evaluate as command
-from crossfake.detect.evaluation import Scored, benign
+from crossfake.detect.evaluation import EvaluateSettings, Scored, benign, evaluate
 from crossfake.detect.evaluation.benign import false_alarms, format_benign, share_interval
 from crossfake.detect.training.benign import KINDS
 from crossfake.errors import UserError
@@ -125,3 +125,13 @@ def test_the_command_prints_and_keeps_them(trained: Path, real: Path, fake: Path
     assert "benign edits of 24 reals of 12 groups" in done.stdout and "all edits" in done.stdout
     page = (tmp_path / "evaluation.html").read_text()
     assert "Reals that somebody edited" in page and "beautify" in page
+
+
+def test_a_native_detector_judges_windows_of_edited_rows(
+    native_run: Path, native: tuple[Path, Path], tmp_path: Path
+) -> None:
+    settings = EvaluateSettings(native_run, native, bootstrap=0, benign=True, device="cpu", out=tmp_path)
+    result = evaluate(settings)
+    untouched = result["benign"]["untouched"]
+    assert untouched["n"] == 12 and result["benign"]["all edits"]["n"] == 12 * len(KINDS)
+    assert untouched["false_alarms"] == result["overall"]["confusion"][0][1]

@@ -500,7 +500,7 @@ def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -
     else:
         images = model.images(0, _GRID, training.settings.seed)
     save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
-    figures = {"diversity": guard.look(images)}
+    figures = {} if model.needs_photos else {"diversity": guard.look(images)}
     return figures | (watch.measure() if watch else {})
 
 

@@ -10,6 +10,7 @@ from crossfake.detect import bundle
 from crossfake.detect.ensemble import make_ensemble
 from crossfake.detect.evaluation import EvaluateSettings, evaluate
 from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.tuning import TuneSettings, tune
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 
@@ -50,6 +51,22 @@ def test_an_aligned_detector_does_not_take_native_sets(
     )
     with pytest.raises(UserError, match="native pixels, which an aligned view does not take"):
         evaluate(EvaluateSettings(run, native, bootstrap=0, device="cpu"))
+
+
+def test_a_search_validates_on_what_its_trainings_see(native: tuple[Path, Path], tmp_path: Path) -> None:
+    base = TrainSettings(
+        (native[0],), tmp_path / "tune", (native[1],), view="native", window=16, steps=4, batch=8, eval_every=4,
+        device="cpu", recipe="plain",
+    )  # fmt: skip
+    space = tmp_path / "space.yaml"
+    space.write_text("lr: {choices: [0.001, 0.01]}\n")
+    result = tune(TuneSettings(base, space, method="grid", pruner="none", bootstrap=10))
+    assert [trial["state"] for trial in result["trials"]] == ["complete"] * 2
+    assert result["comparison"]["tuned"]["ap"]["value"] > 0
+    assert bundle.load(tmp_path / "tune" / "best", "cpu").view == View("native", 16, 5)
+    space.write_text("window: {choices: [16, 20]}\n")
+    with pytest.raises(UserError, match="not for searching"):
+        tune(TuneSettings(base, space, bootstrap=10))
 
 
 def test_an_ensemble_sees_as_its_members_do(

@@ -24,6 +24,7 @@ from crossfake import __version__
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training import TrainSettings
 from crossfake.energy import Meter
+from crossfake.errors import UserError
 from crossfake.experiments import perturbations
 from crossfake.files import replacing, write_json
 from crossfake.runs import Run
@@ -238,14 +239,17 @@ def score_rows(
 
 def _pictures(
     detector: Any, shards: ShardSet, rows: npt.NDArray[np.int64], changes: Sequence[tuple[str, float]]
-) -> Iterator[npt.NDArray[np.uint8]]:
+) -> Iterator[Any]:
+    """uint8 ``[N, S, S, 3]``, or lists of native ones ``[H, W, 3]``."""
     for first in range(0, len(rows), _AT_A_TIME):
         part = rows[first : first + _AT_A_TIME]
-        images = shards.read_many(part)
+        images: Any = shards.read_each(part) if shards.native else shards.read_many(part)
         for name, strength in changes:
             if name == PGD:
                 from crossfake.experiments.adversarial import pgd
 
+                if shards.native:
+                    raise UserError("pgd attacks aligned images", mend="leave pgd out, or use another data:")
                 images = pgd(detector, images, shards.columns["label"][part], eps=strength / 255)
             else:
                 images = perturbations.perturb(images, name, strength, seed=first)

@@ -89,12 +89,24 @@ def run(
     type=click.IntRange(100, 10**6),
     help="Of each test set, for the intervals.  [default: the configuration's]",
 )
-def report_(folder: Path, resamples: int | None) -> None:
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path),
+    help="Folder for a small table of all scores, and the results that follow from it.",
+)
+def report_(folder: Path, resamples: int | None, scores: Path | None) -> None:
     """Write the report of an experiment or of a training run, finished or not, anew."""
     from crossfake.experiments.reporting import report
     from crossfake.experiments.run_reporting import run_report
 
     experiment_there = (folder / "experiment.json").is_file()
+    if scores is not None:
+        from crossfake.experiments.results import Results
+        from crossfake.experiments.sheet import SCORES, TABLE, Sheet
+
+        Sheet.of(Results(folder, resamples)).save(scores)
+        click.echo(f"scores:  {scores / SCORES}, {scores / TABLE}")
+        return
     _name(report(folder, resamples) if experiment_there else run_report(folder))
 
 
@@ -121,12 +133,14 @@ def pack_(folder: Path, out: Path | None, pictures: bool) -> None:
 def verify(folder: Path) -> None:
     """Compute the tables of an experiment anew from its stored scores, and say what differs.
 
-    RUN is its folder, or an archive that 'experiment pack' wrote.
+    RUN is its folder, an archive that 'experiment pack' wrote, or a folder of 'experiment report --scores'.
     """
     from crossfake.experiments.packing import verify_archive
+    from crossfake.experiments.sheet import FACTS, verify_sheet
     from crossfake.experiments.verifying import verify as differences
 
-    found = verify_archive(folder) if folder.is_file() else differences(folder)
+    sheet = verify_sheet if (folder / FACTS).is_file() else differences
+    found = verify_archive(folder) if folder.is_file() else sheet(folder)
     for line in found:
         click.echo(line)
     if found:

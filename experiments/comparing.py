@@ -63,7 +63,7 @@ class Difference:
     @property
     def detectable(self) -> float:
         """The true difference that would be found four times in five, from the width of the interval."""
-        return self.estimate.half_width * _DETECTABLE
+        return detectable_of(self.estimate)
 
     @property
     def mark(self) -> str:
@@ -142,6 +142,11 @@ def _added(results: Results, a: str, b: str) -> tuple[str, ...]:
     extra = tuple(name for name in other["synthetic"] if name not in one["synthetic"])
     same = one["fakes"] == other["fakes"] and all(name in other["synthetic"] for name in one["synthetic"])
     return extra if same else ()
+
+
+def detectable_of(difference: Estimate) -> float:
+    """The true difference that would be found four times in five, from the width of the interval."""
+    return difference.half_width * _DETECTABLE
 
 
 def detectability(results: Results, name: str) -> float | None:

@@ -122,11 +122,13 @@ class Mix:
         fakes: names of the generators. Where some have ``role: synthetic`` and others not, half of the fakes in a
             batch are of these and half of those.
         about: in words, for the report.
+        without: names of sources of photos that it does not train on, nor on fakes that were made of these.
     """
 
     name: str
     fakes: tuple[str, ...]
     about: str = ""
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable() or "," in self.name:
@@ -168,6 +170,8 @@ class Config:
         train_on: names of generators that are trained on together, of ``cross-generator``; each alone by default.
         conditions: which fakes are trained on, of ``conditions``.
         contrasts: pairs of their names, ``[a, b]``: does b do better than a against strangers to both?
+        detector_contrasts: pairs of detectors, ``[a, b]``: does b do better than a in the conditions that both are
+            trained in, of ``conditions``?
         photos: sources of reals that are told apart, of ``conditions``; the experiment's reals alone by default.
         reencode: how all test pictures are coded alike before they are judged, ``{jpeg: 85}`` or ``{webp: 85}``.
         benign: judge the test reals once more as retouched by :mod:`crossfake.detect.training.benign`.
@@ -197,6 +201,7 @@ class Config:
     train_on: tuple[tuple[str, ...], ...] = ()
     conditions: tuple[Mix, ...] = ()
     contrasts: tuple[tuple[str, ...], ...] = ()
+    detector_contrasts: tuple[tuple[str, ...], ...] = ()
     photos: tuple[Photos, ...] = ()
     reencode: dict[str, Any] = field(default_factory=dict)
     benign: bool = False
@@ -219,7 +224,7 @@ class Config:
             ("generators", ["real", *(g.name for g in self.generators)]),
             ("seeds", self.seeds),
             ("conditions", [c.name for c in self.conditions]),
-            ("sets of photos", ["real", *(p.name for p in self.photos)]),
+            ("sets of pictures", ["real", *(part.name for part in (*self.generators, *self.photos))]),
         ):
             files: dict[str, Any] = {}
             for name in names:

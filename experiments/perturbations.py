@@ -15,15 +15,18 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.detect.training.augmentation import blurred, coded, noised, resampled, shared
+from crossfake.detect.training.benign import edited
 from crossfake.errors import UserError
 from crossfake.registry import Registry
 
+Pictures = TypeVar("Pictures", Pixels, list[Pixels])
 Change = Callable[[Pixels, float, np.random.Generator], Pixels]
 
 _CUBIC = 0.2  # of the ways of `resampled`: averages going down, cubic going up
@@ -59,35 +62,41 @@ CODECS = ("jpeg", "webp")
 PERTURBATIONS: Registry[Perturbation] = Registry("perturbation")
 
 
-def perturb(images: Pixels, name: str, strength: float | None, seed: int = 0) -> Pixels:
+def perturb(images: Pictures, name: str, strength: float | None, seed: int = 0) -> Pictures:
     """Change pictures.
 
     Args:
-        images: uint8 ``[N, side, side, 3]``.
+        images: uint8 ``[N, side, side, 3]``, or a list of native ones ``[H, W, 3]``.
         name: of :data:`PERTURBATIONS`.
         strength: along :func:`describe`'s axis; None changes nothing.
         seed: picture *i* draws from ``seed + i``: rows from *a* on with ``seed + a`` come out as they do among all.
 
     Returns:
-        A new array of the same shape. A picture's result depends on nothing but its pixels, name, strength and
+        New ones of the same shapes. A picture's result depends on nothing but its pixels, name, strength and
         ``seed + i``.
 
     Raises:
         UserError: an unknown name, a strength that there is not, or pictures of another kind.
     """
+    if isinstance(images, list):
+        return _each(images, name, strength, seed)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (3,):
         raise UserError(
             f"{name} takes square uint8 pictures, not {images.dtype} {images.shape[1:]}",
             mend="crop them first",
         )
+    return np.stack(_each(list(images), name, strength, seed)) if len(images) else images.copy()
+
+
+def _each(images: list[Pixels], name: str, strength: float | None, seed: int) -> list[Pixels]:
     change, key = PERTURBATIONS.get(name).change, zlib.crc32(name.encode())
-    changed = images.copy()
     if strength is None:
-        return changed
+        return [image.copy() for image in images]
     check(name, strength)
-    for number, image in enumerate(images):
-        changed[number] = change(image, strength, np.random.default_rng([seed + number, key]))
-    return changed
+    return [
+        change(image, strength, np.random.default_rng([seed + number, key]))
+        for number, image in enumerate(images)
+    ]
 
 
 def check(name: str, strength: float) -> None:
@@ -163,11 +172,11 @@ def _noise(image: Pixels, sigma: float, rng: np.random.Generator) -> Pixels:
 
 @_register("crop", "share of the side that is kept", (0.95, 0.9, 0.8, 0.65, 0.5), 0.1, 1)
 def _crop(image: Pixels, share: float, rng: np.random.Generator) -> Pixels:
-    side = image.shape[0]
-    kept = max(4, round(side * share))
-    top, left = (rng.random(2) * (side - kept + 1)).astype(int)
-    part = image[top : top + kept, left : left + kept]
-    return np.asarray(cv2.resize(part, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
+    shape = np.array(image.shape[:2])
+    height, width = kept = np.maximum(4, np.round(shape * share).astype(int))
+    top, left = (rng.random(2) * (shape - kept + 1)).astype(int)
+    part = image[top : top + height, left : left + width]
+    return np.asarray(cv2.resize(part, shape[::-1].tolist(), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 @_register("colour", "change of colours, 0 to 1", (0.1, 0.25, 0.5, 0.75, 1.0), 0, 1)
@@ -202,6 +211,11 @@ def _screenshot(image: Pixels, strength: float, rng: np.random.Generator) -> Pix
     colours = np.eye(3, dtype=np.float32) + np.float32(gamut) * (P3 - np.eye(3, dtype=np.float32))
     light = np.clip(cv2.transform(table[image], colours), 0, 1)
     return coded(_bytes(cv2.pow(light, 1 / 2.2)), "JPEG", 95 - round(25 * strength))
+
+
+@_register(BENIGN, "retouched or not", (1.0,), 0, 1, whole=True)
+def _benign(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    return edited(image, rng) if strength else image
 
 
 @_register("pgd", "adversarial change, largest difference in grey levels", (1.0, 2.0, 4.0, 8.0), 1, 255)

@@ -42,6 +42,7 @@ class Condition:
         synthetic: generators whose fakes are added as one's own: they fill half of a batch's fake half.
         limit: at most so many of them are used, evenly over their generators.
         x: position on the design's axis.
+        without: sources of photos that are left out of its training.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Condition:
     synthetic: tuple[str, ...] = ()
     limit: int | None = None
     x: float | None = None
+    without: tuple[str, ...] = ()
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -102,7 +104,7 @@ class Design:
 Parts = tuple[Sequence[Condition], Sequence[Contrast], tuple[str, str] | None]
 PROTOCOLS: Registry[Callable[[Config], Parts]] = Registry("protocol")
 _SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator", **dict.fromkeys(
-    ("conditions", "contrasts", "photos", "reencode", "benign"), "conditions")}  # fmt: skip
+    ("conditions", "contrasts", "detector_contrasts", "photos", "reencode", "benign"), "conditions")}  # fmt: skip
 
 
 def design(config: Config) -> Design:
@@ -163,8 +165,8 @@ def _tests(config: Config) -> list[Test]:
     ``conditions`` those that are no own fakes against each source of photos, too."""
     if config.protocol == "conditions":
         apart = [p.name for p in config.photos] + [BENIGN] * config.benign
-        strangers = [g for g in config.generators if g.role != "synthetic" and not g.real]
-        plain = [Test(g.name, g.name, g.name if g.real else REAL) for g in config.generators]
+        strangers = [g for g in config.generators if g.role != "synthetic"]
+        plain = [Test(g.name, g.name) for g in config.generators]
         return plain + [Test(f"{g.name} against {real}", g.name, real) for g in strangers for real in apart]
     if config.protocol != "cross-auc":
         return [Test(g.name, g.name, g.name if g.real else REAL) for g in config.generators]
@@ -324,6 +326,8 @@ def _conditions(config: Config) -> Parts:
     if not config.conditions:
         raise UserError("there are no conditions", mend="give conditions: [{name: a, fakes: [NAME]}]")
     known = {g.name: g for g in config.generators}
+    if brought := [name for name, g in known.items() if g.real]:
+        raise UserError(f"{brought[0]} has reals of its own", mend="list them under photos:")
     conditions = []
     for mix in config.conditions:
         if wrong := [name for name in mix.fakes if name not in known]:
@@ -338,9 +342,19 @@ def _conditions(config: Config) -> Parts:
             )
         own = tuple(name for name in mix.fakes if known[name].role == "synthetic")
         given = tuple(name for name in mix.fakes if name not in own)
-        conditions.append(Condition(mix.name, mix.about or f"fakes of {' and '.join(mix.fakes)}", given, own))
+        if unknown := [name for name in mix.without if name not in {p.name for p in config.photos}]:
+            raise UserError(
+                f"condition {mix.name} leaves out {unknown[0]}, which is no set of photos",
+                mend="name one of photos:",
+            )
+        about = mix.about or f"fakes of {' and '.join(mix.fakes)}"
+        conditions.append(Condition(mix.name, about, given, own, without=mix.without))
     by_name = {condition.name: condition for condition in conditions}
     contrasts = []
+    names = [detector.name for detector in config.detectors]
+    for pair in config.detector_contrasts:
+        if len(pair) != 2 or not set(pair) <= set(names):
+            raise UserError(f"{list(pair)} is no pair of detectors", mend=f"choose two of {', '.join(names)}")
     for pair in config.contrasts:
         if len(pair) != 2 or not set(pair) <= set(by_name):
             raise UserError(

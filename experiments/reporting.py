@@ -24,6 +24,8 @@ from crossfake.experiments.comparing import Answer, Difference, answers
 from crossfake.experiments.methods import methods
 from crossfake.experiments.quality_table import quality_table
 from crossfake.experiments.results import FIGURES, Results, scores_name
+from crossfake.experiments.sheet import TABLE, Sheet
+from crossfake.experiments.sheet_tables import markdown
 from crossfake.files import write_text
 from crossfake.pages import environment, picture, signed
 
@@ -37,8 +39,9 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     """Write everything that can be told about an experiment into its folder.
 
     ``report.html``; the numbers as ``results.csv``, ``results.parquet`` (with pyarrow), ``contrasts.csv`` and
-    ``results.tex``; ``methods.tex`` and ``references.bib`` for a paper; ``figures/`` as PNG, PDF and SVG; ``cards/``
-    with one model card per detector and condition; and ``croissant.json``, which describes the data to machines.
+    ``results.tex``, of ``conditions`` also ``results.md``; ``methods.tex`` and ``references.bib`` for a paper;
+    ``figures/`` as PNG, PDF and SVG; ``cards/`` with one model card per detector and condition; and
+    ``croissant.json``, which describes the data to machines.
 
     Args:
         folder: what ``experiment run`` wrote; unfinished experiments are reported as far as they got.
@@ -65,6 +68,8 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     except MissingDependency as error:
         print(f"no results.parquet: {error}")
     write_figures(results, found)
+    if results.experiment["protocol"] == "conditions":
+        write_text(results.folder / TABLE, markdown(Sheet.of(results)))
     cards.write_cards(results, found)
     return results.folder / "report.html"
 

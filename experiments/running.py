@@ -28,7 +28,7 @@ from crossfake.experiments.protocols import Condition, Design, Test, design, see
 from crossfake.experiments.reading import Key, nearest
 from crossfake.experiments.stages import Stages
 from crossfake.experiments.testsets import Side, TestSets
-from crossfake.files import write_json
+from crossfake.files import write_json, write_text
 from crossfake.pages import plural
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file, hash_json
@@ -69,6 +69,7 @@ def run(
     missing = [spec for spec in specs if spec.missing(cells / spec.key)]
     todo = list({spec.key: spec for spec in missing}.values())  # conditions with the same data share a cell
     audits = experiment.audit()
+    experiment.write_pictures()
     failures: list[dict[str, Any]] = []
     experiment.write(audits, failures)
     if len(missing) < len(specs):
@@ -212,6 +213,7 @@ class Experiment:
             dict.fromkeys(note for side in self.sides.values() for note in self._firewall(side))
         )
         self.seen = self._seen()
+        self.pairs: dict[str, Any] = {}
         by_seed = dict.fromkeys(seed for detector in config.detectors for seed in config.seeds_of(detector))
         self.specs = [
             self._spec(detector, condition, seed)
@@ -222,23 +224,13 @@ class Experiment:
             if not detector.only or condition.name in detector.only
         ]
 
-    def _folders(
-        self, condition: Condition, stages: Stages | None = None
-    ) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        """Shard folders of the fakes and of the synthetic fakes that a condition trains on."""
-        stages = stages or self.stages
-        fakes, own = (
-            tuple(folder for name in names for folder in stages[name].train)
-            for names in (condition.fakes, condition.synthetic)
-        )
-        return fakes, own
-
-    def _fakes(self, condition: Condition, stages: Stages | None = None) -> list[Path]:
-        return [folder for part in self._folders(condition, stages) for folder in part]
+    @staticmethod
+    def _fakes(condition: Condition, side: Side) -> list[Path]:
+        return [folder for part in side.fakes(condition) for folder in part]
 
     def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
-        reals = self.sides[detector.data].stages.reals
-        fakes, own = self._folders(condition, self.sides[detector.data].stages)
+        side = self.sides[detector.data]
+        reals, (fakes, own) = side.reals(condition), side.fakes(condition)
         inputs = {folder: self._hash(folder) for folder in (*reals, *fakes, *own)}
         data = [[inputs[folder] for folder in part] for part in (reals, fakes, own)]
         chosen = settings_of(self.config, detector)
@@ -283,8 +275,8 @@ class Experiment:
             UserError: one is, or that cannot be known; the message names the file.
         """
         conditions = self.design.conditions
-        stages = side.stages
-        folders = dict.fromkeys((*stages.reals, *(f for c in conditions for f in self._fakes(c, stages))))
+        fakes = (folder for condition in conditions for folder in self._fakes(condition, side))
+        folders = dict.fromkeys((*side.stages.reals, *fakes))
         sets = [ShardSet(folder) for folder in folders]
         trained = union(Seen.of(s, np.flatnonzero(s.columns["split"] != "test")) for s in sets)
         trained |= union(seen_by_makers(s) for s in sets)
@@ -310,10 +302,11 @@ class Experiment:
         Raises:
             UserError: a test that is asked about is of a generator that counts as unseen and is trained on.
         """
-        folders = {f for c in self.design.conditions for f in self._fakes(c)}
+        first = self.sides[self.config.data[0]]
+        fakes = {c.name: self._fakes(c, first) for c in self.design.conditions}
         made = {
             folder: set(np.unique(s.columns["generator"][s.columns["split"] != "test"]).tolist()) - {""}
-            for folder in folders
+            for folder in {folder for folders in fakes.values() for folder in folders}
             for s in (ShardSet(folder),)
         }
         asked = {generator.name for generator in self.config.of("unseen")}
@@ -324,7 +317,7 @@ class Experiment:
                 n for shards, rows in self.rows[test.name] for n in shards.columns["generator"][rows].tolist()
             }
             for condition in self.design.conditions:
-                trained = {n for folder in self._fakes(condition) for n in made[folder]}
+                trained = {n for folder in fakes[condition.name] for n in made[folder]}
                 known, declared = sorted(trained & names), seen(self.config, condition, test)
                 if known and not declared and asked & {test.base, test.fake}:
                     raise UserError(
@@ -340,11 +333,12 @@ class Experiment:
         audits = {}
         for data, side in self.sides.items():
             for condition in self.design.conditions:
-                fakes = [folder for folder in self._fakes(condition, side.stages) if _trains(folder)]
+                fakes = [folder for folder in self._fakes(condition, side) if _trains(folder)]
                 name = f"{condition.name}, {data}" if len(self.sides) > 1 else condition.name
                 if fakes:
-                    audits[name] = audit_training(side.stages.reals, fakes)
+                    audits[name] = audit_training(side.reals(condition), fakes)
                     tqdm.write(f"training data of '{name}': {audits[name]['summary']}")
+        self.pairs = self.sets.audits()
         return audits
 
     @functools.cached_property
@@ -372,8 +366,9 @@ class Experiment:
     @functools.cached_property
     def used(self) -> dict[str, int]:
         """How many of one's own fakes each condition with a limit trains on."""
+        first = self.sides[self.config.data[0]]
         return {
-            c.name: min(c.limit, sum(len(Pool.open(folder, 1).train) for folder in self._folders(c)[1]))
+            c.name: min(c.limit, sum(len(Pool.open(folder, 1).train) for folder in first.fakes(c)[1]))
             for c in self.design.conditions
             if c.limit
         }
@@ -396,6 +391,7 @@ class Experiment:
             "contrasts": [asdict(contrast) for contrast in found.contrasts],
             "published": published.published(config.published) if config.published else [],
             "audits": audits,
+            "pair_audits": self.pairs,
             "firewall": {"unchecked": self.unchecked},
             "notes": self.notes,
             "cells": [spec.about() for spec in self.specs],
@@ -405,7 +401,7 @@ class Experiment:
 
     def _conditions(self) -> tuple[list[dict[str, Any]], tuple[str, str] | None]:
         """Entries of ``experiment.json`` and their axis: where the protocol has none, the quality of the own fakes."""
-        names = ("name", "about", "fakes", "synthetic", "x")
+        names = ("name", "about", "fakes", "synthetic", "x", "without")
         entries = [
             {name: getattr(c, name) for name in names} | {"n_synthetic": self.used.get(c.name)}
             for c in self.design.conditions
@@ -435,6 +431,12 @@ class Experiment:
             "parts": [[str(shards.path), rows.tolist()] for shards, rows in self.rows[test.name]]
             if not changed else None,
         }  # fmt: skip
+
+    def write_pictures(self) -> None:
+        """``pictures.csv``: a line for each picture that is tested on, in the order of the scores."""
+        header = ("set", "id", "label", "source")
+        lines = (",".join(map(str, line)) for line in [header, *self.sets.pictures()])
+        write_text(self.out / "pictures.csv", "\n".join(lines) + "\n")
 
     def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
         """``experiment.json``: what the report is made from, besides the cells."""

@@ -11,17 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.experiments.cells import TestRows
 from crossfake.experiments.config import Config, Photos
 from crossfake.experiments.perturbations import given
-from crossfake.experiments.protocols import BENIGN, REAL, Design, Test
+from crossfake.experiments.protocols import BENIGN, REAL, Condition, Design, Test
 from crossfake.experiments.stages import Stages
+from crossfake.progress import tqdm
 from crossfake.provenance import hash_json
 
 Rows = list[tuple[ShardSet, npt.NDArray[np.int64]]]
@@ -40,6 +43,55 @@ class Side:
     config: Config
     stages: Stages
     rows: dict[str, Rows] = field(default_factory=dict)
+
+    def reals(self, condition: Condition) -> tuple[Path, ...]:
+        """Shard folders of the reals that a condition trains on.
+
+        Raises:
+            UserError: none are left, or a source that is left out has no folders of its own.
+        """
+        left = self._left_out(condition)
+        kept = tuple(folder for folder in self.stages.reals if folder not in left)
+        if not kept:
+            raise UserError(f"condition {condition.name} leaves no reals", mend="leave fewer sources out")
+        return kept
+
+    def fakes(self, condition: Condition) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        """Shard folders of the fakes and of the synthetic fakes that a condition trains on.
+
+        Raises:
+            UserError: a folder holds fakes of a source of photos that is left out, and others.
+        """
+        fakes, own = (
+            tuple(folder for name in names for folder in self.stages[name].train)
+            for names in (condition.fakes, condition.synthetic)
+        )
+        if not condition.without:
+            return fakes, own
+        gone = {name for folder in self._left_out(condition) for name in ShardSet(folder).ids().tolist()}
+        dropped = {folder for folder in (*fakes, *own) if _made_of(folder, gone)}
+        return tuple(f for f in fakes if f not in dropped), tuple(f for f in own if f not in dropped)
+
+    def _left_out(self, condition: Condition) -> set[Path]:
+        sets = {photos.name: photos for photos in self.config.photos}
+        if shared := [name for name in condition.without if sets[name].source or not sets[name].dir]:
+            raise UserError(
+                f"condition {condition.name} leaves out {shared[0]}, which shares its folder with others",
+                mend="prepare each source of photos into a folder of its own, and give it as dir:",
+            )
+        return {folder for name in condition.without for folder in sets[name].dir}
+
+
+def _made_of(folder: Path, photos: set[str]) -> bool:
+    """Whether the fakes of a folder were made of these photos; of some of them only is an error."""
+    parents = ShardSet(folder).columns["parent"].tolist()
+    among = {parent in photos for parent in parents if parent}
+    if len(among) > 1:
+        raise UserError(
+            f"{folder} holds fakes of photos that are left out, and of others",
+            mend="generate them from each source of photos into a folder of its own",
+        )
+    return among == {True}
 
 
 class TestSets:
@@ -79,6 +131,41 @@ class TestSets:
     def of(self, data: str) -> tuple[TestRows, ...]:
         """As a cell is given them."""
         return tuple(self._test_rows(test, self.sides[data]) for test in self.tests)
+
+    def pictures(self) -> list[tuple[str, str, int, str]]:
+        """Set, digest, label and source of every picture that is tested on, in the order that scores have; each set
+        of reals or fakes once."""
+        first = next(iter(self.sides.values()))
+        found: dict[tuple[str, int], list[tuple[str, str, int, str]]] = {}
+        for test in self.tests:
+            rows = first.rows[test.name]
+            facts = zip(digests(rows), _column(rows, "label"), _column(rows, "source"), strict=True)
+            parts: dict[tuple[str, int], list[tuple[str, str, int, str]]] = {}
+            for digest, label, source in facts:
+                name = test.fake if int(label) else test.real
+                parts.setdefault((name, int(label)), []).append((name, digest, int(label), source))
+            found |= parts
+        return [line for lines in found.values() for line in lines]
+
+    def audits(self) -> dict[str, Any]:
+        """What gives the classes of a test away besides forgery, by name of the test: of strangers against each source
+        of photos, as the first kind of data shows them."""
+        first = next(iter(self.sides.values()))
+        apart = {photos.name for photos in first.config.photos}
+        found = {}
+        for test in self.tests:
+            if test.real not in apart or test.perturbation:
+                continue
+            parts: dict[int, dict[Path, None]] = {0: {}, 1: {}}
+            for shards, rows in first.rows[test.name]:
+                parts[int(shards.columns["label"][rows[0]])][shards.path] = None
+            held = all(
+                (ShardSet(f).columns["split"] == "test").any() for part in parts.values() for f in part
+            )
+            split = ("test",) if held else ()
+            found[test.name] = audit_training(tuple(parts[0]), tuple(parts[1]), split)
+            tqdm.write(f"{test.name}: {found[test.name]['summary']}")
+        return found
 
     def _test_rows(self, test: Test, side: Side) -> TestRows:
         every = [
@@ -151,9 +238,17 @@ def in_common(found: Sequence[Rows]) -> list[Rows]:
 
 
 def names_of(rows: Rows) -> list[str]:
-    """What each picture is known by, whatever it was prepared to: ``label source/origin``."""
-    columns = (_column(rows, name) for name in ("label", "source", "origin"))
-    return [f"{label} {source}/{origin}" for label, source, origin in zip(*columns, strict=True)]
+    """What each picture is known by, whatever it was prepared to: ``label source/origin``.
+
+    A fake made of a photo has the photo's name in place of its own, which may number it among others, and a number
+    where several were made of one.
+    """
+    names, made = [], Counter[str]()
+    columns = (_column(rows, name) for name in ("label", "source", "origin", "parent"))
+    for label, source, origin, parent in zip(*columns, strict=True):
+        names.append(f"{label} of {parent} {made[parent]}" if parent else f"{label} {source}/{origin}")
+        made[parent] += bool(parent)
+    return names
 
 
 def digests(rows: Rows) -> list[str]:

@@ -21,8 +21,10 @@ from crossfake.weights import locate
 _LIMIT = 500  # images of each class: what differs enough to be learnt shows in these
 
 
-def audit_training(real: Sequence[Path], fake: Sequence[Path]) -> dict[str, Any]:
-    """Verdict on the rows of shard folders that a detector trains on.
+def audit_training(
+    real: Sequence[Path], fake: Sequence[Path], split: tuple[str, ...] = ("train", "")
+) -> dict[str, Any]:
+    """Verdict on the rows of shard folders that a detector trains on, or on those of another split.
 
     The same data is audited once: the result is kept below ``$XDG_CACHE_HOME/crossfake/audits`` by the shards' hashes.
 
@@ -34,14 +36,14 @@ def audit_training(real: Sequence[Path], fake: Sequence[Path]) -> dict[str, Any]
     facts = [
         sorted((shards.hash, *sorted(shares(losses_of(shards)).items())) for shards in part) for part in sets
     ]
-    key = hash_json([__version__, facts, _LIMIT, locate("yunet") is not None])
+    key = hash_json([__version__, facts, _LIMIT, split, locate("yunet") is not None])
     file = _folder() / f"{key}.json"
     with suppress(OSError, ValueError):
         kept: dict[str, Any] = json.loads(file.read_text())
         return kept
     words = [tuple(str(folder) for folder in folders) for folders in (real, fake)]
     try:
-        found = audit(AuditSettings(words[0], words[1], limit=_LIMIT, split=("train", ""), workers=1))
+        found = audit(AuditSettings(words[0], words[1], limit=_LIMIT, split=split, workers=1))
     except UserError as error:  # a training is not stopped for want of a second opinion
         return {"verdict": "not run", "summary": f"audit: not run: {error}", "probes": {}}
     result = {

@@ -120,6 +120,19 @@ class Stratum:
         return np.stack([self.image(int(position)) for position in positions])
 
 
+def in_turn(strata: Sequence[Stratum]) -> list[Stratum]:
+    """Strata of one generator each, some of them several times, so that all generators have as many and alternate.
+
+    Each stratum without a generator's name counts as one of its own.
+    """
+    by_generator: dict[str | int, list[Stratum]] = {}
+    for number, stratum in enumerate(strata):
+        shards, row = stratum.where(0)
+        by_generator.setdefault(str(shards.columns["generator"][row]) or number, []).append(stratum)
+    rounds = math.lcm(*map(len, by_generator.values()))
+    return [some[turn % len(some)] for turn in range(rounds) for some in by_generator.values()]
+
+
 Place = tuple[Stratum, int]
 
 
@@ -170,8 +183,8 @@ class Sampler:
         batch: images per step.
         synthetic_ratio: share of the fakes that is synthetic where there are both kinds.
         seed: of all draws.
-        balance: reals, and given fakes, of every folder, source and generator equally often (``source``), or as many
-            as there are (``none``).
+        balance: reals of every folder and source equally often, given fakes of every generator and, of one generator,
+            of every folder and source (``source``), or as many as there are (``none``).
         per_generator: the same for synthetic fakes: every generator equally often, or not.
         schedule: ``constant``; ``warmup``, which raises the ratio from 0 over the first half of the steps; or
             ``curriculum``, see :class:`Curriculum`.
@@ -219,7 +232,9 @@ class Sampler:
             "synthetic": per_generator,
         }
         self.real, self.given, self.synthetic = (
-            (Stratum.each(pools, data.view) if apart else [Stratum.of(pools, data.view)]) if pools else []
+            (in_turn(Stratum.each(pools, data.view)) if apart else [Stratum.of(pools, data.view)])
+            if pools
+            else []
             for pools, apart in zip((real, given, synthetic), self.apart.values(), strict=True)
         )
         self.labels = torch.tensor([0.0] * (batch - self.fakes) + [1.0] * self.fakes)
@@ -266,8 +281,8 @@ class Sampler:
         return places
 
     def amounts(self) -> Counter[Kind]:
-        """How often each source and generator is drawn relative to the others of its kind: once for every folder
-        that has it where they take turns, else once for every image."""
+        """How often each source and generator is drawn relative to the others of its kind: once for every turn
+        that it has where they take turns, else once for every image."""
         found: Counter[Kind] = Counter()
         strata = (self.real, self.given, self.synthetic)
         for (kind, apart), some in zip(self.apart.items(), strata, strict=True):

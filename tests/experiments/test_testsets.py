@@ -15,6 +15,7 @@ from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.sampling import Sampler
 from crossfake.errors import UserError
+from crossfake.experiments.cells import score_rows
 from crossfake.experiments.config import load
 from crossfake.experiments.perturbations import perturb
 from crossfake.experiments.planning import plan
@@ -43,7 +44,8 @@ def write(folder, label, count, seed, source="toy", generator="", size=16, skip=
 def _audited(monkeypatch):
     """Audits have tests of their own, and take longer than all of this."""
     found = {"verdict": "pass", "summary": "audit: pass", "probes": {}}
-    monkeypatch.setattr("crossfake.experiments.running.audit_training", lambda real, fake: found)
+    for module in ("running", "testsets"):
+        monkeypatch.setattr(f"crossfake.experiments.{module}.audit_training", lambda *folders: found)
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_generators_are_drawn_alike_and_own_fakes_half_of_the_time(config, tmp_p
         (("stylegan2",), ("swap", "tiny"), {"stylegan2": 8, "swap": 4, "tiny": 4}),
     ):
         folders = [tuple(f for name in names for f in fakes[name]) for names in (given, own)]
-        data = TrainingData.open(filled.real, *folders)
+        data = TrainingData.open(filled.real, *folders, force=False)
         sampler = Sampler(data, 32, TrainSettings.synthetic_ratio, seed=0)
         drawn: dict[str, int] = {}
         for stratum, position in sampler.places(0, sampler.rng(0)):
@@ -154,6 +156,77 @@ def test_generators_are_drawn_alike_and_own_fakes_half_of_the_time(config, tmp_p
                 name = str(shards.columns["generator"][row])
                 drawn[name] = drawn.get(name, 0) + 1
         assert drawn == expected
+
+
+def test_a_generator_in_several_folders_is_drawn_no_more_often(config, tmp_path):
+    more = write(tmp_path / "s16" / "swap-2", 1, 48, 8, "synth", "swap")
+    fakes = tuple(tmp_path / "s16" / name for name in ("swap", "tiny")) + (more,)
+    data = TrainingData.open(load(config).seen_as("s16").real, (), fakes, force=False)
+    sampler = Sampler(data, 32, TrainSettings.synthetic_ratio, seed=0)
+    drawn = [stratum.shards[0].path.name for stratum, _ in sampler.places(3, sampler.rng(3))[16:]]
+    assert {name: drawn.count(name) for name in drawn} == {"swap": 4, "swap-2": 4, "tiny": 8}
+    amounts = {kind.generator: count for kind, count in sampler.amounts().items() if kind.generator}
+    assert amounts["swap"] == amounts["tiny"]
+
+
+def test_a_source_of_photos_is_left_out_with_the_fakes_made_of_it(config, tmp_path):
+    for source in ("asia", "web"):
+        for size in (16, 32):
+            folder = tmp_path / f"s{size}" / f"swap-{source}"
+            with ShardWriter(folder, size=size) as writer:
+                for k in range(8):
+                    parent = f"{source}/{source}{k}"
+                    row = Row(1, "synth", "swap", SPLITS[k % 4], parent, origin=str(k), parent=parent)
+                    writer.append(toyface((size, k), size), row)
+            Seen().save(folder)
+    at = tmp_path / "{data}"
+    config["generators"][0]["dir"] = [at / "swap-asia", at / "swap-web"]
+    config["conditions"] = [
+        {"name": "a", "fakes": ["swap"], "without": ["web faces"]},
+        {"name": "b", "fakes": ["swap"]},
+    ]
+    config |= {"contrasts": [["b", "a"]], "detectors": config["detectors"][:1]}
+    out = run(config, tmp_path / "out")
+    facts = json.loads((out / "experiment.json").read_text())
+    used = [
+        json.loads((out / "cells" / c["key"] / "cell.json").read_text())["settings"] for c in facts["cells"]
+    ]
+    s16 = tmp_path / "s16"
+    assert used[0]["real"] == [str(s16 / "asia")] and used[0]["synthetic"] == [str(s16 / "swap-asia")]
+    assert len(used[1]["real"]) == len(used[1]["synthetic"]) == 2
+    assert {t["n_real"] for t in facts["tests"] if t["real"] == "web faces"} == {12}
+    config["conditions"][0]["without"] = ["asian faces"]
+    with pytest.raises(UserError, match="which shares its folder with others"):
+        run(config, tmp_path / "other")
+    config["generators"][0]["dir"] = mixed = tmp_path / "mixed"
+    with ShardWriter(mixed, size=16) as writer:
+        for source in ("asia", "web"):
+            row = Row(1, "synth", "swap", "train", source, origin=source, parent=f"{source}/{source}0")
+            writer.append(toyface((1, 2), 16), row)
+    config["conditions"][0]["without"] = ["web faces"]
+    with pytest.raises(UserError, match="holds fakes of photos that are left out, and of others"):
+        run(config, tmp_path / "third")
+
+
+def test_native_pictures_are_judged_and_changed_in_their_own_shapes(tmp_path):
+    folder = tmp_path / "native"
+    with ShardWriter(folder, size=None, attributes={"crop": {"pixels": "native"}}) as writer:
+        for k in range(3):
+            writer.append(np.full((20 + k, 24, 3), 80 * k, np.uint8), Row(0, "toy", "", "test", str(k)))
+
+    class Detector:
+        def score(self, images):
+            seen.append([image.shape for image in images])
+            return np.array([image.mean() for image in images])
+
+    seen: list[list[tuple[int, ...]]] = []
+    shards, rows = ShardSet(folder), np.arange(3)
+    plain = score_rows(Detector(), shards, rows)
+    changed = score_rows(Detector(), shards, rows, ("benign", 1.0), ("jpeg", 85.0), ("crop", 0.5))
+    assert seen == [[(20, 24, 3), (21, 24, 3), (22, 24, 3)]] * 2
+    assert np.allclose(plain, [0, 80, 160]) and np.allclose(plain, changed, atol=40)
+    with pytest.raises(UserError, match="pgd attacks aligned images"):
+        score_rows(Detector(), shards, rows, ("pgd", 2.0))
 
 
 def test_the_plan_lists_the_cells_of_each_detector(config, tmp_path):
@@ -208,7 +281,7 @@ def test_a_test_that_not_all_data_show_is_left_out_and_said(config, tmp_path):
         ({"reencode": {"blur": 1}}, r"reencode is .*give one of \{jpeg: 85\}"),
         ({"reencode": {"jpeg": 5}}, "cannot have the strength 5"),
         ({"detectors": [{"model": "cnn", "only": ["c"]}]}, "condition c only, which there is not"),
-        ({"photos": [{"name": "x"}, {"name": "x"}]}, "two sets of photos are called 'x'"),
+        ({"photos": [{"name": "x"}, {"name": "x"}]}, "two sets of pictures are called 'x'"),
         ({"photos": [{"name": "nobody", "source": "nobody"}]}, "lacks reals"),
         ({"protocol": "transfer"}, "means nothing to transfer"),
     ],

@@ -123,12 +123,14 @@ class Mix:
             batch are of these and half of those.
         about: in words, for the report.
         without: names of sources of photos that it does not train on, nor on fakes that were made of these.
+        train: settings of its trainings; they override those of experiment and detector.
     """
 
     name: str
     fakes: tuple[str, ...]
     about: str = ""
     without: tuple[str, ...] = ()
+    train: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable() or "," in self.name:

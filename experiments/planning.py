@@ -222,10 +222,13 @@ def _timed(
     """
     folders = {g.name: g.dir for g in config.generators}
     fakes: tuple[Path, ...] = ()
-    for condition in found.conditions:
+    mine = _conditions(found, detector)
+    for condition in (c for c in found.conditions if c.name in mine):
         if all(folders[name] and all(f.exists() for f in folders[name]) for name in condition.trained_on):
             fakes = trainable([f for name in condition.fakes + condition.synthetic for f in folders[name]])
             break
+    else:
+        condition = found.conditions[0]
     if reals and not fakes:
         made = work / "fakes" if (work / "fakes").exists() else stand_in(reals[0], work)
         fakes = (made,) if made else ()
@@ -233,6 +236,6 @@ def _timed(
         return None
     settings = TrainSettings(
         real=reals, fake=fakes, out=Path(), model=detector.model,
-        **{"device": config.device, **settings_of(config, detector)},
+        **{"device": config.device, **settings_of(config, detector, condition)},
     )  # fmt: skip
     return measure_speed(settings, _STEPS) * settings.steps

@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crossfake.errors import UserError
@@ -43,6 +43,7 @@ class Condition:
         limit: at most so many of them are used, evenly over their generators.
         x: position on the design's axis.
         without: sources of photos that are left out of its training.
+        train: settings that its trainings have and others have not.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Condition:
     limit: int | None = None
     x: float | None = None
     without: tuple[str, ...] = ()
+    train: dict[str, Any] = field(default_factory=dict)
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -136,6 +138,10 @@ def design(config: Config) -> Design:
                 f"{detector.name} is trained in condition {wrong[0]} only, which there is not",
                 mend=nearest(wrong[0], names),
             )
+    if all(detector.only for detector in config.detectors):
+        wanted = {name for detector in config.detectors for name in detector.only}
+        conditions = [condition for condition in conditions if condition.name in wanted]
+        contrasts = [contrast for contrast in contrasts if {contrast.a, contrast.b} <= wanted]
     plain = _tests(config)
     changed = [
         Test(f"{test.name}, {name} {strength:g}", test.fake, test.real, (name, strength), test.name)
@@ -348,7 +354,7 @@ def _conditions(config: Config) -> Parts:
                 mend="name one of photos:",
             )
         about = mix.about or f"fakes of {' and '.join(mix.fakes)}"
-        conditions.append(Condition(mix.name, about, given, own, without=mix.without))
+        conditions.append(Condition(mix.name, about, given, own, without=mix.without, train=mix.train))
     by_name = {condition.name: condition for condition in conditions}
     contrasts = []
     names = [detector.name for detector in config.detectors]

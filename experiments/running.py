@@ -136,32 +136,35 @@ def check(config: Config) -> Design:
             built(
                 SynthSettings, at, given, generator.train, data=nowhere, out=nowhere, family=generator.family
             )
+    found = design(config)
     for number, detector in enumerate(config.detectors):
-        at = ("detectors", number)
-        given = keys(config.train, "train") | keys(detector.settings, *at, "settings")
-        if ours := sorted(_OURS & set(given)):
-            what = f"settings of {detector.name}: {ours[0]} follows from the protocol"
-            raise config.mistake(given[ours[0]], what, "leave it out")
-        at = at if detector.settings or not config.train else ("train",)
-        chosen = settings_of(config, detector)
-        built(
-            TrainSettings,
-            at,
-            given,
-            chosen,
-            real=(nowhere,),
-            fake=(nowhere,),
-            out=nowhere,
-            model=detector.model,
-        )
+        for place, condition in enumerate(found.conditions):
+            at = ("detectors", number)
+            given = keys(config.train, "train") | keys(detector.settings, *at, "settings")
+            given |= keys(condition.train, "conditions", place, "train")
+            if ours := sorted(_OURS & set(given)):
+                what = f"settings of {detector.name}: {ours[0]} follows from the protocol"
+                raise config.mistake(given[ours[0]], what, "leave it out")
+            at = at if detector.settings or not config.train else ("train",)
+            chosen = settings_of(config, detector, condition)
+            built(
+                TrainSettings,
+                at,
+                given,
+                chosen,
+                real=(nowhere,),
+                fake=(nowhere,),
+                out=nowhere,
+                model=detector.model,
+            )
     if config.published:
         published.published(config.published)
-    return design(config)
+    return found
 
 
-def settings_of(config: Config, detector: Detector) -> dict[str, Any]:
-    """Of ``detect train``, as the configuration gives them for a detector."""
-    chosen = {**config.train, **detector.settings}
+def settings_of(config: Config, detector: Detector, condition: Condition) -> dict[str, Any]:
+    """Of ``detect train``, as the configuration gives them for a detector in a condition."""
+    chosen = {**config.train, **detector.settings, **condition.train}
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
 
 
@@ -233,7 +236,7 @@ class Experiment:
         reals, (fakes, own) = side.reals(condition), side.fakes(condition)
         inputs = {folder: self._hash(folder) for folder in (*reals, *fakes, *own)}
         data = [[inputs[folder] for folder in part] for part in (reals, fakes, own)]
-        chosen = settings_of(self.config, detector)
+        chosen = settings_of(self.config, detector, condition)
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
         settings = TrainSettings(

@@ -90,10 +90,8 @@ def test_what_was_changed_is_found(sheet, tmp_path):
     assert verify_sheet(tmp_path) == []
     assert CliRunner().invoke(group, ["verify", str(tmp_path)]).exit_code == 0
     text = (tmp_path / SCORES).read_text().splitlines()
-    assert (
-        text[0]
-        == "set,id,label,source,group,cnn|a|0,cnn|a|1,cnn|a|2,cnn|c|0,cnn|c|1,cnn|c|2,npr|a|0,npr|a|1,npr|a|2"
-    )
+    cells = [f"{detector}|{condition}|{seed}" for detector, condition in STRENGTH for seed in (0, 1, 2)]
+    assert text[0] == ",".join(["set", "id", "label", "source", "group", *cells])
     values = text[1].split(",")
     (tmp_path / SCORES).write_text(
         "\n".join([text[0], ",".join([*values[:5], "9", *values[6:]]), *text[2:], ""])

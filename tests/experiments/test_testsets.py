@@ -19,6 +19,7 @@ from crossfake.experiments.cells import score_rows
 from crossfake.experiments.config import load
 from crossfake.experiments.perturbations import perturb
 from crossfake.experiments.planning import plan
+from crossfake.experiments.protocols import design
 from crossfake.experiments.results import Results
 from crossfake.experiments.running import run
 from crossfake.experiments.testsets import in_common, names_of
@@ -90,7 +91,11 @@ def config(tmp_path):
         "reencode": {"jpeg": 85},
         "resamples": 100,
         "device": "cpu",
-        "quick": {"train": {"steps": 1}, "seeds": [5], "detectors": [{"model": "cnn", "data": "s16"}]},
+        "quick": {
+            "train": {"steps": 1},
+            "seeds": [5],
+            "detectors": [{"model": "cnn", "data": "s16", "only": ["g", "a"]}],
+        },
     }
 
 
@@ -182,7 +187,7 @@ def test_a_source_of_photos_is_left_out_with_the_fakes_made_of_it(config, tmp_pa
     at = tmp_path / "{data}"
     config["generators"][0]["dir"] = [at / "swap-asia", at / "swap-web"]
     config["conditions"] = [
-        {"name": "a", "fakes": ["swap"], "without": ["web faces"]},
+        {"name": "a", "fakes": ["swap"], "without": ["web faces"], "train": {"steps": 1}},
         {"name": "b", "fakes": ["swap"]},
     ]
     config |= {"contrasts": [["b", "a"]], "detectors": config["detectors"][:1]}
@@ -193,6 +198,7 @@ def test_a_source_of_photos_is_left_out_with_the_fakes_made_of_it(config, tmp_pa
     ]
     s16 = tmp_path / "s16"
     assert used[0]["real"] == [str(s16 / "asia")] and used[0]["synthetic"] == [str(s16 / "swap-asia")]
+    assert [u["steps"] for u in used] == [1, 2]
     assert len(used[1]["real"]) == len(used[1]["synthetic"]) == 2
     assert {t["n_real"] for t in facts["tests"] if t["real"] == "web faces"} == {12}
     config["conditions"][0]["without"] = ["asian faces"]
@@ -240,6 +246,8 @@ def test_the_plan_lists_the_cells_of_each_detector(config, tmp_path):
 def test_a_quick_version(config):
     short = load(config, quick=True)
     assert short.seeds == (5,) and len(short.detectors) == 1
+    assert [c.name for c in design(short).conditions] == ["a", "g"], "what no detector trains in is gone"
+    assert [c.name for c in design(short).contrasts] == ["g minus a"]
     assert short.train == {"steps": 1, "batch": 8, "eval_every": 2}
     assert load(config).seeds == (0,)
     with pytest.raises(UserError, match="expected a list"):
@@ -276,6 +284,15 @@ def test_a_test_that_not_all_data_show_is_left_out_and_said(config, tmp_path):
         ({"conditions": [{"name": "a", "fakes": []}]}, "condition a has no fakes"),
         ({"conditions": [{"name": "a", "fakes": ["swop"]}], "contrasts": []}, "did you mean swap"),
         ({"conditions": [{"name": "a", "fakes": ["diffusion"]}], "contrasts": []}, "whose role is unseen"),
+        (
+            {"conditions": [{"name": "a", "fakes": ["swap"], "train": {"stesp": 1}}], "contrasts": []},
+            "did you mean steps",
+        ),
+        (
+            {"conditions": [{"name": "a", "fakes": ["swap"], "without": ["x"]}], "contrasts": []},
+            "which is no set of photos",
+        ),
+        ({"detector_contrasts": [["small", "huge"]]}, "no pair of detectors"),
         ({"contrasts": [["a"]]}, "no pair of conditions"),
         ({"contrasts": [["a", "z"]]}, "no pair of conditions"),
         ({"reencode": {"blur": 1}}, r"reencode is .*give one of \{jpeg: 85\}"),

@@ -210,11 +210,9 @@ class Experiment:
             raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
         self.given = {data: self.sets.of(data) for data in self.sides}
         self.hashes = {test.name: test.hash for test in self.given[config.data[0]]}
-        for side in self.sides.values():
-            self._check_alike(side)
-        self.unchecked = list(
-            dict.fromkeys(note for side in self.sides.values() for note in self._firewall(side))
-        )
+        uneven = [note for side in self.sides.values() for note in self._check_alike(side)]
+        firewall = [note for side in self.sides.values() for note in self._firewall(side)]
+        self.unchecked = list(dict.fromkeys([*uneven, *firewall]))
         self.seen = self._seen()
         self.pairs: dict[str, Any] = {}
         by_seed = dict.fromkeys(seed for detector in config.detectors for seed in config.seeds_of(detector))
@@ -255,18 +253,29 @@ class Experiment:
             detector.processes, detector.memory,
         )  # fmt: skip
 
-    @staticmethod
-    def _check_alike(side: Side) -> None:
-        """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike."""
-        ours = ShardSet(side.stages.reals[0])
+    def _check_alike(self, side: Side) -> list[str]:
+        """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike.
+
+        Returns:
+            where they were not, and ``train: {force: true}`` insists.
+
+        Raises:
+            UserError: they have other sizes, or were cut in another way.
+        """
+        ours, notes = ShardSet(side.stages.reals[0]), {}
         for shards in {id(shards): shards for rows in side.rows.values() for shards, _ in rows}.values():
             crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
-            if shards.size != ours.size or (len(crops) == 2 and crops[0] != crops[1]):
-                raise UserError(
-                    f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
-                    f"{' and '.join(map(crop_words, crops))})",
-                    mend="prepare both with the same --size and --crop",
-                )
+            other = len(crops) == 2 and crops[0] != crops[1]
+            if shards.size == ours.size and not other:
+                continue
+            what = (
+                f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
+                f"{' and '.join(map(crop_words, crops))})"
+            )
+            if shards.size != ours.size or not self.config.train.get("force"):
+                raise UserError(what, mend="prepare both with the same --size and --crop")
+            notes[what] = None
+        return list(notes)
 
     def _firewall(self, side: Side) -> list[str]:
         """No test picture, and no person in it, is in any training or validation, of detectors or of own generators.

@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_scores(sheet, tmp_path):
     assert f"| {100 * called:.1f}% ±" in text
     assert "JPEG of quality 85" in text and "| stylegan2 against web faces | warn | colour 0.70 |" in text
     assert line_of(text, "c minus a", "cnn", "stylegan2").count("**") == 2, "a difference of 0.35 shows"
-    assert line_of(text, "npr minus cnn", "a", "stylegan2").count("**") == 0
+    assert "[" in line_of(text, "npr minus cnn", "a", "stylegan2")
     alarms = text.split("## Reals called fake")[1]
     assert line_of(alarms, "cnn", "c").split(" | ")[3].startswith("**"), "left out of training"
 

@@ -15,6 +15,7 @@ from crossfake.detect.view import View
 
 Map = npt.NDArray[np.float32]  # [H, W]
 _ALONG = 9  # half-overlapping windows along a side; of a larger image they overlap less
+_MOST = 17  # windows along a side, so that a picture of any size takes no longer than 289
 _AT_ONCE = 64
 
 
@@ -22,7 +23,8 @@ def maps_of(network: nn.Module, view: View, images: Sequence[Pixels], name: str 
     """A map over the whole of each image: what in it speaks for fake.
 
     Of a native view it is the mean, pixel by pixel, of the maps of windows on a dense grid. So one image's map shows
-    what windows say wherever they lie, not only the few that a verdict averages.
+    what windows say wherever they lie, not only the few that a verdict averages. Between the windows of an image of
+    more than 17 windows across, which do not touch, it is 0.
 
     Args:
         network: float ``[B, 3, S, S]`` in [0, 1] to logits ``[B]``.
@@ -44,7 +46,7 @@ def maps_of(network: nn.Module, view: View, images: Sequence[Pixels], name: str 
 def _whole(network: nn.Module, view: View, image: Pixels, name: str) -> Map:
     size = view.window
     along = max(image.shape[:2]) / size
-    side = max(math.ceil(along), min(_ALONG, math.ceil(2 * along) - 1)) | 1
+    side = min(_MOST, max(math.ceil(along), min(_ALONG, math.ceil(2 * along) - 1)) | 1)
     corners = view.places(image.shape, side**2)
     total, count = np.zeros(image.shape[:2]), np.zeros(image.shape[:2])
     for start in range(0, len(corners), _AT_ONCE):
@@ -53,7 +55,7 @@ def _whole(network: nn.Module, view: View, image: Pixels, name: str) -> Map:
         for (y, x), chart in zip(some, attribute(network, windows, name), strict=True):
             total[y : y + size, x : x + size] += chart
             count[y : y + size, x : x + size] += 1
-    return np.asarray(total / count, np.float32)
+    return np.asarray(total / np.maximum(count, 1), np.float32)
 
 
 def middle(view: View, image: Pixels) -> Pixels:

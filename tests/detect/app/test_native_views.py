@@ -12,6 +12,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect import bundle as bundles
 from crossfake.detect.app.analysis import Analyser
 from crossfake.detect.app.evidence import SHOWN
+from crossfake.detect.app.limits import DEFAULTS
 from crossfake.detect.app.reports import content
 from crossfake.detect.app.stability import STEPS, changed, largest_crop, least_side
 from crossfake.detect.calibration.fitting import CalibrateSettings, calibrate
@@ -46,7 +47,7 @@ def test_the_page_the_api_and_predict_give_one_score(windows: Analyser, run: Pat
     assert opinion.probability == wanted.probability
     assert (opinion.low, opinion.high) == (wanted.faces[0].low, wanted.faces[0].high)
     assert bundles.load(run, "cpu")(photo) == pytest.approx(opinion.probability, abs=1e-9)
-    with testclient.TestClient(create_api(windows), base_url="http://127.0.0.1:7860") as client:
+    with testclient.TestClient(create_api(windows, DEFAULTS), base_url="http://127.0.0.1:7860") as client:
         answer = client.post("/api/v1/analyze", files={"file": ("x.png", photo.read_bytes())})
     assert answer.status_code == 200, answer.text
     said = answer.json()["faces"][0]["per_detector"]["windows"]

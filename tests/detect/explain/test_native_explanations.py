@@ -44,6 +44,12 @@ def test_the_map_covers_the_whole_image(shape: tuple[int, int]) -> None:
     np.testing.assert_allclose(found, image.sum(2) / 255, atol=1e-4)
 
 
+def test_a_picture_of_any_size_takes_a_bounded_number_of_windows() -> None:
+    image = np.full((400, 16, 3), 255, np.uint8)
+    (found,) = maps_of(Brightness(), VIEW, [image], "integrated-gradients")
+    assert (found > 0).sum() == 17 * 16 * 16 and np.allclose(found[found > 0], 3, atol=1e-4)
+
+
 def test_maps_of_windows_are_averaged_where_they_overlap() -> None:
     image = np.random.default_rng(1).integers(0, 256, (24, 16, 3), dtype=np.uint8)
     (found,) = maps_of(Brightness(), VIEW, [image], "occlusion")

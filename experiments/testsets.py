@@ -181,10 +181,13 @@ class TestSets:
 
 
 def rows_of(side: Side, test: Test, planned: Design) -> Rows:
-    """Reals first. Of what any condition trains on only split ``test`` counts, of all else everything."""
+    """Reals first. Of what any condition trains on, and of fakes made of photos, only split ``test`` counts, of all
+    else everything."""
+    folders = side.stages[test.fake].test
     trained = any(test.fake in condition.trained_on for condition in planned.conditions)
-    fake = select(side.stages[test.fake].test, 1, "test" if trained else None)
-    if not fake and trained:
+    held = trained or any((ShardSet(folder).columns["parent"] != "").any() for folder in folders)
+    fake = select(folders, 1, "test" if held else None)
+    if not fake and held:
         return []
     real = _reals(side, test.real)
     if not real or not fake:

@@ -21,13 +21,13 @@ from crossfake.experiments.perturbations import perturb
 from crossfake.experiments.planning import plan
 from crossfake.experiments.protocols import design
 from crossfake.experiments.results import Results
-from crossfake.experiments.running import run
+from crossfake.experiments.running import Experiment, run
 from crossfake.experiments.testsets import in_common, names_of
 
 SPLITS = ("train", "train", "val", "test")
 
 
-def write(folder, label, count, seed, source="toy", generator="", size=16, skip=()):
+def write(folder, label, count, seed, source="toy", generator="", size=16, skip=(), parent=""):
     """Drawn faces; fakes are drawn coarser."""
     with ShardWriter(folder, size=size) as writer:
         for number in (n for n in range(count) if n not in skip):
@@ -35,7 +35,9 @@ def write(folder, label, count, seed, source="toy", generator="", size=16, skip=
             if label:
                 image = np.repeat(np.repeat(image[::2, ::2], 2, 0), 2, 1)
             name = f"{source}{generator}{number}"
-            writer.append(image, Row(label, source, generator, SPLITS[number % 4], name, origin=name))
+            made_of = f"{parent}/{parent}{number}" if parent else ""
+            row = Row(label, source, generator, SPLITS[number % 4], name, origin=name, parent=made_of)
+            writer.append(image, row)
     if source == "synth":
         Seen().save(folder)
     return folder
@@ -102,6 +104,15 @@ def config(tmp_path):
 def scores(out, cell, test):
     file = out / "cells" / cell["key"] / "scores" / f"{test['hash'][:16]}.csv"
     return list(csv.DictReader(file.open()))
+
+
+def test_fakes_of_photos_that_nothing_trains_on_are_tested_on_their_test_split(config, tmp_path):
+    write(tmp_path / "s16" / "pasted", 1, 48, 8, "synth", "pasted", parent="asia")
+    new = {"name": "pasted", "role": "synthetic", "dir": tmp_path / "{data}" / "pasted"}
+    made = load({**config, "generators": [*config["generators"], new], "detectors": config["detectors"][:1]})
+    experiment = Experiment(made, tmp_path / "out")
+    found = [s.columns["split"][r] for s, r in experiment.rows["pasted"] if s.columns["label"][r[0]]]
+    assert np.concatenate(found).tolist() == ["test"] * 12
 
 
 def test_strangers_face_each_source_of_photos_apart(config, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -125,8 +126,8 @@ class View:
             UserError: the image is smaller than a window.
 
         Example:
-            >>> View("native", 4).places((8, 8), 5).tolist()
-            [[2, 2], [0, 2], [2, 0], [2, 4], [4, 2]]
+            >>> View("native", 16).places((32, 32), 5).tolist()
+            [[8, 8], [0, 8], [8, 0], [8, 16], [16, 8]]
         """
         room = np.array(shape[:2], np.int64) - self.window
         if room.min() < 0:
@@ -135,11 +136,9 @@ class View:
                 mend="take a larger image: none is enlarged",
             )
         count = self.windows if count is None else count
-        side = int(np.ceil(np.sqrt(count))) | 1  # odd, so that one of them is in the middle
-        shares = np.array([[0.5]]) if side == 1 else np.linspace(0, 1, side)[:, None]
-        rows, columns = (np.repeat(shares, side), np.tile(shares.ravel(), side))
-        order = np.argsort(np.round((rows - 0.5) ** 2 + (columns - 0.5) ** 2, 9), kind="stable")
-        grid = np.round(np.stack([rows, columns], axis=1)[order] * room).astype(np.int64)
+        grid = np.round(_grid(count) * room).astype(np.int64)
+        if room.min() >= count:  # then no two of them can be the same
+            return grid[:count]
         first = np.sort(np.unique(grid, axis=0, return_index=True)[1])
         return grid[first][:count]
 
@@ -206,6 +205,15 @@ class View:
 
 
 ALIGNED = View()
+
+
+@cache
+def _grid(count: int) -> npt.NDArray[np.float64]:
+    """Places of at least ``count`` windows as shares of the room that they have, ``[K, 2]``, the middle first."""
+    side = int(np.ceil(np.sqrt(count))) | 1  # odd, so that one of them is in the middle
+    shares = np.array([0.5]) if side == 1 else np.linspace(0, 1, side)
+    places = np.stack([np.repeat(shares, side), np.tile(shares, side)], axis=1)
+    return places[np.argsort(np.round(((places - 0.5) ** 2).sum(1), 9), kind="stable")]
 
 
 def joined(parts: Sequence[Pixels | Windows]) -> Pixels | Windows:

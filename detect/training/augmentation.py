@@ -114,12 +114,12 @@ def rescaled(image: Pixels, scale: float, u: np.ndarray) -> Pixels:
 
 def resampled(image: Pixels, share: float, way: float) -> Pixels:
     """Made smaller to ``share`` of its size, and large again; ``way``, 0 to 1, chooses the filters."""
-    side = image.shape[0]
-    smaller = max(8, min(side, round(side * share)))
+    height, width = image.shape[:2]
+    low, narrow = (max(8, min(side, round(side * share))) for side in (height, width))
     ways = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
     down, up = ways[min(int(way * 3), 2)], ways[1 + int(way * 6) % 2]
-    small = cv2.resize(image, (smaller, smaller), interpolation=down)
-    return np.asarray(cv2.resize(small, (side, side), interpolation=up), np.uint8)
+    small = cv2.resize(image, (narrow, low), interpolation=down)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=up), np.uint8)
 
 
 def noised(image: Pixels, sigma: float, seed: int) -> Pixels:

@@ -12,7 +12,8 @@ from crossfake.errors import UserError
 from crossfake.experiments.perturbations import P3, PERTURBATIONS, check, describe, grid, perturb
 
 NAMES = [name for name in PERTURBATIONS.names() if name != "pgd"]
-NEUTRAL = {"resize": 1, "blur": 0, "noise": 0, "crop": 1, "social": 0, "screenshot": 0}
+GRADED = [name for name in NAMES if name != "benign"]
+NEUTRAL = {"benign": 0, "resize": 1, "blur": 0, "noise": 0, "crop": 1, "social": 0, "screenshot": 0}
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +37,14 @@ def _psnr(a, b):
 
 
 def test_the_protocol_has_all_that_was_asked_for():
-    assert {"jpeg", "webp", "resize", "blur", "noise", "crop", "colour", "social", "screenshot"} == set(NAMES)
-    assert all(describe(name) and len(grid(name)) >= 4 for name in PERTURBATIONS.names())
+    assert {"jpeg", "webp", "resize", "blur", "noise", "crop", "colour", "social", "screenshot"} == set(
+        GRADED
+    )
+    assert all(describe(name) and len(grid(name)) >= 4 for name in [*GRADED, "pgd"])
+    assert grid("benign") == (1.0,), "an edit is there or not"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRADED)
 def test_stronger_is_further_from_the_original(name, smooth):
     psnr = [_psnr(smooth, perturb(smooth, name, strength)) for strength in grid(name)]
     assert all(b < a for a, b in zip(psnr, psnr[1:], strict=False)), psnr
@@ -67,7 +71,7 @@ def test_a_picture_depends_on_itself_and_its_number_alone(name, faces):
     assert whole.shape == faces.shape and whole.dtype == np.uint8 and np.array_equal(faces, before)
     assert np.array_equal(whole, perturb(faces, name, strength, seed=5))
     assert np.array_equal(whole[2:4], perturb(faces[2:4], name, strength, seed=7))
-    drawn = name in ("noise", "crop", "colour", "social", "screenshot")
+    drawn = name in ("benign", "noise", "crop", "colour", "social", "screenshot")
     assert np.array_equal(whole, perturb(faces, name, strength, seed=6)) is not drawn
 
 
@@ -142,3 +146,12 @@ def test_what_there_is_not_is_refused(name, strength, expected, faces):
 def test_pictures_of_another_kind_are_refused(images):
     with pytest.raises(UserError, match="square uint8 pictures"):
         perturb(images, "blur", 1)
+
+
+def test_native_pictures_come_back_in_their_own_shapes():
+    pictures = [np.random.default_rng(k).integers(0, 255, (24 + k, 40, 3), np.uint8) for k in range(2)]
+    for name in NAMES:
+        changed = perturb(pictures, name, grid(name)[-1])
+        assert [image.shape for image in changed] == [(24, 40, 3), (25, 40, 3)], name
+        assert all(image.dtype == np.uint8 for image in changed)
+    assert np.array_equal(perturb(pictures, "jpeg", None)[1], pictures[1])

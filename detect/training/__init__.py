@@ -112,7 +112,7 @@ class Training:
         """Edit some of the reals of this process's part of a batch in place, and the partners of pairs alike."""
         pixels, reals = images.permute(0, 2, 3, 1).numpy(), self.settings.batch - self.sampler.fakes
         chosen = np.random.default_rng([self.settings.seed, step, 5]).random(reals) < BENIGN
-        for at, place in enumerate(self.ranks.share(range(self.settings.batch))[: len(pixels)]):
+        for at, place in enumerate(self.ranks.share(list(range(self.settings.batch)))[: len(pixels)]):
             real = place % reals if self.settings.pair else place
             if real < reals and chosen[real]:
                 pixels[at] = edited(pixels[at], np.random.default_rng([self.settings.seed, step, 6, real]))

@@ -145,7 +145,7 @@ def landmarks(image: Pixels, model: Any) -> Points:
     faces = find_faces(large, model)
     if not faces:
         side = min(height, width)
-        return aligned_face(side) + np.array([width - side, height - side], np.float32) / 2
+        return aligned_face(side) + np.array([(width - side) / 2, (height - side) / 2], np.float32)
     points: Points = ((faces[0].points + 0.5) / scale - 0.5).astype(np.float32)
     return points
 

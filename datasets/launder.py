@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -148,6 +148,7 @@ def launder(settings: LaunderSettings) -> Laundered:
         earlier, cropper, size, quality = _as_before(settings.like, settings.face_model)
     else:
         cropper, size, quality = _chosen(settings, [*settings.real, *settings.fake])
+    sized: dict[str, Any] = {} if cropper.native else {"size": size, "enlarge": 1.0}
     done, folders = {}, []
     for label, sources in (("real", settings.real), ("fake", settings.fake)):
         for word in sources:
@@ -176,7 +177,7 @@ def launder(settings: LaunderSettings) -> Laundered:
                     workers=settings.workers,
                     face_model=settings.face_model,
                     seed=settings.seed,
-                    **({} if cropper.native else {"size": size, "enlarge": 1.0}),
+                    **sized,
                 )
             )
     together = tuple([*earlier, *folders])

@@ -118,7 +118,7 @@ class ShardFile:
         self._pending.append((image, row, mask))
         self.last_row = row
         self.rows += 1
-        self._bytes += memoryview(image).nbytes
+        self._bytes += len(image) if isinstance(image, bytes) else image.nbytes
         if len(self._pending) == _FLUSH or self._bytes >= _PENDING:
             self.flush()
 

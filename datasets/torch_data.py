@@ -50,7 +50,8 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
         self.sets = [ShardSet(f) for f in ([folders] if isinstance(folders, str | Path) else folders)]
         self.window, self.seed = window, seed
         self._drawn: tuple[int, npt.NDArray[np.float64]] | None = None
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that live on see it change
+        shared: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch: Tensor = shared.share_memory_()  # workers that live on see it change
         self.size = window or self._one_size()
         chosen = [shards.select(split=split, label=label) for shards in self.sets]
         self._set = np.repeat(np.arange(len(self.sets)), [len(rows) for rows in chosen])

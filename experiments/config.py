@@ -226,7 +226,10 @@ class Config:
             ("generators", ["real", *(g.name for g in self.generators)]),
             ("seeds", self.seeds),
             ("conditions", [c.name for c in self.conditions]),
-            ("sets of pictures", ["real", *(part.name for part in (*self.generators, *self.photos))]),
+            (
+                "sets of pictures",
+                ["real", *(g.name for g in self.generators), *(p.name for p in self.photos)],
+            ),
         ):
             files: dict[str, Any] = {}
             for name in names:

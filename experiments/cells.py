@@ -205,7 +205,7 @@ def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:
     """One file per test; several tests share their reals, which are scored once."""
     scored: dict[tuple[Any, ...], npt.NDArray[np.float64]] = {}
     for test in tests:
-        lines = []
+        lines: list[tuple[Any, ...]] = []
         for path, _, rows in test.parts:
             shards = ShardSet(path)
             labels = shards.columns["label"][rows]

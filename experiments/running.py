@@ -262,7 +262,8 @@ class Experiment:
         Raises:
             UserError: they have other sizes, or were cut in another way.
         """
-        ours, notes = ShardSet(side.stages.reals[0]), {}
+        ours = ShardSet(side.stages.reals[0])
+        notes: dict[str, None] = {}
         for shards in {id(shards): shards for rows in side.rows.values() for shards, _ in rows}.values():
             crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
             other = len(crops) == 2 and crops[0] != crops[1]

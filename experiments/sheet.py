@@ -221,7 +221,7 @@ class Sheet:
             self._measured(lambda weights: above(weights, test["real"])),
         )
 
-    def over_seeds(self, detector: str, condition: str, what: Any, *given: Any) -> list[Measured]:
+    def over_seeds(self, detector: str, condition: str, what: Any, *given: Any) -> list[Any]:
         """What a method measures of one cell, of all seeds."""
         return [what((detector, condition, seed), *given) for seed in self.seeds(detector, condition)]
 

@@ -173,7 +173,7 @@ class TestSets:
         ]
         config = side.config
         coded, edited = given(config.reencode), test.real == BENIGN
-        facts = [every[0] if len(every) == 1 else every, test.perturbation]
+        facts: list[Any] = [every[0] if len(every) == 1 else every, test.perturbation]
         facts += [coded, edited] if coded or edited else []
         parts = tuple((shards.path, shards.hash, which) for shards, which in side.rows[test.name])
         groups = () if len(every) == 1 else _column(next(iter(self.sides.values())).rows[test.name], "group")

@@ -108,7 +108,7 @@ class Analyser:
         """Make what explanations need now, instead of when the first one is asked for: some seconds."""
         seat = self._seats[0]
         blank = np.zeros((1, seat.detector.size, seat.detector.size, 3), np.uint8)
-        self._evidence[seat.name].warm_up(blank, seat.detector.outputs(blank)[1])
+        self._evidence[seat.name].warm_up(list(blank), seat.detector.outputs(blank)[1])
 
     def image(
         self,

@@ -53,7 +53,7 @@ class Reconstructor(nn.Module):
         folder = Path(name)
         is_taesd = folder.is_dir() and any(folder.glob("*coder.safetensors"))
         self.coder: Taesd | Published = _taesd(folder) if is_taesd else Published(name)
-        self.coder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # several times as quick
+        self.coder.to(memory_format=torch.channels_last)  # several times as quick
 
     def edit(
         self, photos: Sequence[Pixels], partners: Sequence[Pixels], vectors: Tensor, dtype: torch.dtype
@@ -152,7 +152,7 @@ class Taesd(nn.Module):
 
 
 def _taesd(folder: Path) -> Taesd:
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for part in ("encoder", "decoder"):
         files = sorted(folder.glob(f"*{part}.safetensors"))
         if len(files) != 1:

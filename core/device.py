@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from crossfake.convolutions import QuickConvolutions
 from crossfake.errors import UserError
 
 Precision = Literal["auto", "bf16", "fp32"]
@@ -73,26 +72,6 @@ def compute_dtype(device: torch.device, precision: Precision) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-class _DepthwiseInFloat32(TorchFunctionMode):
-    """Depthwise convolutions in float32: on CPUs their bfloat16 gradients take several times as long."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func is functional.conv2d and len(args) == 7 and args[6] == len(args[1]) > 1:
-            images, weight, bias, *rest = args
-            with torch.autocast("cpu", enabled=False):
-                found: Any = functional.conv2d(
-                    images.float(), weight.float(), None if bias is None else bias.float(), *rest
-                )
-            return found.bfloat16()
-        return func(*args, **(kwargs or {}))
-
-
 @contextmanager
 def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
     """Autocast to :func:`compute_dtype`; does nothing when that is float32."""
@@ -103,7 +82,7 @@ def autocast(device: torch.device, precision: Precision) -> Iterator[None]:
         if device.type != "cpu":
             yield
             return
-        with _DepthwiseInFloat32():
+        with QuickConvolutions():
             yield
 
 

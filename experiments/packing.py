@@ -27,6 +27,7 @@ import yaml
 from crossfake.errors import UserError
 from crossfake.experiments.reporting import report
 from crossfake.experiments.results import Results, scores_name
+from crossfake.experiments.sheet import PICTURES
 from crossfake.experiments.verifying import MISTAKES, resamples_of, verify
 from crossfake.files import replacing, write_json, write_text
 from crossfake.provenance import hash_file
@@ -115,6 +116,11 @@ def _copy(results: Results, copy: Path, pictures: bool) -> None:
         write_json(to / "cell.json", bare(cell.card))
         for test in results.tests.values():
             _copy_scores(cell.scores_file(test), to / scores_name(test), numbers)
+    if (listed := folder / PICTURES).is_file():  # digests of names that could be guessed become numbers
+        header, *lines = listed.read_text().splitlines()
+        split = (line.split(",") for line in lines)
+        bare_lines = (",".join([line[0], str(n), *line[2:]]) for n, line in enumerate(split))
+        write_text(copy / PICTURES, "\n".join([header, *bare_lines]) + "\n")
     if pictures:
         for pool in facts["pools"]:
             for picture in (pool["picture"], pool["grid"]):

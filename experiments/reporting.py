@@ -68,8 +68,6 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     except MissingDependency as error:
         print(f"no results.parquet: {error}")
     write_figures(results, found)
-    if results.experiment["protocol"] == "conditions":
-        write_text(results.folder / TABLE, markdown(Sheet.of(results)))
     cards.write_cards(results, found)
     return results.folder / "report.html"
 
@@ -81,6 +79,7 @@ def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
         "contrasts.csv": tables.csv_table(tables.contrast_rows(found), tables.CONTRAST_COLUMNS),
         "results.tex": tables.latex_tables(results, found),
         **methods(results, found),
+        **({TABLE: markdown(Sheet.of(results))} if results.experiment["protocol"] == "conditions" else {}),
         "report.html": environment(TEMPLATES).get_template("report.html").render(**page(results, found)),
     }
 

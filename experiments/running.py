@@ -26,6 +26,7 @@ from crossfake.experiments.config import Config, Detector, load, to_dict
 from crossfake.experiments.executors import Executor, Local
 from crossfake.experiments.protocols import Condition, Design, Test, design, seen
 from crossfake.experiments.reading import Key, nearest
+from crossfake.experiments.sheet import PICTURES
 from crossfake.experiments.stages import Stages
 from crossfake.experiments.testsets import Side, TestSets
 from crossfake.files import write_json, write_text
@@ -374,7 +375,11 @@ class Experiment:
             for c in self.design.conditions
             if c.limit and self.used[c.name] < c.limit
         }
-        return [*sorted(found | few), *self.unchecked, *self.sets.notes]
+        coded = [
+            f"All test pictures were coded as {name.upper()} of quality {quality:g} before they were judged."
+            for name, quality in self.config.reencode.items()
+        ]
+        return [*coded, *sorted(found | few), *self.unchecked, *self.sets.notes]
 
     @functools.cached_property
     def used(self) -> dict[str, int]:
@@ -449,7 +454,7 @@ class Experiment:
         """``pictures.csv``: a line for each picture that is tested on, in the order of the scores."""
         header = ("set", "id", "label", "source")
         lines = (",".join(map(str, line)) for line in [header, *self.sets.pictures()])
-        write_text(self.out / "pictures.csv", "\n".join(lines) + "\n")
+        write_text(self.out / PICTURES, "\n".join(lines) + "\n")
 
     def write(self, audits: dict[str, Any], failures: Sequence[dict[str, Any]]) -> None:
         """``experiment.json``: what the report is made from, besides the cells."""

@@ -25,9 +25,9 @@ from crossfake.experiments.protocols import REAL
 from crossfake.experiments.results import Results, weighted_auc
 from crossfake.experiments.statistics import Counts, Measured, average, cluster_resamples, together
 from crossfake.files import write_json, write_text
-from crossfake.provenance import hash_json
 
 SCORES, FACTS, TABLE = "scores.csv", "study.json", "results.md"
+PICTURES = "pictures.csv"  # in an experiment's folder
 RATE = 0.05  # of false alarms among other reals, at which hits are counted
 _DIGITS = 4  # after the point
 _LIMIT = 30.0  # of logits: a score of 1 has none
@@ -60,11 +60,13 @@ class Sheet:
         """
         experiment = results.experiment
         try:
-            with open(results.folder / "pictures.csv", newline="") as file:
+            with open(results.folder / PICTURES, newline="") as file:
                 listed = [tuple(row[name] for name in _COLUMNS[:4]) for row in csv.DictReader(file)]
         except (OSError, KeyError) as error:
             raise UserError(f"{results.folder} lists no pictures", mend="run the experiment again") from error
         chosen = _chosen(results)
+        groups = sorted({group for test, _ in chosen.values() for group in results.truths[test].groups})
+        numbers = {group: f"g{number:0{len(str(len(groups)))}}" for number, group in enumerate(groups)}
         lines: list[tuple[str, ...]] = []
         columns: list[Floats] = []
         for name, (test, label) in chosen.items():
@@ -76,8 +78,7 @@ class Sheet:
                     f"{results.folder} lists {len(mine)} pictures of {name}, and scores {len(rows)}",
                     mend="run the experiment again",
                 )
-            groups = (hash_json(truth.groups[row])[:8] for row in rows)
-            lines += [(*line, group) for line, group in zip(mine, groups, strict=True)]
+            lines += [(*line, numbers[truth.groups[row]]) for line, row in zip(mine, rows, strict=True)]
             columns.append(np.stack([cell.scores[test][rows] for cell in results.cells]))
         facts = {
             "name": experiment["name"],

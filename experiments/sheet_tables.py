@@ -141,9 +141,9 @@ def _strangers(sheet: Sheet) -> list[dict[str, Any]]:
 def _audits(sheet: Sheet) -> str:
     rows = []
     for name, audit in sheet.facts["audits"].items():
-        probes = audit.get("probes", {})
-        worst = max(probes, key=lambda probe: probes[probe]["auc"], default="")
-        said = f"{worst} {number(probes[worst]['auc'], 2)}" if worst else ""
+        probes = {probe: p["auc"] for probe, p in audit.get("probes", {}).items() if p["auc"] is not None}
+        worst = max(probes, key=lambda probe: probes[probe], default="")
+        said = f"{worst} {number(probes[worst], 2)}" if worst else ""
         rows.append([name, audit["verdict"], said])
     if not rows:
         return ""

@@ -13,6 +13,7 @@ from crossfake.experiments import cards
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.reporting import texts
 from crossfake.experiments.results import Results
+from crossfake.experiments.sheet import TABLE
 
 _KEYS = {
     "results.csv": ("detector", "condition", "seed", "test"),
@@ -28,8 +29,8 @@ def verify(folder: str | Path) -> list[str]:
     """Recompute the tables of an experiment from its stored scores, and say what differs.
 
     Looked at are ``results.csv`` and ``contrasts.csv`` line by line, ``results.parquet`` if it is there and pyarrow is,
-    ``results.tex``, ``methods.tex``, ``references.bib``, ``report.html`` and the cards; not the figures.
-    ``results.csv`` holds the hash of every score file, so a changed score is found even where no figure moved.
+    ``results.tex``, ``methods.tex``, ``references.bib``, ``results.md``, ``report.html`` and the cards; not the
+    figures. ``results.csv`` holds the hash of every score file, so a changed score is found even where no figure moved.
 
     Args:
         folder: an experiment that ``experiment report`` was run on.
@@ -61,7 +62,9 @@ def verify(folder: str | Path) -> list[str]:
     for name, keys in _KEYS.items():
         said += _compare_tables(folder / name, fresh[name], keys)
     said += _compare_parquet(folder / "results.parquet", fresh["results.csv"])
-    for name in ("results.tex", "methods.tex", "references.bib", "report.html"):
+    for name in ("results.tex", "methods.tex", "references.bib", TABLE, "report.html"):
+        if name not in fresh:
+            continue
         said += _compare_texts(folder / name, fresh[name])
     for name, text in cards.model_cards(results, found).items():
         said += _compare_texts(folder / "cards" / name, text)

@@ -46,7 +46,11 @@ def sheet():
         "seen": [["a", "swap"], ["c", "swap"]],
         "contrasts": [{"name": "c minus a", "a": "a", "b": "c", "tests": ["stylegan2"]}],
         "detector_contrasts": [["cnn", "npr"]],
-        "audits": {"stylegan2 against web faces": {"verdict": "warn", "probes": {"colour": {"auc": 0.7}}}},
+        "audits": {
+            "stylegan2 against web faces": {
+                "verdict": "warn", "probes": {"colour": {"auc": 0.7}, "size": {"auc": None}},
+            }
+        },
         "cells": cells,
     }  # fmt: skip
     return Sheet(facts, tuple(lines), np.array(logits))

@@ -22,6 +22,7 @@ from crossfake.experiments.planning import plan
 from crossfake.experiments.protocols import design
 from crossfake.experiments.results import Results
 from crossfake.experiments.running import Experiment, run
+from crossfake.experiments.sheet import Sheet, verify_sheet
 from crossfake.experiments.testsets import in_common, names_of
 
 SPLITS = ("train", "train", "val", "test")
@@ -140,7 +141,9 @@ def test_strangers_face_each_source_of_photos_apart(config, tmp_path):
     small, large = (scores(out, facts["cells"][k], tests["stylegan2"]) for k in (0, 3))
     assert [line["group"] for line in small] == [line["group"] for line in large]
     assert [line["score"] for line in small] != [line["score"] for line in large]
-    assert Results(out).mean("large", "a") is not None
+    Sheet.of(Results(out)).save(tmp_path / "sheet")
+    assert verify_sheet(tmp_path / "sheet") == []
+    assert "| large | a | 1 |" in (tmp_path / "sheet" / "results.md").read_text()
 
 
 def test_what_is_judged_was_coded_alike(config, tmp_path):

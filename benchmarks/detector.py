@@ -138,11 +138,12 @@ def plain_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[]
 
 def timm_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[], object]:
     import timm
+    from timm.optim import create_optimizer_v2
     from timm.task import ClassificationTask
 
     network = timm.create_model(asked.model, num_classes=2).to(memory_format=torch.channels_last)
     task = ClassificationTask(network, device=torch.device("cpu"), verbose=False)
-    optimizer = timm.optim.create_optimizer_v2(network, "adamw", lr=1e-3)
+    optimizer = create_optimizer_v2(network, "adamw", lr=1e-3)
 
     def step() -> None:
         images, targets = next(batches)

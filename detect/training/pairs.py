@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from crossfake.detect.training.sampling import Place, Stratum
 
 
-class Family:
+class Pairs:
     """Which real each fake was made of: what the shards' ``parent`` says.
 
     Args:

@@ -18,7 +18,7 @@ from torch import Tensor
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
-from crossfake.detect.training.pairs import Family
+from crossfake.detect.training.pairs import Pairs
 from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
@@ -242,7 +242,7 @@ class Sampler:
         self.curriculum = (
             Curriculum(self.synthetic, seed, steps) if schedule == "curriculum" and self.own else None
         )
-        self.family = Family(self.real, self.given + self.synthetic) if pair else None
+        self.pairs = Pairs(self.real, self.given + self.synthetic) if pair else None
 
     def rng(self, step: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, step])
@@ -270,14 +270,14 @@ class Sampler:
                 stratum = strata[turn]
                 position = curriculum.draw(turn, step, rng) if curriculum else int(rng.integers(len(stratum)))
                 places.append((stratum, position))
-        if self.family:
-            places = self.family.paired(places, rng, redraw=not self.curriculum)
+        if self.pairs:
+            places = self.pairs.paired(places, rng, redraw=not self.curriculum)
         return places
 
     def windows(self, step: int) -> npt.NDArray[np.float64]:
         """Where the windows of a batch's native images lie, ``[B, 2]`` in [0, 1); partners have the same."""
         places = np.random.default_rng([self.seed, step, 4]).random((self.batch, 2))
-        if self.family:
+        if self.pairs:
             places[-self.fakes :] = places[: self.fakes]
         return places
 

@@ -60,7 +60,7 @@ def _small(images: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: 
         (side + 2 * pad - kernel) // step + 1
         for side, pad, kernel, step in zip(images.shape[2:], padding, weight.shape[2:], stride, strict=True)
     )
-    return 0 < height * width <= _PLACES
+    return bool(0 < height * width <= _PLACES)
 
 
 class _Patches(torch.autograd.Function):

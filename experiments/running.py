@@ -258,12 +258,14 @@ class Experiment:
         """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike.
 
         Returns:
-            where they were not, and ``train: {force: true}`` insists.
+            where they were not, and the experiment's or a condition's ``train: {force: true}`` insists.
 
         Raises:
             UserError: they have other sizes, or were cut in another way.
         """
         ours = ShardSet(side.stages.reals[0])
+        trainings = (self.config.train, *(condition.train for condition in self.design.conditions))
+        insists = any(each.get("force") for each in trainings)
         notes: dict[str, None] = {}
         for shards in {id(shards): shards for rows in side.rows.values() for shards, _ in rows}.values():
             crops = [crop for crop in (ours.attributes.get("crop"), shards.attributes.get("crop")) if crop]
@@ -274,7 +276,7 @@ class Experiment:
                 f"{shards.path} and {ours.path} were not cut alike ({shards.size} and {ours.size} pixels, "
                 f"{' and '.join(map(crop_words, crops))})"
             )
-            if shards.size != ours.size or not self.config.train.get("force"):
+            if shards.size != ours.size or not insists:
                 raise UserError(what, mend="prepare both with the same --size and --crop")
             notes[what] = None
         return list(notes)

@@ -320,3 +320,19 @@ def test_a_test_that_not_all_data_show_is_left_out_and_said(config, tmp_path):
 def test_mistakes_are_one_line(config, change, expected, tmp_path):
     with pytest.raises(UserError, match=expected):
         run({**config, **change}, tmp_path / "out")
+
+
+def test_another_crop_is_an_error_unless_a_condition_insists(config, tmp_path):
+    for name, policy in (("asia", "face"), ("tiny", "none")):
+        with ShardWriter(tmp_path / "cut" / name, 16, attributes={"crop": {"policy": policy}}) as writer:
+            for k in range(48):
+                row = Row(int(name == "tiny"), "toy", name, SPLITS[k % 4], f"{name}{k}", origin=f"{name}{k}")
+                writer.append(toyface((k, len(name)), 16), row)
+    config |= {"real": [tmp_path / "cut" / "asia"], "photos": [], "detectors": ["cnn"], "contrasts": []}
+    config["generators"] = [{"name": "tiny", "role": "synthetic", "dir": tmp_path / "cut" / "tiny"}]
+    config["conditions"] = [{"name": "a", "fakes": ["tiny"]}]
+    with pytest.raises(UserError, match="were not cut alike"):
+        run(config, tmp_path / "out")
+    config["conditions"][0]["train"] = {"force": True}
+    facts = json.loads((run(config, tmp_path / "forced") / "experiment.json").read_text())
+    assert any("were not cut alike" in note for note in facts["notes"]) and not facts["failures"]

@@ -56,11 +56,17 @@ def _small(images: Tensor, weight: Tensor, stride: Any, padding: Any, dilation: 
         return False
     if max(dilation) > 1 or weight.shape[2:].numel() == 1 or weight.numel() < _WEIGHTS:
         return False
+    height, width = _map(images, weight, stride, padding)
+    return 0 < height * width <= _PLACES
+
+
+def _map(images: Tensor, weight: Tensor, stride: Sequence[int], padding: Sequence[int]) -> tuple[int, int]:
+    """Height and width of what a convolution gives."""
     height, width = (
         (side + 2 * pad - kernel) // step + 1
         for side, pad, kernel, step in zip(images.shape[2:], padding, weight.shape[2:], stride, strict=True)
     )
-    return bool(0 < height * width <= _PLACES)
+    return height, width
 
 
 class _Patches(torch.autograd.Function):
@@ -79,12 +85,7 @@ class _Patches(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(images, weight)
         ctx.stride, ctx.padding = stride, padding
-        height, width = (
-            (side + 2 * pad - kernel) // step + 1
-            for side, pad, kernel, step in zip(
-                images.shape[2:], padding, weight.shape[2:], stride, strict=True
-            )
-        )
+        height, width = _map(images, weight, stride, padding)
         ctx.all_passes = height * width <= _ALL_PASSES
         if not ctx.all_passes:
             return F.conv2d(images, weight, None, stride, padding)

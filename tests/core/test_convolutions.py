@@ -86,3 +86,38 @@ def test_a_maps_memory_format_is_kept_and_gradients_reach_the_master_weights(tak
         assert gradient is not None and parameter.grad is not None and gradient.dtype is torch.float32
         error = (gradient - parameter.grad).norm() / parameter.grad.norm()
         assert error < 0.01
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout_p": 0.0, "attn_mask": None}])
+def test_attention_that_is_trained_through_is_torchs_own(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(2, 3, 10, 16, requires_grad=True) for _ in range(3)]
+    exact = F.scaled_dot_product_attention(*parts)
+    weights = torch.randn_like(exact)
+    expected = torch.autograd.grad((exact * weights).sum(), parts)
+    softmax, made = Tensor.softmax, []
+    monkeypatch.setattr(
+        Tensor, "softmax", lambda *args, **kwargs: (made.append(1), softmax(*args, **kwargs))[1]
+    )
+    with autocast(CPU, "bf16"):
+        found = F.scaled_dot_product_attention(*parts, **options)
+    assert made  # as products, not the fused one
+    torch.testing.assert_close(found.float(), exact, atol=0.03, rtol=0.03)
+    for own, theirs in zip(
+        torch.autograd.grad((found.float() * weights).sum(), parts), expected, strict=True
+    ):
+        torch.testing.assert_close(own, theirs, atol=0.06, rtol=0.06)
+
+
+@pytest.mark.parametrize(
+    "options", [{"is_causal": True}, {"attn_mask": torch.eye(10, dtype=torch.bool)}, {"scale": 2.0}]
+)
+def test_attention_with_a_mask_or_scale_is_left_alone(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    parts = [torch.randn(2, 3, 10, 16, requires_grad=True) for _ in range(3)]
+    with autocast(CPU, "bf16"):
+        found = F.scaled_dot_product_attention(*parts, **options)
+    exact = F.scaled_dot_product_attention(*parts, **options)
+    torch.testing.assert_close(found.float(), exact, atol=0.08, rtol=0.08)

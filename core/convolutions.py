@@ -20,6 +20,7 @@ class QuickConvolutions(TorchFunctionMode):
 
     Depthwise convolutions run in float32: their bfloat16 gradients take several times as long. Large weights on small
     maps that are trained become products of matrices: oneDNN's gradient of such weights takes 3 to 6 times as long.
+    So does attention that is trained through: torch's fused gradient was two fifths of a ViT-S's step.
     """
 
     def __torch_function__(

@@ -27,6 +27,7 @@ from crossfake.datasets.outcomes import pixel_hash
 from crossfake.datasets.sources import Rejected
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.video import read_frames
+from crossfake.images import fitted
 from crossfake.workers import map_in_order
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -160,10 +161,8 @@ def _native_values(image: Pixels) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def _small_jpeg(image: Pixels) -> bytes:
-    scale = min(1.0, _SHOWN / max(image.shape[:2]))
-    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    small = cv2.resize(image, extent, interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    small = cv2.cvtColor(fitted(image, _SHOWN), cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
     return bytes(encoded)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import Face
+from crossfake.images import fitted
 
 Values = npt.NDArray[np.float32]
 
@@ -153,11 +154,7 @@ def clipped(image: Pixels) -> Values:
 
 def glance(image: Pixels) -> Pixels:
     """The picture, shrunk where it is large: colours stay what they are."""
-    scale = _GLANCE / max(image.shape[:2])
-    if scale >= 1:
-        return image
-    extent = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return np.asarray(cv2.resize(image, extent, interpolation=cv2.INTER_AREA), np.uint8)
+    return fitted(image, _GLANCE)
 
 
 def colours(small: Pixels) -> Values:

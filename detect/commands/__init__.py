@@ -21,6 +21,13 @@ precision = click.option("--precision", type=click.Choice(["auto", "bf16", "fp32
 scoring_precision = click.option(
     "--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="fp32"
 )  # thresholds are of float32
+view = click.option(
+    "--view",
+    type=click.Choice(["aligned", "native"]),
+    default="aligned",
+    help="See images resampled to one size, or windows of native ones.",
+)
+window = click.option("--window", type=int, default=128, help="Side of a native view's windows.")
 bundle_option = click.option(
     "--bundle", type=BUNDLE, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
 )

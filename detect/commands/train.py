@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
-from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
+from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults, view, window
 from crossfake.errors import UserError
 
 _GROUPS = {
@@ -90,13 +90,8 @@ class _Grouped(ManyValues):
 @click.option(
     "--layer-decay", type=float, default=1.0, help="Step size of a stage relative to the next: 0.75, say."
 )
-@click.option(
-    "--view",
-    type=click.Choice(["aligned", "native"]),
-    default="aligned",
-    help="See images resampled to one size, or windows of native ones.",
-)
-@click.option("--window", type=int, default=128, help="Side of a native view's windows.")
+@view
+@window
 @click.option(
     "--pair", is_flag=True, help="Put each fake beside the real that it was made of, changed alike."
 )

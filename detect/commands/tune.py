@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
-from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults
+from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults, view, window
 from crossfake.errors import UserError
 
 _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "precision", "view", "window")
@@ -34,13 +34,8 @@ _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "
 @click.option("--model", default="cnn", help="As for 'detect train'; a space may name several.")
 @click.option("--pretrained", is_flag=True, help="Start from timm's published weights.")
 @click.option("--weights", type=THERE, help="Start from this weight file.")
-@click.option(
-    "--view",
-    type=click.Choice(["aligned", "native"]),
-    default="aligned",
-    help="See images resampled to one size, or windows of native ones.",
-)
-@click.option("--window", type=int, default=128, help="Side of a native view's windows.")
+@view
+@window
 @click.option("--steps", type=int, default=1500, help="Optimiser steps of the final training at most.")
 @click.option("--trial-steps", type=int, help="Steps of a trial.  [default: as many]")
 @click.option(

@@ -28,9 +28,9 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Unreadable, register_heif
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import read_frames
-from crossfake.detect.app.intake import Refused, Upload, accept, session_folder, unpack
-from crossfake.detect.app.limits import Limits
 from crossfake.detect.prediction.media import Input, open_frames, open_picture
+from crossfake.serve.intake.accepting import Refused, Upload, accept, session_folder, unpack
+from crossfake.serve.intake.limits import Limits
 
 SIDE = 96
 LIMITS = Limits(frames=4)

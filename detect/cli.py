@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from crossfake.cli import command_group
 from crossfake.detect.commands.calibrate import calibrate
 from crossfake.detect.commands.ensemble import ensemble
@@ -9,11 +11,12 @@ from crossfake.detect.commands.evaluate import evaluate
 from crossfake.detect.commands.explain import explain
 from crossfake.detect.commands.export import export
 from crossfake.detect.commands.predict import predict
-from crossfake.detect.commands.serve import serve
 from crossfake.detect.commands.train import train
 from crossfake.detect.commands.tune import tune
-from crossfake.detect.commands.verify_report import verify_report
 
 detect = command_group("detect", "Train detectors, evaluate them, judge pictures.")
-for command in (train, evaluate, predict, explain, tune, calibrate, export, ensemble, serve, verify_report):
+above = importlib.import_module("crossfake.serve.cli")  # of the part above this one, so it is found by name
+for command in (
+    train, evaluate, predict, explain, tune, calibrate, export, ensemble, above.serve, above.verify_report,
+):  # fmt: skip
     detect.add_command(command)

@@ -105,8 +105,6 @@ def _instances() -> list[Any]:
     from crossfake.datasets.launder import LaunderSettings
     from crossfake.datasets.leaks import SplitSettings
     from crossfake.datasets.prepare import PrepareSettings
-    from crossfake.detect.app.limits import Limits
-    from crossfake.detect.app.serving import ServeSettings
     from crossfake.detect.calibration.fitting import CalibrateSettings
     from crossfake.detect.evaluation import EvaluateSettings
     from crossfake.detect.explain.explaining import ExplainSettings
@@ -116,6 +114,8 @@ def _instances() -> list[Any]:
     from crossfake.detect.tuning import TuneSettings
     from crossfake.experiments.config import Config, Detector, Generator
     from crossfake.experiments.executors import Local
+    from crossfake.serve.intake.limits import Limits
+    from crossfake.serve.server import ServeSettings
     from crossfake.synth.evaluation import EvaluateSettings as QualitySettings
     from crossfake.synth.generation import GenerateSettings
     from crossfake.synth.projected import ProjectSettings

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.app.limits import Limits
+from crossfake.serve.intake.limits import Limits
 
-from ..detect.app.conftest import bundle, second  # noqa: F401
 from ..detect.conftest import fake, real, trained  # noqa: F401
+from ..serve.conftest import bundle, second  # noqa: F401
 
 LIMITS = Limits(bytes_archive=80 << 20)
 
@@ -30,14 +30,14 @@ def address(
     """Where the page answers, with two detectors, an untrained generator and one finished report."""
     uvicorn = pytest.importorskip("uvicorn")
     pytest.importorskip("gradio")
-    from crossfake.detect.app.serving import ServeSettings, create_app
-    from crossfake.synth.serving import open_generators
+    from crossfake.serve.engine.generators import RunGenerators
+    from crossfake.serve.server import ServeSettings, create_app
 
     runs = make_runs(tmp_path_factory.mktemp("served"))
     settings = ServeSettings((bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",))
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, open_generators(runs)),
+            create_app(settings, RunGenerators(runs)),
             log_level="warning",
             ws="none",
             timeout_graceful_shutdown=1,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ..detect.app.proxy import PUBLIC, behind_nginx, find_nginx, serving
+from ..serve.proxy import PUBLIC, behind_nginx, find_nginx, serving
 
 
 @pytest.mark.slow

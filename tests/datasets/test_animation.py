@@ -13,8 +13,8 @@ from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import count_frames, read_frames
-from crossfake.detect.app.intake import accept
 from crossfake.detect.prediction.media import Input, find_inputs, open_one
+from crossfake.serve.intake.accepting import accept
 
 FORMATS = ["GIF", "WEBP", "PNG", "AVIF"]
 SHOWN = [40, 60, 80, 100, 120, 40, 60, 80, 100, 400]  # milliseconds

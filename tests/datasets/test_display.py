@@ -10,8 +10,8 @@ from crossfake.datasets import display  # noqa: E402
 from crossfake.datasets.crops import Cropper  # noqa: E402
 from crossfake.datasets.decode import Unreadable  # noqa: E402
 from crossfake.datasets.video import read_frames  # noqa: E402
-from crossfake.detect.app.headers import read_video  # noqa: E402
 from crossfake.detect.prediction.media import Input, open_one  # noqa: E402
+from crossfake.serve.intake.headers import read_video  # noqa: E402
 
 H264 = pytest.mark.skipif("libx264" not in av.codecs_available, reason="PyAV was built without libx264")
 

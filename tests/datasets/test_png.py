@@ -8,7 +8,7 @@ from PIL import Image, PngImagePlugin
 
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.png import chunks, is_animated, without_long_text
-from crossfake.detect.app.intake import accept
+from crossfake.serve.intake.accepting import accept
 
 PIXELS = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
 WORKFLOW = (

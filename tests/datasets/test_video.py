@@ -14,9 +14,9 @@ from crossfake.datasets.prepare import PrepareSettings, prepare  # noqa: E402
 from crossfake.datasets.shards import ShardSet  # noqa: E402
 from crossfake.datasets.sources.fixtures import face_video, write_video  # noqa: E402
 from crossfake.datasets.video import read_frames  # noqa: E402
-from crossfake.detect.app.headers import Refused, read_video  # noqa: E402
 from crossfake.detect.prediction.media import Input, open_one  # noqa: E402
 from crossfake.errors import MissingDependency  # noqa: E402
+from crossfake.serve.intake.headers import Refused, read_video  # noqa: E402
 
 
 def _counting(path: Path, frames: int) -> Path:

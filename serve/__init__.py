@@ -1,0 +1,1 @@
+"""The page where anyone can analyse a picture or a video, and the API beside it."""

@@ -1,0 +1,103 @@
+"""``detect serve`` and ``detect verify-report``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from crossfake.cli import THERE, ManyValues
+from crossfake.detect.commands import BUNDLE, FOLDER, device, newest_bundle
+
+
+@click.command(cls=ManyValues)
+@click.option(
+    "--bundle",
+    "bundles",
+    type=BUNDLE,
+    multiple=True,
+    help="Run of 'detect train' or a bundle; repeated, several side by side.  [default: the newest finished run]",
+)
+@click.option(
+    "--host", default="127.0.0.1", help="Name or address to listen on; beyond this machine with a token."
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=7860, help="0: a free one.")
+@click.option("--token", envvar="CROSSFAKE_TOKEN", show_envvar=True, help="That callers must bear.")
+@click.option("--runs", type=FOLDER, default=Path("runs"), help="Generators that the page offers.")
+@click.option(
+    "--reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A page below --runs, or a folder of pages, that the page shows to all; repeated.  [default: none]",
+)
+@click.option("--public-url", help="How browsers reach it through a proxy: https://facts.example.")
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A proxy whose word on who asks is taken (X-Forwarded-For); repeated.",
+)
+@click.option("--no-page", is_flag=True, help="The API alone.")
+@click.option(
+    "--rate",
+    type=click.IntRange(1, 10**6),
+    default=60,
+    help="Requests and uploads per minute of one client.",
+)
+@click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
+@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
+@device
+def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -> None:
+    """Serve a page where anyone can analyse a picture or a video, and an API beside it.
+
+    Uploads stay in a private folder until they are answered. See docs/api.md for the API, docs/page.md for the page.
+    """
+    from crossfake.serve.server import ServeSettings
+    from crossfake.serve.server import serve as run
+
+    options |= {"page": not no_page, "requests_per_minute": rate}
+    ServeSettings(bundles or (Path(),), **options)  # a wrong option is said before a bundle is looked for
+    settings = ServeSettings(bundles or (newest_bundle(),), **options)
+
+    def generators() -> Any:
+        from crossfake.serve.engine.generators import RunGenerators  # brings torch
+
+        return RunGenerators(settings.runs) if settings.page else None
+
+    run(settings, generators, click.echo)
+
+
+@click.command("verify-report")
+@click.argument("file", type=FOLDER)
+@click.option("--public-key", type=THERE, help="The sender's .pub.  [default: your own]")
+def verify_report(file: Path, public_key: Path | None) -> None:
+    """Say whether a report is as it was signed, and by whom.
+
+    The exit code is 0 for a valid report of a known signer, and 1 for one that was changed or whose signer is not
+    known. Anyone can sign with a key of their own: compare the fingerprint with one that the sender told you.
+    """
+    from crossfake.detect.prediction.output import printable
+    from crossfake.serve.reports.writing import verify_report as verify
+
+    found = verify(file, public_key)
+    colour = {"valid": "green", "changed": "red"}.get(found.status, "yellow")
+    click.echo(f"{click.style(found.status, fg=colour, bold=True)}: {found.problem or 'as it was signed'}")
+    if found.signer:
+        click.echo(f"signer:   {found.signer}")
+    if found.status != "changed":
+        # anyone can sign anything: nothing in it may be missing, or steer the terminal
+        said = found.payload.get("analysis")
+        name, sha256, verdict, when, version = (
+            printable(str(said.get(key, "–")) if isinstance(said, dict) else "–")
+            for key in ("name", "sha256", "verdict", "when", "version")
+        )
+        click.echo(f"file:     {name}, sha256 {sha256}")
+        click.echo(f"verdict:  {verdict}, {when}, crossfake {version}")
+    if found.status == "unknown signer":
+        click.echo(
+            "Compare the fingerprint with one that the sender told you, or name their key with --public-key."
+        )
+    sys.exit(not found.valid)

@@ -1,0 +1,1 @@
+"""A file in; per face what every detector says of it, and why, in honest words."""

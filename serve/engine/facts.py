@@ -1,0 +1,100 @@
+"""What is known of a detector from its card and from its evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from scipy.special import betaincinv
+
+from crossfake.datasets.firewall import OWN
+from crossfake.detect.bundle import Detector
+from crossfake.serve.engine.results import DetectorFacts
+from crossfake.serve.engine.wording import facts_words
+
+_EVALUATION = "evaluation/evaluation.json"
+_LEVEL = 0.95
+
+
+def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
+    """Facts in figures and in words; what the evaluation does not say for certain stays unknown."""
+    card = detector.card
+    trained = [Path(folder).name for folder in card.get("data_hashes") or {}] or card.get("sources") or []
+    plain = DetectorFacts(
+        name=name,
+        model=str(card["model"]),
+        hash=detector.hash,
+        size=detector.size,
+        sees="windows of " * detector.view.native + ("faces" if finds_faces else "whole pictures"),
+        threshold=detector.threshold,
+        calibrated=bool(detector.calibration.get("interval")),
+        trained_on=tuple(dict.fromkeys(map(str, trained))),
+    )
+    measured, unknown = _measured(detector)
+    plain = dataclasses.replace(plain, **measured)
+    audit = card.get("audit") or {}
+    flaw = str(audit.get("summary", "")) if audit.get("verdict") == "fail" else ""
+    return dataclasses.replace(plain, words=facts_words(plain, flaw, unknown))
+
+
+def _measured(detector: Detector) -> tuple[dict[str, Any], str]:
+    """False alarms and hits on the test set; or why they are not known."""
+    file = next(
+        (f / _EVALUATION for f in (detector.path.parent, detector.path) if (f / _EVALUATION).is_file()), None
+    )
+    if file is None:
+        return {}, "it was not evaluated"
+    try:
+        found = json.loads(file.read_text())
+        if found.get("model_hash") != detector.hash:
+            return {}, "its evaluation is of other weights"
+        before = "not kept" if OWN in detector.card.get("sources", ()) else "checked"  # without generators
+        if found.get("firewall", before) != "checked":
+            return (
+                {},
+                "the images of its evaluation may be among those that it, or its generators, learned from",
+            )
+        if not math.isclose(float(found["threshold"]), detector.threshold, abs_tol=1e-6):
+            return {}, "it was evaluated before its last calibration"
+        return _rates(found), ""
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return {}, "its evaluation cannot be read"
+
+
+def _rates(found: dict[str, Any]) -> dict[str, Any]:
+    (true, false), _ = found["overall"]["confusion"]
+    reals = true + false
+    rates: dict[str, Any] = {
+        "tested_on": tuple(
+            (str(name).partition(":")[0], int(part["n_fake"]), float(part["recall"]))
+            for name, part in found["by_generator"].items()
+            if part.get("recall") is not None
+        )
+    }
+    if reals:
+        # pictures of one group say no more than one: their number counts for the interval
+        units = (found.get("by_group") or {}).get("mean", {}).get("n_real") or reals
+        rate = false / reals
+        rates |= {
+            "false_alarms": rate,
+            "false_alarms_interval": clopper_pearson(rate * units, units),
+            "reals": reals,
+        }
+    return rates
+
+
+def clopper_pearson(hits: float, count: float) -> tuple[float, float]:
+    """The exact 95% interval of a share (Clopper and Pearson 1934).
+
+    Example:
+        >>> low, high = clopper_pearson(0, 100)
+        >>> low, round(high, 4)
+        (0.0, 0.0362)
+    """
+    tail = (1 - _LEVEL) / 2
+    low = float(betaincinv(hits, count - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 1 - tail)) if hits < count else 1.0
+    return low, high

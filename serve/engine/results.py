@@ -1,0 +1,281 @@
+"""What an analysis says: plain data, and the pictures that go with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.sources import Box
+from crossfake.pages import data_uri
+
+SCHEMA = 1
+ENSEMBLE = "ensemble"
+_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one detector says of one face.
+
+    Attributes:
+        score: the network's own number in [0, 1], uncalibrated; of the ensemble the mean.
+        probability: calibrated, of being fake.
+        low: lower end of its 95% interval; None for a detector that was never calibrated.
+        high: its upper end.
+        verdict: ``real``, ``fake`` or ``uncertain``.
+        novelty: share in [0, 1] of validation images that are less unusual; None when unknown.
+        reasons: codes that :data:`crossfake.serve.engine.wording.WARNINGS` puts into words.
+    """
+
+    score: float
+    probability: float
+    low: float | None
+    high: float | None
+    verdict: str
+    novelty: float | None = None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that makes the verdict weaker: a code for programs, a sentence for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True)
+class StabilityPoint:
+    """The score after the picture was changed and decoded anew.
+
+    Attributes:
+        transform: ``as sent``, ``JPEG``, ``WebP``, ``resize`` (and back), or ``blur``.
+        strength: quality of JPEG and WebP, factor of resizing, sigma of the blur in pixels; 0 as sent.
+        probability: of the ensemble where there is one; None when the face was no longer found.
+        score: likewise, uncalibrated: it also moves where the probability has reached its end.
+        per_detector: the probability of each detector.
+    """
+
+    transform: str
+    strength: float
+    probability: float | None
+    score: float | None = None
+    per_detector: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training picture that the first detector finds alike.
+
+    Attributes:
+        picture: uint8 ``[S, S, 3]``.
+        label: ``real`` or ``fake``.
+        generator: what made it; of a real the name of its data set.
+        distance: 1 less the cosine similarity of features, 0 (the same) to 2.
+    """
+
+    picture: Pixels
+    label: str
+    generator: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One face in one frame of a video.
+
+    Attributes:
+        frame: its number, from 0.
+        seconds: its time in the video; None when the video states no rate.
+        box: x, y, width and height in pixels; None for the whole frame.
+        probability: of the ensemble where there is one.
+        verdict: likewise.
+        per_detector: the probability of each detector.
+        crop: uint8 ``[h, w, 3]``, sides of at most 96.
+    """
+
+    frame: int
+    seconds: float | None
+    box: Box | None
+    probability: float
+    verdict: str
+    per_detector: dict[str, float]
+    crop: Pixels | None = None
+
+
+@dataclass(frozen=True)
+class FaceAnalysis:
+    """One face of a picture, one person of a video, or the whole picture.
+
+    Attributes:
+        person: from 0, the largest first; of a video in the order of appearance.
+        box: x, y, width and height in pixels of the upright picture; None for the whole picture. Of a video that of
+            the frame that ``crop`` shows.
+        per_detector: by the names in ``Analyser.detectors``, ``ensemble`` included when there are several.
+        warnings: what makes the verdict weaker.
+        stability: the score under recompression and resizing, ``as sent`` first; empty when not asked for.
+        crop: uint8 ``[H, W, 3]``, what the first detector saw, made smaller to show where a side is above 512. Of a
+            video the frame with the highest probability.
+        heatmap: uint8 ``[H, W, 3]``, the map laid over the grey crop; orange speaks for fake, purple for real.
+        heat: float32 ``[H, W]`` in [-1, 1], the same as numbers: above 0 speaks for fake.
+        heat_method: how it was made, such as ``gradcam``; empty without a map.
+        spectrum: uint8 picture: the log power spectrum, and beside it how far it is from that of reals, where known.
+        nearest: training pictures, the most alike first.
+        frames: of a video, one by one.
+        notes: which parts are missing, and why, a sentence each.
+    """
+
+    person: int
+    box: Box | None
+    per_detector: dict[str, Opinion]
+    crop: Pixels
+    warnings: tuple[Warning, ...] = ()
+    stability: tuple[StabilityPoint, ...] = ()
+    heatmap: Pixels | None = None
+    heat: npt.NDArray[np.float32] | None = None
+    heat_method: str = ""
+    spectrum: Pixels | None = None
+    nearest: tuple[Example, ...] = ()
+    frames: tuple[FrameScore, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def opinion(self) -> Opinion:
+        """The ensemble's, or that of the only detector."""
+        return self.per_detector.get(ENSEMBLE) or next(iter(self.per_detector.values()))
+
+    @property
+    def verdict(self) -> str:
+        return self.opinion.verdict
+
+
+@dataclass(frozen=True)
+class MissedFace:
+    """A face of a picture that was not judged, or what befell ``frames`` frames of a video."""
+
+    reason: str
+    box: Box | None = None
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class DetectorFacts:
+    """What is known of a detector, for whoever reads its verdicts.
+
+    Attributes:
+        name: as in ``Analyser.detectors``.
+        model: the kind of network.
+        hash: SHA-256 of its weights.
+        size: pixels of the square that it sees.
+        sees: ``faces`` or ``whole pictures``; of native pixels ``windows of`` them.
+        threshold: probability from which on it says fake, unless it abstains.
+        calibrated: whether its scores are probabilities with an interval.
+        trained_on: names of the data sets and generators.
+        tested_on: generators of the test set: ``(name, fakes, share that was called fake)``.
+        false_alarms: share of the test set's reals that it calls fake; None when unknown.
+        false_alarms_interval: its 95% interval.
+        reals: how many reals that was measured on; 0 when unknown.
+        words: sentences on all of this, and on its limits.
+    """
+
+    name: str
+    model: str
+    hash: str
+    size: int
+    sees: str
+    threshold: float
+    calibrated: bool
+    trained_on: tuple[str, ...]
+    tested_on: tuple[tuple[str, int, float], ...] = ()
+    false_alarms: float | None = None
+    false_alarms_interval: tuple[float, float] | None = None
+    reals: int = 0
+    words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is said of one file.
+
+    Attributes:
+        name: to show; cleaned, never a path.
+        sha256: of the file.
+        bytes: of the file.
+        kind: ``image`` or ``video``.
+        width: in pixels, upright.
+        height: likewise.
+        seconds: that the analysis took.
+        when: UTC, ISO 8601.
+        version: of crossfake.
+        detectors: facts of each, the ensemble not among them.
+        faces: one by one.
+        missed: faces, or frames, that were not judged.
+        verdict: ``fake`` before ``uncertain`` before ``real``, of the worst face; ``not judged`` without faces.
+        words: one honest sentence.
+        warnings: that hold for the whole file.
+        picture: uint8 ``[h, w, 3]``, the upright picture reduced to at most 1,600 pixels; None of a video.
+            A box of a face times ``picture.shape[1] / width`` is its place there.
+        duration: of a video in seconds; None of a picture, or when unknown.
+    """
+
+    name: str
+    sha256: str
+    bytes: int
+    kind: str
+    width: int
+    height: int
+    seconds: float
+    when: str
+    version: str
+    detectors: tuple[DetectorFacts, ...]
+    faces: tuple[FaceAnalysis, ...]
+    missed: tuple[MissedFace, ...]
+    verdict: str
+    words: str
+    warnings: tuple[Warning, ...] = ()
+    picture: Pixels | None = None
+    duration: float | None = None
+
+    def to_json(self, pictures: bool = False) -> dict[str, Any]:
+        """Plain values for ``json.dumps``: fractions with six digits, no NaN.
+
+        Args:
+            pictures: put them in as ``data:image/png;base64,…``; else they, and ``heat``, are left out.
+        """
+        plain: dict[str, Any] = _plain(self, pictures)
+        return {"schema": SCHEMA, **plain}
+
+
+def png(picture: Pixels) -> bytes:
+    """A picture uint8 ``[H, W, 3]`` as a PNG file."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "PNG")
+    return out.getvalue()
+
+
+def _plain(value: Any, pictures: bool) -> Any:
+    if dataclasses.is_dataclass(value):
+        names = [each.name for each in dataclasses.fields(value)]
+        made = {name: _plain(getattr(value, name), pictures) for name in names}
+        hidden = {name for name in names if isinstance(getattr(value, name), np.ndarray) and not pictures}
+        plain = {name: made[name] for name in names if name not in hidden and name != "heat"}
+        return {**plain, "verdict": value.verdict} if isinstance(value, FaceAnalysis) else plain
+    if isinstance(value, np.ndarray):
+        if not pictures or value.dtype != np.uint8:
+            return None
+        return data_uri(png(value))
+    if isinstance(value, dict):
+        return {str(key): _plain(each, pictures) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each, pictures) for each in value]
+    if isinstance(value, float | np.floating):
+        return round(float(value), _DIGITS) if math.isfinite(value) else None
+    return value

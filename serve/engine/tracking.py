@@ -1,0 +1,87 @@
+"""A video: people followed through its frames, and every detector's score over time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Generator, Sequence
+
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.decode import Frame
+from crossfake.datasets.video import read_frames
+from crossfake.detect.prediction.media import Input, Media, frame_rate, open_frames
+from crossfake.detect.prediction.verdicts import FaceVerdict
+from crossfake.images import fitted
+from crossfake.serve.engine.judging import Judged, Seat, counterpart, looks_of, side_by_side
+from crossfake.serve.engine.results import ENSEMBLE, FrameScore, Opinion
+from crossfake.serve.intake.accepting import Upload
+from crossfake.serve.intake.headers import too_many_pixels
+from crossfake.serve.intake.limits import Limits
+
+_THUMBNAIL = 96
+
+
+def follow(
+    upload: Upload,
+    cropper: Cropper,
+    limits: Limits,
+    lock: threading.Lock,
+    progress: Callable[[float, str], None],
+) -> Media:
+    """The crops of all people in a video's frames.
+
+    Args:
+        upload: the video.
+        cropper: what cuts the frames.
+        limits: how many frames are looked at, and of how many pixels: they may grow within a video.
+        lock: held while faces are looked for, not while frames are decoded.
+        progress: takes the share done; what it raises ends the work.
+
+    Raises:
+        Refused: a frame has more pixels than the header said, and too many.
+        Unreadable: not one frame can be decoded.
+    """
+
+    def frames() -> Generator[Frame]:
+        for done, frame in enumerate(read_frames(upload.path, limits.frames, "the video")):
+            if frame.pixels.shape[0] * frame.pixels.shape[1] > limits.pixels:
+                raise too_many_pixels(limits.pixels)
+            progress(done / limits.frames, f"frame {frame.number}")
+            with lock:
+                yield frame
+
+    with contextlib.closing(frames()) as pictures:
+        return open_frames(Input("the video", upload.path), pictures, cropper, frame_rate(upload.path))
+
+
+def over_time(
+    lead: Judged, face: FaceVerdict, others: dict[str, Judged], seats: Sequence[Seat]
+) -> list[FrameScore]:
+    """One person's frames with what every detector says of each.
+
+    Args:
+        lead: what the detector found that the person is taken from.
+        face: the person.
+        others: what each detector found, by name; the first among them.
+        seats: all of them.
+    """
+    series: dict[str, dict[int, Opinion]] = {}
+    for name, judged in others.items():
+        same = face if judged is lead else counterpart(face, judged.prediction)
+        if same is not None:
+            series[name] = {
+                each.frame: Opinion(each.score, each.probability, None, None, each.verdict)
+                for each in same.frames
+            }
+    crops = {lead.media.looks[n].frame: lead.media.looks[n].image for n in looks_of(lead, face)}
+    scores = []
+    for each in face.frames:
+        opinions = {name: found[each.frame] for name, found in series.items() if each.frame in found}
+        all_of_them = side_by_side(opinions, seats)
+        head = all_of_them.get(ENSEMBLE) or next(iter(opinions.values()))
+        own = {name: opinion.probability for name, opinion in opinions.items()}
+        crop = fitted(crops[each.frame], _THUMBNAIL)
+        scores.append(
+            FrameScore(each.frame, each.seconds, each.box, head.probability, head.verdict, own, crop)
+        )
+    return scores

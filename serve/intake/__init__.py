@@ -1,0 +1,1 @@
+"""What strangers send: received, measured before it is decoded, refused when it is too much."""

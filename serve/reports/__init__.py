@@ -1,0 +1,1 @@
+"""Reports on an analysis: written, signed, checked."""

@@ -1,0 +1,1 @@
+"""The API and the page, and what stands between them and strangers."""

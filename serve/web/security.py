@@ -1,0 +1,319 @@
+"""What stands between strangers and the analyser: host, origin, token, rate, size, time, and the headers of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.limits import MIB
+from crossfake.serve.intake.shares import RateLimit, Shares, TryLater
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from crossfake.serve.web.metrics import Metrics
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN = frozenset({"/healthz"})  # without a token
+_IDLE, _LONGEST, _DRAIN = (
+    30.0,
+    600.0,
+    2.0,
+)  # seconds without a byte of a body; for all of it; for what is too much
+_GRACE, _SLOWEST = 20.0, 16 * 1024  # a body may take so many seconds, and one more for so many bytes
+_BODIES, _REQUESTS = (8, 64), (100, 400)  # that come in slowly, and that are open, of one client and of all
+_LOG = logging.getLogger("crossfake.app")
+
+STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+METERED = (
+    "/api/",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+)  # what costs something, by how its path begins
+_FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-",
+    b"x-real-ip",
+    b"x-original-",
+)  # headers that name another sender or address
+# Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
+PAGE = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob: data:; "
+    "worker-src 'self' blob:; frame-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'self'"
+)
+# A file that somebody sent, opened by its address, must not act as a part of the page
+FILE = (
+    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'unsafe-inline'; font-src data:; "
+    "frame-ancestors 'self'; sandbox"
+)
+_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"permissions-policy": b"geolocation=(), microphone=(), payment=(), usb=()",
+}
+
+
+class Guard:
+    """Middleware around everything that is served.
+
+    Args:
+        app: what is guarded.
+        most: bytes of a body.
+        token: that requests must bear (``Bearer TOKEN``, or for browsers Basic with it as the password).
+        hosts: names and addresses that the Host header may give; None: any.
+        rate: of POST requests to what costs something, and of wrong tokens.
+        public: the origin that browsers come by, behind a proxy.
+        metrics: that count.
+        routes: paths counted under their own name; the others are ``page``.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most: int,
+        token: str | None,
+        hosts: Collection[str] | None,
+        rate: RateLimit,
+        metrics: Metrics,
+        routes: Collection[str],
+        public: str | None = None,
+    ) -> None:
+        self.public = public
+        self._bodies = Shares(*_BODIES, "too many uploads are under way")
+        self._open = Shares(*_REQUESTS, "too many requests are open")
+        self.app, self.most, self.hosts, self.rate = app, most, hosts, rate
+        self.metrics, self.routes = metrics, frozenset(routes)
+        self._token = None if token is None else _digest(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # nothing here speaks it
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, status = time.perf_counter(), 0
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _headers(message.get("headers", ()), scope["path"])
+            await send(message)
+
+        client = scope["client"][0] if scope.get("client") else "unknown"
+        body = _Body(receive, self.most, self.metrics.received.inc, lambda: self._bodies.enter(client))
+        kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(_FORWARDED)]
+        scope = {**scope, "headers": kept}
+        try:
+            with self._open.enter(client):
+                self._check(scope, client)
+                await self.app(scope, body, answer)
+        except Refused as refused:
+            if not status:
+                if refused.status == 413:
+                    await body.drain()
+                await answer_refused(refused, answer, scope["path"])
+            self.metrics.refusals.labels(refused.code).inc()
+        except Exception as error:
+            # Where, not what: messages may hold names of files
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+            if not status:
+                broken = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
+                await answer_refused(broken, answer, scope["path"])
+        finally:
+            body.close()
+            route = scope["path"] if scope["path"] in self.routes else "page"
+            self.metrics.observe(route, status, time.perf_counter() - start)
+
+    def _check(self, scope: Scope, client: str) -> None:
+        """Raise :class:`Refused` by what the head of a request says."""
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host, path = headers.get(b"host", ""), scope["path"]
+        if self.hosts is not None and host_name(host) not in self.hosts:
+            raise Refused(
+                "wrong-host",
+                "this server does not answer to that name",
+                f"use {' or '.join(sorted(self.hosts))}, or start it with another --host",
+                421,
+            )
+        origin = headers.get(b"origin")
+        changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if changes and origin is not None and not self._own(origin, host):
+            raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
+        if (
+            self._token is not None
+            and path not in OPEN
+            and not self._bears(headers.get(b"authorization", ""))
+        ):
+            if headers.get(b"authorization"):
+                self.rate.take(client)
+            raise Refused("no-token", "this needs the token", "send 'Authorization: Bearer TOKEN'", 401)
+        if changes and path.startswith(METERED):
+            self.rate.take(client)
+        length = headers.get(b"content-length", "0")
+        if length.isdigit() and int(length) > self.most:
+            raise too_large(self.most)
+
+    def _own(self, origin: str, host: str) -> bool:
+        """Whether the page that sends is of this server, by the address that it was asked for."""
+        if self.public is not None:
+            if origin.lower() == self.public:
+                return True
+            if host.lower() == _netloc(self.public):  # by HTTP, say
+                return False
+        return _netloc(origin) == host.lower()
+
+    def _bears(self, authorization: str) -> bool:
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                value = base64.b64decode(value, validate=True).decode().partition(":")[2]
+            except (binascii.Error, UnicodeDecodeError):
+                return False
+        elif scheme.lower() != "bearer":
+            return False
+        assert self._token is not None
+        return hmac.compare_digest(_digest(value.strip()), self._token)
+
+
+class _Body:
+    """The body as it comes in; cut off where it gets too long or too slow.
+
+    Args:
+        receive: where it comes from.
+        most: bytes of it.
+        count: is told how many bytes came.
+        share: is held from the first part to the last, of a body that does not come at once.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        most: int,
+        count: Callable[[float], None],
+        share: Callable[[], contextlib.AbstractContextManager[None]],
+    ) -> None:
+        self._receive, self.most, self._count, self._share = receive, most, count, share
+        self.total, self.more, self._start = 0, True, time.monotonic()
+        self._held = contextlib.ExitStack()
+        self._slow = False
+
+    async def __call__(self) -> Message:
+        if not self.more:  # what comes is the end of the connection, and may be waited for
+            return await self._receive()
+        left = self._start + min(_LONGEST, _GRACE + self.total / _SLOWEST) - time.monotonic()
+        try:
+            message = await asyncio.wait_for(self._receive(), min(_IDLE, left))
+        except TimeoutError:
+            self.close()
+            raise Refused("too-slow", "the rest of the request did not come", "send it again", 408) from None
+        self.more = message["type"] == "http.request" and message.get("more_body", False)
+        self.total += len(message.get("body", b""))
+        self._count(len(message.get("body", b"")))
+        if not self.more:
+            self.close()
+        elif not self._slow:
+            self._slow = True
+            self._held.enter_context(self._share())
+        if self.total > self.most:
+            raise too_large(self.most)
+        return message
+
+    def close(self) -> None:
+        self._held.close()
+
+    async def drain(self) -> None:
+        """Read on for a moment and keep nothing: a client that is still sending would not see the answer."""
+        left = self.most
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN):
+                while self.more and left > 0:
+                    message = await self._receive()
+                    self.more = message.get("more_body", False)
+                    left -= len(message.get("body", b""))
+
+
+def too_large(most: int, what: str = "the request") -> Refused:
+    """What is said of a body or a file beyond a limit."""
+    size = f"{most / MIB:,.0f} MiB" if most >= MIB else f"{most:,} bytes"
+    return Refused("too-large", f"{what} has more than {size}", "send less", 413)
+
+
+def error_json(error: Refused) -> dict[str, str]:
+    """``{error, mend, code}``, as all errors are answered."""
+    return {"error": error.message, "mend": error.mend or "", "code": error.code}
+
+
+def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:
+    """What goes with the status of an error."""
+    headers = {}
+    if isinstance(error, TryLater):
+        headers["Retry-After"] = str(error.seconds)
+    if error.status == 401:
+        basic = not path.startswith("/api/")
+        headers["WWW-Authenticate"] = 'Basic realm="crossfake", charset="UTF-8"' if basic else "Bearer"
+    if error.status in (408, 413):
+        headers["Connection"] = "close"
+    return headers
+
+
+async def answer_refused(error: Refused, send: Send, path: str) -> None:
+    """Send an error as JSON; to the page as its scripts show it: a ``detail``, or plain text where a file was sent."""
+    said, kind = error_json(error), "application/json"
+    if path.startswith("/gradio_api/"):
+        said["detail"] = str(error)
+    body = json.dumps(said).encode()
+    if path == "/gradio_api/upload":
+        body, kind = str(error).encode(), "text/plain; charset=utf-8"
+    headers = {**error_headers(error, path), "Content-Type": kind}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    raw.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _headers(given: Collection[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+    kept = [(name, value) for name, value in given if not name.lower().startswith(b"access-control-")]
+    own = dict(_HEADERS)
+    if path.startswith("/api/") or path in ("/healthz", "/metrics"):
+        own |= {b"content-security-policy": STRICT.encode(), b"cache-control": b"no-store"}
+    else:
+        own[b"content-security-policy"] = (FILE if "/file=" in path else PAGE).encode()
+    present = {name.lower() for name, _ in kept}
+    return kept + [(name, value) for name, value in own.items() if name not in present]
+
+
+def host_name(host: str) -> str:
+    """The Host header without its port, in lower case; an IPv6 address keeps its brackets."""
+    name, colon, port = host.lower().rpartition(":")
+    return name if colon and port.isdigit() and (name.endswith("]") or ":" not in name) else host.lower()
+
+
+def _netloc(origin: str) -> str:
+    """Host and port of an Origin header; empty for ``null`` and for what is no address."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(origin).netloc.lower()
+    return ""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,51 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scipy.stats import binomtest
+
+from crossfake.detect import bundle as bundles
+from crossfake.serve.engine.facts import clopper_pearson, facts
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (1, 618), (7, 20), (20, 20)])
+def test_interval_of_a_share(hits: int, count: int) -> None:
+    expected = binomtest(hits, count).proportion_ci(0.95, "exact")
+    assert clopper_pearson(hits, count) == pytest.approx((expected.low, expected.high))
+
+
+def test_facts_from_an_evaluation(bundle: Path) -> None:
+    detector = bundles.load(bundle, "cpu")
+    found = facts("small", detector, False)
+    told = json.loads((bundle / "evaluation" / "evaluation.json").read_text())
+    (true, false), _ = told["overall"]["confusion"]
+    assert found.reals == true + false == 24 and found.false_alarms == false / found.reals
+    low, high = found.false_alarms_interval or (1, 0)
+    assert low <= found.false_alarms <= high and high > 0.05  # few reals cannot show a small rate
+    assert [name for name, _, _ in found.tested_on] == ["grid"] and found.tested_on[0][1] == 24
+    assert found.trained_on == ("real", "fake") and found.sees == "whole pictures" and found.calibrated
+    assert any("24 real test pictures" in words for words in found.words)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model_hash": "other"}, "other weights"),
+        ({"threshold": 0.123}, "before its last calibration"),
+        ({"overall": {}}, "cannot be read"),
+        ({"firewall": "not kept"}, "may be among those that it, or its generators, learned from"),
+        (None, "not evaluated"),
+    ],
+)
+def test_an_evaluation_that_does_not_fit_is_not_quoted(
+    change: dict[str, object] | None, reason: str, bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle, tmp_path / "run")
+    file = tmp_path / "run" / "evaluation" / "evaluation.json"
+    if change is None:
+        file.unlink()
+    else:
+        file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    found = facts("small", bundles.load(tmp_path / "run", "cpu"), False)
+    assert found.false_alarms is None and not found.reals and reason in " ".join(found.words)

@@ -156,6 +156,11 @@ def families() -> None:
     help="One to train nothing for: blend, swap or reconstruct.",
 )
 @click.option("--photos", type=SHARDS, help="Shards of reals, for a model that edits them.")
+@click.option(
+    "--match-spectrum",
+    is_flag=True,
+    help="Filter each fake to its photo's power spectrum: as sharp as it, other traces stay.",
+)
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
 @click.option("--compile", is_flag=True, help="Translate the network first: pays from some 10,000 images on.")
 @click.option("--real", type=_IMAGES, help="Measure them against these reals in the end.")

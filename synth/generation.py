@@ -31,6 +31,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
+from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.latents import check_label
 from crossfake.synth.models import Model, load_model, seen_by, untrained_model
 from crossfake.synth.photos import Photos
@@ -56,6 +57,7 @@ class GenerateSettings:
         family: one that has nothing to learn, in place of a model: ``blend``, ``swap`` or ``reconstruct``.
         photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
         label: class of all images, for a model that has classes; all in turn when None.
+        match_spectrum: filter each fake of a photo to the photo's power spectrum, so that it is as sharp.
         compile: translate the network first (torch.compile, which needs a C++ compiler): half a minute that thousands
             of images win back. They differ by rounding from those made without, so rows say that it was done.
     """
@@ -69,6 +71,7 @@ class GenerateSettings:
     family: str = ""
     photos: Path | None = None
     label: CountOrNone | None = None
+    match_spectrum: bool = False
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -79,6 +82,10 @@ class GenerateSettings:
             raise UserError("a family and a model are too much", mend="give --model or --family")
         if not self.n and not self.photos:
             raise UserError("it is not said how many images to make", mend="give a number with --n")
+        if self.match_spectrum and not self.photos:
+            raise UserError(
+                "spectra are matched to photos, and there are none", mend="name them with --photos"
+            )
 
 
 def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:
@@ -205,6 +212,8 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
     made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
     if settings.compile:
         made_of["compiled"] = True
+    if settings.match_spectrum:
+        made_of["spectrum"] = "photo"
     return made_of | {
         "generator": model.name,
         "generator_hash": model.hash,
@@ -257,7 +266,9 @@ def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[in
     if listed and {"seen": attributes["seen"], **ShardSet(out).attributes} != json.loads(
         json.dumps(attributes)
     ):
-        raise UserError(f"{out} holds images of another model, seed or truncation", mend="name another --out")
+        raise UserError(
+            f"{out} holds images of another model or of other settings", mend="name another --out"
+        )
     done = {int(Path(line["name"]).stem): int(line["count"]) for line in listed}
     if any(count != min(SHARD_ROWS, n - k * SHARD_ROWS) for k, count in done.items()):
         raise UserError(
@@ -306,6 +317,8 @@ def _tiles(
         begin = max(first, tile * model.tile)
         if pairs:
             images = model.edit(*pairs, vectors)
+            if settings.match_spectrum:
+                images = [match_spectrum(image, photo) for image, photo in zip(images, pairs[0], strict=True)]
         else:
             images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
         yield begin, images[begin - tile * model.tile : last - tile * model.tile]

@@ -12,6 +12,7 @@ from crossfake.datasets.firewall import count_overlap, seen_by_makers
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
+from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.families.reconstruct import Reconstructor, Taesd
 from crossfake.synth.generation import GenerateSettings, generate
 
@@ -163,3 +164,25 @@ def test_the_published_tiny_autoencoder_keeps_photos(real_data: Path, real_weigh
     assert np.mean([_psnr(a, b) for a, b in zip(exact, photos, strict=True)]) > 32
     assert min(_psnr(a, b) for a, b in zip(exact, photos, strict=True)) > 29
     assert min(_psnr(a, b) for a, b in zip(exact, quick, strict=True)) > 42
+
+
+def test_fakes_are_as_sharp_as_their_photos_where_that_is_asked_for(
+    taesd: Path, natives: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "family": "reconstruct",
+        "model": taesd,
+        "photos": natives,
+        "precision": "fp32",
+    }
+    plain = ShardSet(generate(GenerateSettings(out=tmp_path / "plain", **options)))
+    matched = ShardSet(generate(GenerateSettings(out=tmp_path / "matched", match_spectrum=True, **options)))
+    assert matched.attributes["spectrum"] == "photo" and "spectrum" not in plain.attributes
+    photos = ShardSet(natives)
+    for number in range(3):
+        expected = match_spectrum(plain.read(number), photos.read(number))
+        assert np.array_equal(matched.read(number), expected)
+    with pytest.raises(UserError, match="another model or of other settings"):
+        generate(GenerateSettings(out=tmp_path / "plain", match_spectrum=True, **options))
+    with pytest.raises(UserError, match="matched to photos"):
+        GenerateSettings(4, match_spectrum=True)

@@ -63,7 +63,7 @@ def test_photos_come_back_with_their_groups(
     assert np.abs(alone[:32].astype(int) - made.read_many(range(32)).astype(int)).max() <= 1
     with pytest.raises(UserError, match="cannot work on photos"):
         generate(GenerateSettings(4, trained("dcgan"), tmp_path / "x", photos=reals))
-    with pytest.raises(UserError, match="another model, seed or truncation"):
+    with pytest.raises(UserError, match="another model or of other settings"):
         generate(GenerateSettings(40, run, tmp_path / "out"))
 
 

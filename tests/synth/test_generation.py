@@ -139,7 +139,7 @@ def test_a_killed_call_goes_on_where_it_stopped(
 
 def test_a_folder_of_other_images_is_refused(model: Path, tmp_path: Path) -> None:
     generate(GenerateSettings(5, model, tmp_path / "out"))
-    with pytest.raises(UserError, match="another model, seed or truncation"):
+    with pytest.raises(UserError, match="another model or of other settings"):
         generate(GenerateSettings(5, model, tmp_path / "out", seed=1))
     with pytest.raises(UserError, match="another --n"):
         generate(GenerateSettings(6, model, tmp_path / "out"))

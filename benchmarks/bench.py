@@ -16,9 +16,9 @@ from PIL import Image
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.provenance import environment
-from crossfake.synth.families import FAMILIES
-from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.models import load_model, save_model
+from crossfake.synth.families.base import FAMILIES
+from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.models import load_model, save_model
 
 SIZE, IMAGES, FAKES = 128, 4000, 4096
 

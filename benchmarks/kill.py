@@ -22,12 +22,12 @@ import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.synth.checkpoints import newest_checkpoint
+from crossfake.synth.training.checkpoints import newest_checkpoint
 
 _TRAIN = """
 import sys
 from pathlib import Path
-from crossfake.synth.training import TrainSettings, train
+from crossfake.synth.training.loop import TrainSettings, train
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu")
 print("ready", flush=True)

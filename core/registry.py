@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import importlib
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from crossfake.errors import UserError
@@ -14,6 +16,10 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Names to objects; a second registration of a name is a bug and raises ``ValueError``.
 
+    Args:
+        kind: what the entries are, for messages.
+        modules: names to the modules that register them, imported when such a name is asked for.
+
     Example:
         >>> FAMILIES: Registry[type] = Registry("family")
         >>> @FAMILIES.register("dcgan")
@@ -23,8 +29,9 @@ class Registry(Generic[T]):
         crossfake.errors.UserError: there is no family 'dgcan': did you mean 'dcgan'?
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, modules: Mapping[str, str] | None = None) -> None:
         self.kind = kind
+        self._modules = dict(modules or {})
         self._entries: dict[str, T] = {}
 
     def register(self, name: str | None = None) -> Callable[[T], T]:
@@ -32,6 +39,7 @@ class Registry(Generic[T]):
 
         def add(entry: T) -> T:
             key = name or str(getattr(entry, "__name__", ""))
+            self._load(key)
             if key in self._entries:
                 raise ValueError(f"{self.kind} {key!r} is registered twice")
             self._entries[key] = entry
@@ -41,15 +49,21 @@ class Registry(Generic[T]):
 
     def get(self, name: str) -> T:
         """The entry of that name; an unknown one is a ``UserError`` that suggests the nearest."""
+        self._load(name)
         if name in self._entries:
             return self._entries[name]
         raise unknown(self.kind, name, self.names())
 
     def names(self) -> list[str]:
-        return sorted(self._entries)
+        return sorted({*self._modules, *self._entries})
 
     def __contains__(self, name: Any) -> bool:
-        return name in self._entries
+        return name in self._modules or name in self._entries
+
+    def _load(self, name: str) -> None:
+        """Import the module that registers a name, unless it is imported, or being so."""
+        if self._modules.get(name, "") not in {"", *sys.modules}:
+            importlib.import_module(self._modules[name])
 
 
 def unregistered(what: str, kind: str, name: Any) -> UserError:

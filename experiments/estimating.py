@@ -94,8 +94,9 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     Args:
         reals: shards, of whatever number, of the size that it will learn from.
     """
-    from crossfake.synth import training
-    from crossfake.synth.checkpoints import save_checkpoint
+    from crossfake.synth.training.checkpoints import save_checkpoint
+    from crossfake.synth.training.loop import Training, seconds_per_step
+    from crossfake.synth.training.settings import TrainSettings
 
     size = ShardSet(reals).size or 0
     made = generator.n if generator.role == "unseen" else round(1.1 * generator.n)
@@ -104,11 +105,11 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
         return 0.0, pixels
     given = {"family": generator.family, "device": config.device, **generator.train}
     try:
-        begun = training.Training(training.TrainSettings(data=reals, out=work, **given))
+        begun = Training(TrainSettings(data=reals, out=work, **given))
     except UserError:
         return None
     settings, batch = begun.settings, begun.plan.batch
-    seconds = training.seconds_per_step(begun, _STEPS) / batch * 1000 * settings.kimg
+    seconds = seconds_per_step(begun, _STEPS) / batch * 1000 * settings.kimg
     if settings.minutes is not None:
         seconds = min(seconds, 60 * settings.minutes)
     model = begun.model()
@@ -122,7 +123,7 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
 
 def left_out(config: Config) -> list[str]:
     """A line for each file of weights that is missing: what it measures of the fakes will be left out."""
-    from crossfake.synth.evaluation import EvaluateSettings
+    from crossfake.synth.quality.evaluate import EvaluateSettings
 
     settings = EvaluateSettings(real=Path(), fake=Path(), **config.quality)
     wanted = {

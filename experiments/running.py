@@ -103,8 +103,8 @@ def run(
 def check(config: Config) -> Design:
     """Find wrong settings before hours are spent: every stage's settings are built once without being run."""
     from crossfake.datasets.prepare import PrepareSettings
-    from crossfake.synth.evaluation import EvaluateSettings as QualitySettings
-    from crossfake.synth.training import TrainSettings as SynthSettings
+    from crossfake.synth.quality.evaluate import EvaluateSettings as QualitySettings
+    from crossfake.synth.training.settings import TrainSettings as SynthSettings
 
     nowhere = Path("nowhere")
 

@@ -143,8 +143,8 @@ class Stages:
         return Pool(generator.name, "", train=(out,), test=(out,), made=made, note=generator.note)
 
     def _generated(self, generator: Generator) -> Pool:
-        from crossfake.synth.generation import GenerateSettings, generate
-        from crossfake.synth.models import load_model
+        from crossfake.synth.sampling.generation import GenerateSettings, generate
+        from crossfake.synth.sampling.models import load_model
 
         run = generator.model or self._trained(generator)
         model = load_model(run, device="cpu")
@@ -171,7 +171,8 @@ class Stages:
         return pool
 
     def _trained(self, generator: Generator) -> Path:
-        from crossfake.synth.training import TrainSettings, train
+        from crossfake.synth.training.loop import train
+        from crossfake.synth.training.settings import TrainSettings
 
         if len(self.reals) > 1:
             mend = f"give {generator.name} a model:"
@@ -190,7 +191,7 @@ class Stages:
         return out
 
     def _quality(self, pool: Pool) -> dict[str, Any]:
-        from crossfake.synth.evaluation import EvaluateSettings, evaluate
+        from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate
 
         folder = (pool.train or pool.test)[0]
         key = hash_json([self.config.quality, ShardSet(folder).hash, ShardSet(self.reals[0]).hash])[:8]

@@ -96,8 +96,8 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     from crossfake.device import rank_world
     from crossfake.runs import Run
-    from crossfake.synth import training
-    from crossfake.synth.training import TrainSettings, train
+    from crossfake.synth.training.loop import dry_run, train
+    from crossfake.synth.training.settings import TrainSettings
 
     if resume:
         settings = TrainSettings.resumed(out, **{k: v for k, v in options.items() if k in typed()})
@@ -105,7 +105,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         data, upsample = options.pop("data"), options.pop("upsample") or ""
         settings = TrainSettings(data[0] if len(data) == 1 else data, out, upsample=upsample, **options)
     if dry_run:
-        click.echo(training.dry_run(settings))
+        click.echo(dry_run(settings))
         return
     run = train(settings)
     if rank_world()[0] > 0 or not Run(run).finished:
@@ -120,7 +120,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
 @synth.command()
 def families() -> None:
     """List the kinds of generators."""
-    from crossfake.synth.families import FAMILIES
+    from crossfake.synth.families.base import FAMILIES
 
     for name in FAMILIES.names():
         click.echo(f"{name:<14}{FAMILIES.get(name).summary}")
@@ -171,9 +171,9 @@ def generate(real: Path | None, **options: Any) -> None:
     import json
 
     from crossfake.device import rank_world
-    from crossfake.synth.evaluation import EvaluateSettings, evaluate, format_table
-    from crossfake.synth.generation import DONE, GenerateSettings, generate
+    from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate, format_table
     from crossfake.synth.quality.sources import check_reals
+    from crossfake.synth.sampling.generation import DONE, GenerateSettings, generate
 
     if real is not None:
         check_reals(real)  # hours of work come first
@@ -228,8 +228,8 @@ def generate(real: Path | None, **options: Any) -> None:
 @_precision
 def evaluate(dims: str, metrics: str, sweep: str, resize: str | None, **options: Any) -> None:
     """Measure fakes against reals: fidelity, variety, memorisation, detectability. Writes a page, too."""
-    from crossfake.synth.evaluation import METRICS, EvaluateSettings, evaluate, format_table
-    from crossfake.synth.latents import parse_psis
+    from crossfake.synth.quality.evaluate import METRICS, EvaluateSettings, evaluate, format_table
+    from crossfake.synth.sampling.latents import parse_psis
 
     names = (
         METRICS if metrics == "all" else tuple(name.strip() for name in metrics.split(",") if name.strip())
@@ -255,8 +255,8 @@ def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     pipeline (a folder, or a name on the Hugging Face hub), or a shard folder of fakes. Nothing in a file is run.
     """
     from crossfake.datasets.splits import NAMES
-    from crossfake.synth.importing import import_model
-    from crossfake.synth.models import load_model
+    from crossfake.synth.importing.importer import import_model
+    from crossfake.synth.sampling.models import load_model
 
     model = load_model(import_model(source, out, facts, size), device="cpu")
     n, side = 1000, ""

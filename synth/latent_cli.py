@@ -49,7 +49,7 @@ def grid(
 ) -> None:
     """Draw a sheet of images by seed, a truncation sweep, or a table of mixed styles."""
     from crossfake.images import save_png
-    from crossfake.synth import latents
+    from crossfake.synth.sampling import latents
 
     rows, psis = parse_seeds(seeds), latents.parse_psis(trunc)
     if mix and len(psis) > 1:
@@ -91,7 +91,7 @@ def interpolate(
     **where: Any,
 ) -> None:
     """Film a walk from seed to seed and back to the first."""
-    from crossfake.synth import interpolation, latents
+    from crossfake.synth.sampling import interpolation, latents
 
     numbers, (psi,) = parse_seeds(seeds), latents.parse_psis(str(trunc))
     network = latents.open_model(model, **where)
@@ -120,7 +120,7 @@ def project(image: Path | None, batch: Path | None, **options: Any) -> None:
         raise UserError("there is not one thing to project", mend="name an IMAGE, or photos with --batch DIR")
     if image and not image.is_file():
         raise UserError(f"{image} is a folder", mend="give it with --batch")
-    from crossfake.synth.projected import ProjectSettings, project_photo, project_set
+    from crossfake.synth.sampling.projected import ProjectSettings, project_photo, project_set
 
     settings = ProjectSettings(photos=photos, **options)
     figures = project_photo(settings) if image else project_set(settings)

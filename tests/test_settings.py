@@ -116,10 +116,10 @@ def _instances() -> list[Any]:
     from crossfake.experiments.executors import Local
     from crossfake.serve.intake.limits import Limits
     from crossfake.serve.server import ServeSettings
-    from crossfake.synth.evaluation import EvaluateSettings as QualitySettings
-    from crossfake.synth.generation import GenerateSettings
-    from crossfake.synth.projected import ProjectSettings
-    from crossfake.synth.training import TrainSettings as SynthSettings
+    from crossfake.synth.quality.evaluate import EvaluateSettings as QualitySettings
+    from crossfake.synth.sampling.generation import GenerateSettings
+    from crossfake.synth.sampling.projected import ProjectSettings
+    from crossfake.synth.training.settings import TrainSettings as SynthSettings
 
     path, words = Path("nowhere"), ("nowhere",)
     train = TrainSettings((path,), path, (path,), synthetic=(path,))
@@ -155,7 +155,7 @@ def test_every_number_of_settings_has_its_bounds() -> None:
 
 def test_a_config_that_was_edited_is_one_line(tmp_path: Path) -> None:
     from crossfake.experiments.config import load
-    from crossfake.synth.training import TrainSettings
+    from crossfake.synth.training.settings import TrainSettings
 
     (tmp_path / "config.yaml").write_text("kind: synth\ndata: reals\nfamily: dcgan\nlr: -1.0\n")
     with pytest.raises(UserError, match=r"--lr -1.0 is out of range: give a number above 0, at most 10"):

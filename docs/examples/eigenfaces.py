@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crossfake.cli import main
 from crossfake.synth.families import FAMILIES, Family, Recipe
-from crossfake.synth.learner import Learner, Plan, to_network
+from crossfake.synth.training.learner import Learner, Plan, to_network
 
 
 class Eigenfaces(nn.Module):

@@ -13,10 +13,10 @@ import numpy as np
 from crossfake.errors import UserError
 from crossfake.images import Images
 from crossfake.runs import DEFAULT_ROOT, Run
-from crossfake.synth.families import FAMILIES
-from crossfake.synth.interpolation import frames
-from crossfake.synth.latents import LAYERS, has_styles, mixing_table, render, styled, vectors_of
-from crossfake.synth.models import CARD, WEIGHTS, Model, load_model
+from crossfake.synth.families.base import FAMILIES
+from crossfake.synth.sampling.interpolation import frames
+from crossfake.synth.sampling.latents import LAYERS, has_styles, mixing_table, render, styled, vectors_of
+from crossfake.synth.sampling.models import CARD, WEIGHTS, Model, load_model
 
 _MOST_LOADED = 2  # models kept in memory
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.images import to_uint8
-from crossfake.synth.families import FAMILIES, Family, Recipe, plain_arguments
+from crossfake.synth.families.base import FAMILIES, Family, Recipe, plain_arguments
 from crossfake.synth.families.r3gan import Conv, Residual, widths_to
 from crossfake.synth.families.windows import WindowAutoencoder, WindowLearner
-from crossfake.synth.learner import Learner, Plan, to_network
+from crossfake.synth.training.learner import Learner, Plan, to_network
 
 _SIDE, _DEPTH = 8, 16  # of the latents, whatever the images' size: 1,024 numbers
 _LATENT = _DEPTH * _SIDE**2

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossfake.synth.adversarial import Adversarial
-from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.training.adversarial import Adversarial
 
 
 def _widths(size: int, channels: int) -> list[int]:

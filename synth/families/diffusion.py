@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.errors import MissingDependency
-from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
-from crossfake.synth.learner import Learner, Plan, to_network
+from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.training.learner import Learner, Plan, to_network
 
 _STEPS = 1000  # of the noise's schedule, while learning
 _SNR = 5.0  # signal-to-noise ratio from which on a step counts no more

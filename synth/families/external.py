@@ -12,7 +12,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError
 from crossfake.images import Images
-from crossfake.synth.families import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Recipe
 
 
 class External(nn.Module):

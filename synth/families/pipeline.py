@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.errors import UserError
-from crossfake.synth.families import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Recipe
 from crossfake.synth.families.diffusion import import_diffusers
 from crossfake.weights import unreachable
 

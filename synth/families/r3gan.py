@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.synth.adversarial import Adversarial, gradient_penalty
-from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.training.adversarial import Adversarial, gradient_penalty
 
 _GROUP = 16  # channels per group of the 3×3 convolutions
 _EXPAND = 2

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from crossfake.datasets.codecs import Pixels
 from crossfake.errors import UserError
 from crossfake.images import to_uint8
-from crossfake.synth.families import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Recipe
 from crossfake.synth.families.diffusion import import_diffusers
 from crossfake.synth.families.pipeline import look_for
 

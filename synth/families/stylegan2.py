@@ -16,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.synth.adversarial import StyleLearner
-from crossfake.synth.families import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
 from crossfake.synth.families.layers import (
     Conv,
     Dense,
@@ -28,7 +27,8 @@ from crossfake.synth.families.layers import (
     minibatch_stddev,
     upsample,
 )
-from crossfake.synth.learner import Plan
+from crossfake.synth.training.adversarial import StyleLearner
+from crossfake.synth.training.learner import Plan
 
 _SQRT2 = math.sqrt(2)
 

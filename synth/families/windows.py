@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.synth.adversarial import gradient_penalty
 from crossfake.synth.families.r3gan import Conv
 from crossfake.synth.families.reconstruct import through
-from crossfake.synth.learner import Learner, Plan, to_network
+from crossfake.synth.training.adversarial import gradient_penalty
+from crossfake.synth.training.learner import Learner, Plan, to_network
 
 FACTOR = 4  # from the picture to the latents
 UPSAMPLES = ("nearest", "transposed", "pixelshuffle", "bilinear")

@@ -43,7 +43,7 @@ def write_page(job: Job, result: dict[str, Any]) -> Path:
 
     Args:
         job: what was measured.
-        result: as :func:`crossfake.synth.evaluation.evaluate` returns it.
+        result: as :func:`crossfake.synth.quality.evaluate.evaluate` returns it.
     """
     file = job.settings.file.with_suffix(".html")
     sheet = None

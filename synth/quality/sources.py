@@ -12,8 +12,8 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import is_shards
 from crossfake.datasets.sources.folder import is_video, walk
 from crossfake.errors import UserError
-from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.models import CARD
+from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.models import CARD
 
 _MEND = "bring both sides to one size with 'crossfake data prepare --size 64'"
 

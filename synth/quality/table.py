@@ -50,7 +50,7 @@ def head_of(name: str, detail: Mapping[str, Any] | None = None) -> str:
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """What :func:`crossfake.synth.evaluation.evaluate` returned, with n, intervals, gaps and warnings."""
+    """What :func:`crossfake.synth.quality.evaluate.evaluate` returned, with n, intervals, gaps and warnings."""
     rows: list[tuple[str, str, str]] = []
     for name, detail in result["details"].items():
         for key, head, fakes, reals in figures(name, detail):

@@ -56,8 +56,8 @@ def address(
 
 def make_runs(root: Path) -> Path:
     """A folder of runs: a tiny generator, a finished report, and a file that is nobody's business."""
-    from crossfake.synth.families import FAMILIES
-    from crossfake.synth.models import save_model
+    from crossfake.synth.families.base import FAMILIES
+    from crossfake.synth.sampling.models import save_model
 
     network = FAMILIES.get("stylegan2").generator(size=16, channels=64)
     save_model(

@@ -160,7 +160,7 @@ def test_the_early_answer_is_that_of_the_function(tmp_path: Path) -> None:
     from crossfake.detect.bundle import load
     from crossfake.detect.commands import BUNDLE
     from crossfake.synth.cli import MODEL
-    from crossfake.synth.models import load_model
+    from crossfake.synth.sampling.models import load_model
 
     for look, function in ((SHARDS.check, ShardSet), (BUNDLE.check, load), (MODEL.check, load_model)):
         with pytest.raises(UserError) as early:

@@ -12,7 +12,7 @@ from crossfake.experiments import methods as written
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.methods import FAMILIES, LIBRARY, MODELS, QUALITY, RECIPES, methods, works_of
 from crossfake.experiments.results import Results
-from crossfake.synth.families import FAMILIES as GENERATORS
+from crossfake.synth.families.base import FAMILIES as GENERATORS
 from crossfake.synth.quality.table import ORDER
 
 from .conftest import write_experiment

@@ -8,8 +8,8 @@ import pytest
 
 from crossfake.errors import UserError
 from crossfake.serve.engine.generators import RunGenerators
-from crossfake.synth.latents import mixing_table
-from crossfake.synth.models import load_model
+from crossfake.synth.sampling.latents import mixing_table
+from crossfake.synth.sampling.models import load_model
 
 from ...synth.conftest import reals, trained  # noqa: F401
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from crossfake.errors import UserError
-from crossfake.synth.importing import import_model
+from crossfake.synth.importing.importer import import_model
 
 START = b"\x80\x04"
 

@@ -8,9 +8,9 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.cli import synth
-from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.importing import import_model
-from crossfake.synth.models import load_model
+from crossfake.synth.importing.importer import import_model
+from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.models import load_model
 
 
 def _fakes(folder: Path, label: int = 1) -> Path:

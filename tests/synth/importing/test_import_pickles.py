@@ -18,11 +18,11 @@ from click.testing import CliRunner
 
 from crossfake.errors import UserError
 from crossfake.synth.cli import synth
-from crossfake.synth.generation import GenerateSettings, generate
-from crossfake.synth.importing import import_model
+from crossfake.synth.importing.importer import import_model
 from crossfake.synth.importing.inert import number
 from crossfake.synth.importing.pickles import read_pickle
-from crossfake.synth.models import load_model
+from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.models import load_model
 
 WIDTHS = {4: 8, 8: 8, 16: 6}
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from crossfake.errors import UserError
 from crossfake.synth.families.stylegan2 import Discriminator
-from crossfake.synth.importing import import_model
+from crossfake.synth.importing.importer import import_model
 from crossfake.synth.importing.rosinality import discriminator_state
-from crossfake.synth.models import load_model
+from crossfake.synth.sampling.models import load_model
 
 WIDTHS, W, ROOT2 = (8, 8, 6), 12, math.sqrt(2)  # at 4×4, 8×8, 16×16
 

@@ -1,0 +1,1 @@
+"""Pictures out of trained generators: in bulk, by seed, along walks, and closest to a photo."""

@@ -1,0 +1,361 @@
+"""Fakes in bulk: drawing, computing and writing overlap; any image can be made on its own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from crossfake.bounds import CountOrNone, LongSeed, Truncation, check_bounds
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.firewall import OWN, Seen
+from crossfake.datasets.shard_writer import (
+    WRITE_ERRORS,
+    ShardFile,
+    adopt_finished,
+    leave_folder,
+    listing,
+    lock_folder,
+)
+from crossfake.datasets.shards import Row, ShardSet, read_manifest
+from crossfake.device import Precision, rank_world, team_name
+from crossfake.errors import UserError
+from crossfake.files import write_json
+from crossfake.progress import tqdm
+from crossfake.runs import newest_run
+from crossfake.synth.families.matching import match_spectrum
+from crossfake.synth.sampling.latents import check_label
+from crossfake.synth.sampling.models import Model, load_model, seen_by, untrained_model
+from crossfake.synth.sampling.photos import Photos
+
+T = TypeVar("T")
+SHARD_ROWS = 10_000
+DONE = "generated.json"
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What to make.
+
+    Attributes:
+        n: number of images; 0 is one of each photo, in order.
+        model: run or model folder; the newest finished run when None. Of ``reconstruct`` the autoencoder: a folder, or
+            a name on the hub.
+        out: shard folder; named after n, psi and seed inside the run when None.
+        trunc: truncation psi (Karras et al. 2019, sec. 2.1): 1 is all variety, less is fewer odd images.
+        seed: image i depends on the model, this and i alone.
+        split: what the rows' ``split`` column says, and which photos are taken; ``train`` when None, or, of each photo
+            one, that of the photo.
+        family: one that has nothing to learn, in place of a model: ``blend``, ``swap`` or ``reconstruct``.
+        photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
+        label: class of all images, for a model that has classes; all in turn when None.
+        match_spectrum: filter each fake of a photo to the photo's power spectrum, so that it is as sharp.
+        compile: translate the network first (torch.compile, which needs a C++ compiler): half a minute that thousands
+            of images win back. They differ by rounding from those made without, so rows say that it was done.
+    """
+
+    n: CountOrNone = 0
+    model: Path | None = None
+    out: Path | None = None
+    trunc: Truncation = 1.0
+    seed: LongSeed = 0
+    split: str | None = None
+    family: str = ""
+    photos: Path | None = None
+    label: CountOrNone | None = None
+    match_spectrum: bool = False
+    compile: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.family and self.model and self.family != "reconstruct":
+            raise UserError("a family and a model are too much", mend="give --model or --family")
+        if not self.n and not self.photos:
+            raise UserError("it is not said how many images to make", mend="give a number with --n")
+        if self.match_spectrum and not self.photos:
+            raise UserError(
+                "spectra are matched to photos, and there are none", mend="name them with --photos"
+            )
+
+
+def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:
+    """Make fakes and write them as shards; returns the folder.
+
+    A killed call goes on where it stopped when it is repeated. Under torchrun each rank makes every
+    world-size-th shard; the folder is the same as one process would have made. Who ends last writes ``generated.json``.
+
+    Args:
+        settings: what to make.
+        ranks: number of this process and of those that make the images together; torchrun's when None.
+
+    Raises:
+        UserError: there is no model, ``out`` holds something else, or another process writes there.
+    """
+    if settings.n and settings.split is None:
+        settings = replace(settings, split="train")
+    source, model = _model(settings)
+    photos = _photos(model, settings)
+    if photos and not settings.n:
+        settings = replace(settings, n=len(photos.rows))
+    check_label(model, settings.label)
+    if model.takes:
+        model.take(settings.n - 1, 1, settings.split or "")  # too many are refused before any is written
+    out = settings.out or _default_out(Path(source), settings)
+    rank, world = ranks or rank_world()
+    with _writing(out, team_name() if world > 1 else ""):
+        _make(settings, model, photos, out, rank, world)
+    return out
+
+
+def _make(
+    settings: GenerateSettings, model: Model, photos: Photos | None, out: Path, rank: int, world: int
+) -> None:
+    seen = _seen(model, photos, settings.split)
+    attributes = _attributes(model, settings, photos) | {"seen": seen.digest}
+    done = _prepare_folder(out, attributes, settings.n)
+    if rank == 0:
+        seen.save(out)
+    made_before = sum(done.values())
+    needed = (
+        photos.bytes_of(made_before, settings.n) if photos else 3 * model.size**2 * (settings.n - made_before)
+    )
+    _check_space(out, settings.n - made_before, needed)
+    shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
+    if rank == 0 and sum(done.values()) < settings.n:
+        (out / DONE).unlink(missing_ok=True)  # of shards that were lost since
+    started, made = time.monotonic(), 0
+    with (
+        tqdm(
+            total=settings.n, initial=sum(done.values()), unit="img", desc="generate", disable=rank > 0
+        ) as bar,
+        ThreadPoolExecutor(1) as drawer,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        for k in shards:
+            shard = _open_shard(out, k, photos.shards.size if photos else model.size, attributes)
+            bar.update(shard.rows)
+            last = min((k + 1) * SHARD_ROWS, settings.n)
+            first = k * SHARD_ROWS + shard.rows
+            written: Future[None] | None = None
+            for begin, images in _tiles(model, settings, photos, first, last, drawer):
+                if written is not None:
+                    written.result()  # at most one tile waits, so memory stays flat
+                rows = [_row(model, settings, photos, number) for number in range(begin, begin + len(images))]
+                written = writer.submit(_write, shard, images, rows)
+                bar.update(len(images))
+                made += len(images)
+            if written is not None:
+                written.result()
+            shard.close()
+    facts = {
+        **attributes, "n": settings.n, "made": made, "seconds": round(time.monotonic() - started, 2),
+        "rank": rank, "processes": world,
+    }  # fmt: skip
+    with listing(out):  # one at a time looks whether it is the last
+        whole = sum(int(line["count"]) for line in read_manifest(out)) == settings.n
+        if whole and (world == 1 or not (out / DONE).exists() or (rank == 0 and not shards)):
+            write_json(out / DONE, facts)
+
+
+def _model(settings: GenerateSettings) -> tuple[Path, Model]:
+    """What makes the images, and where it is."""
+    if settings.family:
+        if settings.photos is None or settings.out is None:
+            raise UserError(f"{settings.family} makes fakes of photos", mend="name --photos and --out")
+        size = ShardSet(settings.photos).size or 0
+        return settings.out, untrained_model(
+            settings.family, size, str(settings.model or ""), settings.device, settings.precision
+        )
+    source = settings.model or newest_run("synth")
+    if source is None:
+        raise UserError(
+            "there is no finished run under runs/",
+            mend="train one with 'synth train --data DIR', name one with --model, or let 'crossfake demo' make one",
+        )
+    if settings.model is None:
+        tqdm.write(f"no --model given: taking the newest finished run, {source}")
+    model = load_model(source, settings.device, settings.precision)
+    if settings.compile:
+        _compile(model)
+    return source, model
+
+
+def _compile(model: Model) -> None:
+    if model.takes or model.edits:
+        raise UserError(f"{model.name} has no network to compile", mend="leave --compile out")
+    model.network.compile(dynamic=False)  # tiles are all of one size
+    try:
+        model.images(0, 1)
+    except Exception as error:  # a missing compiler shows in many ways
+        raise UserError(
+            f"the network cannot be compiled here ({str(error).strip().splitlines()[0]})",
+            mend="install a C++ compiler, or leave --compile out",
+        ) from error
+
+
+def _default_out(source: Path, settings: GenerateSettings) -> Path:
+    run = source.parent if source.name == "model" else source
+    return run / f"generated-n{settings.n}-psi{settings.trunc:g}-seed{settings.seed}"
+
+
+def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None) -> dict[str, object]:
+    made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
+    if settings.compile:
+        made_of["compiled"] = True
+    if settings.match_spectrum:
+        made_of["spectrum"] = "photo"
+    return made_of | {
+        "generator": model.name,
+        "generator_hash": model.hash,
+        "model": {key: model.card[key] for key in ("size", "channels", "kimg") if key in model.card},
+        "psi": settings.trunc,
+        "seed": settings.seed,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "crop": photos.shards.attributes.get("crop") if photos else model.card.get("crop"),
+        "label": settings.label,
+    }
+
+
+def _seen(model: Model, photos: Photos | None, split: str | None) -> Seen:
+    """What the images come from: the rows that the model learned from, and the photos that it works on."""
+    has_learned = model.path != Path()  # a family with nothing to learn has no folder
+    learned = seen_by(model.path) if has_learned else Seen(by_name=model.card.get("learned_elsewhere", ()))
+    return learned | photos.seen(split) if photos else learned
+
+
+def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
+    if settings.photos is None:
+        if model.needs_photos:
+            raise UserError(
+                f"{model.family} makes fakes of photos", mend="name shards of real ones with --photos"
+            )
+        return None
+    if not model.edits:
+        raise UserError(f"{model.family} cannot work on photos", mend="leave --photos out")
+    return Photos(settings.photos, settings.split, 0 if model.any_size else model.size, model.partnered)
+
+
+@contextmanager
+def _writing(out: Path, team: str) -> Iterator[None]:
+    """A folder that no process of another team writes to meanwhile."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = lock_folder(out, team)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+    try:
+        yield
+    finally:
+        leave_folder(out, lock)
+
+
+def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[int, int]:
+    """Finished shards and their counts; an ``out`` that holds other images is refused."""
+    listed = adopt_finished(out)
+    # what was begun before there was a record of what the generator learned from names none
+    if listed and {"seen": attributes["seen"], **ShardSet(out).attributes} != json.loads(
+        json.dumps(attributes)
+    ):
+        raise UserError(
+            f"{out} holds images of another model or of other settings", mend="name another --out"
+        )
+    done = {int(Path(line["name"]).stem): int(line["count"]) for line in listed}
+    if any(count != min(SHARD_ROWS, n - k * SHARD_ROWS) for k, count in done.items()):
+        raise UserError(
+            f"{out} holds {sum(done.values()):,} images of a run with another --n", mend="name another --out"
+        )
+    return done
+
+
+def _check_space(out: Path, n: int, needed: int) -> None:
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise UserError(
+            f"{n:,} images take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
+            mend="give a smaller number, or another folder",
+        )
+
+
+def _open_shard(out: Path, index: int, size: int | None, attributes: dict[str, object]) -> ShardFile:
+    try:
+        return ShardFile(out, index, size, "raw", attributes)
+    except OSError as error:
+        raise UserError(f"cannot write {out} ({error})", mend="free some space and run it again") from error
+
+
+def _tiles(
+    model: Model,
+    settings: GenerateSettings,
+    photos: Photos | None,
+    first: int,
+    last: int,
+    drawer: ThreadPoolExecutor,
+) -> Iterator[tuple[int, list[Pixels]]]:
+    """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and its
+    photos read, while this one is computed."""
+    tiles = range(first // model.tile, -(-last // model.tile))
+
+    def draw(tile: int) -> tuple[Tensor, tuple[list[Pixels], list[Pixels]] | None]:
+        numbers = range(tile * model.tile, (tile + 1) * model.tile)
+        return model.draw(tile, settings.seed), photos.read(numbers, settings.seed) if photos else None
+
+    if model.takes:
+        for begin in range(first, last, model.tile):
+            yield begin, list(model.take(begin, min(model.tile, last - begin), settings.split or ""))
+        return
+    for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
+        begin = max(first, tile * model.tile)
+        if pairs:
+            images = model.edit(*pairs, vectors)
+            if settings.match_spectrum:
+                images = [match_spectrum(image, photo) for image, photo in zip(images, pairs[0], strict=True)]
+        else:
+            images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
+        yield begin, images[begin - tile * model.tile : last - tile * model.tile]
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+    """``map`` in a thread, one item ahead of the consumer."""
+    waiting: Future[T] | None = None
+    for item in items:
+        submitted = pool.submit(work, item)
+        if waiting is not None:
+            yield waiting.result()
+        waiting = submitted
+    if waiting is not None:
+        yield waiting.result()
+
+
+def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number: int) -> Row:
+    """What is known of an image; it was made for one side, and stays there."""
+    facts: dict[str, Any] = {
+        "group": f"{model.hash[:8]}:{settings.seed}:{number}", "origin": str(number), "split": settings.split or "",
+    }  # fmt: skip
+    if photos:
+        facts = photos.facts(number)
+    if model.takes:  # those of its own pool: one video's frames stay together
+        network: Any = model.network
+        row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
+        facts["group"] = str(columns["group"][row]) or facts["group"]
+        facts["origin"] = f"{number} of {columns['origin'][row]}"
+    return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
+
+
+def _write(shard: ShardFile, images: list[Pixels], rows: list[Row]) -> None:
+    try:
+        for image, row in zip(images, rows, strict=True):
+            shard.append(image, row)
+    except WRITE_ERRORS as error:
+        raise UserError(
+            f"cannot write {shard.path} ({error})", mend="free some space and run it again"
+        ) from error

@@ -1,0 +1,1 @@
+"""Training of generators: the loop, what learns, and what is looked after meanwhile."""

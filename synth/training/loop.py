@@ -1,0 +1,371 @@
+"""Training: one loop for all families, stopped and resumed without a trace, in one process or several."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from crossfake.datasets.firewall import Seen, union
+from crossfake.datasets.torch_data import ShardDataset
+from crossfake.device import rank_world
+from crossfake.errors import UserError
+from crossfake.images import contact_sheet, save_png
+from crossfake.progress import tqdm
+from crossfake.runs import Run
+from crossfake.stopping import Stopper
+from crossfake.synth.sampling.models import Model, save_model, seen_by
+from crossfake.synth.training.checkpoints import (
+    newest_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    transfer,
+)
+from crossfake.synth.training.learner import count_parameters
+from crossfake.synth.training.settings import TrainSettings, folders_of, make_plan
+from crossfake.synth.training.watch import Guard, Watch, write_film
+
+_GRID = 64  # images of the fixed-latent sample sheet
+
+
+class Batches:
+    """Order of the data: epoch e is the permutation seeded by (seed, e), so step k needs no memory of k - 1.
+
+    ``share`` takes a process's part of each batch; ``begin`` is told the epoch before one that goes on in another.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int,
+        start: int,
+        share: Callable[[list[int]], list[int]] = lambda batch: batch,
+        begin: Callable[[int], None] = lambda epoch: None,
+    ) -> None:
+        self.count, self.batch, self.seed, self.start = count, batch, seed, start
+        self.share, self.begin = share, begin
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = -1, np.empty(0, int)
+        for first in itertools.count(self.start * self.batch, self.batch):
+            batch = []
+            for position in range(first, first + self.batch):
+                if position // self.count != epoch:
+                    epoch = position // self.count
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+                batch.append(int(order[position % self.count]))
+            self.begin(epoch)
+            yield self.share(batch)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What the images are told apart by: the values of a column of the shards."""
+
+    names: tuple[str, ...]
+    of: Tensor  # [N] int64: the class of each image
+
+    @classmethod
+    def make(cls, data: ShardDataset, column: str) -> Classes:
+        if not column:
+            return cls((), torch.zeros(0, dtype=torch.int64))
+        if column not in ("source", "generator", "label"):
+            raise UserError(f"{column!r} is no column of classes", mend="use source, generator or label")
+        names, of = np.unique(data.column(column).astype(str), return_inverse=True)
+        if len(names) < 2:
+            raise UserError(f"all images have the {column} {str(names[0])!r}", mend="leave --condition out")
+        return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
+
+
+class Training:
+    """One run while it goes on.
+
+    Raises:
+        UserError: bad settings or data.
+    """
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+        self.data = ShardDataset(
+            folders_of(settings.data),
+            settings.split,
+            label=0,
+            window=settings.window or None,
+            seed=settings.seed,
+        )
+        self.classes = Classes.make(self.data, settings.condition)
+        self.plan = plan = make_plan(settings, self.data.size, len(self.classes.names))
+        if len(self.data) < plan.batch:
+            raise UserError(
+                f"{' and '.join(map(str, folders_of(settings.data)))} has {len(self.data)} training images, "
+                "fewer than a batch",
+                mend="give a smaller --batch",
+            )
+        assert plan.family.learner is not None  # the settings refuse such a family
+        self.learner = plan.family.learner(plan, settings.seed)
+        self.leads = rank_world()[0] == 0
+
+    @contextmanager
+    def quick(self) -> Iterator[None]:
+        """Meanwhile denormal numbers are zero where they would slow a CPU down; whoever called finds it as it was."""
+        flush = self.plan.dtype is torch.float32 and self.plan.device.type == "cpu"
+        before = bool(torch.tensor(1e-40).mul(1) == 0)
+        torch.set_flush_denormal(flush or before)
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(before)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings with all that was chosen, as ``config.yaml`` keeps them."""
+        plan = self.plan
+        chosen = {
+            name: getattr(plan, name)
+            for name in ("size", "batch", "channels", "gamma", "lr", "path_weight", "mixing", "noise")
+        }
+        return asdict(self.settings) | chosen | {
+            "dtype": str(plan.dtype).removeprefix("torch."), "ran_on": str(plan.device), "images": len(self.data),
+            "data_hashes": {str(shards.path): shards.hash for shards in self.data.sets},
+            "classes": list(self.classes.names), "processes": self.learner.ranks.world,
+        }  # fmt: skip
+
+    def describe(self) -> str:
+        plan, learner = self.plan, self.learner
+        parts = [
+            f"{name} {count_parameters([getattr(learner, part)]) / 1e6:.2f} M"
+            for name, part in (("G", "generator"), ("D", "discriminator"))
+            if hasattr(learner, part)
+        ]
+        return (
+            f"{self.settings.family} {plan.size}×{plan.size} on {len(self.data):,} images: batch {plan.batch}, "
+            f"channels {plan.channels}, gamma {plan.gamma:.4g}, {self.config['dtype']}, {', '.join(parts)} parameters"
+        )
+
+    def batches(self) -> DataLoader[Any]:
+        on_gpu = self.plan.device.type == "cuda"
+        order = Batches(
+            len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share,
+            self.data.set_epoch,
+        )  # fmt: skip
+        return DataLoader(
+            self.data,
+            batch_sampler=order,
+            num_workers=2 if on_gpu else 0,
+            collate_fn=partial(_collate, classes=self.classes),
+            pin_memory=on_gpu,
+        )
+
+    @cached_property
+    def seen(self) -> Seen:
+        """The rows that it learns from, and those that the model it started from had learned from."""
+        if self.settings.resume and (written := Seen.load(self.settings.out / "model")):
+            return written
+        own = union(Seen.of(shards, rows) for shards, rows in self.data.rows())
+        return own | seen_by(self.settings.init) if self.settings.init else own
+
+    def model(self) -> Model:
+        """The averaged generator as it is now."""
+        plan, learner = self.plan, self.learner
+        card = {
+            "size": plan.size, "channels": plan.channels, "kimg": learner.images_seen / 1000,
+            "network": plan.arguments, "classes": list(self.classes.names), "seed": self.settings.seed,
+            "data": " ".join(map(str, folders_of(self.settings.data))), "split": self.settings.split,
+            "crop": self.data.sets[0].attributes.get("crop"), "upsample": plan.upsample or None,
+            "needs_photos": bool(getattr(learner.average, "needs_photos", False)),
+        }  # fmt: skip
+        return Model(Path(), self.settings.family, learner.average.eval(), card, "", plan.device, plan.dtype)
+
+
+def train(settings: TrainSettings) -> Path:
+    """Train a generator; returns the run folder, with the model in ``model/``.
+
+    Stopping with Ctrl-C (or SIGTERM) finishes the step and writes a checkpoint. A run that was stopped and
+    resumed gives, on the CPU, the same bits as one that was not. Under torchrun the processes share each batch.
+
+    Raises:
+        UserError: bad settings or data, or the loss stopped being finite; the last good checkpoint is named.
+    """
+    training = Training(settings)
+    learner = training.learner
+    found = newest_checkpoint(settings.out) if settings.resume else None
+    run = Run(settings.out)
+    if found:
+        _check_unchanged(run, training)
+        restore_checkpoint(learner, found)  # before anything of the run is written: it may not fit
+    if training.leads:
+        run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
+        tqdm.write(training.describe())
+    if found:
+        if training.leads:
+            run.trim_log(learner.step)  # so that no line stands twice
+            tqdm.write(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")
+    else:
+        taken = transfer(learner, settings.init) if settings.init else ""
+        if training.leads and settings.resume:
+            run.trim_log(0)
+            tqdm.write(f"{settings.out} has no checkpoint yet: starting from the beginning")
+        if training.leads and taken:
+            tqdm.write(f"starting from {settings.init}: {taken}")
+    with Stopper() as stopper, training.quick():
+        finished = _loop(training, run, stopper)
+    if training.leads and not finished:
+        run.close()
+        tqdm.write(
+            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train --out {run.path} --resume'"
+        )
+    return run.path
+
+
+def _check_unchanged(run: Run, training: Training) -> None:
+    """Raise ``UserError`` when a run is to go on with other images, or other splits, than it began with."""
+    before = run.config.get("data_hashes") or {}
+    for path, digest in training.config["data_hashes"].items():
+        if before and digest not in before.values():
+            raise UserError(
+                f"{path} holds other images or splits than {run.path} began with",
+                mend="put them back, or start another --out",
+            )
+
+
+def seconds_per_step(training: Training, steps: int = 16) -> float:
+    """Measured over a few that are thrown away."""
+    batches = iter(training.batches())
+    with training.quick():
+        for step in range(steps + 2):
+            if step == 2:  # the first ones allocate
+                started = time.monotonic()
+            training.learner.train_step(*next(batches))
+    return (time.monotonic() - started) / steps
+
+
+def dry_run(settings: TrainSettings, steps: int = 16) -> str:
+    """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
+    training = Training(settings)
+    seconds, plan = seconds_per_step(training, steps), training.plan
+    if plan.device.type == "cuda":
+        memory = torch.cuda.max_memory_allocated(plan.device) / 2**30
+    else:
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    per_kimg = seconds * 1000 / plan.batch
+    return (
+        f"{training.describe()}\n"
+        f"memory {memory:.1f} GB, {per_kimg:.1f} s/kimg, {settings.kimg:g} kimg take "
+        f"{per_kimg * settings.kimg / 3600:.1f} h (measured over {steps} steps)"
+    )
+
+
+def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
+    settings, plan, learner = training.settings, training.plan, training.learner
+    ranks = learner.ranks
+    total = math.ceil(settings.kimg * 1000 / plan.batch)
+    tick = max(1, round(1000 / plan.batch))  # log every kimg
+    snapshot = max(1, round(settings.snapshot_kimg * 1000 / plan.batch))
+    started, began_at = time.monotonic(), learner.images_seen
+    reals = np.stack([training.data.image(i) for i in range(min(_GRID, len(training.data)))])
+    guard = Guard(reals)
+    first, *_ = folders_of(settings.data)
+    watch = Watch(run, first, settings.split, settings.watch, settings.device) if settings.watch else None
+    if learner.step == 0 and training.leads:
+        save_png(contact_sheet(reals), run.samples / "reals.png")
+    sums: defaultdict[str, list[Tensor]] = defaultdict(list)
+    tick_started, ticked_at = time.monotonic(), learner.images_seen
+    with tqdm(
+        total=total * plan.batch,
+        initial=learner.images_seen,
+        unit="img",
+        unit_scale=True,
+        desc=settings.family,
+        disable=not training.leads,
+    ) as bar:
+        for real, labels in training.batches():
+            if learner.step >= total:
+                break
+            for name, value in learner.train_step(real, labels).items():
+                sums[name].append(value)
+            bar.update(plan.batch)
+            minutes = (time.monotonic() - started) / 60
+            late = settings.minutes is not None and minutes >= settings.minutes
+            over = learner.step >= total or ranks.agreed(stopper.asked or late)
+            at_snapshot = over or learner.step % snapshot == 0
+            if not at_snapshot and learner.step % tick:
+                continue
+            own = [float(torch.stack(values).float().mean()) for values in sums.values()]
+            shared = torch.tensor(own, dtype=torch.float32, device=plan.device)
+            ranks.average([shared])  # what is not finite in one process stops them all
+            means = dict(zip(sums, shared.tolist(), strict=True))
+            sums.clear()
+            kimg = learner.images_seen / 1000
+            guard.check(means, kimg, newest_checkpoint(run.path))
+            now = time.monotonic()
+            means["sec_per_kimg"] = (now - tick_started) / max((learner.images_seen - ticked_at) / 1000, 1e-9)
+            rate = (now - started) / max(learner.images_seen - began_at, 1)
+            means["eta_min"] = rate * (total * plan.batch - learner.images_seen) / 60
+            if training.leads:
+                if at_snapshot:
+                    means |= _snapshot(training, run, guard, watch)
+                run.log({"kimg": round(kimg, 3), **{k: round(v, 5) for k, v in means.items()}}, learner.step)
+                bar.set_postfix_str(f"loss {means['loss']:.2f}")
+                if at_snapshot:
+                    tqdm.write(_log_line(kimg, means))
+            tick_started, ticked_at = time.monotonic(), learner.images_seen
+            if over:
+                break
+    # by vote: only the processes that were sent a signal know of it
+    if learner.step < total and ranks.agreed(stopper.asked):
+        return False
+    if training.leads:
+        write_film(run)
+        run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
+    return True
+
+
+def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -> dict[str, float]:
+    """Checkpoint, exported model, sample sheet of the fixed latents, and what can be measured of them."""
+    learner = training.learner
+    save_checkpoint(learner, run)
+    model = training.model()
+    save_model(run.model, model.family, model.network, model.card, training.seen)
+    if model.needs_photos:
+        photos = [training.data.image(i) for i in range(min(_GRID, len(training.data)))]
+        images = np.stack(model.edit(photos, [], torch.zeros(0)))
+    else:
+        images = model.images(0, _GRID, training.settings.seed)
+    save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
+    figures = {} if model.needs_photos else {"diversity": guard.look(images)}
+    return figures | (watch.measure() if watch else {})
+
+
+def _collate(items: list[tuple[Tensor, int, int]], classes: Classes) -> tuple[Tensor, Tensor | None]:
+    images = torch.stack([image for image, _, _ in items])
+    if not classes.names:
+        return images, None
+    positions = torch.tensor([position for _, _, position in items])
+    return images, F.one_hot(classes.of[positions], len(classes.names)).float()
+
+
+def _log_line(kimg: float, means: dict[str, float]) -> str:
+    shown = {
+        "loss_g": "G", "loss_d": "D", "real": "real", "fake": "fake", "r1": "R1", "r2": "R2", "augment_p": "p",
+        "diversity": "diversity", "fid": "FID", "swd": "SWD",
+    }  # fmt: skip
+    figures = ", ".join(f"{word} {means[name]:.3f}" for name, word in shown.items() if name in means)
+    if "loss_g" not in means:
+        figures = f"loss {means['loss']:.4f}, {figures}"
+    eta = int(means["eta_min"])
+    return f"kimg {kimg:7.1f}   {means['sec_per_kimg']:.1f} s/kimg   {figures}   ETA {eta // 60}:{eta % 60:02d} h"

@@ -36,7 +36,8 @@ from torchvision.datasets import ImageFolder
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.training import Training, TrainSettings
+from crossfake.detect.training.loop import Training
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.memory import keep_freed_memory
 from crossfake.provenance import environment
 

@@ -27,7 +27,8 @@ from crossfake.synth.training.checkpoints import newest_checkpoint
 _TRAIN = """
 import sys
 from pathlib import Path
-from crossfake.synth.training.loop import TrainSettings, train
+from crossfake.synth.training.loop import train
+from crossfake.synth.training.settings import TrainSettings
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu")
 print("ready", flush=True)

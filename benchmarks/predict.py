@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.bundle import load, save
+from crossfake.detect.bundle.bundle import load, save
 from crossfake.detect.models import create_model
-from crossfake.detect.prediction import PredictSettings, predict
+from crossfake.detect.prediction.predict import PredictSettings, predict
 
 
 @click.command(context_settings={"show_default": True})

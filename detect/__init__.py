@@ -13,7 +13,7 @@ __all__ = ["load"]
 
 def __getattr__(name: str) -> Any:
     if name == "load":  # not imported above: `detect --help` must not wait for torch
-        from crossfake.detect.bundle import load
+        from crossfake.detect.bundle.bundle import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

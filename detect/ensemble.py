@@ -14,13 +14,13 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
-from crossfake.detect import bundle, metrics
-from crossfake.detect.bundle import CARD, WEIGHTS, Detector
-from crossfake.detect.calibration import maps
+from crossfake.detect.bundle import bundle, calibration
+from crossfake.detect.bundle.bundle import CARD, WEIGHTS, Detector
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import Model, create_model
-from crossfake.detect.training import WEIGHED
 from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.loop import WEIGHED
 from crossfake.detect.training.reopening import reopen_shared, trained_with
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -148,7 +148,7 @@ def make_ensemble(
         "crop": members[0].card["crop"],
         **({"view": data.view.describe()} if data.view.native else {}),
         "method": method,
-        **maps.by_temperature(combined, labels, weighed.weights),
+        **calibration.by_temperature(combined, labels, weighed.weights),
         "validation_hash": held.digest,
         "validation_ap": metrics.average_precision(labels, combined, weighed.weights),
         WEIGHED: weighed.describe(labels, combined),

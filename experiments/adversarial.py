@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crossfake.datasets.codecs import Pixels
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.explain.networks import is_differentiable
 from crossfake.device import autocast
 from crossfake.errors import UserError
@@ -27,7 +27,7 @@ def pgd(
     8 bits: none gets a better score than unchanged.
 
     Args:
-        detector: what :func:`crossfake.detect.bundle.load` gives, with the torch back end.
+        detector: what :func:`crossfake.detect.bundle.bundle.load` gives, with the torch back end.
         images: uint8 ``[N, size, size, 3]``, cropped as the detector wants them.
         labels: ``[N]``, 1 for fakes.
         eps: largest change on the scale where white is 1; what is no whole number of grey levels is rounded down.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from crossfake import __version__
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.energy import Meter
 from crossfake.errors import UserError
 from crossfake.experiments import perturbations
@@ -133,7 +133,7 @@ def _work(spec: CellSpec, folder: Path) -> None:
         with _counted(folder / "spent.json") as count:
             _train(spec, run, count)
         card = json.loads((folder / "spent.json").read_text())
-    from crossfake.detect.bundle import load
+    from crossfake.detect.bundle.bundle import load
 
     detector = load(run.path, device=spec.settings.device)
     (folder / "scores").mkdir(parents=True, exist_ok=True)
@@ -185,14 +185,14 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 def _train(spec: CellSpec, run: Run, count: Callable[..., None]) -> None:
-    from crossfake.detect import training
+    from crossfake.detect.training.loop import train
 
     resume = any((run.path / "checkpoints").glob("*.pt"))
     if not resume:
         shutil.rmtree(run.path, ignore_errors=True)  # what a failed or killed attempt left
     settings = replace(spec.settings, out=run.path, resume=resume)
     if spec.processes == 1:
-        training.train(settings, on_validation=count)
+        train(settings, on_validation=count)
     else:
         from crossfake.experiments.torchrun import train_together
 

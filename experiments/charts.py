@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.experiments.comparing import Answer, Difference
 from crossfake.experiments.results import FIGURES, PRIMARY, Results
 from crossfake.experiments.statistics import Estimate

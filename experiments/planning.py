@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.training import TrainSettings, measure_speed
+from crossfake.detect.training.loop import measure_speed
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.cells import read_card
 from crossfake.experiments.config import Config, Detector, Generator

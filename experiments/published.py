@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.registry import unknown
 
@@ -29,7 +29,7 @@ def published(name: str) -> Rows:
         name: ``wang2020``, ``universal-fake-detect``, ``deepfakebench-cross`` or ``chronological``.
 
     Returns:
-        One row a figure: ``method``, ``test``, ``figure`` (as :func:`crossfake.detect.metrics.summary` calls it),
+        One row a figure: ``method``, ``test``, ``figure`` (as in :func:`~crossfake.detect.evaluation.metrics.summary`),
         ``value`` in [0, 1], and ``source``: paper, table, and the address where it was read.
 
     Raises:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments import cards, charts, mistakes, tables, wording
 from crossfake.experiments.charts import Panel, best, color_of

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.experiments.statistics import (
     Counts,
@@ -322,7 +322,7 @@ def _read_scores(file: Path) -> tuple[list[int], tuple[str, ...], Floats]:
 
 
 def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
-    """AUC under each row of ``weights`` ``[B, N]``: as :func:`crossfake.detect.metrics.weighted`, and nothing besides.
+    """AUC under each row of ``weights`` ``[B, N]``, as in :func:`~crossfake.detect.evaluation.metrics.weighted`.
 
     A fake beats the reals below it and half of those with its own score (Mann and Whitney 1947).
 

@@ -17,8 +17,8 @@ from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import related
-from crossfake.detect.training import TrainSettings
 from crossfake.detect.training.data import Pool
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments import published
 from crossfake.experiments.cells import CellSpec

@@ -133,7 +133,7 @@ def measure(
         labels: ``[N]``, 0 real and 1 fake.
         scores: ``[S, N]``, one row per training seed, on the same pictures in the same order.
         figures: ``figures(labels, scores, weights [B, N]) -> {name: [B]}``, for example
-            ``crossfake.detect.metrics.weighted``.
+            ``crossfake.detect.evaluation.metrics.weighted``.
         resamples: from :func:`cluster_resamples`; give both arms the same.
     """
     labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))

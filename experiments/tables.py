@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency
 from crossfake.experiments.charts import Heat, heat
 from crossfake.experiments.comparing import Answer, Difference

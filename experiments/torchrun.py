@@ -12,7 +12,8 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.loop import train
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.device import rank_world
 from crossfake.errors import UserError
 from crossfake.runs import Run

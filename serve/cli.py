@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import THERE, ManyValues
-from crossfake.detect.commands import BUNDLE, FOLDER, device, newest_bundle
+from crossfake.detect.commands.options import BUNDLE, FOLDER, device, newest_bundle
 
 
 @click.command(cls=ManyValues)

@@ -105,13 +105,13 @@ def _instances() -> list[Any]:
     from crossfake.datasets.launder import LaunderSettings
     from crossfake.datasets.leaks import SplitSettings
     from crossfake.datasets.prepare import PrepareSettings
-    from crossfake.detect.calibration.fitting import CalibrateSettings
-    from crossfake.detect.evaluation import EvaluateSettings
+    from crossfake.detect.bundle.export import ExportSettings
+    from crossfake.detect.calibrate import CalibrateSettings
+    from crossfake.detect.evaluation.evaluate import EvaluateSettings
     from crossfake.detect.explain.explaining import ExplainSettings
-    from crossfake.detect.export import ExportSettings
-    from crossfake.detect.prediction import PredictSettings
-    from crossfake.detect.training import TrainSettings
-    from crossfake.detect.tuning import TuneSettings
+    from crossfake.detect.prediction.predict import PredictSettings
+    from crossfake.detect.training.settings import TrainSettings
+    from crossfake.detect.tuning.tune import TuneSettings
     from crossfake.experiments.config import Config, Detector, Generator
     from crossfake.experiments.executors import Local
     from crossfake.serve.intake.limits import Limits

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands import bundle_option, device, newest_bundle
+from crossfake.detect.commands.options import bundle_option, device, newest_bundle
 
 
 @click.command(cls=ManyValues)
@@ -53,7 +53,7 @@ def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any
     Only validation rows are used: those of its training, each kind of image counting as in training batches.
     Name folders where they were moved. The old card stays beside the new one as bundle.json.before.
     """
-    from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
+    from crossfake.detect.calibrate import BEFORE, CalibrateSettings, calibrate, format_table
     from crossfake.detect.training.weighing import format_shares
 
     settings = CalibrateSettings(

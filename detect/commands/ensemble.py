@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands import BUNDLE, FOLDER, device
+from crossfake.detect.commands.options import BUNDLE, FOLDER, device
 
 
 @click.command(cls=ManyValues)
@@ -37,7 +37,7 @@ def ensemble(
 
     Its weights are fitted on validation rows: of the folders that the members were trained with, or of those named.
     """
-    from crossfake.detect.bundle import CARD
+    from crossfake.detect.bundle.bundle import CARD
     from crossfake.detect.ensemble import make_ensemble
     from crossfake.detect.training.weighing import format_shares
 

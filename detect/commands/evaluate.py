@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 from crossfake.pages import plural
 
 
@@ -25,8 +25,8 @@ from crossfake.pages import plural
 @scoring_precision
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
-    from crossfake.detect.evaluation import EvaluateSettings, evaluate
     from crossfake.detect.evaluation.benign import format_benign
+    from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
     from crossfake.detect.evaluation.table import format_table, worst_lines
 
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))

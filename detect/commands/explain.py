@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, THERE, ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle
+from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle
 
 
 @click.command(cls=ManyValues)

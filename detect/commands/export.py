@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands import FOLDER, bundle_option, newest_bundle
+from crossfake.detect.commands.options import FOLDER, bundle_option, newest_bundle
 
 
 @click.command(cls=ManyValues)
@@ -26,7 +26,7 @@ def export(bundle: Path | None, **options: Any) -> None:
     probability come out. A detector of native pixels takes windows; a script beside its ONNX file cuts them, averages
     and calibrates. The file is compared with the original and only kept if they agree.
     """
-    from crossfake.detect.export import TOLERANCE, ExportSettings, export
+    from crossfake.detect.bundle.export import TOLERANCE, ExportSettings, export
 
     result = export(ExportSettings(bundle or newest_bundle(), **options))
     click.echo(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfake.cli import THERE
-from crossfake.detect.commands import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle, scoring_precision
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -70,10 +70,10 @@ def predict(
     for name in paths:
         if name != "-" and "://" not in name and not glob.has_magic(name):
             THERE.check(Path(name))
-    from crossfake.detect.bundle import load
-    from crossfake.detect.prediction import PredictSettings, plan
-    from crossfake.detect.prediction import predict as judge
+    from crossfake.detect.bundle.bundle import load
     from crossfake.detect.prediction.output import Summary, write_json, write_table, writing_csv
+    from crossfake.detect.prediction.predict import PredictSettings, plan
+    from crossfake.detect.prediction.predict import predict as judge
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
     detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
-from crossfake.detect.commands import FOLDER, device, precision, synthetic_defaults, view, window
+from crossfake.detect.commands.options import FOLDER, device, precision, synthetic_defaults, view, window
 from crossfake.errors import UserError
 
 _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "precision", "view", "window")
@@ -65,7 +65,7 @@ def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: 
     """
     if resume and options["out"] is not None:
         Existing("config.yaml", wrong="holds no search to resume", hint=RUN.hint).check(options["out"])
-    from crossfake.detect.tuning import TuneSettings, format_comparison, format_trials, tune
+    from crossfake.detect.tuning.tune import TuneSettings, format_comparison, format_trials, tune
 
     options["trials"] = options["trials"] or 0
     if resume:
@@ -93,9 +93,9 @@ def tune(resume: bool, space: str, with_synthetic: tuple[Path, ...], **options: 
 
 
 def _settings(space: str, with_synthetic: tuple[Path, ...], options: dict[str, Any]) -> Any:
-    from crossfake.detect.training import TrainSettings
-    from crossfake.detect.tuning import TuneSettings
+    from crossfake.detect.training.settings import TrainSettings
     from crossfake.detect.tuning.space import find_space
+    from crossfake.detect.tuning.tune import TuneSettings
 
     real, synthetic = synthetic_defaults(options["real"], with_synthetic)
     out = options["out"] or Path("runs") / f"tune-{options['model']}"

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import metrics
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.benign import KINDS, RANDOMS, Kind, edit
 from crossfake.errors import UserError
@@ -18,7 +18,7 @@ from crossfake.pages import plural
 from crossfake.progress import tqdm
 
 if TYPE_CHECKING:
-    from crossfake.detect.evaluation import Scored
+    from crossfake.detect.evaluation.evaluate import Scored
 
 UNTOUCHED, ALL = "untouched", "all edits"
 _MOST = 500  # reals: their rate is known within two points where it is 5%

@@ -15,7 +15,7 @@ from crossfake.images import save_png
 from crossfake.pages import environment, picture
 
 if TYPE_CHECKING:
-    from crossfake.detect.evaluation import Scored
+    from crossfake.detect.evaluation.evaluate import Scored
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = ("roc", "pr", "det", "calibration", "confusion")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 
 Parts = Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]  # name to labels and scores

@@ -5,7 +5,7 @@ Methods that make a map of what speaks for fake: ``gradcam``, ``gradcam++``, ``h
 :data:`crossfake.detect.explain.methods.METHODS`; the tests are in :mod:`crossfake.detect.explain.faithfulness`.
 
 Example:
-    >>> from crossfake.detect.bundle import load
+    >>> from crossfake.detect.bundle.bundle import load
     >>> from crossfake.detect.explain.methods import attribute
     >>> attribute(load("runs/d").network, images, "gradcam").shape  # doctest: +SKIP
     (8, 64, 64)

@@ -50,7 +50,7 @@ def check(
     Pointing uses fakes whose masks are known: self-blended and swapped ones made of the reals, and stored masks.
 
     Args:
-        detector: a :class:`crossfake.detect.bundle.Detector`.
+        detector: a :class:`crossfake.detect.bundle.bundle.Detector`.
         sets: shards of the detector's size.
         images: at most so many for each figure.
 

@@ -18,7 +18,7 @@ from crossfake.datasets.decode import decode_image, file_bytes
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.folder import IMAGES, is_video, walk
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.explain.checks import check
 from crossfake.detect.explain.methods import METHODS, Method, pick
 from crossfake.detect.explain.networks import home

@@ -1,18 +1,8 @@
 """Detector networks: images in [0, 1], float ``[B, 3, H, W]``, to one logit each ``[B]``; positive means fake.
 
-One of your own is a :class:`Model` in a module here, registered in ``MODELS`` and imported below.
+One of your own is a :class:`Model` in a module here, registered in ``MODELS`` and named in its table.
 """
 
-from crossfake.detect.models import (  # noqa: F401
-    clip_probe,
-    cnn,
-    ensemble,
-    frequency,
-    meso,
-    noise,
-    npr,
-    squeezenet,
-)
 from crossfake.detect.models.base import MODELS, Model
 from crossfake.detect.models.factory import create_model
 

@@ -12,7 +12,19 @@ from torch import Tensor, nn
 from crossfake.errors import UserError
 from crossfake.registry import Registry
 
-MODELS: Registry[Callable[..., Model]] = Registry("model")
+MODELS: Registry[Callable[..., Model]] = Registry(
+    "model",
+    {
+        "clip_probe": "crossfake.detect.models.clip_probe",
+        "cnn": "crossfake.detect.models.cnn",
+        "ensemble": "crossfake.detect.models.ensemble",
+        "frequency": "crossfake.detect.models.frequency",
+        "meso": "crossfake.detect.models.meso",
+        "noise": "crossfake.detect.models.noise",
+        "npr": "crossfake.detect.models.npr",
+        "squeezenet": "crossfake.detect.models.squeezenet",
+    },
+)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SMALLEST, LARGEST = 16, 4096
 

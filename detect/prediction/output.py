@@ -30,7 +30,7 @@ from typing import Any, TextIO
 import click
 
 from crossfake import __version__
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, REASONS, VERDICTS, FaceVerdict, Prediction
 from crossfake.errors import UserError
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from crossfake.datasets.decode import CODES
 from crossfake.datasets.sources import Box
-from crossfake.detect.bundle import LABELS, Judgement
+from crossfake.detect.bundle.bundle import LABELS, Judgement
 from crossfake.detect.prediction.media import Look, Media
 
 VERDICTS = ("real", "uncertain", "fake")  # from the harmless one to the worst

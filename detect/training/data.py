@@ -17,7 +17,7 @@ from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
-from crossfake.detect.bundle import CARD
+from crossfake.detect.bundle.bundle import CARD
 from crossfake.detect.training.recipes import Recipe
 from crossfake.detect.view import ALIGNED, View, Windows, joined
 from crossfake.errors import UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.training.data import Kind, TrainingData
 from crossfake.detect.training.recipes import RECIPES, Recipe
 from crossfake.detect.training.sampling import Sampler

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Kind, KindName
 from crossfake.detect.training.sampling import Sampler

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.detect import bundle, metrics
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.bundle import bundle
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.training.data import TrainingData, Validation
+from crossfake.detect.training.loop import train
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.tuning.trials import Plan, as_text
 from crossfake.progress import tqdm

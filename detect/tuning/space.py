@@ -1,6 +1,6 @@
 """What a search may vary: ranges and choices for settings of a training, read from YAML and checked by line.
 
-One key per setting of :class:`crossfake.detect.training.TrainSettings`::
+One key per setting of :class:`crossfake.detect.training.settings.TrainSettings`::
 
     lr: {low: 1e-4, high: 1e-2, log: true}    # a range; integers where the setting is one
     augment: {low: 0, high: 1, step: 0.25}    # only these steps
@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 
 SPACES = Path(__file__).parent / "spaces"

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.loop import train
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning.space import SearchSpace
 from crossfake.errors import MissingDependency, UserError
 from crossfake.runs import Run

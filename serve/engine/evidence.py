@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.bundle import LABELS, Detector
+from crossfake.detect.bundle.bundle import LABELS, Detector
 from crossfake.errors import UserError
 from crossfake.images import fitted
 from crossfake.serve.engine.results import Example

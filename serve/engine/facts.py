@@ -11,7 +11,7 @@ from typing import Any
 from scipy.special import betaincinv
 
 from crossfake.datasets.firewall import OWN
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.serve.engine.results import DetectorFacts
 from crossfake.serve.engine.wording import facts_words
 

@@ -16,10 +16,10 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import overlap
 from crossfake.datasets.sources import Box
-from crossfake.detect import bundle
-from crossfake.detect.bundle import LABELS, Detector
-from crossfake.detect.prediction import plan
+from crossfake.detect.bundle import bundle
+from crossfake.detect.bundle.bundle import LABELS, Detector
 from crossfake.detect.prediction.media import Media, Missed
+from crossfake.detect.prediction.predict import plan
 from crossfake.detect.prediction.verdicts import FaceVerdict, Prediction, conclude
 from crossfake.detect.view import Images
 from crossfake.errors import UserError

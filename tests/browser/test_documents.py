@@ -67,7 +67,7 @@ def _looked_at(browser: Any, page: Path, width: int) -> dict[str, list[str]]:
 def pages(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One of each kind, with as much on it as there can be."""
     from crossfake.datasets.audit import AuditSettings, audit
-    from crossfake.detect.evaluation import EvaluateSettings, evaluate
+    from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
 
     root = tmp_path_factory.mktemp("pages")
     found = {}

@@ -157,8 +157,8 @@ for words in {[line.split() for line in WRONG]!r}:
 
 def test_the_early_answer_is_that_of_the_function(tmp_path: Path) -> None:
     from crossfake.datasets.shards import ShardSet
-    from crossfake.detect.bundle import load
-    from crossfake.detect.commands import BUNDLE
+    from crossfake.detect.bundle.bundle import load
+    from crossfake.detect.commands.options import BUNDLE
     from crossfake.synth.cli import MODEL
     from crossfake.synth.sampling.models import load_model
 

@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.loop import train
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.device import rank_world
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
@@ -21,7 +22,7 @@ from crossfake.runs import Run
 def _train(folder: Path, outs: list[str], settings: str, processes: int) -> None:
     """Trainings one after another in the same processes: starting them takes longest."""
     code = (
-        "from pathlib import Path\nfrom crossfake.detect.training import TrainSettings, train\n"
+        "from pathlib import Path\nfrom crossfake.detect.training.loop import train\nfrom crossfake.detect.training.settings import TrainSettings\n"
         f"for out, settings in zip({outs!r}, {settings}):\n"
         "    train(TrainSettings(out=Path(out), **settings))\n"
     )

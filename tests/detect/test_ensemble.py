@@ -11,7 +11,7 @@ from scipy.special import log_expit
 
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.ensemble import fit_weights, make_ensemble
 from crossfake.detect.evaluation.overlap import seen_by

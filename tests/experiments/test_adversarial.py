@@ -8,10 +8,12 @@ import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.detect import bundle, metrics
+from crossfake.detect.bundle import bundle
+from crossfake.detect.bundle.portable import OnnxNetwork
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.models import MODELS, Model, create_model
-from crossfake.detect.portable import OnnxNetwork
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.training.loop import train
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.adversarial import pgd
 

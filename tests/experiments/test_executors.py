@@ -10,7 +10,7 @@ import pytest
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.cells import CellSpec, TestRows
 from crossfake.experiments.executors import Local

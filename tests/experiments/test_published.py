@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.experiments.published import FIGURES, load, published
 

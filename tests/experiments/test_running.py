@@ -67,11 +67,11 @@ def config(parts):
 @pytest.fixture
 def trained(monkeypatch):
     """The settings of every training that is run, in order."""
-    from crossfake.detect import training
+    from crossfake.detect.training import loop
 
-    seen, train = [], training.train
+    seen, train = [], loop.train
     monkeypatch.setattr(
-        training, "train", lambda settings, **more: (seen.append(settings), train(settings, **more))[1]
+        loop, "train", lambda settings, **more: (seen.append(settings), train(settings, **more))[1]
     )
     return seen
 
@@ -126,7 +126,7 @@ def test_fakes_of_one_generator_may_lie_in_a_folder_for_each_split(config, train
 
 
 def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
-    from crossfake.detect.bundle import load as load_detector
+    from crossfake.detect.bundle.bundle import load as load_detector
 
     out = run(config, tmp_path / "out")
     key = facts(out)["cells"][0]["key"]
@@ -137,7 +137,7 @@ def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
 
 
 def test_perturbed_tests(config, parts, tmp_path):
-    from crossfake.detect.bundle import load as load_detector
+    from crossfake.detect.bundle.bundle import load as load_detector
     from crossfake.experiments.perturbations import perturb
 
     out = run({**config, "perturbations": {"jpeg": [30], "pgd": [4]}}, tmp_path / "out")
@@ -207,16 +207,16 @@ def test_a_killed_training_goes_on(config, trained, tmp_path, monkeypatch):
 
 
 def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
-    from crossfake.detect import training
+    from crossfake.detect.training import loop
 
-    train = training.train
+    train = loop.train
 
     def failing(settings, **more):
         if settings.seed == 0 and settings.synthetic:
             raise RuntimeError("out of luck\nand more")
         return train(settings, **more)
 
-    monkeypatch.setattr(training, "train", failing)
+    monkeypatch.setattr(loop, "train", failing)
     out = run(config, tmp_path / "out")
     (failure,) = facts(out)["failures"]
     assert (failure["condition"], failure["seed"], failure["error"]) == (
@@ -224,7 +224,7 @@ def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
         0,
         "RuntimeError: out of luck",
     )
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(loop, "train", train)
     run(config, out)
     assert facts(out)["failures"] == []
 

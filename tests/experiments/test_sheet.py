@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.experiments.cli import experiment as group
 from crossfake.experiments.sheet import FACTS, SCORES, TABLE, Sheet, verify_sheet

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.experiments.significance import (
     bootstrap_p,
     cliffs_delta,

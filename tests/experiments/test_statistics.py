@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.experiments.comparing import answers
 from crossfake.experiments.results import Cell, Results, Truth
 from crossfake.experiments.statistics import (

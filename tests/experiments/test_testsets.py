@@ -10,10 +10,10 @@ from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.bundle import load as load_detector
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.bundle.bundle import load as load_detector
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.sampling import Sampler
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.cells import score_rows
 from crossfake.experiments.config import load

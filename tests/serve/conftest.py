@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfake.detect.calibration.fitting import CalibrateSettings, calibrate
-from crossfake.detect.evaluation import EvaluateSettings, evaluate
+from crossfake.detect.calibrate import CalibrateSettings, calibrate
+from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
 from crossfake.serve.engine.analysis import Analyser
 
 from ..detect.conftest import fake, native, native_run, real, trained  # noqa: F401

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.commands.evaluate import evaluate as command
-from crossfake.detect.evaluation import EvaluateSettings, Scored, benign, evaluate
+from crossfake.detect.evaluation import benign
 from crossfake.detect.evaluation.benign import false_alarms, format_benign, share_interval
+from crossfake.detect.evaluation.evaluate import EvaluateSettings, Scored, evaluate
 from crossfake.detect.training.benign import KINDS
 from crossfake.errors import UserError
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.ensemble import make_ensemble
-from crossfake.detect.evaluation import EvaluateSettings, evaluate
-from crossfake.detect.training import TrainSettings, train
-from crossfake.detect.tuning import TuneSettings, tune
+from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
+from crossfake.detect.training.loop import train
+from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.tuning.tune import TuneSettings, tune
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 

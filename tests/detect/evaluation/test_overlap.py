@@ -9,7 +9,7 @@ import pytest
 
 from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError

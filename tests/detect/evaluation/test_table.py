@@ -1,6 +1,6 @@
 from typing import Any
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.table import format_table, worst_lines
 
 

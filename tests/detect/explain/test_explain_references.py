@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.explain.prototypes import Prototypes
 from crossfake.detect.explain.references import open_sets, training_rows, validation_rows
 from crossfake.detect.explain.spectrum import Spectra, azimuthal, log_spectrum

@@ -11,7 +11,7 @@ from crossfake.cli import command_group
 from crossfake.datasets import blending
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.commands.explain import explain as command
 from crossfake.detect.explain.checks import Sample, blended, check, format_table
 from crossfake.detect.explain.explaining import ExplainSettings, explain

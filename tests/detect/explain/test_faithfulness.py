@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.explain import faithfulness
 from crossfake.detect.explain.methods import attribute
 

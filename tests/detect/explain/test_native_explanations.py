@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from crossfake.datasets import blending
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
+from crossfake.detect.bundle import bundle
 from crossfake.detect.commands.explain import explain as command
 from crossfake.detect.explain.checks import check
 from crossfake.detect.explain.prototypes import Prototypes

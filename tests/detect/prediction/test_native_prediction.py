@@ -12,8 +12,8 @@ from PIL import Image
 from crossfake.cli import main
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
-from crossfake.detect.prediction import PredictSettings, plan, predict
+from crossfake.detect.bundle import bundle
+from crossfake.detect.prediction.predict import PredictSettings, plan, predict
 from crossfake.detect.view import View
 
 

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle
-from crossfake.detect.training import Training, TrainSettings, train
+from crossfake.detect.bundle import bundle
 from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.loop import Training, train
 from crossfake.detect.training.reopening import reopen
 from crossfake.detect.training.sampling import Sampler
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.view import View, Windows
 from crossfake.errors import UserError
 
@@ -51,7 +52,7 @@ def test_a_native_bundle_carries_its_view_and_judges_lists_of_any_size(
 def test_the_spread_of_windows_widens_the_interval(
     native_run: Path, native: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from crossfake.detect.calibration.fitting import CalibrateSettings, calibrate
+    from crossfake.detect.calibrate import CalibrateSettings, calibrate
 
     calibrated = Path(shutil.copytree(native_run, tmp_path / "calibrated"))
     calibrate(CalibrateSettings(calibrated, bootstrap=100, device="cpu"))

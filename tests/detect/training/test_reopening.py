@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from crossfake.datasets.shards import SPLITS, ShardSet
-from crossfake.detect import bundle
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.bundle import bundle
+from crossfake.detect.training.loop import train
 from crossfake.detect.training.reopening import changed, recalled, reopen, reopen_shared
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.runs import Run
 

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from crossfake.detect.bundle import load
-from crossfake.detect.calibration import maps
-from crossfake.detect.training import Training, TrainSettings, dry_run, train
+from crossfake.detect.bundle import calibration
+from crossfake.detect.bundle.bundle import load
 from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.loop import Training, dry_run, train
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.runs import Run
 
@@ -50,13 +51,13 @@ def test_a_run_leaves_a_bundle_that_says_where_it_comes_from(trained: Path, real
 def test_the_temperature_is_that_of_calibration(trained: Path, real: Path, fake: Path) -> None:
     detector = load(trained, "cpu")
     held = TrainingData.open((real,), (fake,), (), False).validation(2000)
-    fitted = maps.fit("temperature", detector.outputs(held.images)[0], held.labels)
+    fitted = calibration.fit("temperature", detector.outputs(held.images)[0], held.labels)
     assert detector.card["temperature"] == pytest.approx(fitted["temperature"], rel=1e-3)
 
 
 def _stopped_and_resumed(settings: TrainSettings, lines: int, **changed: object) -> Path:
     """Stop the training after so many validations, and go on."""
-    import crossfake.detect.training as training
+    import crossfake.detect.training.loop as training
 
     class Stops(training.Stopper):
         @property
@@ -102,7 +103,7 @@ def test_stopped_and_resumed_equals_never_stopped(
 def test_stopped_between_validations_equals_never_stopped(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import crossfake.detect.training as training
+    import crossfake.detect.training.loop as training
 
     whole = train(_settings(real, fake, tmp_path / "whole"))
 
@@ -157,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops(
 def test_a_stop_keeps_no_state_that_is_not_finite(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import crossfake.detect.training as training
+    import crossfake.detect.training.loop as training
 
     monkeypatch.setattr(training.Stopper, "asked", True)
     settings = _settings(real, fake, tmp_path / "run", eval_every=100)
@@ -243,7 +244,7 @@ def test_sbi_trains_on_reals_only(tmp_path: Path) -> None:
 
 
 def test_a_nearest_neighbour_head_remembers_in_place_of_steps(real: Path, fake: Path, tmp_path: Path) -> None:
-    import crossfake.detect.training as training
+    import crossfake.detect.training.loop as training
 
     options = {"tower": "test_vit", "tower_size": 16, "head": "nearest"}
     with pytest.MonkeyPatch.context() as patch:
@@ -302,7 +303,7 @@ def test_the_log_and_the_card_say_how_each_generator_does(
     detector = load(run.path, "cpu")
     training = Training(_settings(real, fake, tmp_path / "x", synthetic=(many,)))
     held, weights = training.held, training.weighed.weights
-    fitted = maps.by_temperature(detector.outputs(held.images)[0], held.labels, weights)
+    fitted = calibration.by_temperature(detector.outputs(held.images)[0], held.labels, weights)
     assert detector.threshold == pytest.approx(fitted["threshold"], abs=1e-3)
     assert detector.card["temperature"] == pytest.approx(fitted["temperature"], rel=1e-3)
     logits = detector.outputs(held.images)[0]
@@ -334,7 +335,7 @@ def test_a_run_begun_without_weights_goes_on_without(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """To the bit as it would have ended: same states, same choice, same threshold."""
-    import crossfake.detect.training as training
+    import crossfake.detect.training.loop as training
 
     with monkeypatch.context() as before:  # a version whose validation images count alike
         before.setattr(training.Weighed, "as_batches", lambda kinds, sampler: training.Weighed.alike(kinds))

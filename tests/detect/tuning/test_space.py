@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.detect.training import TrainSettings
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning.space import (
     SPACES,
     Choices,

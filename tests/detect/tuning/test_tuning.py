@@ -11,13 +11,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import metrics, tuning
-from crossfake.detect.training import TrainSettings
-from crossfake.detect.tuning import TuneSettings, format_comparison, format_trials, tune
+from crossfake.detect.evaluation import metrics
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning import final as tuning_final
 from crossfake.detect.tuning import trials as tuning_trials
+from crossfake.detect.tuning import tune as tuning
 from crossfake.detect.tuning.final import compare
 from crossfake.detect.tuning.space import parse_space
+from crossfake.detect.tuning.tune import TuneSettings, format_comparison, format_trials, tune
 from crossfake.errors import UserError
 from crossfake.runs import Run, newest_run
 
@@ -73,7 +74,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     stub = Stub()
     monkeypatch.setattr(tuning_trials, "train", stub)
     monkeypatch.setattr(tuning_final, "train", stub)
-    monkeypatch.setattr("crossfake.detect.bundle.load", lambda *_: FakeDetector())
+    monkeypatch.setattr("crossfake.detect.bundle.bundle.load", lambda *_: FakeDetector())
     monkeypatch.setattr(tuning, "_pictures", lambda *_: None)
     monkeypatch.setattr(tuning, "_importance", lambda *_: {})
     monkeypatch.setattr("crossfake.runs.environment", dict)

@@ -13,7 +13,7 @@ from PIL import Image
 from crossfake.datasets.decode import Unreadable, register_heif
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect import bundle as bundles
+from crossfake.detect.bundle import bundle as bundles
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.intake.accepting import Refused
 from crossfake.serve.intake.limits import Limits

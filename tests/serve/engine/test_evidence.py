@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect import bundle as bundles
+from crossfake.detect.bundle import bundle as bundles
 from crossfake.detect.explain import networks
 from crossfake.detect.explain.prototypes import Prototypes
 from crossfake.errors import MissingDependency

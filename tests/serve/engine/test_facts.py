@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import binomtest
 
-from crossfake.detect import bundle as bundles
+from crossfake.detect.bundle import bundle as bundles
 from crossfake.serve.engine.facts import clopper_pearson, facts
 
 

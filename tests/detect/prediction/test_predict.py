@@ -13,9 +13,9 @@ from scipy.special import logit
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources import Box
-from crossfake.detect.bundle import Detector, Judgement, load
-from crossfake.detect.prediction import PredictSettings, plan, predict
+from crossfake.detect.bundle.bundle import Detector, Judgement, load
 from crossfake.detect.prediction.media import Input, Look, Media, Missed
+from crossfake.detect.prediction.predict import PredictSettings, plan, predict
 from crossfake.detect.prediction.verdicts import conclude
 from crossfake.errors import UserError
 

@@ -24,10 +24,11 @@ from crossfake import __version__
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect import bundle, driver, metrics
-from crossfake.detect.bundle import LABELS, Detector, logits_and_features
+from crossfake.detect.bundle import bundle, driver
+from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
+from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.models import Model
-from crossfake.detect.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.detect.view import Windows
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_bytes
@@ -90,7 +91,7 @@ class Portable(nn.Module):
         return logits, features.float(), self.probability(logits)
 
     def probability(self, logits: Tensor) -> Tensor:
-        """As :func:`crossfake.detect.calibration.maps.probability`."""
+        """As :func:`crossfake.detect.bundle.calibration.probability`."""
         if self.method == "temperature":
             return torch.sigmoid(logits / self.parameters_[0])
         if self.method == "beta":

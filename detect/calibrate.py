@@ -15,10 +15,9 @@ import numpy.typing as npt
 from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
 from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
-from crossfake.detect import bundle, metrics
-from crossfake.detect.bundle import CARD, Detector, Outputs
-from crossfake.detect.calibration import conformal, novelty
-from crossfake.detect.calibration import maps as calibration
+from crossfake.detect.bundle import bundle, calibration, conformal, novelty
+from crossfake.detect.bundle.bundle import CARD, Detector, Outputs
+from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, read_told

@@ -10,12 +10,13 @@ from click.testing import CliRunner
 from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.detect import metrics
-from crossfake.detect.bundle import load
-from crossfake.detect.calibration.fitting import BEFORE, CalibrateSettings, calibrate, format_table
+from crossfake.detect.bundle.bundle import load
+from crossfake.detect.calibrate import BEFORE, CalibrateSettings, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
-from crossfake.detect.training import TrainSettings, train
+from crossfake.detect.evaluation import metrics
+from crossfake.detect.training.loop import train
 from crossfake.detect.training.reopening import reopen
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 
 from ..conftest import SIZE, make_shards

@@ -19,10 +19,9 @@ from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.calibration import conformal, novelty
-from crossfake.detect.calibration import maps as calibration
+from crossfake.detect.bundle import calibration, conformal, novelty
+from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import Model, create_model
-from crossfake.detect.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.view import Images, View, Windows
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError

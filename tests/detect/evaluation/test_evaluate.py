@@ -12,14 +12,14 @@ from click.testing import CliRunner
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.detect import bundle
-from crossfake.detect.bundle import Detector
+from crossfake.detect.bundle import bundle
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.commands.calibrate import calibrate
 from crossfake.detect.commands.evaluate import evaluate as evaluate_command
 from crossfake.detect.commands.explain import explain
 from crossfake.detect.commands.predict import predict
 from crossfake.detect.commands.tune import tune
-from crossfake.detect.evaluation import EvaluateSettings, evaluate, score
+from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate, score
 from crossfake.detect.evaluation.table import format_table
 from crossfake.errors import UserError
 
@@ -271,7 +271,7 @@ def test_scores_that_are_no_numbers_are_an_error(
 
 def test_only_a_batch_of_images_is_held(trained: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
-    monkeypatch.setattr("crossfake.detect.evaluation._BATCH", 8)
+    monkeypatch.setattr("crossfake.detect.evaluation.evaluate._BATCH", 8)
     monkeypatch.setattr(
         Detector, "score", lambda _, images: held.append(len(images)) or np.zeros(len(images))
     )

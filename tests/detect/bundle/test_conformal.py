@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crossfake.detect.calibration.conformal import allowed, check, fit
+from crossfake.detect.bundle.conformal import allowed, check, fit
 
 
 def _p_value(logit: float, of_class: np.ndarray, sign: int) -> float:

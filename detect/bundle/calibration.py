@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 
 Array = npt.NDArray[np.float64]
 METHODS = ("temperature", "beta", "isotonic")

@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.bundle import load
-from crossfake.detect.calibration import novelty
+from crossfake.detect.bundle import novelty
+from crossfake.detect.bundle.bundle import load
 from crossfake.errors import UserError
 
 

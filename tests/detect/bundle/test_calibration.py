@@ -7,7 +7,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, log_loss
 
-from crossfake.detect.calibration import maps as c
+from crossfake.detect.bundle import calibration as c
 
 
 def _drawn(count: int = 2000, seed: int = 0) -> tuple[Any, Any, Any]:

@@ -8,7 +8,7 @@ from safetensors.numpy import save_file
 from sklearn.covariance import LedoitWolf
 from sklearn.neighbors import NearestNeighbors
 
-from crossfake.detect.calibration import novelty
+from crossfake.detect.bundle import novelty
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 

@@ -3,7 +3,7 @@ import pytest
 import sklearn.metrics as reference
 from sklearn.calibration import calibration_curve
 
-from crossfake.detect import metrics
+from crossfake.detect.evaluation import metrics
 
 
 def _case(seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,0 @@
-"""From scores to probabilities, and when to abstain."""

@@ -1,0 +1,194 @@
+"""Judging a user's own pictures and videos: every face or the whole picture, one file or a long list of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from scipy.special import expit
+
+from crossfake.bounds import Bounds, Workers, check_bounds
+from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.faces import find_faces
+from crossfake.detect.bundle.bundle import Detector, Judgement
+from crossfake.detect.prediction.annotate import Annotator
+from crossfake.detect.prediction.media import Media, find_inputs, open_media
+from crossfake.detect.prediction.verdicts import Prediction, conclude
+from crossfake.detect.view import Windows
+from crossfake.errors import UserError
+
+FACES = ("all", "largest", "whole")
+_NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """What to judge of each file.
+
+    Attributes:
+        faces: ``all``, the ``largest``, or the ``whole`` picture; None is all faces for a detector trained on faces
+            and the whole picture for others.
+        frames: of each video, evenly spread.
+        allow_urls: fetch what is named by http or https.
+        annotate: folder for pictures and videos with the verdicts drawn in; new or empty.
+        workers: processes that open files and find faces; 0 is one per core, 1 works in this process.
+    """
+
+    faces: str | None = None
+    frames: Annotated[int, Bounds(1, 10**6)] = 32
+    allow_urls: bool = False
+    annotate: Path | None = None
+    workers: Workers = 1
+
+    def __post_init__(self) -> None:
+        if self.faces is not None and self.faces not in FACES:
+            raise UserError(f"there is no choice {self.faces!r}", mend=f"use --faces {', '.join(FACES)}")
+        check_bounds(self)
+
+
+def predict(
+    paths: Sequence[str | Path], detector: Detector, settings: PredictSettings | None = None
+) -> Iterator[Prediction]:
+    """Judge images and videos one after the other, in the order given; what cannot be judged says why.
+
+    Crops of many files fill the network's batch, while files are opened ahead of it. Nothing is kept of a file once
+    its prediction is given, so a list may be of any length.
+
+    Args:
+        paths: images, videos, folders, zip archives and patterns of them, http(s) addresses; ``-`` for a list on stdin.
+        detector: the bundle.
+        settings: which faces, how many frames.
+
+    Raises:
+        UserError: a path is not there, nothing was named, or the bundle's crop cannot be made.
+
+    Example:
+        >>> for each in predict(["holiday/"], load("runs/d")):  # doctest: +SKIP
+        ...     print(each.path, each.verdict, each.probability)
+    """
+    settings = settings or PredictSettings()
+    cut = plan(detector, settings.faces)
+    annotator = Annotator(settings.annotate) if settings.annotate else None
+    inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
+    media = open_media(
+        inputs, cut.cropper, settings.frames, settings.workers, annotator is not None, detector.view
+    )
+    return _judged(media, detector, ("other-crop",) if cut.other else (), annotator)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What cuts the pictures, and what the user should know about it.
+
+    Attributes:
+        cropper: the crop policy.
+        note: where it is not quite what the detector was trained with; empty when it is.
+        other: it is another policy altogether.
+    """
+
+    cropper: Cropper
+    note: str = ""
+    other: bool = False
+
+
+def plan(detector: Detector, faces: str | None = None) -> Plan:
+    """How to cut pictures for a detector.
+
+    Raises:
+        UserError: the bundle's crop policy is unknown, or the face detector is missing or damaged.
+    """
+    card = detector.card["crop"] or {}
+    pixels: dict[str, Any] = {"pixels": "native", "min_size": detector.size} if detector.view.native else {}
+    plain = Cropper(detector.size, "none" if detector.view.native else "center", **pixels)
+    try:
+        own = detector.crop
+    except (UserError, ValueError, TypeError) as error:
+        if faces == "whole":
+            return Plan(plain, "the detector was trained on a crop that is not known here", other=True)
+        reason = error.message if isinstance(error, UserError) else str(error)
+        raise UserError(
+            f"the detector in {detector.path} was trained on a crop that cannot be made here ({reason})",
+            mend="update crossfake, or cut the pictures yourself and judge them with --faces whole",
+        ) from error
+    if faces == "whole" and own.finds_faces:
+        note = (
+            "the detector was trained on faces: --faces whole suits pictures that are cut like those already"
+        )
+        return Plan(plain, note, other=True)
+    if faces in (None, "whole") and not own.finds_faces:
+        return Plan(own)
+    note = ""
+    if other := not own.finds_faces:
+        note = "the detector was trained on whole pictures, not on faces cut out of them"
+        own = Cropper(detector.size, "face", face_model=detector.face_model, **pixels)
+    known = own.description()["detector"]
+    find_faces(np.zeros((32, 32, 3), np.uint8), own.model)  # a damaged model is not each picture's fault
+    if not other and card.get("detector", known) != known:
+        note = "in training another version of YuNet found the faces: crops may differ a little"
+    which = "largest" if faces == "largest" else "all"
+    return Plan(dataclasses.replace(own, which=which), note, other)
+
+
+@dataclass
+class _Open:
+    """A file whose crops are on their way through the network."""
+
+    media: Media
+    found: list[tuple[float, Judgement]] = field(default_factory=list)
+    waiting: int = 0
+
+
+def _judged(
+    media: Iterator[Media], detector: Detector, reasons: tuple[str, ...], annotator: Annotator | None
+) -> Iterator[Prediction]:
+    files: deque[_Open] = deque()
+    batch: list[tuple[_Open, Pixels]] = []
+    count = 0
+
+    def judge() -> None:
+        images = [image for _, image in batch]
+        outputs = detector.outputs_and_error(
+            Windows(np.concatenate(images), np.array([len(image) for image in images]))
+            if detector.view.native
+            else np.stack(images)
+        )
+        for (file, _), logit, judgement in zip(
+            batch, outputs[0].tolist(), detector.judge_outputs(*outputs), strict=True
+        ):
+            file.found.append((float(expit(logit)), judgement))
+            file.waiting -= 1
+        batch.clear()
+
+    def finished() -> Iterator[Prediction]:
+        while files and not files[0].waiting:
+            prediction = conclude(files[0].media, files[0].found, detector.threshold, reasons)
+            if annotator and prediction.judged:
+                prediction = annotator.annotate(files[0].media, prediction)
+            files.popleft()
+            yield prediction
+
+    for each in media:
+        count += 1
+        file = _Open(each)
+        files.append(file)
+        for look in each.looks:
+            file.waiting += 1
+            batch.append((file, look.image))
+            if len(batch) == detector.batch:
+                judge()
+        # pixels are needed no longer than they wait
+        file.media = dataclasses.replace(
+            each, looks=tuple(dataclasses.replace(look, image=_NO_PIXELS) for look in each.looks)
+        )
+        yield from finished()
+    if batch:
+        judge()
+    yield from finished()
+    if not count:
+        raise UserError("there is no image to judge", mend="name images, or folders that hold some")

@@ -22,7 +22,8 @@ from crossfake.runs import Run
 def _train(folder: Path, outs: list[str], settings: str, processes: int) -> None:
     """Trainings one after another in the same processes: starting them takes longest."""
     code = (
-        "from pathlib import Path\nfrom crossfake.detect.training.loop import train\nfrom crossfake.detect.training.settings import TrainSettings\n"
+        "from pathlib import Path\nfrom crossfake.detect.training.loop import train\n"
+        "from crossfake.detect.training.settings import TrainSettings\n"
         f"for out, settings in zip({outs!r}, {settings}):\n"
         "    train(TrainSettings(out=Path(out), **settings))\n"
     )

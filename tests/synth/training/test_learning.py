@@ -122,7 +122,8 @@ def test_two_processes_learn_the_same_as_one(family: str, two_sources: Path, tmp
         f" **{PUBLISHED}"
     )
     code = (
-        "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training.loop import train\nfrom crossfake.synth.training.settings import TrainSettings\n"
+        "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training.loop import train\n"
+        "from crossfake.synth.training.settings import TrainSettings\n"
         f"train(TrainSettings(out=Path(sys.argv[1]), {settings}))\n"
     )
     (tmp_path / "run.py").write_text(code)

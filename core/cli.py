@@ -201,7 +201,7 @@ def typed() -> set[str]:
 
 def report_of(run: Path) -> Path:
     """Write the page of a training run; returns it. It is of the part above all others, so it is found as they are."""
-    page: Path = importlib.import_module("crossfake.experiments.run_reporting").run_report(run)
+    page: Path = importlib.import_module("crossfake.experiments.report.run_reporting").run_report(run)
     return page
 
 

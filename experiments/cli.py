@@ -58,17 +58,17 @@ def run(
 
     CONFIG is a YAML file, or the name of one that 'experiment list' shows.
     """
-    from crossfake.experiments.config import load
+    from crossfake.experiments.design.config import load
 
     if executor == "local" and (address or store):
         raise UserError("--address and --store are for Ray", mend="add --executor ray")
     file = find_config(config)
     settings = load(file, quick)
     settings.check_paths()
-    from crossfake.experiments import running
-    from crossfake.experiments.executors import Executor, Local
-    from crossfake.experiments.planning import plan
-    from crossfake.experiments.reporting import report
+    from crossfake.experiments.design.planning import plan
+    from crossfake.experiments.report.reporting import report
+    from crossfake.experiments.run import running
+    from crossfake.experiments.run.executors import Executor, Local
 
     folder = out or Path("runs") / f"{file.stem}{'-quick' if quick else ''}"
     click.echo(plan(settings, folder, measure=dry_run))
@@ -76,7 +76,7 @@ def run(
         return
     chosen: Executor = Local(workers)
     if executor == "ray":
-        from crossfake.experiments.cluster import Ray
+        from crossfake.experiments.run.cluster import Ray
 
         chosen = Ray(address, store)
     _name(report(running.run(settings, folder, chosen)))
@@ -96,13 +96,13 @@ def run(
 )
 def report_(folder: Path, resamples: int | None, scores: Path | None) -> None:
     """Write the report of an experiment or of a training run, finished or not, anew."""
-    from crossfake.experiments.reporting import report
-    from crossfake.experiments.run_reporting import run_report
+    from crossfake.experiments.report.reporting import report
+    from crossfake.experiments.report.run_reporting import run_report
 
     experiment_there = (folder / "experiment.json").is_file()
     if scores is not None:
-        from crossfake.experiments.results import Results
-        from crossfake.experiments.sheet import SCORES, TABLE, Sheet
+        from crossfake.experiments.report.results import Results
+        from crossfake.experiments.report.sheet import SCORES, TABLE, Sheet
 
         Sheet.of(Results(folder, resamples)).save(scores)
         click.echo(f"scores:  {scores / SCORES}, {scores / TABLE}")
@@ -120,7 +120,7 @@ def pack_(folder: Path, out: Path | None, pictures: bool) -> None:
     It holds no pictures, no paths or command lines of this machine, and numbers in place of the names of persons
     and files.
     """
-    from crossfake.experiments.packing import pack
+    from crossfake.experiments.report.packing import pack
     from crossfake.provenance import hash_file
 
     archive = pack(folder, out, pictures)
@@ -135,9 +135,9 @@ def verify(folder: Path) -> None:
 
     RUN is its folder, an archive that 'experiment pack' wrote, or a folder of 'experiment report --scores'.
     """
-    from crossfake.experiments.packing import verify_archive
-    from crossfake.experiments.sheet import FACTS, verify_sheet
-    from crossfake.experiments.verifying import verify as differences
+    from crossfake.experiments.report.packing import verify_archive
+    from crossfake.experiments.report.sheet import FACTS, verify_sheet
+    from crossfake.experiments.report.verifying import verify as differences
 
     sheet = verify_sheet if (folder / FACTS).is_file() else differences
     found = verify_archive(folder) if folder.is_file() else sheet(folder)
@@ -154,7 +154,7 @@ def verify(folder: Path) -> None:
 @experiment.command("list")
 def list_() -> None:
     """Show the protocols, and the configurations that come with crossfake."""
-    from crossfake.experiments.protocols import PROTOCOLS, explain
+    from crossfake.experiments.design.protocols import PROTOCOLS, explain
 
     configurations = {path.stem: path.read_text().splitlines()[0] for path in sorted(CONFIGS.glob("*.yaml"))}
     for title, entries in (

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from crossfake.experiments.config import load
-from crossfake.experiments.reporting import report
-from crossfake.experiments.running import run
+from crossfake.experiments.design.config import load
+from crossfake.experiments.report.reporting import report
+from crossfake.experiments.run.running import run
 from crossfake.pages import duration
 
 CONFIGS = Path(__file__).parent / "configs"

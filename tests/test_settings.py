@@ -112,8 +112,8 @@ def _instances() -> list[Any]:
     from crossfake.detect.prediction.predict import PredictSettings
     from crossfake.detect.training.settings import TrainSettings
     from crossfake.detect.tuning.tune import TuneSettings
-    from crossfake.experiments.config import Config, Detector, Generator
-    from crossfake.experiments.executors import Local
+    from crossfake.experiments.design.config import Config, Detector, Generator
+    from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits
     from crossfake.serve.server import ServeSettings
     from crossfake.synth.quality.evaluate import EvaluateSettings as QualitySettings
@@ -154,7 +154,7 @@ def test_every_number_of_settings_has_its_bounds() -> None:
 
 
 def test_a_config_that_was_edited_is_one_line(tmp_path: Path) -> None:
-    from crossfake.experiments.config import load
+    from crossfake.experiments.design.config import load
     from crossfake.synth.training.settings import TrainSettings
 
     (tmp_path / "config.yaml").write_text("kind: synth\ndata: reals\nfamily: dcgan\nlr: -1.0\n")

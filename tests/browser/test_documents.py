@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from crossfake.experiments.comparing import answers
-from crossfake.experiments.reporting import texts
-from crossfake.experiments.results import Results
+from crossfake.experiments.report.comparing import answers
+from crossfake.experiments.report.reporting import texts
+from crossfake.experiments.report.results import Results
 
 from ..detect.conftest import make_shards
 from ..experiments.conftest import write_experiment

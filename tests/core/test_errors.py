@@ -8,7 +8,7 @@ import pytest
 
 from crossfake import errors
 from crossfake.errors import MissingDependency, UserError
-from crossfake.experiments.cells import Stopped
+from crossfake.experiments.run.cells import Stopped
 
 
 @pytest.mark.parametrize(

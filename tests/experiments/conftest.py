@@ -291,7 +291,7 @@ def _write_experiment():
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory):
     """An ablation with a failed cell, pictures, and everything that a report writes. Not to be changed."""
-    from crossfake.experiments.reporting import report
+    from crossfake.experiments.report.reporting import report
 
     folder = write_experiment(tmp_path_factory.mktemp("reported"), failures=("broken",), shards=True)
     report(folder)

@@ -1,0 +1,1 @@
+"""What an experiment is: its configuration, its protocol, its plan and its price."""

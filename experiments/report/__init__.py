@@ -1,0 +1,1 @@
+"""What came out: results, their statistics, and pages, tables, figures and cards of them."""

@@ -1,0 +1,358 @@
+"""From an experiment's folder to its numbers: cells read, scores measured on resampled tests, means with intervals.
+
+The folder is all that is needed: ``experiment.json`` (what was trained on what and tested on what), and per finished
+cell ``cell.json`` and ``scores/<test's hash>.csv`` (one line per test picture).
+
+The resamples of a test are the same for all detectors, conditions and seeds, for its perturbed versions, and, as to
+its reals, for all tests against the same reals: so differences are paired, and a mean over tests does not count the
+same reals as fresh evidence again and again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crossfake.detect.evaluation import metrics
+from crossfake.errors import UserError
+from crossfake.experiments.report.statistics import (
+    Counts,
+    Estimate,
+    Measured,
+    average,
+    cluster_resamples,
+    estimate,
+    measure,
+    together,
+)
+
+PRIMARY = "auc"  # named before any result: the verdicts are about this figure
+SECONDARY_RESAMPLES = 200  # enough for the ± of figures that no verdict is about
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One column of the tables: its heading, which way is better, and what knowing nothing gives."""
+
+    title: str
+    higher_is_better: bool = True
+    by_chance: Callable[[float], float] = lambda share: 0.5  # of the share of fakes
+    why: str = ""
+
+
+FIGURES = {
+    "auc": Figure("AUC"),
+    "ap": Figure("AP", by_chance=lambda share: share, why="the share of fakes"),
+    "eer": Figure("EER", False),
+    "accuracy": Figure(
+        "Accuracy", by_chance=lambda share: max(share, 1 - share), why="the larger class's share"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained detector as this experiment calls it: its card, its folder, and per test the score of every picture.
+
+    Attributes:
+        scores: float64 ``[N]`` by name of the test, reals first.
+    """
+
+    detector: str
+    condition: str
+    seed: int
+    key: str
+    folder: Path
+    card: dict[str, Any]
+    scores: dict[str, Floats]
+
+    @property
+    def threshold(self) -> float:
+        return float(self.card["threshold"])
+
+    def scores_file(self, test: dict[str, Any]) -> Path:
+        return self.folder / scores_name(test)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the pictures of a test are: label and group of each, reals first."""
+
+    labels: npt.NDArray[np.int64]
+    groups: tuple[str, ...]
+
+
+def scores_name(test: dict[str, Any]) -> str:
+    """Of the file that holds a cell's scores on a test."""
+    return f"scores/{test['hash'][:16]}.csv"
+
+
+class Results:
+    """All numbers of an experiment's folder.
+
+    Args:
+        folder: what ``experiment run`` wrote.
+        resamples: of each test, for the intervals; by default as many as the configuration says.
+
+    Attributes:
+        experiment: ``experiment.json``.
+        cells: those that are finished.
+        pending: entries of ``experiment.json`` that are neither finished nor failed.
+        tests: by name, in order; ``conditions`` and ``pools`` (sets of pictures) alike.
+        detectors: with at least one finished cell, in order.
+
+    Raises:
+        UserError: the folder holds no experiment, nothing is finished, or a file is damaged.
+
+    Example:
+        >>> results = Results(Path("runs/demo"))  # doctest: +SKIP
+        >>> results.mean("cnn", "with").mean  # doctest: +SKIP
+        0.83
+    """
+
+    def __init__(self, folder: str | Path, resamples: int | None = None) -> None:
+        self.folder = Path(folder)
+        try:
+            self.experiment: dict[str, Any] = json.loads((self.folder / "experiment.json").read_text())
+            self.tests = {test["name"]: test for test in self.experiment["tests"]}
+            self.conditions = {c["name"]: c for c in self.experiment["conditions"]}
+            self.pools = {pool["name"]: pool for pool in self.experiment["pools"]}
+            self._seen = {(condition, test) for condition, test in self.experiment["seen"]}
+            config = self.experiment["config"]
+            self.resamples = resamples or int(config["resamples"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{folder} holds no experiment", mend="make one with 'crossfake experiment run'"
+            ) from error
+        self.store = Path(config["cache"]) if config.get("cache") else self.folder / "cells"
+        self.truths: dict[str, Truth] = {}
+        self.cells: list[Cell] = []
+        self.pending: list[dict[str, Any]] = []
+        failed = {(f["key"], f["detector"], f["condition"], f["seed"]) for f in self.experiment["failures"]}
+        for entry in self.experiment["cells"]:
+            cell = self._read(entry)
+            if cell:
+                self.cells.append(cell)
+            elif (entry["key"], entry["detector"], entry["condition"], entry["seed"]) not in failed:
+                self.pending.append(entry)
+        self.detectors = list(dict.fromkeys(cell.detector for cell in self.cells))
+        if not self.cells:
+            raise UserError(f"{folder}: no cell is finished yet", mend="run the experiment again; it goes on")
+        self._by_place = {(c.detector, c.condition, c.seed): c for c in self.cells}
+        self._draws: tuple[tuple[str, bytes], Counts] | None = None
+        self._primary: dict[str, dict[str, Measured]] = {}
+        self._secondary: dict[str, dict[str, dict[str, Measured]]] = {}
+        self._values: dict[tuple[str, str, str, str], Estimate | None] = {}
+
+    def _read(self, entry: dict[str, Any]) -> Cell | None:
+        """A finished cell; None where its card or any scores are not there."""
+        folder = self.store / entry["key"]
+        files = {name: folder / scores_name(test) for name, test in self.tests.items()}
+        if not (folder / "cell.json").is_file() or not all(file.is_file() for file in files.values()):
+            return None
+        file = folder / "cell.json"
+        try:
+            card = json.loads(file.read_text())
+            float(card["threshold"])
+            scores = {}
+            for name, file in files.items():
+                labels, groups, scores[name] = _read_scores(file)
+                known = self.truths.setdefault(name, Truth(np.array(labels, np.int64), groups))
+                test = self.tests[name]
+                if labels != [0] * test["n_real"] + [1] * test["n_fake"] or groups != known.groups:
+                    raise ValueError("its lines are not those of the test")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file} is damaged ({error})", mend="delete its folder and run again") from error
+        return Cell(entry["detector"], entry["condition"], entry["seed"], entry["key"], folder, card, scores)
+
+    # which tests and seeds there are
+
+    def is_seen(self, condition: str, test: str) -> bool:
+        """Whether a condition trained on what the test is about; a perturbed test goes by its base."""
+        return (condition, test) in self._seen or (condition, self.tests[test]["base"]) in self._seen
+
+    @cached_property
+    def plain(self) -> list[str]:
+        """Names of the tests with pictures as they are."""
+        return [name for name, test in self.tests.items() if not test["perturbation"]]
+
+    def unseen(self, *conditions: str) -> list[str]:
+        """Tests, unperturbed, of what none of these conditions trained on."""
+        return [test for test in self.plain if not any(self.is_seen(c, test) for c in conditions)]
+
+    def seen(self, *conditions: str) -> list[str]:
+        """Tests, unperturbed, of what all of these conditions trained on."""
+        return [test for test in self.plain if all(self.is_seen(c, test) for c in conditions)]
+
+    @cached_property
+    def asked(self) -> list[str]:
+        """Tests that the finding is about: those of the contrasts, or all that some condition has not seen."""
+        named = {test for contrast in self.experiment["contrasts"] for test in contrast["tests"]}
+        wanted = named or {t for c in self.conditions for t in self.unseen(c)}
+        return [test for test in self.plain if test in wanted]
+
+    def asked_unseen(self, condition: str) -> list[str]:
+        return [test for test in self.asked if not self.is_seen(condition, test)]
+
+    def by_chance(self, test: str, key: str = PRIMARY) -> float:
+        """What a figure is on a test for a detector that knows nothing."""
+        n_real, n_fake = self.size([test])
+        return FIGURES[key].by_chance(n_fake / (n_real + n_fake))
+
+    def size(self, tests: Iterable[str]) -> tuple[int, int]:
+        """Reals and fakes of tests; what several share is counted once."""
+        chosen = [self.tests[name] for name in tests]
+        reals = {test["real"]: test["n_real"] for test in chosen}
+        fakes = {test["fake"]: test["n_fake"] for test in chosen}
+        return sum(reals.values()), sum(fakes.values())
+
+    def seeds(self, detector: str, *conditions: str) -> tuple[int, ...]:
+        """Seeds that finished in all of these conditions."""
+        found = [{c.seed for c in self.cells_of(detector, condition)} for condition in conditions]
+        return tuple(sorted(set.intersection(*found))) if found else ()
+
+    def cells_of(self, detector: str, condition: str) -> list[Cell]:
+        """By seed."""
+        found = [c for c in self.cells if (c.detector, c.condition) == (detector, condition)]
+        return sorted(found, key=lambda cell: cell.seed)
+
+    # numbers
+
+    def measured(
+        self,
+        detector: str,
+        condition: str,
+        tests: Iterable[str],
+        key: str = PRIMARY,
+        seeds: Sequence[int] | None = None,
+    ) -> Measured | None:
+        """A figure averaged over tests, by seed and resample; None where there are no seeds or no tests.
+
+        Args:
+            seeds: which trainings; by default all that finished.
+        """
+        seeds = self.seeds(detector, condition) if seeds is None else seeds
+        tests = list(tests)
+        if not seeds or not tests:
+            return None
+        keys = [self._by_place[detector, condition, seed].key for seed in seeds]
+        parts = []
+        for test in tests:
+            found = self._on(test) if key == PRIMARY else self._others_on(test)[key]
+            parts.append(together([found[k] for k in keys]))
+        return average(parts)
+
+    def value(self, detector: str, condition: str, test: str, key: str = PRIMARY) -> Estimate | None:
+        """A figure of one detector and condition on one test."""
+        place = detector, condition, test, key
+        if place not in self._values:
+            found = self.measured(detector, condition, [test], key)
+            self._values[place] = estimate(found) if found else None
+        return self._values[place]
+
+    def mean(
+        self, detector: str | None, condition: str, tests: Sequence[str] | None = None, key: str = PRIMARY
+    ) -> Estimate | None:
+        """A figure averaged over tests (by default those of :attr:`asked` that the condition has not seen), and over
+        all detectors where ``detector`` is None."""
+        tests = self.asked_unseen(condition) if tests is None else tests
+        names = self.detectors if detector is None else [detector]
+        parts = [m for name in names if (m := self.measured(name, condition, tests, key))]
+        return estimate(*parts) if parts else None
+
+    def _on(self, test: str) -> dict[str, Measured]:
+        """Key of a cell -> its AUC on one test."""
+        if test not in self._primary:
+            labels, draws = self.truths[test].labels, self._resamples(test)
+            self._primary[test] = {
+                cell.key: measure(labels, cell.scores[test], _auc, draws)[PRIMARY] for cell in self.cells
+            }
+        return self._primary[test]
+
+    def _others_on(self, test: str) -> dict[str, dict[str, Measured]]:
+        """Figure -> key of a cell -> measured, from fewer resamples.
+
+        Scores are taken as margins over their own detector's threshold, so that accuracy can be averaged over seeds.
+        """
+        if test not in self._secondary:
+            labels, draws = self.truths[test].labels, self._resamples(test)[:SECONDARY_RESAMPLES]
+            found: dict[str, dict[str, Measured]] = {}
+            for cell in self.cells:
+                for name, measured in measure(
+                    labels, cell.scores[test] - cell.threshold, _weighted, draws
+                ).items():
+                    found.setdefault(name, {})[cell.key] = measured
+            self._secondary[test] = found
+        return self._secondary[test]
+
+    def _resamples(self, test: str) -> Counts:
+        """Resamples of a test; see the module's docstring for what they share."""
+        truth = self.truths[test]
+        pools = list(dict.fromkeys(each["real"] for each in self.tests.values()))
+        seed = pools.index(self.tests[test]["real"])
+        same = ("\n".join(truth.groups), truth.labels.tobytes() + bytes([seed]))
+        if self._draws is None or self._draws[0] != same:  # perturbed versions come one after another
+            self._draws = same, cluster_resamples(truth.labels, truth.groups, self.resamples, seed)
+        return self._draws[1]
+
+
+def _read_scores(file: Path) -> tuple[list[int], tuple[str, ...], Floats]:
+    """Labels, groups and scores, by row."""
+    with open(file, newline="", errors="surrogateescape") as lines:
+        reader = csv.reader(lines)
+        if next(reader, None) != ["row", "label", "group", "score"]:
+            raise ValueError("its header is not row,label,group,score")
+        rows, labels, groups, scores = zip(*reader, strict=True)
+    if [int(row) for row in rows] != list(range(len(rows))):
+        raise ValueError("its rows are not numbered 0, 1, 2, …")
+    values = np.array([float(score) for score in scores])
+    if not np.isfinite(values).all():
+        raise ValueError("a score is not a number")
+    return [int(label) for label in labels], groups, values
+
+
+def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
+    """AUC under each row of ``weights`` ``[B, N]``, as in :func:`~crossfake.detect.evaluation.metrics.weighted`.
+
+    A fake beats the reals below it and half of those with its own score (Mann and Whitney 1947).
+
+    Returns:
+        float64 ``[B]``, exact to 1e-6.
+
+    Example:
+        >>> weighted_auc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], [[1, 1, 1, 1], [1, 1, 2, 0]]).tolist()
+        [0.75, 0.5]
+    """
+    labels, scores, weights = np.asarray(labels), np.asarray(scores), np.asarray(weights)
+    real, fake = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
+    real = real[np.argsort(scores[real], kind="stable")]
+    below = np.zeros(
+        (len(weights), len(real) + 1), np.float32
+    )  # weight of the first k reals: whole numbers, exact
+    np.cumsum(weights[:, real], axis=1, dtype=np.float32, out=below[:, 1:])
+    first, last = (np.searchsorted(scores[real], scores[fake], side=side) for side in ("left", "right"))
+    beaten: npt.NDArray[Any] = below[:, first]
+    if (first != last).any():
+        beaten = (beaten + below[:, last]) / 2
+    times = weights[:, fake].astype(np.float32)
+    wins = np.einsum("bk,bk->b", beaten, times).astype(np.float64)
+    return wins / (below[:, -1].astype(np.float64) * times.sum(axis=1, dtype=np.float64))
+
+
+def _auc(labels: Any, scores: Any, weights: Any) -> dict[str, Floats]:
+    return {PRIMARY: weighted_auc(labels, scores, weights)}
+
+
+def _weighted(labels: Any, margins: Any, weights: Any) -> dict[str, Floats]:
+    found = metrics.weighted(labels, margins, weights, threshold=0.0)
+    return {name: found[name] for name in FIGURES}

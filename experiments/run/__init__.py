@@ -1,0 +1,1 @@
+"""An experiment carried out: stages, cells, and where they run."""

@@ -19,7 +19,7 @@ from crossfake.detect.training.reopening import reopen
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 
-from ..conftest import SIZE, make_shards
+from .conftest import SIZE, make_shards
 
 
 @pytest.fixture

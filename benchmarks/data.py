@@ -21,8 +21,10 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, PILToTensor, RandomCrop
 
-from crossfake.datasets.audit import AuditSettings, audit
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.audit.audit import (
+    audit,
+)
+from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import find_faces
@@ -34,6 +36,7 @@ from crossfake.datasets.sources.fixtures import write_video
 from crossfake.datasets.sources.folder import walk
 from crossfake.datasets.torch_data import ShardDataset
 from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
 from crossfake.provenance import environment
 from crossfake.weights import locate

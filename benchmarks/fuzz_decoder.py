@@ -29,7 +29,13 @@ from crossfake.datasets.decode import Unreadable, register_heif
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import read_frames
 from crossfake.detect.prediction.media import Input, open_frames, open_picture
-from crossfake.serve.intake.accepting import Refused, Upload, accept, session_folder, unpack
+from crossfake.serve.intake.accepting import (
+    Upload,
+    accept,
+    session_folder,
+    unpack,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 
 SIDE = 96

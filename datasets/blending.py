@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import Delaunay
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.geometry import FFHQ_MARGIN
+from crossfake.datasets.types import Pixels
 from crossfake.weights import find_weights
 
 Points = npt.NDArray[np.float32]  # [N, 2], (x, y) in pixels

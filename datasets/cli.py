@@ -131,7 +131,7 @@ def prepare(**options: Any) -> None:
 @data.command()
 def sources() -> None:
     """List the layouts that can be read."""
-    from crossfake.datasets.sources import SOURCES
+    from crossfake.datasets.sources.base import SOURCES
 
     for name in SOURCES.names():
         source = SOURCES.get(name)
@@ -147,7 +147,7 @@ def fixture(name: str, out: Path) -> None:
 
     It has drawn faces, to try things out without the data set.
     """
-    from crossfake.datasets.sources import SOURCES
+    from crossfake.datasets.sources.base import SOURCES
 
     try:
         made = SOURCES.get(name)().fixture(out)
@@ -186,7 +186,10 @@ def audit(**options: Any) -> None:
     File format, compression, size, colours, background, duplicates, …: whatever separates real from fake here is what
     a detector would learn. Exit code 1 if anything does.
     """
-    from crossfake.datasets.audit import AuditSettings, audit
+    from crossfake.datasets.audit.audit import (
+        audit,
+    )
+    from crossfake.datasets.audit.settings import AuditSettings
 
     found = audit(AuditSettings(**options))
     click.echo(found.table())

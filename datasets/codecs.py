@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from crossfake.datasets.decode import decode_image
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 
 CODECS = ("raw", "webp", "original")
-
-Pixels = npt.NDArray[np.uint8]
 
 
 def check_codec(codec: str) -> None:
@@ -37,8 +36,6 @@ def encode(image: Pixels | bytes, codec: str) -> bytes:
 def decode(blob: bytes, codec: str) -> Pixels:
     """The pixels of one row, uint8 ``[H, W, 3]``."""
     if codec == "original":
-        from crossfake.datasets.decode import decode_image
-
         return decode_image(blob)
     with Image.open(io.BytesIO(blob), formats=["WEBP"]) as image:
         pixels: Pixels = np.asarray(image.convert("RGB"))

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import numpy as np
 
 from crossfake.bounds import MOST, Bounds, check_bounds
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import decode, decode_image
 from crossfake.datasets.faces import GLANCE_SIDE, Face, find_faces, marked_face, mask_box, overlap, track
 from crossfake.datasets.geometry import (
@@ -32,7 +31,11 @@ from crossfake.datasets.geometry import (
     room,
     rounded_box,
 )
-from crossfake.datasets.sources import Box, Polygons
+from crossfake.datasets.types import (
+    Box,
+    Pixels,
+    Polygons,
+)
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 from crossfake.weights import find_weights

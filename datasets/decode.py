@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from crossfake.datasets import png
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.colour import UNCONVERTED, exif_profile, to_srgb
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 
 MAX_PIXELS = 100_000_000  # checked before decoding: a small file can claim to be enormous

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 HDR, INTERLACED = "hdr", "interlaced"  # codes of frames that could not be brought to the usual form
 # ITU-T H.273, tables 3 and 2: PQ and HLG; BT.2020 and the two P3

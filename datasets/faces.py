@@ -13,8 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.sources import Box, Polygons
+from crossfake.datasets.types import (
+    Box,
+    Pixels,
+    Polygons,
+)
 from crossfake.errors import UserError
 
 _DETECT_SIDE = 640  # faces are looked for in a copy no larger than this

@@ -7,9 +7,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import Points, draw_mask
-from crossfake.datasets.sources import Box, Polygons
+from crossfake.datasets.types import (
+    Box,
+    Pixels,
+    Polygons,
+)
 from crossfake.images import thumbnail
 
 FFHQ_MARGIN = 1.3  # FFHQ's framing in units of the face: what FaceForensics++ calls a factor of 1.3 around it

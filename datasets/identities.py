@@ -16,10 +16,10 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist, pdist
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import Face, find_faces
 from crossfake.datasets.fingerprints import Pairs, kept_beside
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.errors import MissingDependency, UserError
 from crossfake.images import captioned_sheet, save_png, thumbnail
 from crossfake.progress import tqdm

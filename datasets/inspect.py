@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, open_source
 from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
 from crossfake.images import contact_sheet, save_png, thumbnail
 from crossfake.pages import plural

@@ -15,7 +15,6 @@ import numpy as np
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import MIN_SIZE, Cropper, MinSize, crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes, open_image
 from crossfake.datasets.faces import Face
@@ -23,9 +22,10 @@ from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, SplitSettings, split
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Member, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import check_one_side
+from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
 from crossfake.errors import UserError
 from crossfake.progress import tqdm

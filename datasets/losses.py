@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import ON_REQUEST
+from crossfake.datasets.sources.base import ON_REQUEST
 
 SKIPPED = "skipped.csv"
 COLUMNS = ("file", "reason", "detail", "label", "margin")

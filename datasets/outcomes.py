@@ -13,12 +13,15 @@ import numpy as np
 from PIL import Image
 
 from crossfake.datasets.animation import is_animated
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
 from crossfake.datasets.decode import Frame, Unreadable, decode, decode_image, file_bytes
 from crossfake.datasets.geometry import TOO_CLOSE, Skip
-from crossfake.datasets.sources import Polygons, Record, Rejected
+from crossfake.datasets.sources.base import (
+    Record,
+    Rejected,
+)
 from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.types import Pixels, Polygons
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.images import thumbnail
 

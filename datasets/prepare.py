@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
-from crossfake.datasets.codecs import Pixels, check_codec
+from crossfake.datasets.codecs import check_codec
 from crossfake.datasets.crops import (
     MIN_SIZE,
     SMALLER,
@@ -45,11 +45,9 @@ from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.datasets.sources import (
+from crossfake.datasets.sources.base import (
     SOURCES,
     Asked,
-    LeftOut,
-    Missing,
     Record,
     Rejected,
     open_source,
@@ -57,7 +55,9 @@ from crossfake.datasets.sources import (
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import label_of_rest
 from crossfake.datasets.sources.naming import generator_below, label_of, parse_labels
+from crossfake.datasets.sources.tallies import LeftOut, Missing
 from crossfake.datasets.splits import Fractions
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.images import captioned_sheet, save_png
 from crossfake.progress import tqdm

@@ -12,7 +12,7 @@ from crossfake.datasets.losses import FACE, FRAME, NO_RECORD, read_skipped
 from crossfake.datasets.outcomes import Outcome
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, fit
-from crossfake.datasets.sources import Record
+from crossfake.datasets.sources.base import Record
 from crossfake.errors import UserError
 
 _ORIGIN = int(COLUMNS["origin"][1:])

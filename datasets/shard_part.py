@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 
 class Part:

@@ -19,7 +19,10 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels, check_codec, encode
+from crossfake.datasets.codecs import (
+    check_codec,
+    encode,
+)
 from crossfake.datasets.shards import (
     COLUMNS,
     FORMAT,
@@ -32,6 +35,7 @@ from crossfake.datasets.shards import (
     text_of,
     valid_rows,
 )
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.files import write_text
 from crossfake.provenance import hash_file

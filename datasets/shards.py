@@ -28,8 +28,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels, decode
+from crossfake.datasets.codecs import decode
 from crossfake.datasets.shard_part import Part
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.pages import plural
 

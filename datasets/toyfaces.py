@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 Field = npt.NDArray[np.float32]
 

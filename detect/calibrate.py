@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, calibration, conformal, novelty
 from crossfake.detect.bundle.bundle import CARD, Detector, Outputs
 from crossfake.detect.evaluation import metrics

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.bounds import Bounds, check_bounds
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.pages import plural
 

@@ -171,8 +171,12 @@ def generate(real: Path | None, **options: Any) -> None:
     import json
 
     from crossfake.device import rank_world
-    from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate, format_table
+    from crossfake.synth.quality.evaluate import (
+        EvaluateSettings,
+        evaluate,
+    )
     from crossfake.synth.quality.sources import check_reals
+    from crossfake.synth.quality.table import format_table
     from crossfake.synth.sampling.generation import DONE, GenerateSettings, generate
 
     if real is not None:
@@ -228,7 +232,12 @@ def generate(real: Path | None, **options: Any) -> None:
 @_precision
 def evaluate(dims: str, metrics: str, sweep: str, resize: str | None, **options: Any) -> None:
     """Measure fakes against reals: fidelity, variety, memorisation, detectability. Writes a page, too."""
-    from crossfake.synth.quality.evaluate import METRICS, EvaluateSettings, evaluate, format_table
+    from crossfake.synth.quality.evaluate import (
+        METRICS,
+        EvaluateSettings,
+        evaluate,
+    )
+    from crossfake.synth.quality.table import format_table
     from crossfake.synth.sampling.latents import parse_psis
 
     names = (

@@ -100,7 +100,7 @@ def _dataclasses() -> dict[str, type]:
 
 
 def _instances() -> list[Any]:
-    from crossfake.datasets.audit import AuditSettings
+    from crossfake.datasets.audit.settings import AuditSettings
     from crossfake.datasets.crops import Cropper
     from crossfake.datasets.launder import LaunderSettings
     from crossfake.datasets.leaks import SplitSettings

@@ -18,14 +18,14 @@ from crossfake.datasets.animation import is_animated
 from crossfake.datasets.audit import files, pixels
 from crossfake.datasets.audit.mirrors import MIRRORS, mirrors
 from crossfake.datasets.audit.sample import Picked
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
 from crossfake.datasets.geometry import middle_square
 from crossfake.datasets.outcomes import pixel_hash
-from crossfake.datasets.sources import Rejected
+from crossfake.datasets.sources.base import Rejected
 from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
 from crossfake.images import fitted
 from crossfake.workers import map_in_order

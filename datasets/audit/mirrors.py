@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 Values = npt.NDArray[np.float32]
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.faces import Face
+from crossfake.datasets.types import Pixels
 from crossfake.images import fitted
 
 Values = npt.NDArray[np.float32]

@@ -15,7 +15,7 @@ from crossfake.pages import TERMINAL, plural
 
 @dataclass(frozen=True)
 class Audit:
-    """What :func:`~crossfake.datasets.audit.audit` found.
+    """What :func:`~crossfake.datasets.audit.audit.audit` found.
 
     Attributes:
         settings: what was asked.

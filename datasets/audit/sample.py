@@ -12,7 +12,7 @@ import numpy as np
 from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
 from crossfake.datasets.losses import Loss, losses_of
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, open_source
 from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.sources.shards import record_of
 from crossfake.errors import UserError

@@ -15,7 +15,7 @@ CLASSES = ("real", "fake")
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """Settings of :func:`~crossfake.datasets.audit.audit`.
+    """Settings of :func:`~crossfake.datasets.audit.audit.audit`.
 
     Attributes:
         real: sources of real pictures: a folder, a zip archive, ``NAME:PATH`` or a shard folder. A source that knows

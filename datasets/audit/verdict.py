@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from crossfake import __version__
-from crossfake.datasets.audit import AuditSettings, audit
+from crossfake.datasets.audit.audit import (
+    audit,
+)
+from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.losses import losses_of, shares
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError

@@ -13,9 +13,17 @@ from functools import lru_cache
 from pathlib import Path
 
 from crossfake.datasets.filetypes import HEAD, Kind, head_of, kind_of
-from crossfake.datasets.sources import SOURCES, Asked, LeftOut, Member, Record, Rejected, Source
+from crossfake.datasets.sources.base import (
+    SOURCES,
+    Asked,
+    Member,
+    Record,
+    Rejected,
+    Source,
+)
 from crossfake.datasets.sources.folder import IMAGES, VIDEOS, is_clutter, is_hidden, labelled, slashed
 from crossfake.datasets.sources.naming import ByFolders
+from crossfake.datasets.sources.tallies import LeftOut
 from crossfake.errors import UserError
 
 MAX_BYTES = 200_000_000  # of one unpacked file: a few kilobytes can claim to hold petabytes

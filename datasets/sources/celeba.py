@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.folder import IMAGES, walk
 from crossfake.errors import UserError
 

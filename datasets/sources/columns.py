@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import is_there
+from crossfake.datasets.sources.base import is_there
 from crossfake.datasets.sources.folder import slashed
 from crossfake.datasets.sources.naming import label_of
 from crossfake.errors import UserError

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source, celebdf, faceforensics
+from crossfake.datasets.sources import celebdf, faceforensics
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.folder import subfolders, walk
 from crossfake.datasets.sources.naming import label_of

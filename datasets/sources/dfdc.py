@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, Source, is_there
 from crossfake.datasets.sources.folder import VIDEOS, subfolders, walk
 from crossfake.datasets.sources.naming import label_of, split_of
 from crossfake.errors import UserError

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.folder import named_video, subfolders, walk
 from crossfake.errors import UserError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.types import Pixels
 
 
 def face_bytes(number: int, format: str = "JPEG", size: int = 64) -> bytes:

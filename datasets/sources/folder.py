@@ -8,17 +8,17 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from crossfake.datasets.filetypes import head_of, is_archive, kind_of
-from crossfake.datasets.sources import (
+from crossfake.datasets.sources.base import (
     ON_REQUEST,
     SOURCES,
     Asked,
-    LeftOut,
     Record,
     Rejected,
     Source,
     is_shards,
 )
 from crossfake.datasets.sources.naming import SKIP, ByFolders
+from crossfake.datasets.sources.tallies import LeftOut
 from crossfake.errors import UserError
 
 

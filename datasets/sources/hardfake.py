@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.folder import subfolders, walk
 
 

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources import ON_REQUEST, SOURCES, Asked, Classes, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.base import (
+    ON_REQUEST,
+    SOURCES,
+    Asked,
+    Record,
+    Rejected,
+    Source,
+    is_there,
+)
 from crossfake.datasets.sources.columns import (
     GENERATORS,
     LABELS,
@@ -21,6 +29,7 @@ from crossfake.datasets.sources.columns import (
 )
 from crossfake.datasets.sources.folder import IMAGES, is_hidden, slashed, subfolders, walk
 from crossfake.datasets.sources.naming import SKIP, label_of, split_of
+from crossfake.datasets.sources.tallies import Classes
 from crossfake.errors import MissingDependency, UserError
 
 _METADATA = ("metadata.csv", "metadata.jsonl")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.folder import subfolders, walk
 
 _SPLITS = {"Train": "train", "Validation": "val", "Test": "test"}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from crossfake.datasets.sources import SOURCES, Asked, Classes
+from crossfake.datasets.sources.base import (
+    SOURCES,
+    Asked,
+)
 from crossfake.datasets.sources.naming import LOOSE, differing
+from crossfake.datasets.sources.tallies import Classes
 from crossfake.errors import UserError
 
 _SHOWN = 8  # folders that one line has room for
@@ -17,7 +21,7 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
     say aloud. Where folders differ, or a table is there, somebody knows more than that, and is asked.
 
     Args:
-        classes: of the source, by :meth:`~crossfake.datasets.sources.Source.classes`.
+        classes: of the source, by :meth:`~crossfake.datasets.sources.base.Source.classes`.
         label: ``real``, ``fake``, or None where the user says nothing.
 
     Raises:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources import ON_REQUEST, SOURCES, Asked, Classes, Record, Source, is_there
+from crossfake.datasets.sources.base import (
+    ON_REQUEST,
+    SOURCES,
+    Asked,
+    Record,
+    Source,
+    is_there,
+)
 from crossfake.datasets.sources.columns import FILES, LABELS, NoClass, class_of, file_of, group_of, rows
 from crossfake.datasets.sources.naming import SKIP, split_of
+from crossfake.datasets.sources.tallies import Classes
 from crossfake.errors import UserError
 
 _KNOWN = ("file", "label", "generator", "group", "split", "source", "seed")

@@ -9,9 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.sources import SOURCES, Asked, Polygons, Record, Source
+from crossfake.datasets.sources.base import (
+    SOURCES,
+    Asked,
+    Record,
+    Source,
+)
 from crossfake.datasets.sources.folder import IMAGES, walk
 from crossfake.datasets.sources.naming import label_of, split_of
+from crossfake.datasets.types import Polygons
 from crossfake.errors import UserError
 
 _PARTS = ("Train", "Val", "Test-Dev", "Test-Challenge")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfake.datasets.sources import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
 from crossfake.datasets.sources.folder import walk
 from crossfake.errors import UserError
 

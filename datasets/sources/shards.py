@@ -8,7 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Classes, Record, Source, is_shards
+from crossfake.datasets.sources.base import (
+    SOURCES,
+    Asked,
+    Record,
+    Source,
+    is_shards,
+)
+from crossfake.datasets.sources.tallies import Classes
 
 
 @SOURCES.register("shards")

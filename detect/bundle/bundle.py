@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from crossfake import __version__
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import calibration, conformal, novelty
 from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import Model, create_model

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossfake import __version__
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, driver
 from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session

@@ -19,7 +19,7 @@ from crossfake.datasets.firewall import (
     union,
 )
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import related
+from crossfake.datasets.sources.base import related
 from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.images import contact_sheet, thumbnail
 
 Read = Callable[[int], Pixels]  # position among the scores to its picture, uint8 [H, W, 3]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.blending import RANDOMS, faces_of, self_blended, swapped
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.detect.explain import faithfulness
 from crossfake.detect.explain.methods import attribute, pick
 from crossfake.detect.explain.references import Rows, images_of, validation_rows

@@ -12,12 +12,12 @@ import torch
 
 from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.animation import is_animated
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE
 from crossfake.datasets.decode import decode_image, file_bytes
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.folder import IMAGES, is_video, walk
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle
 from crossfake.detect.explain.checks import check
 from crossfake.detect.explain.methods import METHODS, Method, pick

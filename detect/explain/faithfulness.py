@@ -16,7 +16,7 @@ import torch
 from scipy.stats import rankdata
 from torch import nn
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.methods import Maps, attribute
 from crossfake.detect.explain.networks import as_it_is, blurred, home
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.cams import gradcam, gradcam_plus_plus, hirescam
 from crossfake.detect.explain.networks import as_it_is, home, is_differentiable, is_spatial
 from crossfake.detect.explain.pixels import integrated_gradients, occlusion

@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.checks import shown_share
 from crossfake.errors import UserError
 

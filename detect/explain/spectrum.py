@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.references import images_of, training_rows
 from crossfake.errors import UserError
 

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box, Pixels
 from crossfake.datasets.video import count_frames, import_av, read_frames
 from crossfake.detect.prediction.media import Media, temporary_video
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, FaceVerdict, FrameScore, Prediction

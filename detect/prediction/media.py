@@ -18,14 +18,19 @@ import cv2
 import numpy as np
 
 from crossfake.datasets.animation import is_animated
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
 from crossfake.datasets.decode import Frame, Unreadable, decode, file_bytes
 from crossfake.datasets.filetypes import HEAD, head_of, kind_of
 from crossfake.datasets.geometry import Skip
-from crossfake.datasets.sources import Box, LeftOut, Member, Rejected, is_shards
 from crossfake.datasets.sources.archive import members
+from crossfake.datasets.sources.base import (
+    Member,
+    Rejected,
+    is_shards,
+)
 from crossfake.datasets.sources.folder import VIDEOS, is_video, walk
+from crossfake.datasets.sources.tallies import LeftOut
+from crossfake.datasets.types import Box, Pixels
 from crossfake.datasets.video import import_av, open_video, read_frames
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
 from crossfake.detect.view import ALIGNED, View

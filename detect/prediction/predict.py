@@ -13,9 +13,9 @@ import numpy as np
 from scipy.special import expit
 
 from crossfake.bounds import Bounds, Workers, check_bounds
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import Detector, Judgement
 from crossfake.detect.prediction.annotate import Annotator
 from crossfake.detect.prediction.media import Media, find_inputs, open_media

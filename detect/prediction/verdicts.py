@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossfake.datasets.decode import CODES
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box
 from crossfake.detect.bundle.bundle import LABELS, Judgement
 from crossfake.detect.prediction.media import Look, Media
 

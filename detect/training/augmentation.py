@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 
 def mirrored(images: Tensor, which: np.ndarray) -> Tensor:

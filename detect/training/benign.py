@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.training.augmentation import coded, sharpened, window_coded
 
 Kind = Literal["denoise", "sharpen", "tone", "beautify", "messenger"]

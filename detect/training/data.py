@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.audit.verdict import audit_training
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import Fractions
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import CARD
 from crossfake.detect.training.recipes import Recipe
 from crossfake.detect.view import ALIGNED, View, Windows, joined
@@ -309,7 +309,7 @@ class TrainingData:
         )
 
     def audit(self) -> dict[str, Any]:
-        """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit`."""
+        """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit.audit`."""
         fakes = [pool.shards.path for pool in self.fake + self.synthetic if len(pool.train)]
         if not fakes:
             summary = "audit: not run: the fakes are made from the reals, so both have one history"

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.models import create_model
 from crossfake.detect.training.contrastive import supervised_contrastive
 from crossfake.detect.training.settings import TrainSettings

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from crossfake.datasets.blending import RANDOMS, Points, aligned_face, faces_of, self_blended
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.training.augmentation import (
     blurred,
     coded,

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
 from crossfake.detect.training.pairs import Pairs
 from crossfake.detect.view import ALIGNED, View

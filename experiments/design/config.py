@@ -284,7 +284,7 @@ class Config:
         Raises:
             UserError: naming the line of one that is not there.
         """
-        from crossfake.datasets.sources import Asked, is_shards, is_there
+        from crossfake.datasets.sources.base import Asked, is_shards, is_there
 
         def look(key: Key, good: bool, wrong: str, hint: str = "check the path") -> None:
             if not good:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked
+from crossfake.datasets.sources.base import SOURCES, Asked
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, Generator

@@ -20,7 +20,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.training.augmentation import blurred, coded, noised, resampled, shared
 from crossfake.detect.training.benign import edited
 from crossfake.errors import UserError

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.explain.networks import is_differentiable
 from crossfake.device import autocast

@@ -28,7 +28,7 @@ from crossfake.errors import UserError
 from crossfake.experiments.design import perturbations
 from crossfake.files import replacing, write_json
 from crossfake.runs import Run
-from crossfake.stopping import Stopped as Stopped
+from crossfake.stopping import Stopped
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
 _AT_A_TIME = 256  # pictures in memory

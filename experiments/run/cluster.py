@@ -26,10 +26,14 @@ from typing import Any
 from crossfake import __version__
 from crossfake.datasets import remote
 from crossfake.errors import MissingDependency, UserError
-from crossfake.experiments.run.cells import CellSpec, Stopped, run_cell
+from crossfake.experiments.run.cells import (
+    CellSpec,
+    run_cell,
+)
 from crossfake.experiments.run.executors import Outcome
 from crossfake.progress import tqdm
 from crossfake.runs import Run
+from crossfake.stopping import Stopped
 
 _RETRIES = 3  # of a cell whose worker or machine dies
 

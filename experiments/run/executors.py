@@ -13,7 +13,11 @@ from typing import Annotated, Protocol
 
 from crossfake.bounds import Bounds, check_bounds
 from crossfake.errors import UserError
-from crossfake.experiments.run.cells import CellSpec, Stopped, run_cell
+from crossfake.experiments.run.cells import (
+    CellSpec,
+    run_cell,
+)
+from crossfake.stopping import Stopped
 
 Outcome = tuple[CellSpec, Exception | None]
 _ATTEMPTS = 3  # of a cell whose process dies

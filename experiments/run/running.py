@@ -16,7 +16,7 @@ from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.crops import crop_words
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, seen_by_makers, union
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import related
+from crossfake.datasets.sources.base import related
 from crossfake.detect.training.data import Pool
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError

@@ -22,13 +22,13 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, Generator
 from crossfake.experiments.design.protocols import REAL
-from crossfake.experiments.run.cells import Stopped
 from crossfake.experiments.run.splices import make_splices
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_json
 from crossfake.runs import Run
+from crossfake.stopping import Stopped
 
 SHEET = (24, 6)  # pictures per contact sheet, and its columns
 SEED_OF = {"train": 0, "test": 1}  # of generation: pictures to test on share no latent with those to train on

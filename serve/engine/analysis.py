@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from crossfake import __version__
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
+from crossfake.datasets.types import Pixels
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, VERDICTS, FaceVerdict
 from crossfake.images import fitted
@@ -50,7 +50,11 @@ from crossfake.serve.engine.results import (
 )
 from crossfake.serve.engine.stability import is_unstable, largest_crop, least_side, strips
 from crossfake.serve.engine.tracking import follow, over_time
-from crossfake.serve.intake.accepting import Refused, Upload, accept
+from crossfake.serve.intake.accepting import (
+    Upload,
+    accept,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import DEFAULTS, Limits
 
 __all__ = [

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import overlap
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.bundle import bundle
 from crossfake.detect.bundle.bundle import LABELS, Detector
 from crossfake.detect.prediction.media import Media, Missed

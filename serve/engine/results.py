@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from crossfake.datasets.codecs import Pixels
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box, Pixels
 from crossfake.pages import data_uri
 
 SCHEMA = 1

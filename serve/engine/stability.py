@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image, ImageFilter
 from scipy.special import expit
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.prediction.media import Media
 from crossfake.serve.engine.judging import Seat, as_seen, same_face
 from crossfake.serve.engine.results import ENSEMBLE, FaceAnalysis, StabilityPoint

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from crossfake.serve.intake.accepting import TAKEN, Refused, kind_of
+from crossfake.serve.intake.accepting import (
+    TAKEN,
+)
+from crossfake.serve.intake.headers import Refused, kind_of
 from crossfake.serve.intake.limits import Limits
 from crossfake.serve.web.security import too_large
 

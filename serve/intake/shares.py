@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 
 _MOST_CLIENTS = 10_000
 

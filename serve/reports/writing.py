@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
 from crossfake.files import write_bytes

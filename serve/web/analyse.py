@@ -13,7 +13,10 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.errors import UserError
 from crossfake.serve.engine.results import Analysis
-from crossfake.serve.intake.accepting import Refused, Upload
+from crossfake.serve.intake.accepting import (
+    Upload,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.receiving import Received
 from crossfake.serve.web.context import (
     EVENT,

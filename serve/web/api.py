@@ -14,7 +14,14 @@ from crossfake import __version__
 from crossfake.datasets.decode import Unreadable
 from crossfake.errors import MissingDependency
 from crossfake.serve.engine.results import SCHEMA, Analysis
-from crossfake.serve.intake.accepting import Refused, Upload, accept, display_name, session_folder, unpack
+from crossfake.serve.intake.accepting import (
+    Upload,
+    accept,
+    display_name,
+    session_folder,
+    unpack,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import MIB, Limits
 from crossfake.serve.intake.receiving import Received, gone, receive_files
 from crossfake.serve.intake.shares import Places, RateLimit

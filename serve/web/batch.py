@@ -12,7 +12,12 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.errors import UserError
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.results import Analysis
-from crossfake.serve.intake.accepting import Refused, Upload, display_name, unpack
+from crossfake.serve.intake.accepting import (
+    Upload,
+    display_name,
+    unpack,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.receiving import Received
 from crossfake.serve.web.context import (
     EVENT,

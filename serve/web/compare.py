@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from crossfake.serve.engine.results import Analysis
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.web.context import UPLOAD, Context, area, part, problem, status, status_of
 from crossfake.serve.web.desk import Stopped, Tell
 from crossfake.serve.web.view import boxes, render

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.web.security import too_large
 from crossfake.serve.web.sessions import Sessions
 from crossfake.serve.web.uploads import COOKIE, not_sent

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import MIB
 from crossfake.serve.intake.shares import RateLimit, Shares, TryLater
 

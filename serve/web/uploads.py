@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import DEFAULTS, Limits
 from crossfake.serve.intake.receiving import Received, receive_files
 

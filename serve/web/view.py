@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.pages import data_uri, environment
 from crossfake.serve.engine.results import ENSEMBLE, Analysis, FaceAnalysis, StabilityPoint
 from crossfake.serve.engine.wording import bare_score, in_100, opinion

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.images import to_uint8
 from crossfake.synth.families.base import FAMILIES, Family, Recipe, plain_arguments
 from crossfake.synth.families.r3gan import Conv, Residual, widths_to

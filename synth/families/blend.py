@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.datasets.blending import RANDOMS, Points, Uniform, landmarks, self_blended, swapped
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.synth.families.base import FAMILIES, Family, Recipe
 from crossfake.weights import find_weights
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 
 _RINGS = 64  # of equal frequency, in one cycle per pixel
 _LAST = 46  # the corners', at the root of one half

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.images import to_uint8
 from crossfake.synth.families.base import FAMILIES, Family, Recipe

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.datasets.codecs import Pixels
+from crossfake.datasets.types import Pixels
 from crossfake.synth.families.r3gan import Conv
 from crossfake.synth.families.reconstruct import through
 from crossfake.synth.training.adversarial import gradient_penalty

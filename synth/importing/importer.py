@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import is_shards
+from crossfake.datasets.sources.base import is_shards
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.progress import tqdm

@@ -15,7 +15,7 @@ import numpy as np
 
 from crossfake.bounds import MOST, Bounds, CountOrNone, Seed, Truncation, check_bounds
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import is_shards
+from crossfake.datasets.sources.base import is_shards
 from crossfake.device import Precision, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -25,7 +25,6 @@ from crossfake.synth.quality.features import RESIZES, STAGES
 from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
 from crossfake.synth.quality.page import nearest_rows, write_page
 from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model
-from crossfake.synth.quality.table import format_table as format_table
 from crossfake.synth.quality.table import head_of
 
 METRICS = tuple(MEASURES)

@@ -15,8 +15,8 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shards import ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.device import compute_dtype
 from crossfake.errors import UserError
 from crossfake.progress import tqdm

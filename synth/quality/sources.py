@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import is_shards
+from crossfake.datasets.sources.base import is_shards
 from crossfake.datasets.sources.folder import is_video, walk
 from crossfake.errors import UserError
 from crossfake.synth.sampling.generation import GenerateSettings, generate

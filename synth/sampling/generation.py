@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from crossfake.bounds import CountOrNone, LongSeed, Truncation, check_bounds
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import OWN, Seen
 from crossfake.datasets.shard_writer import (
     WRITE_ERRORS,
@@ -26,6 +25,7 @@ from crossfake.datasets.shard_writer import (
     lock_folder,
 )
 from crossfake.datasets.shards import Row, ShardSet, read_manifest
+from crossfake.datasets.types import Pixels
 from crossfake.device import Precision, rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json

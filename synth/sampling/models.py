@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake import __version__
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import MANIFEST, ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.device import Precision, compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from crossfake.distributed import Ranks as Ranks
+from crossfake.distributed import Ranks
 
 if TYPE_CHECKING:
     from crossfake.synth.families.base import Family, Recipe

@@ -66,7 +66,10 @@ def _looked_at(browser: Any, page: Path, width: int) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def pages(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """One of each kind, with as much on it as there can be."""
-    from crossfake.datasets.audit import AuditSettings, audit
+    from crossfake.datasets.audit.audit import (
+        audit,
+    )
+    from crossfake.datasets.audit.settings import AuditSettings
     from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
 
     root = tmp_path_factory.mktemp("pages")

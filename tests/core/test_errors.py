@@ -8,7 +8,7 @@ import pytest
 
 from crossfake import errors
 from crossfake.errors import MissingDependency, UserError
-from crossfake.experiments.run.cells import Stopped
+from crossfake.stopping import Stopped
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES
+from crossfake.datasets.sources.base import SOURCES
 from crossfake.datasets.toyfaces import toyface
 
 

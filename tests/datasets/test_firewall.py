@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.firewall import (
     FILE,
     Seen,
@@ -17,6 +16,7 @@ from crossfake.datasets.firewall import (
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 
 SIZE = 8

@@ -19,7 +19,7 @@ from crossfake.datasets.outcomes import with_history
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
-from crossfake.datasets.sources import SOURCES
+from crossfake.datasets.sources.base import SOURCES
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError

@@ -13,7 +13,8 @@ from PIL import Image
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.datasets.sources import SOURCES, Asked, Rejected, folder, open_source
+from crossfake.datasets.sources import folder
+from crossfake.datasets.sources.base import SOURCES, Asked, Rejected, open_source
 from crossfake.errors import UserError
 
 

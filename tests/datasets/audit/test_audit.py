@@ -12,12 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.audit import Audit, AuditSettings, audit
+from crossfake.datasets.audit.audit import (
+    audit,
+)
+from crossfake.datasets.audit.report import Audit
+from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.audit.verdict import audit_training
-from crossfake.datasets.codecs import Pixels
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.datasets.toyfaces import toyface
+from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 
 SIZE, COUNT = 48, 40

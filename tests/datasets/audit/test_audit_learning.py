@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from crossfake.datasets.audit import AuditSettings, learning
+from crossfake.datasets.audit import learning
 from crossfake.datasets.audit.probes import judge
+from crossfake.datasets.audit.settings import AuditSettings
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.audit import AuditSettings, files, pixels
+from crossfake.datasets.audit import files, pixels
 from crossfake.datasets.audit.features import NAMES, look
 from crossfake.datasets.audit.mirrors import mirrors
 from crossfake.datasets.audit.near import families, nearest
 from crossfake.datasets.audit.sample import Picked, sample, survey
+from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import cut_square, outside
-from crossfake.datasets.sources import Record
+from crossfake.datasets.sources.base import Record
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 

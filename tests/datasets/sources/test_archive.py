@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
-from crossfake.datasets.sources import Asked, Rejected, open_source
 from crossfake.datasets.sources import archive as module
+from crossfake.datasets.sources.base import Asked, Rejected, open_source
 from crossfake.datasets.sources.fixtures import face_bytes
 from crossfake.errors import UserError
 

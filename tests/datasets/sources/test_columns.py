@@ -7,7 +7,7 @@ import pytest
 
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, open_source
 from crossfake.datasets.sources.fixtures import face_video, write_face, write_json
 from crossfake.errors import UserError
 

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from crossfake.datasets.audit import AuditSettings, audit
+from crossfake.datasets.audit.audit import (
+    audit,
+)
+from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.cli import data
 from crossfake.datasets.launder import LaunderSettings, launder
 from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
@@ -215,7 +218,7 @@ def test_a_table_beside_the_pictures_is_asked_about(packed: bool, table: str, tm
 
 
 def test_a_published_set_knows_its_own_labels(tmp_path: Path) -> None:
-    from crossfake.datasets.sources import SOURCES
+    from crossfake.datasets.sources.base import SOURCES
 
     made = SOURCES.get("ffhq")().fixture(tmp_path / "ffhq")
     with pytest.raises(UserError, match="ffhq knows its own labels"):

@@ -11,7 +11,7 @@ import pytest
 
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import SOURCES, Asked, Record, Rejected, open_source, related
+from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, open_source, related
 from crossfake.datasets.sources.faceforensics import components
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.fixtures import mask_video, write_face, write_json

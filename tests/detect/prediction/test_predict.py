@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources import Box
+from crossfake.datasets.types import Box
 from crossfake.detect.bundle.bundle import Detector, Judgement, load
 from crossfake.detect.prediction.media import Input, Look, Media, Missed
 from crossfake.detect.prediction.predict import PredictSettings, plan, predict

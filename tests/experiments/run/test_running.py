@@ -238,7 +238,10 @@ def test_fakes_of_one_generator_under_two_names_are_seen_by_both(config, parts, 
     """As of one model at two truncations: the one is no unseen test of the other."""
     psi = write(tmp_path / "psi", 1, 40, 7, "my-gan")
     config["generators"][3] = {"name": "psi", "role": "synthetic", "dir": psi}
-    from crossfake.experiments.run.running import Experiment, load
+    from crossfake.experiments.design.config import load
+    from crossfake.experiments.run.running import (
+        Experiment,
+    )
 
     (tmp_path / "out").mkdir()
     found = Experiment(load({**config, "protocol": "mixture"}), tmp_path / "out").seen
@@ -252,7 +255,10 @@ def test_fakes_of_one_generator_under_two_names_are_seen_by_both(config, parts, 
 )
 def test_a_mixtures_axis_is_called_by_its_features(config, parts, tmp_path, dims, axis):
     """Two figures in other features share no axis: then it is another figure that all have."""
-    from crossfake.experiments.run.running import Experiment, load
+    from crossfake.experiments.design.config import load
+    from crossfake.experiments.run.running import (
+        Experiment,
+    )
 
     psi = write(tmp_path / "psi", 1, 40, 7, "their-gan")
     config["generators"][3] = {"name": "psi", "role": "synthetic", "dir": psi}
@@ -270,7 +276,10 @@ def test_a_mixtures_axis_is_called_by_its_features(config, parts, tmp_path, dims
 
 
 def test_a_dose_of_more_than_there_is_says_so(config, tmp_path):
-    from crossfake.experiments.run.running import Experiment, load
+    from crossfake.experiments.design.config import load
+    from crossfake.experiments.run.running import (
+        Experiment,
+    )
 
     (tmp_path / "out").mkdir()
     doses = {**config, "protocol": "dose-response", "doses": [0, 10, 5000]}

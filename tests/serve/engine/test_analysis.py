@@ -15,7 +15,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.bundle import bundle as bundles
 from crossfake.serve.engine.analysis import Analyser
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 
 

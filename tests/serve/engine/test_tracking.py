@@ -10,7 +10,10 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.sources.fixtures import face_video
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.tracking import follow
-from crossfake.serve.intake.accepting import Refused, accept
+from crossfake.serve.intake.accepting import (
+    accept,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 
 pytest.importorskip("av")

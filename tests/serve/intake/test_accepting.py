@@ -11,7 +11,13 @@ import pytest
 from PIL import Image
 
 from crossfake.datasets.toyfaces import toyface
-from crossfake.serve.intake.accepting import Refused, accept, display_name, session_folder, unpack
+from crossfake.serve.intake.accepting import (
+    accept,
+    display_name,
+    session_folder,
+    unpack,
+)
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 
 

@@ -25,7 +25,7 @@ from crossfake.serve.engine.results import (
     StabilityPoint,
     Warning,
 )
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import DEFAULTS, Limits
 from crossfake.serve.intake.receiving import Received
 from crossfake.serve.web.batch import judge

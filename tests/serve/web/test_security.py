@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crossfake.serve.intake import shares
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.shares import Places, RateLimit, Shares, TryLater
 from crossfake.serve.web import security
 from crossfake.serve.web.security import FILE, LOOPBACK, PAGE, STRICT, Guard

@@ -10,7 +10,7 @@ pytest.importorskip("gradio")
 
 from starlette.requests import Request
 
-from crossfake.serve.intake.accepting import Refused
+from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 from crossfake.serve.web.uploads import _OLD, Uploads
 

@@ -21,9 +21,12 @@ from crossfake.images import save_png
 from crossfake.synth.cli import synth
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.quality import cache
-from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate, format_table
+from crossfake.synth.quality.evaluate import (
+    EvaluateSettings,
+    evaluate,
+)
 from crossfake.synth.quality.features import InceptionFeatures
-from crossfake.synth.quality.table import with_interval
+from crossfake.synth.quality.table import format_table, with_interval
 from crossfake.synth.sampling.models import save_model
 
 FIGURES = [

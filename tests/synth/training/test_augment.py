@@ -5,8 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crossfake.distributed import Ranks
 from crossfake.synth.training.augment import GROUPS, Adaptive, band_filters, diff_augment, warp
-from crossfake.synth.training.learner import Draws, Ranks
+from crossfake.synth.training.learner import (
+    Draws,
+)
 
 
 def _draws(seed: int = 0) -> Draws:

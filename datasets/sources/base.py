@@ -1,0 +1,309 @@
+"""What a source of images is. Each is a class in this folder, one file each, registered and named in ``SOURCES``.
+
+Sources yield :class:`Record` lazily and in a fixed order: resuming relies on that. They never insist that a data set
+is complete; what its own lists name and the disk lacks goes into :class:`Missing` and ends as a table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from crossfake.datasets.shards import read_manifest
+from crossfake.datasets.sources.tallies import Classes, LeftOut, Missing
+from crossfake.datasets.types import Box, Pixels, Polygons
+from crossfake.errors import UserError
+from crossfake.registry import Registry, unknown
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file inside a zip archive, read without being unpacked."""
+
+    archive: Path
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        return os.path.splitext(self.name)[1]
+
+    def read_bytes(self) -> bytes:
+        from crossfake.datasets.sources.archive import read
+
+        return read(self)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Something in the source that must not be opened, and why; listed among the skipped."""
+
+    reason: str
+    detail: str = ""
+
+
+ON_REQUEST = Rejected("left out", "as --labels says")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image, or one video, on its way into shards.
+
+    Attributes:
+        image: a file (a video among them), the bytes of one, or pixels uint8 ``[H, W, 3]``.
+        origin: a name that is unique within the source.
+        source: the data set's name.
+        group: identity, source photo or video; a hash of the pixels when empty, so that exact copies stay together.
+        split: the source's own split, if it has one.
+        dealt: the split was dealt by a hash when the images were prepared, so it is nobody's own.
+        label: 0 real, 1 fake; None when the user says.
+        generator: what made a fake.
+        seed: the latent's seed for a fake made here, else -1.
+        box: the face that is meant, where the picture may show several.
+        mask: where it was manipulated: polygons, or a picture or video of the same frames that is bright there.
+        parent: of a fake, the row of the photo that it was made from, see ``ShardSet.ids``.
+    """
+
+    image: Path | Member | Rejected | bytes | Pixels
+    origin: str
+    source: str
+    group: str = ""
+    split: str = ""
+    label: int | None = None
+    generator: str = ""
+    seed: int = -1
+    box: Box | None = None
+    mask: Path | Polygons | None = None
+    dealt: bool = False
+    parent: str = ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked a source for.
+
+    Attributes:
+        word: ``toyfaces``; a folder, an archive or a video, whose layout is recognised; or ``NAME:PATH``.
+        seed: for drawn images.
+        size: for drawn images, in pixels.
+        variant: of a data set that holds its files in several versions (``raw``, ``c23``, ``c40``).
+        labels: of the user's: a folder's name, or a value in a table's column for the label, to 0 (real), 1 (fake) or
+            :data:`~crossfake.datasets.sources.naming.SKIP`.
+        missing: filled while the records are read.
+        left_out: likewise.
+        notes: what the user should know, one line each; likewise.
+        matched: which names in ``labels`` a table has; likewise.
+    """
+
+    word: str
+    seed: int = 0
+    size: int = 64
+    variant: str = ""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    missing: Missing = field(default_factory=Missing, compare=False)
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+    notes: list[str] = field(default_factory=list, compare=False)
+    matched: set[str] = field(default_factory=set, compare=False)
+
+    def again(self) -> Asked:
+        """The same, with nothing counted yet: what is missing is counted once."""
+        return Asked(self.word, self.seed, self.size, self.variant, self.labels)
+
+    @cached_property
+    def layout(self) -> str:
+        """Name of the source that reads it: the one typed, or the one that recognises the path."""
+        if not self.word.strip():
+            raise UserError("no source is named", mend="name a folder, a data set or an archive")
+        typed, colon, path = self.word.partition(":")
+        if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
+            return typed
+        if not is_there(self.path):
+            if os.sep in self.word:  # nobody would name a data set so
+                raise UserError(f"there is no source or folder {self.word!r}", mend="check the path")
+            names = [name for name in SOURCES.names() if name not in ("folder", "shards")]
+            raise unknown("source or folder", self.word, names)
+        fitting = [name for name in SOURCES.names() if SOURCES.get(name)().recognises(self.path)]
+        if len(fitting) > 1:
+            named = " or ".join(f"{name}:{self.path}" for name in fitting)
+            raise UserError(f"{self.path} looks like several data sets", mend=f"write {named}")
+        if not fitting:
+            self._look_below()
+        return fitting[0] if fitting else "folder"
+
+    def _look_below(self) -> None:
+        """Published data sets say too much by their folders' names for one to be read as plain files by mistake."""
+        with contextlib.suppress(OSError):
+            for below in sorted(self.path.iterdir())[:100] if self.path.is_dir() else []:
+                for name in _PUBLISHED:
+                    if below.is_dir() and SOURCES.get(name)().recognises(below):
+                        raise UserError(
+                            f"{below} looks like {name}",
+                            mend=f"name that, or folder:{self.path} for plain files",
+                        )
+
+    @property
+    def path(self) -> Path:
+        typed, colon, path = self.word.partition(":")
+        return Path(path if colon and typed in SOURCES else self.word)
+
+    @property
+    def name(self) -> str:
+        """What the source column says: the data set, or the folder without the way to it, nobody's business."""
+        return self.layout if self.layout not in _NAMED_BY_FOLDER else self.path.resolve().name
+
+
+class Source:
+    """Base of all sources.
+
+    Attributes:
+        about: what it is, in one line.
+        needs_path: whether it reads something on this disk.
+        derived_from: data sets whose pictures it contains in another form.
+        has_masks: whether it marks what was manipulated.
+        has_videos: whether its records may be videos.
+        endless: whether it draws as many images as anyone wants.
+        takes_labels: whether the user may say which of its folders or values are real and fake.
+        is_table: whether a table says what its files are.
+        variants: the versions in which it holds its files, the preferred one first.
+    """
+
+    about: ClassVar[str] = ""
+    needs_path: ClassVar[bool] = True
+    derived_from: ClassVar[tuple[str, ...]] = ()
+    has_masks: ClassVar[bool] = False
+    has_videos: ClassVar[bool] = False
+    endless: ClassVar[bool] = False
+    takes_labels: ClassVar[bool] = False
+    is_table: ClassVar[bool] = False
+    variants: ClassVar[tuple[str, ...]] = ()
+
+    def recognises(self, root: Path) -> bool:
+        """Whether the folder, by its names alone, is laid out as this data set is published."""
+        return False
+
+    def records(self, asked: Asked) -> Iterator[Record]:
+        """Every image of it; ``UserError`` when a list that it cannot do without is not there or damaged."""
+        raise NotImplementedError
+
+    def count(self, asked: Asked) -> int | None:
+        """How many records there will be, for the progress bar; None where nobody knows."""
+        return sum(1 for _ in self.records(asked.again())) if self.needs_path else None
+
+    def classes(self, asked: Asked) -> Classes | None:
+        """How many files of each class it says it has, without opening any; None where it draws or fetches them."""
+        if not self.needs_path:
+            return None
+        found, again = Classes(), asked.again()
+        for record in self.records(again):
+            found.add(record.origin, record.source, record.label, isinstance(record.image, Rejected))
+        found.tables, found.matched = again.left_out.tables, again.matched
+        return found
+
+    def fixture(self, out: Path) -> Path:
+        """Write a miniature of the layout with drawn faces, for tests and tutorials; returns what to read."""
+        raise UserError("there is no miniature of this source", mend="choose another")
+
+
+SOURCES: Registry[type[Source]] = Registry(
+    "source",
+    {
+        "celeba": "crossfake.datasets.sources.celeba",
+        "celebdf": "crossfake.datasets.sources.celebdf",
+        "df40": "crossfake.datasets.sources.df40",
+        "dfdc": "crossfake.datasets.sources.dfdc",
+        "faceforensics": "crossfake.datasets.sources.faceforensics",
+        "ffhq": "crossfake.datasets.sources.ffhq",
+        "folder": "crossfake.datasets.sources.folder",
+        "forensynths": "crossfake.datasets.sources.forensynths",
+        "genimage": "crossfake.datasets.sources.genimage",
+        "hardfakevsrealfaces": "crossfake.datasets.sources.hardfake",
+        "huggingface": "crossfake.datasets.sources.huggingface",
+        "kaggle-deepfake-real": "crossfake.datasets.sources.kaggle",
+        "lfw": "crossfake.datasets.sources.scikit",
+        "manifest": "crossfake.datasets.sources.listing",
+        "olivetti": "crossfake.datasets.sources.scikit",
+        "openforensics": "crossfake.datasets.sources.openforensics",
+        "shards": "crossfake.datasets.sources.shards",
+        "toyfaces": "crossfake.datasets.sources.toyfaces",
+        "zip": "crossfake.datasets.sources.archive",
+    },
+)
+_PUBLISHED = (
+    "celeba",
+    "celebdf",
+    "dfdc",
+    "df40",
+    "faceforensics",
+    "genimage",
+    "hardfakevsrealfaces",
+    "kaggle-deepfake-real",
+    "openforensics",
+)
+_NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface")
+
+
+def open_source(asked: Asked) -> Iterator[Record]:
+    """Records of a data set, a shard folder, an archive or a folder of images and videos.
+
+    Raises:
+        UserError: the word is none of them, or there is no image.
+    """
+    source = SOURCES.get(asked.layout)()
+    if source.needs_path and not is_there(asked.path):
+        raise UserError(f"{asked.path} is not there", mend="check the path")
+    if asked.variant and not source.variants:
+        raise UserError(f"{asked.layout} has one version only", mend="leave --variant out")
+    if asked.labels and not source.takes_labels:
+        raise UserError(
+            f"{asked.layout} knows its own labels",
+            mend=f"leave --labels out, or read it as plain files: folder:{asked.path}",
+        )
+    records = source.records(asked)
+    first = next(records, None)
+    if first is None:
+        lines = [*asked.missing.lines(), *asked.left_out.lines()]
+        gone = f" ({'; '.join(line.strip() for line in lines)})" if lines else ""
+        raise UserError(
+            f"{asked.word} holds no images{gone}", mend="name a folder of JPEG, PNG, WebP, … files"
+        )
+    return itertools.chain([first], records)
+
+
+def related(one: str, other: str) -> str:
+    """Why training on one data set and testing on the other is no cross-data-set test; empty when it is one.
+
+    Example:
+        >>> related("kaggle-deepfake-real", "openforensics")
+        'kaggle-deepfake-real is made from openforensics'
+        >>> related("celeba", "openforensics")
+        ''
+    """
+    if one == other:
+        return f"both are {one}"
+    for derived, base in ((one, other), (other, one)):
+        if base in _ancestors(derived):
+            return f"{derived} is made from {base}"
+    shared = sorted(_ancestors(one) & _ancestors(other))
+    return f"{one} and {other} are both made from {shared[0]}" if shared else ""
+
+
+def _ancestors(name: str) -> set[str]:
+    direct = SOURCES.get(name).derived_from if name in SOURCES else ()
+    return set(direct).union(*(_ancestors(parent) for parent in direct))
+
+
+def is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for any file
+        return False
+
+
+def is_shards(path: Path) -> bool:
+    """Whether a folder's manifest lists shards; a user's own file may have the same name."""
+    return bool(read_manifest(path))

@@ -96,7 +96,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
     from crossfake.device import rank_world
     from crossfake.runs import Run
-    from crossfake.synth.training.loop import dry_run, train
+    from crossfake.synth.training import loop
     from crossfake.synth.training.settings import TrainSettings
 
     if resume:
@@ -105,9 +105,9 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         data, upsample = options.pop("data"), options.pop("upsample") or ""
         settings = TrainSettings(data[0] if len(data) == 1 else data, out, upsample=upsample, **options)
     if dry_run:
-        click.echo(dry_run(settings))
+        click.echo(loop.dry_run(settings))
         return
-    run = train(settings)
+    run = loop.train(settings)
     if rank_world()[0] > 0 or not Run(run).finished:
         return
     click.echo(

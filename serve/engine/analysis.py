@@ -40,13 +40,10 @@ from crossfake.serve.engine.results import (
     ENSEMBLE,
     Analysis,
     DetectorFacts,
-    Example,
     FaceAnalysis,
-    FrameScore,
     MissedFace,
     Opinion,
     StabilityPoint,
-    Warning,
 )
 from crossfake.serve.engine.stability import is_unstable, largest_crop, least_side, strips
 from crossfake.serve.engine.tracking import follow, over_time
@@ -56,11 +53,6 @@ from crossfake.serve.intake.accepting import (
 )
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import DEFAULTS, Limits
-
-__all__ = [
-    "ENSEMBLE", "Analyser", "Analysis", "DetectorFacts", "Example", "FaceAnalysis", "FrameScore", "MissedFace",
-    "Opinion", "Progress", "StabilityPoint", "Warning",
-]  # fmt: skip
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done; may raise to cancel
 _SHOWN = 1600  # pixels of the picture that goes with an analysis

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crossfake.datasets.animation import may_move
-from crossfake.datasets.filetypes import HEAD, Kind, is_archive
+from crossfake.datasets.filetypes import HEAD, is_archive
 from crossfake.provenance import hash_file
 from crossfake.serve.intake.headers import (
     Refused,
@@ -27,8 +27,6 @@ from crossfake.serve.intake.headers import (
     too_many_pixels,
 )
 from crossfake.serve.intake.limits import DEFAULTS, MIB, Limits
-
-__all__ = ["Kind", "Refused", "Upload", "accept", "display_name", "kind_of", "session_folder", "unpack"]
 
 TAKEN = "JPEG, PNG, WebP, HEIC, GIF and TIFF pictures, videos, and zip archives of them"
 _LONGEST_NAME = 80

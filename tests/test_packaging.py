@@ -1,6 +1,5 @@
 """What is installed equals what is in the folders, and what the documents promise is there."""
 
-import ast
 import configparser
 import re
 import shutil
@@ -22,52 +21,10 @@ DOCUMENTS = [
 ]
 
 
-def _folders() -> dict[str, str]:
-    """Import name -> folder, for every folder that holds Python files."""
-    found = {}
-    for part, name in PARTS.items():
-        for file in sorted((ROOT / part).rglob("*.py")):
-            below = file.parent.relative_to(ROOT / part).parts
-            found[".".join((name, *below))] = "/".join((part, *below))
-    return found
-
-
-def _options() -> configparser.SectionProxy:
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    return config["options"]
-
-
 def _run(*command: str, cwd: Path | None = None) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def test_setup_cfg_lists_every_folder() -> None:
-    options = _options()
-    mapping = dict(line.split(" = ") for line in options["package_dir"].strip().splitlines())
-    assert mapping == _folders()
-    assert options["packages"].split() == list(mapping)
-
-
-def test_every_folder_is_a_package() -> None:
-    assert [folder for folder in _folders().values() if not (ROOT / folder / "__init__.py").is_file()] == []
-
-
-def test_no_folder_shadows_the_import_name() -> None:
-    assert not (ROOT / "crossfake").exists()
-
-
-def test_typing_links_show_every_module() -> None:
-    links = {link.name: link for link in (ROOT / ".typing" / "crossfake").iterdir()}
-    modules = {path for path in (ROOT / "core").iterdir() if path.name != "__pycache__"}
-    expected = {path.name: path for path in modules} | {p: ROOT / p for p in PARTS if p != "core"}
-    assert sorted(links) == sorted(expected)
-    assert {
-        name for name, link in links.items() if not link.is_symlink() or link.readlink().is_absolute()
-    } == set()
-    assert {name for name, link in links.items() if link.resolve() != expected[name]} == set()
 
 
 def test_wheel_holds_every_file(tmp_path: Path) -> None:
@@ -90,45 +47,6 @@ def test_wheel_holds_every_file(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert packed == expected
-
-
-def test_no_part_is_loaded_under_its_folder_name() -> None:
-    """Not even after importing every module there is."""
-    modules = [
-        ".".join((name, *path.relative_to(ROOT / part).with_suffix("").parts)).removesuffix(".__init__")
-        for part, name in PARTS.items()
-        for path in (ROOT / part).rglob("*.py")
-        if path.name != "__main__.py"
-    ]
-    imports = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
-    check = f"{imports}print(*({set(PARTS)!r} & set(sys.modules)))"
-    assert _run(sys.executable, "-c", check, *modules).split() == []
-
-
-def test_imports_run_downwards() -> None:
-    below = {
-        "core": set(),
-        "datasets": set(),
-        "synth": {"datasets"},
-        "detect": {"datasets"},
-        "serve": {"datasets", "synth", "detect"},
-        "experiments": set(PARTS) - {"serve"},
-    }
-    wrong = []
-    for part, allowed in below.items():
-        for file in (ROOT / part).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                names = (
-                    [alias.name for alias in node.names]
-                    if isinstance(node, ast.Import | ast.ImportFrom)
-                    else []
-                )
-                if isinstance(node, ast.ImportFrom):
-                    assert node.level == 0, f"{file}:{node.lineno} is a relative import"
-                    names = [f"{node.module}.{name}" for name in names]
-                parts = {name.split(".")[1] for name in names if name.startswith("crossfake.")} & set(PARTS)
-                wrong += [f"{file.relative_to(ROOT)}:{node.lineno} {p}" for p in parts - allowed - {part}]
-    assert wrong == []
 
 
 @pytest.mark.parametrize("command", ["synth", "detect", "crossfake"])

@@ -1,0 +1,123 @@
+"""The shape of the code: which folders there are, what may import what, and what a file may hold."""
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BELOW = {
+    "core": set(),
+    "datasets": {"core"},
+    "synth": {"core", "datasets"},
+    "detect": {"core", "datasets"},
+    "serve": {"core", "datasets", "synth", "detect"},
+    "experiments": {"core", "datasets", "synth", "detect"},
+}
+PARTS = {part: f"crossfake.{part}".removesuffix(".core") for part in BELOW}
+LONGEST = 420
+LONG = {
+    "datasets/crops.py": "the policies share one cropper, and the settings of each stand beside what it does",
+    "datasets/identities.py": "faces, their descriptors and the persons they make: one walk over the data",
+    "datasets/leaks.py": "a split is dealt, checked and written by the same groups",
+    "datasets/prepare.py": "settings, resuming and writing of one command, which every source goes through",
+    "detect/prediction/media.py": "pictures and videos become faces by one path, so that both are judged alike",
+    "experiments/run/running.py": "the order of a run from data to results, read from top to bottom",
+}
+
+
+def _files() -> list[Path]:
+    return [file for part in PARTS for file in sorted((ROOT / part).rglob("*.py"))]
+
+
+def _folders() -> dict[str, str]:
+    """Import name -> folder, for every folder that holds Python files."""
+    found = {}
+    for part, name in PARTS.items():
+        for file in sorted((ROOT / part).rglob("*.py")):
+            below = file.parent.relative_to(ROOT / part).parts
+            found[".".join((name, *below))] = "/".join((part, *below))
+    return found
+
+
+def test_setup_cfg_lists_every_folder() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    options = config["options"]
+    mapping = dict(line.split(" = ") for line in options["package_dir"].strip().splitlines())
+    assert mapping == _folders()
+    assert options["packages"].split() == list(mapping)
+
+
+def test_every_folder_is_a_package() -> None:
+    assert [folder for folder in _folders().values() if not (ROOT / folder / "__init__.py").is_file()] == []
+
+
+def test_no_folder_shadows_the_import_name() -> None:
+    assert not (ROOT / "crossfake").exists()
+
+
+def test_typing_links_show_every_module() -> None:
+    links = {link.name: link for link in (ROOT / ".typing" / "crossfake").iterdir()}
+    modules = {path for path in (ROOT / "core").iterdir() if path.name != "__pycache__"}
+    expected = {path.name: path for path in modules} | {p: ROOT / p for p in PARTS if p != "core"}
+    assert sorted(links) == sorted(expected)
+    assert {
+        name for name, link in links.items() if not link.is_symlink() or link.readlink().is_absolute()
+    } == set()
+    assert {name for name, link in links.items() if link.resolve() != expected[name]} == set()
+
+
+def test_no_part_is_loaded_under_its_folder_name() -> None:
+    """Not even after importing every module there is."""
+    modules = [
+        ".".join((name, *path.relative_to(ROOT / part).with_suffix("").parts)).removesuffix(".__init__")
+        for part, name in PARTS.items()
+        for path in (ROOT / part).rglob("*.py")
+        if path.name != "__main__.py"
+    ]
+    imports = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\n"
+    check = f"{imports}print(*({set(PARTS)!r} & set(sys.modules)))"
+    found = subprocess.run(
+        [sys.executable, "-c", check, *modules], capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0 and found.stdout.split() == [], found.stderr
+
+
+def test_imports_run_one_way() -> None:
+    wrong = []
+    for part, allowed in BELOW.items():
+        for file in (ROOT / part).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = (
+                    [alias.name for alias in node.names]
+                    if isinstance(node, ast.Import | ast.ImportFrom)
+                    else []
+                )
+                if isinstance(node, ast.ImportFrom):
+                    assert node.level == 0, f"{file}:{node.lineno} is a relative import"
+                    names = [f"{node.module}.{name}" for name in names]
+                parts = {name.split(".")[1] for name in names if name.startswith("crossfake.")} & set(PARTS)
+                wrong += [f"{file.relative_to(ROOT)}:{node.lineno} {p}" for p in parts - allowed - {part}]
+    assert wrong == []
+
+
+def test_init_files_hold_exports_alone() -> None:
+    """Registries are tables of names and modules, so nothing has to be imported for its effect."""
+    wrong = []
+    for file in (file for file in _files() if file.name == "__init__.py"):
+        for node in ast.parse(file.read_text()).body:
+            doc = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            named = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("__")
+            lazy = (
+                isinstance(node, ast.FunctionDef) and node.name == "__getattr__"
+            )  # exports that bring torch
+            if not (doc or named or lazy or isinstance(node, ast.Import | ast.ImportFrom)):
+                wrong.append(f"{file.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)[:60]}")
+    assert wrong == []
+
+
+def test_files_are_short_or_say_why_not() -> None:
+    long = {str(file.relative_to(ROOT)) for file in _files() if len(file.read_text().splitlines()) > LONGEST}
+    assert long == set(LONG)

@@ -26,6 +26,7 @@ from crossfake.detect.view import Windows, joined
 from crossfake.errors import UserError
 from crossfake.files import write_text
 from crossfake.progress import tqdm
+from crossfake.stats import ranking
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
@@ -152,7 +153,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         "threshold": threshold,
         "threshold_rule": "best balanced accuracy on validation",
         "validation_hash": validation.digest,
-        "validation_ap": metrics.average_precision(held.labels, held.logits, held.weights),
+        "validation_ap": ranking.average_precision(held.labels, held.logits, held.weights),
         "validation_shares": weighed.describe(validation.labels, logits),
         "calibrated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -16,7 +16,6 @@ from scipy.special import expit, log_expit
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
 from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.bundle.bundle import CARD, WEIGHTS, Detector
-from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.training.data import TrainingData
@@ -24,6 +23,7 @@ from crossfake.detect.training.loop import WEIGHED
 from crossfake.detect.training.reopening import reopen_shared, trained_with
 from crossfake.errors import UserError
 from crossfake.runs import Run
+from crossfake.stats import ranking
 
 METHODS = ("mean", "weighted", "stacked")
 # Keeps the weights finite where the members tell the classes apart without a mistake
@@ -150,7 +150,7 @@ def make_ensemble(
         "method": method,
         **calibration.by_temperature(combined, labels, weighed.weights),
         "validation_hash": held.digest,
-        "validation_ap": metrics.average_precision(labels, combined, weighed.weights),
+        "validation_ap": ranking.average_precision(labels, combined, weighed.weights),
         WEIGHED: weighed.describe(labels, combined),
         "trained_with": trained_with(data, reopened.facts, held.digest),
         "data_hashes": {
@@ -162,7 +162,7 @@ def make_ensemble(
         "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
         "notes": [*reopened.notes, *refuse_unknown(seen, True, "")],
         "members": [
-            _facts(member, float(weight), metrics.average_precision(labels, own, weighed.weights))
+            _facts(member, float(weight), ranking.average_precision(labels, own, weighed.weights))
             for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
         ],
     }

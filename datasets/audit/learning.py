@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.stats.bootstrap import bootstrap
+from crossfake.stats.intervals import percentile_interval
+from crossfake.stats.ranking import auc, weighted_auc
+
 Floats = npt.NDArray[Any]
 Labels = npt.NDArray[np.int64]
 
 FOLDS = 5
 LEAST_GROUPS = 8  # of each class: fewer say nothing, however well they are told apart
 _RESAMPLES = 1000
-_AT_ONCE = 2_000_000  # weights held by the bootstrap at a time
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def separation(
         return Separation(0.5, 0.0, 1.0, len(labels), counted)
     scores = out_of_fold(values[:, telling], labels, fold, linear, seed)
     low, high = interval(scores, labels, groups, seed)
-    return Separation(auc(scores, labels), low, high, len(labels), counted)
+    return Separation(auc(labels, scores), low, high, len(labels), counted)
 
 
 def _telling(values: Floats) -> npt.NDArray[np.bool_]:
@@ -131,55 +134,13 @@ def _model(linear: bool, seed: int) -> Any:
     )
 
 
-def auc(scores: Floats, labels: Labels) -> float:
-    """Area under the ROC curve: the chance that a fake is scored above a real, ties counted half.
-
-    Example:
-        >>> auc(np.array([0.0, 1.0, 1.0, 2.0]), np.array([0, 0, 1, 1]))
-        0.875
-    """
-    return float(_weighted_auc(np.ones((1, len(labels))), *_ranked(scores, labels))[0])
-
-
-def _ranked(scores: Floats, labels: Labels) -> tuple[Any, Any, Any]:
-    """Order of the scores, the starts of runs of equal ones, and the labels in that order."""
-    order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)
-    return order, starts, labels[order]
-
-
-def _weighted_auc(weights: Floats, order: Any, starts: Any, labels: Any) -> Floats:
-    """AUC under every row of weights ``[B, N]``: float64 ``[B]``; NaN where a class has no weight."""
-    sorted_weights = weights[:, order]
-    fakes = np.add.reduceat(sorted_weights * labels, starts, axis=1)
-    reals = np.add.reduceat(sorted_weights * (1 - labels), starts, axis=1)
-    below = np.cumsum(reals, axis=1) - reals / 2
-    with np.errstate(invalid="ignore"):
-        area: Floats = (fakes * below).sum(axis=1) / (fakes.sum(axis=1) * reals.sum(axis=1))
-    return area
-
-
 def interval(scores: Floats, labels: Labels, groups: npt.NDArray[Any], seed: int) -> tuple[float, float]:
     """95% interval of the AUC: percentiles of 1,000 samples of whole groups, drawn anew within each kind of group.
 
-    Groups of reals, of fakes and of both are resampled apart, so that every sample has both classes. The scores are
-    held fixed, so the spread from training the models is not in it.
+    Every sample has both classes. The scores are held fixed, so the spread from training the models is not in it.
     """
-    _, member = np.unique(groups, return_inverse=True)
-    count = int(member.max()) + 1
-    holds = [np.bincount(member, labels == label, count) > 0 for label in (0, 1)]
-    kind = holds[0] + 2 * holds[1]
-    ranked = _ranked(scores, labels)
-    rng = np.random.default_rng(seed)
-    areas = []
-    step = max(1, _AT_ONCE // len(labels))
-    for start in range(0, _RESAMPLES, step):
-        drawn = np.zeros((min(step, _RESAMPLES - start), count))
-        for value in np.unique(kind):
-            of_kind = np.flatnonzero(kind == value)
-            drawn[:, of_kind] = rng.multinomial(
-                len(of_kind), np.full(len(of_kind), 1 / len(of_kind)), len(drawn)
-            )
-        areas.append(_weighted_auc(drawn[:, member], *ranked))
-    low, high = np.nanquantile(np.concatenate(areas), (0.025, 0.975))
+    draws = bootstrap(
+        lambda times: {"auc": weighted_auc(labels, scores, times)}, groups, _RESAMPLES, seed, labels
+    )
+    low, high = percentile_interval(draws["auc"])
     return float(low), float(high)

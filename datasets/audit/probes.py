@@ -14,6 +14,7 @@ from crossfake.datasets.audit import learning
 from crossfake.datasets.audit.features import NAMES, Facts
 from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOT_RUN, PASS, WARN, Probe
 from crossfake.datasets.audit.settings import AuditSettings
+from crossfake.stats.ranking import auc
 
 _FILE = "file"  # needs the bytes of a file
 _FACE = "face"  # needs the face detector
@@ -255,7 +256,7 @@ def telling(values: npt.NDArray[np.float32], labels: learning.Labels, key: str) 
     for column in values.T:
         known = ~np.isnan(column)
         both = len(np.unique(labels[known])) == 2
-        areas.append(abs(learning.auc(column[known], labels[known]) - 0.5) if both else 0.0)
+        areas.append(abs(auc(labels[known], column[known]) - 0.5) if both else 0.0)
     best = int(np.argmax(areas))
     if areas[best] < 0.02:
         return best, ""

@@ -29,6 +29,7 @@ from crossfake.files import write_json
 from crossfake.provenance import hash_file
 from crossfake.registry import Unknown, unregistered
 from crossfake.runs import save_weights
+from crossfake.stats.intervals import Z
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
 LABELS = ("real", "fake")
@@ -38,7 +39,6 @@ _PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, an
 _LARGEST_SIDE = 4096
 
 Outputs = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
-_NORMAL = 1.959964  # 97.5% quantile
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class Detector:
         The interval is that of the calibration, widened by 1.96 standard errors of the windows' mean on either side.
         """
         scores = self.probability(logits)
-        wide = np.zeros(len(logits)) if error is None else _NORMAL * error
+        wide = np.zeros(len(logits)) if error is None else Z * error
         below, above = (calibration.interval(self.calibration, logits + side * wide) for side in (-1, 1))
         ends = (below[0], above[1]) if below and above else None
         unusual = self.reference.share(logits, features) if self.reference else None

@@ -16,6 +16,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit
 
 from crossfake.detect.evaluation import metrics
+from crossfake.stats.bootstrap import bootstrap, cluster_resamples
+from crossfake.stats.intervals import percentile_interval
 
 Array = npt.NDArray[np.float64]
 METHODS = ("temperature", "beta", "isotonic")
@@ -166,15 +168,12 @@ def with_interval(
     seed: int = 0,
 ) -> dict[str, Any]:
     """The map with ``"interval"``: percentiles of the maps fitted to resampled groups (Efron 1979), over 65 logits."""
-    number = np.unique(np.asarray(groups), return_inverse=True)[1]
-    rng, count = np.random.default_rng(seed), int(number.max()) + 1
     knots = np.unique(np.quantile(logits, np.linspace(0, 1, _KNOTS)))
     curves = []
-    for _ in range(resamples):
-        drawn = rng.multinomial(count, np.full(count, 1 / count))[number]
+    for drawn in cluster_resamples(groups, resamples, seed):
         if all(drawn[labels == label].any() for label in (0, 1)):
             curves.append(probability(fit(calibration["method"], logits, labels, drawn * weights), knots))
-    low, high = np.quantile(np.stack(curves), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = percentile_interval(curves, level)
     # a percentile of rising curves rises too, but for rounding
     low, high = np.maximum.accumulate(low), np.maximum.accumulate(high)
     table = {"level": level, "logits": knots.tolist(), "low": low.tolist(), "high": high.tolist()}
@@ -236,15 +235,9 @@ def figures_interval(
     Resampling adds noise to each bin and so raises the ``ece``; an interval that lies above the figure is extended
     down to it.
     """
-    number = np.unique(np.asarray(groups), return_inverse=True)[1]
-    rng, count = np.random.default_rng(seed), int(number.max()) + 1
-    parts: dict[str, list[Array]] = {}
-    for start in range(0, resamples, _AT_ONCE):
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(_AT_ONCE, resamples - start))
-        for name, values in _figures(labels, probabilities, drawn[:, number] * weights).items():
-            parts.setdefault(name, []).append(values)
+    draws = bootstrap(lambda times: _figures(labels, probabilities, times * weights), groups, resamples, seed)
     middle = figures(labels, probabilities, weights)
-    ends = {name: np.quantile(np.concatenate(values), [0.025, 0.975]) for name, values in parts.items()}
+    ends = {name: percentile_interval(values) for name, values in draws.items()}
     return {
         name: (min(float(low), middle[name]), max(float(high), middle[name]))
         for name, (low, high) in ends.items()

@@ -27,11 +27,11 @@ from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, driver
 from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
-from crossfake.detect.evaluation import metrics
 from crossfake.detect.models import Model
 from crossfake.detect.view import Windows
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_bytes
+from crossfake.stats import ranking
 
 FORMATS = {"onnx": ONNX, "torchscript": "model.torchscript"}
 TOLERANCE = 1e-4
@@ -329,8 +329,8 @@ def _cost(
     before, after = detector.outputs(images)[0], _batched(run, images)[0]
     change = np.abs(detector.probability(after) - detector.probability(before))
     return {
-        "ap": metrics.average_precision(labels, before),
-        "ap_int8": metrics.average_precision(labels, after),
+        "ap": ranking.average_precision(labels, before),
+        "ap_int8": ranking.average_precision(labels, after),
         "score_deviation": float(change.max()),
         "measured": len(labels),
     }

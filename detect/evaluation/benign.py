@@ -10,12 +10,12 @@ import numpy.typing as npt
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import Detector
-from crossfake.detect.evaluation import metrics
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.benign import KINDS, RANDOMS, Kind, edit
 from crossfake.errors import UserError
 from crossfake.pages import plural
 from crossfake.progress import tqdm
+from crossfake.stats.intervals import share_interval
 
 if TYPE_CHECKING:
     from crossfake.detect.evaluation.evaluate import Scored
@@ -40,7 +40,7 @@ def false_alarms(
 
     Returns:
         Of ``untouched``, each of :data:`crossfake.detect.training.benign.KINDS` and ``all edits``: ``n`` pictures,
-        ``n_groups``, ``false_alarms``, ``rate`` and ``interval`` (:func:`share_interval`).
+        ``n_groups``, ``false_alarms``, ``rate`` and ``interval`` (:func:`~crossfake.stats.intervals.share_interval`).
 
     Raises:
         UserError: there are no reals.
@@ -68,34 +68,6 @@ def false_alarms(
     groups = scored.groups()[chosen]
     found = {name: _share(row, groups) for name, row in zip((UNTOUCHED, *KINDS), alarms, strict=True)}
     return {**found, ALL: _share(alarms[1:].ravel(), np.tile(groups, len(KINDS)))}
-
-
-def share_interval(hits: npt.ArrayLike, groups: npt.ArrayLike) -> tuple[float, float]:
-    """95% interval of a share, where those of a group go together.
-
-    Wilson's, for as many independent cases as the spread between groups leaves (Korn & Graubard 1998), and never for
-    more than there are. Where all are alike, nothing is known of that spread: then as many as there would be if those
-    of a group were one.
-
-    Args:
-        hits: 0 or 1, ``[N]``.
-        groups: what belongs together, ``[N]``.
-
-    Example:
-        >>> low, high = share_interval([0] * 20, range(20))
-        >>> low, round(high, 3)
-        (0.0, 0.161)
-    """
-    case = np.asarray(hits, np.float64)
-    number, size = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)[1:]
-    share, n = float(case.mean()), len(case)
-    alone = share * (1 - share) * n
-    effect = float(np.sum(size**2)) / n
-    if 1 < len(size) < n and alone > 0:
-        apart = np.bincount(number, case - share) ** 2
-        effect = max(1.0, float(apart.sum()) / alone * len(size) / max(1, len(size) - 1))
-    low, high = metrics.wilson(np.array([share]), np.array([n / effect]))
-    return float(low[0]), float(high[0])
 
 
 def format_benign(alarms: dict[str, dict[str, Any]]) -> str:

@@ -30,6 +30,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.pages import plural
 from crossfake.progress import tqdm
+from crossfake.stats import ranking
 
 _BATCH = 256
 _FEW_GROUPS = 20
@@ -267,7 +268,7 @@ def _part(case: _Case, threshold: float, settings: EvaluateSettings) -> dict[str
     figures = metrics.summary(case.labels, case.scores, threshold)
     intervals: dict[str, Any] = {}
     if settings.bootstrap:
-        intervals = metrics.bootstrap(
+        intervals = metrics.intervals(
             case.labels, case.scores, case.groups, threshold, settings.bootstrap, settings.seed
         )
     fakes = int(case.labels.sum())
@@ -332,7 +333,7 @@ def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) 
     if not reals or not fakes:
         yield f"there are no {'fakes' if reals else 'reals'}: figures that need both classes are left empty"
         return
-    for rate in metrics.RATES.values():
+    for rate in ranking.RATES.values():
         if reals * rate < 1:
             yield (
                 f"the TPR at {rate:.1%} FPR is the share of fakes that score above every real: a rate of {rate:.1%} "

@@ -16,6 +16,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
+from crossfake.stats import ranking
+from crossfake.stats.intervals import wilson
 
 Parts = Mapping[str, tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]  # name to labels and scores
 
@@ -33,7 +35,7 @@ _PERCENT = (0.1, 1, 5, 10, 20, 40, 60, 80, 90, 95, 99, 99.9)  # ticks of normal 
 def hardest(parts: Parts) -> tuple[Parts, int]:
     """The parts that fit one picture: the first, and those with the lowest AUC; and how many were left out."""
     first, *others = parts
-    ranked = sorted(others, key=lambda name: metrics.auc(*parts[name]))
+    ranked = sorted(others, key=lambda name: ranking.auc(*parts[name]))
     shown = {first, *ranked[: len(_COLORS) - 1]}
     return {name: part for name, part in parts.items() if name in shown}, len(parts) - len(shown)
 
@@ -44,7 +46,7 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
     Args:
         parts: name to labels and scores, each with both classes; the first is drawn strongest.
         path: the PNG.
-        intervals: of the first part's figures; those of :data:`metrics.RATES` are drawn as bars.
+        intervals: of the first part's figures; those of :data:`ranking.RATES` are drawn as bars.
     """
     apart = ConstrainedLayoutEngine(wspace=0.06)  # the last tick of one and the first of the other
     figure, (whole, low) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout=apart, sharey=True)
@@ -55,12 +57,12 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
     whole.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
     low.plot(chance, chance, color="0.7", linewidth=1, linestyle=":")
     for number, (name, (labels, scores)) in enumerate(parts.items()):
-        alarms, hits, _ = metrics.roc_curve(labels, scores)
-        label = f"{_short(name)}, n = {int(labels.sum()):,}: AUC {metrics.auc(labels, scores):.3f}"
+        alarms, hits, _ = ranking.roc_curve(labels, scores)
+        label = f"{_short(name)}, n = {int(labels.sum()):,}: AUC {ranking.auc(labels, scores):.3f}"
         whole.plot(alarms, hits, label=label, **_style(number))
         # a step per false alarm: between two there is no threshold, and a sloping line would promise one
         low.plot(np.maximum(alarms, floor), hits, drawstyle="steps-post", **_style(number))
-    for figure_name, rate in metrics.RATES.items():
+    for figure_name, rate in ranking.RATES.items():
         if rate <= floor:
             continue
         low.axvline(rate, color="0.8", linewidth=1, zorder=0)
@@ -79,9 +81,9 @@ def pr_picture(parts: Parts, path: Path) -> None:
     figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")
     parts, left_out = hardest(parts)
     for number, (name, (labels, scores)) in enumerate(parts.items()):
-        precision, recall = metrics.precision_recall_curve(labels, scores)
+        precision, recall = ranking.precision_recall_curve(labels, scores)
         label = (
-            f"{_short(name)}, n = {int(labels.sum()):,}: AP {metrics.average_precision(labels, scores):.3f}"
+            f"{_short(name)}, n = {int(labels.sum()):,}: AP {ranking.average_precision(labels, scores):.3f}"
         )
         x, y = np.concatenate([[0], recall]), np.concatenate([precision[:1], precision])
         axes.plot(x, y, label=label, drawstyle="steps-pre", **_style(number))
@@ -101,12 +103,12 @@ def det_picture(parts: Parts, path: Path) -> None:
     parts, left_out = hardest(parts)
     lowest = 0.5
     for number, (name, (labels, scores)) in enumerate(parts.items()):
-        alarms, hits, _ = metrics.roc_curve(labels, scores)
+        alarms, hits, _ = ranking.roc_curve(labels, scores)
         fakes = int(labels.sum())
         reals = len(labels) - fakes
         # rates that n images cannot tell from 0 or 1 have no place on this scale
         known = (alarms > 0) & (hits < 1) & (alarms < 1) & (hits > 0)
-        label = f"{_short(name)}, n = {fakes:,}: EER {metrics.eer(labels, scores):.1%}"
+        label = f"{_short(name)}, n = {fakes:,}: EER {ranking.eer(labels, scores):.1%}"
         axes.plot(norm.ppf(alarms[known]), norm.ppf(1 - hits[known]), label=label, **_style(number))
         lowest = min(lowest, 0.5 / fakes, 0.5 / reals)
     low = max(lowest, 0.0005)
@@ -131,7 +133,7 @@ def calibration_picture(
         2, 1, figsize=(5.2, 6.2), layout="constrained", sharex=True, height_ratios=(3, 1.4)
     )
     promised, came, count = metrics.reliability(labels, scores)
-    low, high = metrics.wilson(came, count)
+    low, high = wilson(came, count)
     figures = metrics.summary(labels, scores)
     above.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
     above.errorbar(

@@ -19,6 +19,8 @@ from torch import nn
 from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.methods import Maps, attribute
 from crossfake.detect.explain.networks import as_it_is, blurred, home
+from crossfake.stats.bootstrap import bootstrap
+from crossfake.stats.intervals import percentile_interval
 
 Array = npt.NDArray[np.float64]
 STEPS = 32  # shares of pixels taken away or put back: 0, 1/32, … 1
@@ -174,16 +176,15 @@ def estimate(
     """
     array = np.asarray(values, np.float64)
     kept = ~np.isnan(array)
-    array, number = array[kept], np.unique(groups[kept], return_inverse=True)[1]
+    array, groups = array[kept], groups[kept]
     if not len(array):
         return {"mean": None, "low": None, "high": None, "n": 0, "groups": 0}
-    sums, counts = np.bincount(number, array), np.bincount(number)
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples)
-    low, high = np.quantile(drawn @ sums / (drawn @ counts), [0.025, 0.975])
+    draws = bootstrap(lambda times: {"mean": times @ array / times.sum(axis=1)}, groups, resamples, seed)
+    low, high = percentile_interval(draws["mean"])
     return {
         "mean": float(array.mean()),
         "low": float(low),
         "high": float(high),
         "n": len(array),
-        "groups": len(sums),
+        "groups": len(np.unique(groups)),
     }

@@ -18,6 +18,7 @@ from crossfake.detect.evaluation import metrics
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Kind, KindName
 from crossfake.detect.training.sampling import Sampler
+from crossfake.stats import ranking
 
 Array = npt.NDArray[np.float64]
 _CALLED: dict[KindName, str] = {
@@ -103,7 +104,7 @@ class Weighed:
         reals, fakes = labels == 0, np.array([one == kind for one in self.kinds])
         rest = self.weights[~reals].sum() / fakes.sum()
         weights = np.where(reals, self.weights, np.where(fakes, rest, 0.0))
-        return metrics.average_precision(labels, logits, sample_weight=weights)
+        return ranking.average_precision(labels, logits, sample_weight=weights)
 
     def describe(
         self, labels: npt.NDArray[np.int64] | None = None, logits: npt.ArrayLike | None = None

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.detect.bundle import bundle
-from crossfake.detect.evaluation import metrics
 from crossfake.detect.training.data import TrainingData, Validation
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.recipes import RECIPES
@@ -21,9 +20,12 @@ from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.tuning.trials import Plan, as_text
 from crossfake.progress import tqdm
 from crossfake.runs import Run
+from crossfake.stats import ranking
+from crossfake.stats.bootstrap import bootstrap
+from crossfake.stats.intervals import percentile_interval
 
 OPTIMISTIC = "optimistic: these settings were chosen on the same validation images"
-_CHUNK = 2_000_000  # weights held at a time: 16 MB an array
+FIGURES = ("ap", "auc")
 
 
 def finish(
@@ -98,27 +100,23 @@ def compare(
     Returns:
         ``default``, ``tuned`` and ``difference``, each ``{figure: {"value", "low", "high"}}``, and ``note``.
     """
-    number = np.unique(groups, return_inverse=True)[1]
     counts = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    count = int(number.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[dict[str, Any]]] = {"default": [], "tuned": []}
-    most = max(1, _CHUNK // len(labels))
-    for start in range(0, resamples, most):
-        size = min(most, resamples - start)
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=size)[:, number] * counts
-        for name, scores in (("default", default), ("tuned", tuned)):
-            drawn[name].append(metrics.weighted(labels, scores, weights))
+    sides = {"default": default, "tuned": tuned}
+
+    def both(weights: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float64]]:
+        of = {name: ranking.weighted(labels, scores, weights) for name, scores in sides.items()}
+        return {f"{name} {figure}": found[figure] for name, found in of.items() for figure in FIGURES}
+
+    draws = bootstrap(lambda times: both(times * counts), groups, resamples, seed)
+    whole = both(counts[None])
     result: dict[str, Any] = {"default": {}, "tuned": {}, "difference": {}, "note": OPTIMISTIC}
-    for figure in ("ap", "auc"):
-        exact = {
-            name: metrics.summary(labels, scores, sample_weight=counts)[figure]
-            for name, scores in (("default", default), ("tuned", tuned))
-        }
-        again = {name: np.concatenate([part[figure] for part in drawn[name]]) for name in drawn}
-        exact["difference"] = exact["tuned"] - exact["default"]
-        again["difference"] = again["tuned"] - again["default"]
+    for figure in FIGURES:
+        exact, again = (
+            {name: found[f"{name} {figure}"] for name in sides}
+            | {"difference": found[f"tuned {figure}"] - found[f"default {figure}"]}
+            for found in (whole, draws)
+        )
         for name, values in again.items():
-            low, high = np.nanquantile(values, [0.025, 0.975])
-            result[name][figure] = {"value": float(exact[name]), "low": float(low), "high": float(high)}
+            low, high = percentile_interval(values)
+            result[name][figure] = {"value": float(exact[name][0]), "low": float(low), "high": float(high)}
     return result

@@ -15,11 +15,11 @@ from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, Detector, Generator
 from crossfake.experiments.design.estimating import Sketch, disk, left_out, making, stand_in, told
 from crossfake.experiments.design.protocols import Design
-from crossfake.experiments.report.significance import minimum_detectable
 from crossfake.experiments.run.cells import read_card
 from crossfake.experiments.run.running import check, settings_of
 from crossfake.experiments.run.stages import prepared_folder, trainable
 from crossfake.pages import duration, plural
+from crossfake.stats.significance import minimum_detectable
 
 _STEPS = 4  # of training that are timed per detector
 _SHARE = 0.1  # of fakes made to train on that are made to test on as well

@@ -17,10 +17,10 @@ from typing import Any
 
 from crossfake.experiments.report.comparing import Answer
 from crossfake.experiments.report.results import FIGURES, Cell, Results
-from crossfake.experiments.report.statistics import Estimate
 from crossfake.files import write_text
 from crossfake.pages import HALF_INTERVAL, duration, signed
 from crossfake.provenance import hash_file
+from crossfake.stats.intervals import Estimate
 
 _INTENDED = """\
 A second opinion on whether a picture of a face was made or altered by a machine, for people who weigh other evidence

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfake.detect.evaluation import metrics
 from crossfake.experiments.report.comparing import Answer, Difference
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results
-from crossfake.experiments.report.statistics import Estimate
+from crossfake.stats import ranking
+from crossfake.stats.intervals import Estimate
 
 LINES = 8  # in one chart, as many as colours can be told apart
 _GRID = np.concatenate(
@@ -255,7 +255,7 @@ def roc_panels(results: Results) -> list[Panel]:
             for condition in (c for c in able if c in ranked):
                 curves = []
                 for cell in results.cells_of(detector, condition):
-                    fpr, tpr, _ = metrics.roc_curve(labels, cell.scores[test])
+                    fpr, tpr, _ = ranking.roc_curve(labels, cell.scores[test])
                     curve = np.interp(_GRID, fpr, tpr)
                     curve[0], curve[1] = 0, tpr[fpr == 0].max()
                     curves.append(tuple(map(float, curve)))

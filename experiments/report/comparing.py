@@ -9,14 +9,13 @@ from typing import Any, Literal
 import numpy as np
 
 from crossfake.experiments.report.results import Results
-from crossfake.experiments.report.significance import bootstrap_p, cohens_d_paired, delong, holm
-from crossfake.experiments.report.statistics import Estimate, Measured, estimate
+from crossfake.stats.bootstrap import Measured
+from crossfake.stats.intervals import Estimate, estimate
+from crossfake.stats.significance import bootstrap_p, cohens_d_paired, delong, detectable, holm
 
 TOLD = 0.99  # detectability of fakes that anyone can tell
 FEW_KIMG = 1000  # that a generator was shown; StyleGAN2 was shown 25,000
 LEVEL = 0.05  # of error, over a family of questions
-# A difference of z(0.975) + z(0.8) standard errors is found four times in five; an interval reaches z(0.975).
-_DETECTABLE = (1.959964 + 0.841621) / 1.959964
 
 Verdict = Literal["better", "worse", "no difference shown"]
 
@@ -63,7 +62,7 @@ class Difference:
     @property
     def detectable(self) -> float:
         """The true difference that would be found four times in five, from the width of the interval."""
-        return detectable_of(self.estimate)
+        return detectable(self.estimate)
 
     @property
     def mark(self) -> str:
@@ -142,11 +141,6 @@ def _added(results: Results, a: str, b: str) -> tuple[str, ...]:
     extra = tuple(name for name in other["synthetic"] if name not in one["synthetic"])
     same = one["fakes"] == other["fakes"] and all(name in other["synthetic"] for name in one["synthetic"])
     return extra if same else ()
-
-
-def detectable_of(difference: Estimate) -> float:
-    """The true difference that would be found four times in five, from the width of the interval."""
-    return difference.half_width * _DETECTABLE
 
 
 def detectability(results: Results, name: str) -> float | None:

@@ -14,10 +14,11 @@ import yaml
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.registry import unknown
+from crossfake.stats import ranking
 
 FIGURES = Path(__file__).with_name("published.yaml")
 _TEXTS = ("method", "figure", "paper", "table", "read")
-_KNOWN = (*metrics.RANKING, *metrics.AT_THRESHOLD)
+_KNOWN = (*ranking.RANKING, *metrics.AT_THRESHOLD)
 
 Rows = list[dict[str, Any]]
 

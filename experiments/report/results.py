@@ -23,16 +23,9 @@ import numpy.typing as npt
 
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
-from crossfake.experiments.report.statistics import (
-    Counts,
-    Estimate,
-    Measured,
-    average,
-    cluster_resamples,
-    estimate,
-    measure,
-    together,
-)
+from crossfake.stats.bootstrap import Counts, Measured, average, cluster_resamples, measure, together
+from crossfake.stats.intervals import Estimate, estimate
+from crossfake.stats.ranking import weighted_auc
 
 PRIMARY = "auc"  # named before any result: the verdicts are about this figure
 SECONDARY_RESAMPLES = 200  # enough for the ± of figures that no verdict is about
@@ -302,7 +295,7 @@ class Results:
         seed = pools.index(self.tests[test]["real"])
         same = ("\n".join(truth.groups), truth.labels.tobytes() + bytes([seed]))
         if self._draws is None or self._draws[0] != same:  # perturbed versions come one after another
-            self._draws = same, cluster_resamples(truth.labels, truth.groups, self.resamples, seed)
+            self._draws = same, cluster_resamples(truth.groups, self.resamples, seed, truth.labels)
         return self._draws[1]
 
 
@@ -319,34 +312,6 @@ def _read_scores(file: Path) -> tuple[list[int], tuple[str, ...], Floats]:
     if not np.isfinite(values).all():
         raise ValueError("a score is not a number")
     return [int(label) for label in labels], groups, values
-
-
-def weighted_auc(labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike) -> Floats:
-    """AUC under each row of ``weights`` ``[B, N]``, as in :func:`~crossfake.detect.evaluation.metrics.weighted`.
-
-    A fake beats the reals below it and half of those with its own score (Mann and Whitney 1947).
-
-    Returns:
-        float64 ``[B]``, exact to 1e-6.
-
-    Example:
-        >>> weighted_auc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], [[1, 1, 1, 1], [1, 1, 2, 0]]).tolist()
-        [0.75, 0.5]
-    """
-    labels, scores, weights = np.asarray(labels), np.asarray(scores), np.asarray(weights)
-    real, fake = np.flatnonzero(labels == 0), np.flatnonzero(labels == 1)
-    real = real[np.argsort(scores[real], kind="stable")]
-    below = np.zeros(
-        (len(weights), len(real) + 1), np.float32
-    )  # weight of the first k reals: whole numbers, exact
-    np.cumsum(weights[:, real], axis=1, dtype=np.float32, out=below[:, 1:])
-    first, last = (np.searchsorted(scores[real], scores[fake], side=side) for side in ("left", "right"))
-    beaten: npt.NDArray[Any] = below[:, first]
-    if (first != last).any():
-        beaten = (beaten + below[:, last]) / 2
-    times = weights[:, fake].astype(np.float32)
-    wins = np.einsum("bk,bk->b", beaten, times).astype(np.float64)
-    return wins / (below[:, -1].astype(np.float64) * times.sum(axis=1, dtype=np.float64))
 
 
 def _auc(labels: Any, scores: Any, weights: Any) -> dict[str, Floats]:

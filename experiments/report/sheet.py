@@ -22,9 +22,10 @@ from scipy.special import logit
 
 from crossfake.errors import UserError
 from crossfake.experiments.design.protocols import REAL
-from crossfake.experiments.report.results import Results, weighted_auc
-from crossfake.experiments.report.statistics import Counts, Measured, average, cluster_resamples, together
+from crossfake.experiments.report.results import Results
 from crossfake.files import write_json, write_text
+from crossfake.stats.bootstrap import Counts, Measured, average, cluster_resamples, together
+from crossfake.stats.ranking import weighted_auc
 
 SCORES, FACTS, TABLE = "scores.csv", "study.json", "results.md"
 PICTURES = "pictures.csv"  # in an experiment's folder
@@ -185,7 +186,7 @@ class Sheet:
         found = np.zeros((self.facts["resamples"], len(self.lines)), np.uint16)
         for number, (name, rows) in enumerate(self.sets.items()):
             if name != REAL or REAL in {line[0] for line in self.lines}:
-                found[:, rows] = cluster_resamples(np.zeros(len(rows)), groups[rows], len(found), number)
+                found[:, rows] = cluster_resamples(groups[rows], len(found), number)
         return found
 
     def auc(self, place: Place, test: dict[str, Any]) -> Measured:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from crossfake.experiments.design.protocols import BENIGN, REAL
-from crossfake.experiments.report.comparing import LEVEL, detectable_of
+from crossfake.experiments.report.comparing import LEVEL
 from crossfake.experiments.report.sheet import RATE, Sheet
-from crossfake.experiments.report.significance import bootstrap_p, holm
-from crossfake.experiments.report.statistics import Estimate, Measured, estimate, together
 from crossfake.experiments.report.tables import p_value
 from crossfake.pages import HALF_INTERVAL, number, percent, signed
+from crossfake.stats.bootstrap import Measured, together
+from crossfake.stats.intervals import Estimate, estimate
+from crossfake.stats.significance import bootstrap_p, detectable, holm
 
 
 def markdown(sheet: Sheet) -> str:
@@ -124,7 +125,7 @@ def _differences(sheet: Sheet) -> str:
         each = estimate(difference, bounds=(-1, 1))
         shown = (each.low > 0 or each.high < 0) and p < LEVEL
         text = f"{signed(each.mean)} [{signed(each.low)}, {signed(each.high)}]"
-        rows.append([name, of, on, f"**{text}**" if shown else text, p_value(p), number(detectable_of(each))])
+        rows.append([name, of, on, f"**{text}**" if shown else text, p_value(p), number(detectable(each))])
     heads = ["Difference", "Of", "Mean over", "AUC", "p (Holm)", "Detectable"]
     return (
         f"## Differences\n\n{_table(heads, rows)}\n\nBold: shown after Holm's correction over all lines. "

@@ -16,9 +16,9 @@ from crossfake.errors import MissingDependency
 from crossfake.experiments.report.charts import Heat, heat
 from crossfake.experiments.report.comparing import Answer, Difference
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results, scores_name
-from crossfake.experiments.report.statistics import Estimate
 from crossfake.pages import HALF_INTERVAL
 from crossfake.provenance import hash_file
+from crossfake.stats.intervals import Estimate
 
 Rows = list[dict[str, Any]]
 # In points: the line of LaTeX's article, and in its footnotesize a letter, a figure with its ±, two parentheses.

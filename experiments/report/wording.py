@@ -9,9 +9,10 @@ from typing import Any
 
 from crossfake.experiments.report.comparing import LEVEL, Answer, Difference, detectability, qualified
 from crossfake.experiments.report.results import SECONDARY_RESAMPLES, Results
-from crossfake.experiments.report.statistics import Estimate, Measured, average, estimate
 from crossfake.experiments.report.tables import p_value
 from crossfake.pages import number, percent, signed
+from crossfake.stats.bootstrap import Measured, average
+from crossfake.stats.intervals import Estimate, estimate
 
 _OUTCOME = {"better": "helped", "worse": "hurt", "no difference shown": "showed no difference"}
 

@@ -8,15 +8,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from scipy.special import betaincinv
-
 from crossfake.datasets.firewall import OWN
 from crossfake.detect.bundle.bundle import Detector
 from crossfake.serve.engine.results import DetectorFacts
 from crossfake.serve.engine.wording import facts_words
+from crossfake.stats.intervals import clopper_pearson
 
 _EVALUATION = "evaluation/evaluation.json"
-_LEVEL = 0.95
 
 
 def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
@@ -84,17 +82,3 @@ def _rates(found: dict[str, Any]) -> dict[str, Any]:
             "reals": reals,
         }
     return rates
-
-
-def clopper_pearson(hits: float, count: float) -> tuple[float, float]:
-    """The exact 95% interval of a share (Clopper and Pearson 1934).
-
-    Example:
-        >>> low, high = clopper_pearson(0, 100)
-        >>> low, round(high, 4)
-        (0.0, 0.0362)
-    """
-    tail = (1 - _LEVEL) / 2
-    low = float(betaincinv(hits, count - hits + 1, tail)) if hits > 0 else 0.0
-    high = float(betaincinv(hits + 1, count - hits, 1 - tail)) if hits < count else 1.0
-    return low, high

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crossfake.device import Precision, autocast
 from crossfake.progress import tqdm
+from crossfake.stats import ranking
+from crossfake.stats.bootstrap import bootstrap
 from crossfake.synth.quality.moments import Estimate
 
 Images = npt.NDArray[np.uint8]
@@ -55,12 +56,10 @@ def detectability(
             network = _trained(images, labels, learnt, device, precision, rng, steps, bar)
             raw = _scores(network, images[torch.from_numpy(judged)], device, precision)
             scores[judged] = (raw - raw.mean()) / (raw.std() + 1e-9)  # two networks, one scale
-    value = float(average_precision_score(labels, scores))
-    again = []
-    for _ in range(_RESAMPLES):
-        rows = np.concatenate([rng.integers(0, n, n), n + rng.integers(0, n, n)])
-        again.append(average_precision_score(labels[rows], scores[rows]))
-    return Estimate(value, float(np.std(again)), None)
+    again = bootstrap(
+        lambda times: ranking.weighted(labels, scores, times), np.arange(2 * n), _RESAMPLES, rng, labels
+    )
+    return Estimate(ranking.average_precision(labels, scores), float(np.std(again["ap"])), None)
 
 
 def _network() -> nn.Module:

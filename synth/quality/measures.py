@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from crossfake.datasets.shards import ShardSet
@@ -21,6 +20,7 @@ from crossfake.device import compute_dtype
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
+from crossfake.stats.intervals import Z, wilson
 from crossfake.synth.quality.cache import cached_features, cached_moments
 from crossfake.synth.quality.detectability import detectability
 from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures
@@ -192,8 +192,7 @@ def _prdc(job: Job) -> Details:
             figures[name] = _interval(estimate) | {"n": n}
             if name != "density":  # the others are shares of one side's images
                 images = len(fake) if name == "precision" else len(real)
-                test = binomtest(round(estimate.value * images), images)
-                figures[name]["interval"] = [float(end) for end in test.proportion_ci(method="wilson")]
+                figures[name]["interval"] = [float(end) for end in wilson(estimate.value, images)]
         return figures
 
     detail = compare(real, fake)
@@ -369,12 +368,12 @@ def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
         raise UserError(
             "a figure is not a number", mend="the network's weights file is damaged: fetch it again"
         )
-    interval = None if error is None else [value - 1.96 * error, value + 1.96 * error]
+    interval = None if error is None else [value - Z * error, value + Z * error]
     if interval and share:
         interval = [max(0.0, interval[0]), min(1.0, interval[1])]
     figure = {"value": value, "standard_error": error, "interval": interval}
     if estimate.debiased is not None and error is not None:
-        low, high = estimate.debiased - 1.96 * error, estimate.debiased + 1.96 * error
+        low, high = estimate.debiased - Z * error, estimate.debiased + Z * error
         figure |= {"debiased": estimate.debiased, "debiased_interval": [low, high]}
     return figure
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from crossfake.pages import HALF_INTERVAL
+from crossfake.stats.intervals import Z
 
 USUAL_DIMS = 2048  # of Inception's features: what papers mean by FID
 _HEADS = {
@@ -143,7 +144,7 @@ def spread(figure: Mapping[str, Any], shown: Callable[[float], str]) -> str:
     """
     value, interval, error = (figure.get(key) for key in ("value", "interval", "standard_error"))
     if interval is None and error is not None:
-        interval = [value - 1.96 * error, value + 1.96 * error]
+        interval = [value - Z * error, value + Z * error]
     if interval is None or value is None:
         return ""
     low, high = interval

@@ -11,7 +11,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.commands.evaluate import evaluate as command
 from crossfake.detect.evaluation import benign
-from crossfake.detect.evaluation.benign import false_alarms, format_benign, share_interval
+from crossfake.detect.evaluation.benign import false_alarms, format_benign
 from crossfake.detect.evaluation.evaluate import EvaluateSettings, Scored, evaluate
 from crossfake.detect.training.benign import KINDS
 from crossfake.errors import UserError
@@ -82,31 +82,6 @@ def test_of_many_reals_some_are_drawn(tmp_path: Path, monkeypatch: pytest.Monkey
     scored = _scored(shards)
     one, two, other = (false_alarms(_detector(16, []), [shards], scored, seed) for seed in (1, 1, 2))
     assert one == two and one["untouched"]["n"] == 7 == other["untouched"]["n"]
-
-
-def test_the_interval_of_a_share_counts_groups() -> None:
-    rng = np.random.default_rng(0)
-    hits = (rng.random(200) < 0.3).astype(int)
-    alone = share_interval(hits, np.arange(200))
-    share = hits.mean()
-    assert alone[0] < share < alone[1] and alone[1] - alone[0] == pytest.approx(0.126, abs=0.01)
-    fours = share_interval(np.repeat(hits[:50], 4), np.arange(200) // 4)
-    fifty = share_interval(hits[:50], np.arange(50))
-    assert fours[1] - fours[0] == pytest.approx(fifty[1] - fifty[0], rel=0.03)
-    # nothing found: as if each group were one picture
-    assert share_interval(np.zeros(200), np.arange(200) // 4) == share_interval(np.zeros(50), np.arange(50))
-    low, high = share_interval(hits, np.zeros(200))  # one group says next to nothing
-    assert low < 0.1 and high > 0.7
-
-
-def test_the_interval_covers_the_truth() -> None:
-    rng, covered = np.random.default_rng(1), 0
-    for _ in range(400):
-        rates = rng.beta(0.5, 4.5, 60)  # groups differ much: 0.1 on average
-        hits = (rng.random((60, 5)) < rates[:, None]).astype(int).ravel()
-        low, high = share_interval(hits, np.repeat(np.arange(60), 5))
-        covered += low <= 0.1 <= high
-    assert covered >= 0.92 * 400
 
 
 def test_fakes_alone_cannot_be_edited(tmp_path: Path) -> None:

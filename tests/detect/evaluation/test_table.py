@@ -2,10 +2,11 @@ from typing import Any
 
 from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.table import format_table, worst_lines
+from crossfake.stats import ranking
 
 
 def _part(auc: float | None, n: int = 20_000) -> dict[str, Any]:
-    names = (*metrics.RANKING, *metrics.AT_THRESHOLD, *metrics.OF_PROBABILITIES)
+    names = (*ranking.RANKING, *metrics.AT_THRESHOLD, *metrics.OF_PROBABILITIES)
     figures: dict[str, Any] = dict.fromkeys(names, 0.5)
     intervals = {name: [0.4, 0.6] for name in names}
     return {**figures, "auc": auc, "n_real": n, "n_fake": n, "n_groups": n, "intervals": intervals}

@@ -21,6 +21,7 @@ from crossfake.detect.tuning.space import parse_space
 from crossfake.detect.tuning.tune import TuneSettings, format_comparison, format_trials, tune
 from crossfake.errors import UserError
 from crossfake.runs import Run, newest_run
+from crossfake.stats import ranking
 
 from ..conftest import make_shards
 
@@ -312,7 +313,7 @@ def test_a_comparison_counts_images_by_their_weights() -> None:
     default, tuned = rng.normal(labels, 2.0), rng.normal(labels, 1.0)
     found = compare(labels, np.arange(200), default, tuned, resamples=200, sample_weight=times)
     for name, scores in (("default", default), ("tuned", tuned)):
-        exact = metrics.average_precision(labels.repeat(times), scores.repeat(times))
+        exact = ranking.average_precision(labels.repeat(times), scores.repeat(times))
         assert found[name]["ap"]["value"] == pytest.approx(exact)
         assert found[name]["ap"]["low"] < exact < found[name]["ap"]["high"]
 
@@ -365,13 +366,13 @@ def test_compare_is_the_bootstrap_of_each_and_pairs_the_difference() -> None:
     groups = np.arange(200) // 2
     default, tuned = rng.normal(labels, 2.0), rng.normal(labels, 1.0)
     found = compare(labels, groups, default, tuned, resamples=2000, seed=5)
-    alone = metrics.bootstrap(labels, tuned, groups, resamples=2000, seed=6)
+    alone = metrics.intervals(labels, tuned, groups, resamples=2000, seed=6)
     interval = (found["tuned"]["ap"]["low"], found["tuned"]["ap"]["high"])
     assert interval == pytest.approx(alone["ap"], abs=0.01)
     width = found["difference"]["ap"]["high"] - found["difference"]["ap"]["low"]
     assert 0.02 < width < 0.4
     assert found["difference"]["auc"]["value"] == pytest.approx(
-        metrics.auc(labels, tuned) - metrics.auc(labels, default)
+        ranking.auc(labels, tuned) - ranking.auc(labels, default)
     )
     same = compare(labels, groups, default, default, resamples=50)["difference"]["ap"]
     assert same == {"value": 0.0, "low": 0.0, "high": 0.0}

@@ -12,8 +12,8 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.experiments.design.config import load
 from crossfake.experiments.design.estimating import left_out
 from crossfake.experiments.design.planning import plan
-from crossfake.experiments.report.significance import minimum_detectable
 from crossfake.experiments.run.stages import prepared_folder
+from crossfake.stats.significance import minimum_detectable
 
 
 @pytest.fixture

@@ -5,12 +5,10 @@ import json
 import numpy as np
 import pytest
 from scipy.stats import norm
-from sklearn.metrics import roc_auc_score
 
-from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.experiments.report.comparing import answers
-from crossfake.experiments.report.results import Results, weighted_auc
+from crossfake.experiments.report.results import Results
 
 from ..conftest import GENERATORS, write_experiment
 
@@ -27,19 +25,6 @@ def ablation(tmp_path_factory):
 @pytest.fixture(scope="module")
 def matrix(tmp_path_factory):
     return Results(write_experiment(tmp_path_factory.mktemp("matrix"), "matrix"))
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_the_fast_auc_is_the_weighted_one(ties):
-    rng = np.random.default_rng(0)
-    labels, scores = rng.integers(0, 2, 80), rng.normal(size=80)
-    scores = np.round(scores, 1) if ties else scores
-    weights = rng.integers(0, 3, (20, 80))
-    expected = [roc_auc_score(labels, scores, sample_weight=row) for row in weights]
-    assert weighted_auc(labels, scores, weights) == pytest.approx(expected, abs=1e-6)
-    assert weighted_auc(labels, scores, weights) == pytest.approx(
-        metrics.weighted(labels, scores, weights)["auc"], abs=1e-6
-    )
 
 
 def test_the_truth_is_within_the_intervals(ablation, matrix):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
 from crossfake.experiments.cli import experiment as group
 from crossfake.experiments.report.sheet import FACTS, SCORES, TABLE, Sheet, verify_sheet
+from crossfake.stats import ranking
 
 N = {"asian faces": 40, "web faces": 60, "benign edits": 100, "swap": 30, "stylegan2": 50}
 STRENGTH = {("cnn", "a"): 0.2, ("cnn", "c"): 2.0, ("npr", "a"): 0.3}
@@ -66,7 +66,7 @@ def test_figures_are_those_of_the_scores(sheet, tmp_path):
     rows = np.concatenate([sheet.sets["real"], sheet.sets["stylegan2"]])
     assert len(sheet.sets["real"]) == 100, "edited reals count apart"
     labels = np.repeat([0, 1], [100, 50])
-    mean = np.mean([metrics.auc(labels, sheet.logits[3 + k, rows]) for k in range(3)])
+    mean = np.mean([ranking.auc(labels, sheet.logits[3 + k, rows]) for k in range(3)])
     assert f"| {mean:.3f} ± " in line_of(text, "cnn", "c", "3")
     assert line_of(text, "cnn", "a", "3").split(" | ")[3].startswith("("), "a trains on swaps"
     called = np.mean([(sheet.logits[k, sheet.sets["benign edits"]] >= 1).mean() for k in range(3)])

@@ -10,12 +10,12 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.bundle.portable import OnnxNetwork
-from crossfake.detect.evaluation import metrics
 from crossfake.detect.models import MODELS, Model, create_model
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.run.adversarial import pgd
+from crossfake.stats import ranking
 
 SIZE = 16
 TOWER = {"tower": "test_vit", "tower_size": 32}
@@ -70,12 +70,12 @@ def trained(tmp_path_factory):
 
 def test_the_detector_falls_and_the_pictures_hardly_change(trained):
     detector, images, labels = trained
-    before = metrics.auc(labels, detector.score(images))
+    before = ranking.auc(labels, detector.score(images))
     weak, strong = (pgd(detector, images, labels, eps=levels / 255, steps=5) for levels in (1, 8))
     for levels, attacked in ((1, weak), (8, strong)):
         assert attacked.dtype == np.uint8 and attacked.shape == images.shape
         assert 0 < np.abs(attacked.astype(int) - images).max() <= levels
-    areas = [metrics.auc(labels, detector.score(attacked)) for attacked in (weak, strong)]
+    areas = [ranking.auc(labels, detector.score(attacked)) for attacked in (weak, strong)]
     assert before > 0.95 and areas[1] < areas[0] <= before and areas[1] < 0.3
 
 

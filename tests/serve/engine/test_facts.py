@@ -3,16 +3,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from scipy.stats import binomtest
 
 from crossfake.detect.bundle import bundle as bundles
-from crossfake.serve.engine.facts import clopper_pearson, facts
-
-
-@pytest.mark.parametrize(("hits", "count"), [(0, 10), (1, 618), (7, 20), (20, 20)])
-def test_interval_of_a_share(hits: int, count: int) -> None:
-    expected = binomtest(hits, count).proportion_ci(0.95, "exact")
-    assert clopper_pearson(hits, count) == pytest.approx((expected.low, expected.high))
+from crossfake.serve.engine.facts import facts
 
 
 def test_facts_from_an_evaluation(bundle: Path) -> None:

@@ -1,6 +1,6 @@
 """Is a difference more than chance, how large is it, and could this experiment have seen it? Pure functions, float64.
 
-Two tests stand side by side. :func:`bootstrap_p` belongs to the intervals of ``statistics.py`` and
+Two tests stand side by side. :func:`bootstrap_p` belongs to the intervals of ``intervals.py`` and
 speaks of the method: pictures and trainings are both chance. :func:`delong` compares two *given* detectors on a
 test set: only the pictures are chance, so its p value says nothing about another seed.
 """
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.experiments.report.statistics import Estimate, Measured, chance
+from crossfake.stats.bootstrap import Measured
+from crossfake.stats.intervals import Estimate, Z, chance
 
 Floats = npt.NDArray[np.float64]
 # the logarithm of the smallest p value (1e-100) that is told from zero: further down scipy's t has gaps (nan) between
@@ -104,7 +105,7 @@ def delong_interval(
 
 
 def bootstrap_p(*parts: Measured) -> float:
-    """Two-sided p value of "no difference", from the same chance that ``statistics.estimate`` makes its interval of.
+    """Two-sided p value of "no difference", from the same chance that ``intervals.estimate`` makes its interval of.
 
     It is below 0.05 exactly where the 95% interval leaves out zero, and likewise at every other level. Several parts
     are averaged as independent trainings, as there. With one seed it speaks of the pictures alone.
@@ -192,6 +193,14 @@ def cohens_d_paired(per_seed_differences: npt.ArrayLike) -> float:
     return float(mean / spread)
 
 
+def detectable(difference: Estimate) -> float:
+    """The true difference that would be found four times in five, from the width of the 95% interval.
+
+    A difference of z(0.975) + z(0.8) standard errors is found so often; the interval reaches z(0.975).
+    """
+    return difference.half_width * (Z + 0.841621) / Z
+
+
 def minimum_detectable(
     n_real: int,
     n_fake: int,
@@ -208,7 +217,7 @@ def minimum_detectable(
 
     The variance of an AUC is Hanley & McNeil's (1982, eq. 1 to 3), that of a difference on the same pictures takes
     their correlation off (1983, eq. 1), and the seeds' variance comes on top. The power is that of the
-    interval of ``statistics.estimate``. Averaging over seeds is not counted as
+    interval of ``intervals.estimate``. Averaging over seeds is not counted as
     making the pictures' chance smaller, so the answer errs on the large side.
 
     Args:

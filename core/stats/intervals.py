@@ -1,10 +1,10 @@
-"""With against without: paired differences, their intervals, and a verdict in words. Pure functions.
+"""How sure a figure is: intervals of shares, of resamples, and of means over seeds and pictures; pure functions.
 
-Two things are random in such an experiment: *which pictures* were in the test set and *how the training
-went*. An interval that knows only one of them is too narrow, so both are in:
+Two things are random in an experiment: *which pictures* were in the test set and *how the training went*. An interval
+that knows only one of them is too narrow, so both are in :func:`estimate`:
 
-- Pictures: a cluster bootstrap. Whole groups (a person, a source photo) are drawn with replacement, reals and
-  fakes apart, and the same draw serves both arms and all seeds, which keeps the comparison paired.
+- Pictures: a cluster bootstrap (``bootstrap.py``), reals and fakes apart. The same draw serves both arms and all seeds,
+  which keeps the comparison paired.
 - Training: the seeds' own spread. Resampling three seeds would understate it: the plug-in variance of n values is
   short by (n-1)/n, and its percentiles lack t's wide tails (Hesterberg 2015, "What teachers should know about the
   bootstrap", section 3).
@@ -14,7 +14,7 @@ seed) and is in the seeds' spread already: it shows as the variance between seed
 pictures' side. See :func:`chance` and :meth:`Chance.reach`.
 
 Simulated coverage of the 95% interval of a difference of AUC, as reports give it (slow tests in
-tests/experiments/report/test_statistics.py, through ``comparing.answers``): on 60 people with three photos each, single
+tests/experiments/report/test_comparing.py): on 60 people with three photos each, single
 rows and means over two detectors and two tests, 95.3% to 96.8% with 3 seeds and 94.9% to 95.9% with 5. In theory,
 whatever the ratio of the two sources: 94.9% to 97.2% with 3 seeds, 95.0% to 96.4% with 5. It fails near the ceiling: at
 an AUC of 0.98 with 30 groups a class, where a handful of groups makes all mistakes, it is 85% to 90%; with 200 groups a
@@ -23,46 +23,100 @@ class, 94% to 98%.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.stats.bootstrap import Measured
+
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.uint16]
-Figures = Callable[[Any, Any, Any], Mapping[str, Floats]]
 Verdict = Literal["helped", "hurt", "no difference shown"]
-_TAILS, _Z = (0.025, 0.975), 1.959963984540054  # of the pictures' 95% interval, and the normal distribution's
-_MANY = 30  # groups: that a resample misses all of them has a chance of e^-30
-_AT_A_TIME = 1_000_000  # weights in a chunk of resamples: 8 MB an array
+Z = 1.959963984540054  # how many standard errors a 95% interval of the normal distribution reaches
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One quantity on one test set: its value per seed, and on every resampled test set.
+def percentile_interval(draws: npt.ArrayLike, level: float = 0.95) -> Floats:
+    """Where the middle of a bootstrap's draws lies (Efron 1979).
 
-    Draws stay apart by seed: how far seeds differ in them is what :func:`chance` takes off the pictures' side.
+    Args:
+        draws: ``[R, ...]``, of each resample; nan where it leaves the figure undefined, which then does not count.
+        level: share of the draws inside.
 
-    Attributes:
-        per_seed: float64 ``[S]``.
-        draws: float64 ``[S, R]``; column r belongs to resample r, so quantities on the same test set stay paired.
+    Returns:
+        float64 ``[2, ...]``, low and high; nan where no resample defines the figure.
 
-    Raises:
-        ValueError: there is not one row of draws per seed.
+    Example:
+        >>> percentile_interval(np.arange(101), level=0.9).tolist()
+        [5.0, 95.0]
     """
+    values = np.asarray(draws, np.float64)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    unknown = np.isnan(values)
+    if not unknown.any():
+        return np.asarray(np.quantile(values, tails, axis=0))
+    found = np.full((2, *values.shape[1:]), np.nan)
+    known = ~unknown.all(axis=0)
+    found[:, known] = np.nanquantile(values[:, known], tails, axis=0)
+    return found
 
-    per_seed: Floats
-    draws: Floats
 
-    def __post_init__(self) -> None:
-        if self.draws.ndim != 2 or len(self.draws) != len(self.per_seed):
-            raise ValueError(f"draws of {len(self.per_seed)} seeds cannot be {self.draws.shape}")
+def wilson(share: npt.ArrayLike, count: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Ends of the 95% interval of shares ``[N]`` of ``count`` independent cases each (Wilson 1927).
 
-    def __sub__(self, other: Measured) -> Measured:
-        """The paired difference, seed by seed and resample by resample."""
-        return Measured(self.per_seed - other.per_seed, self.draws - other.draws)
+    Counts need not be whole, as those of :func:`share_interval`, which scipy's ``binomtest`` asks for.
+
+    Example:
+        >>> [round(float(end), 3) for end in wilson(0.5, 10)]
+        [0.237, 0.763]
+    """
+    share, count = np.asarray(share, np.float64), np.asarray(count, np.float64)
+    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
+    return np.clip(middle - half, 0, share), np.clip(middle + half, share, 1)
+
+
+def share_interval(hits: npt.ArrayLike, groups: npt.ArrayLike) -> tuple[float, float]:
+    """95% interval of a share, where those of a group go together.
+
+    Wilson's, for as many independent cases as the spread between groups leaves (Korn & Graubard 1998), and never for
+    more than there are. Where all are alike, nothing is known of that spread: then as many as there would be if those
+    of a group were one.
+
+    Args:
+        hits: 0 or 1, ``[N]``.
+        groups: what belongs together, ``[N]``.
+
+    Example:
+        >>> low, high = share_interval([0] * 20, range(20))
+        >>> low, round(high, 3)
+        (0.0, 0.161)
+    """
+    case = np.asarray(hits, np.float64)
+    number, size = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)[1:]
+    share, n = float(case.mean()), len(case)
+    alone = share * (1 - share) * n
+    effect = float(np.sum(size**2)) / n
+    if 1 < len(size) < n and alone > 0:
+        apart = np.bincount(number, case - share) ** 2
+        effect = max(1.0, float(apart.sum()) / alone * len(size) / max(1, len(size) - 1))
+    low, high = wilson(share, n / effect)
+    return float(low), float(high)
+
+
+def clopper_pearson(hits: float, count: float) -> tuple[float, float]:
+    """The exact 95% interval of a share (Clopper and Pearson 1934), also of counts that are not whole.
+
+    Example:
+        >>> low, high = clopper_pearson(0, 100)
+        >>> low, round(high, 4)
+        (0.0, 0.0362)
+    """
+    from scipy.special import betaincinv
+
+    low = float(betaincinv(hits, count - hits + 1, 0.025)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, count - hits, 0.975)) if hits < count else 1.0
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -87,83 +141,6 @@ class Estimate:
         """
         low, high = (self.low, self.high) if higher_is_better else (-self.high, -self.low)
         return "helped" if low > 0 else "hurt" if high < 0 else "no difference shown"
-
-
-def cluster_resamples(labels: npt.ArrayLike, groups: npt.ArrayLike, n: int, seed: int = 0) -> Counts:
-    """``n`` resampled test sets, as how often each drew every row: whole groups, drawn with replacement.
-
-    Groups are drawn within their stratum (only real rows, only fake ones, or both), so a class never vanishes. Where
-    many groups have both, they are drawn with those of reals alone, as one of many would hardly vanish: so tests
-    against the same reals resample these alike, whosever faces their fakes show.
-
-    Args:
-        labels: ``[N]``, 0 real and 1 fake.
-        groups: ``[N]``, any dtype that ``np.unique`` takes; rows of one group always come together.
-        n: how many resamples.
-        seed: same seed, same resamples.
-
-    Returns:
-        uint16 ``[n, N]``.
-
-    Example:
-        >>> cluster_resamples([0, 1, 1], ["a", "b", "b"], n=2)
-        array([[1, 1, 1],
-               [1, 1, 1]], dtype=uint16)
-    """
-    labels = np.asarray(labels)
-    member = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sizes, fakes = np.bincount(member), np.bincount(member, weights=labels)
-    stratum = np.where(fakes == 0, 0, np.where(fakes == sizes, 1, 2))
-    if (stratum == 2).sum() >= _MANY:
-        stratum[stratum == 2] = 0
-    rng = np.random.default_rng(seed)
-    drawn = np.zeros((n, len(sizes)), np.uint16)
-    for kind in np.unique(stratum):
-        inside = np.flatnonzero(stratum == kind)
-        drawn[:, inside] = rng.multinomial(len(inside), np.full(len(inside), 1 / len(inside)), size=n)
-    return drawn[:, member]
-
-
-def measure(
-    labels: npt.ArrayLike, scores: npt.ArrayLike, figures: Figures, resamples: Counts
-) -> dict[str, Measured]:
-    """Figures on one test set, for every seed, as the pictures are and on every resample.
-
-    Args:
-        labels: ``[N]``, 0 real and 1 fake.
-        scores: ``[S, N]``, one row per training seed, on the same pictures in the same order.
-        figures: ``figures(labels, scores, weights [B, N]) -> {name: [B]}``, for example
-            ``crossfake.detect.evaluation.metrics.weighted``.
-        resamples: from :func:`cluster_resamples`; give both arms the same.
-    """
-    labels, scores = np.asarray(labels), np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    chunk = max(1, _AT_A_TIME // len(labels))
-    whole = np.ones((1, len(labels)), np.uint16)
-    found: dict[str, list[Measured]] = {}
-    for row in scores:
-        parts = [figures(labels, row, whole)]
-        parts += [
-            figures(labels, row, resamples[first : first + chunk])
-            for first in range(0, len(resamples), chunk)
-        ]
-        for name in parts[0]:
-            draws = np.concatenate([part[name] for part in parts[1:]])
-            found.setdefault(name, []).append(Measured(parts[0][name], draws[None]))
-    return {name: together(seeds) for name, seeds in found.items()}
-
-
-def together(seeds: Sequence[Measured]) -> Measured:
-    """Trainings measured one by one, as one quantity of all of them."""
-    return Measured(
-        np.concatenate([seed.per_seed for seed in seeds]), np.concatenate([seed.draws for seed in seeds])
-    )
-
-
-def average(parts: Sequence[Measured]) -> Measured:
-    """The mean of one quantity of the same trainings over test sets, seed by seed and resample by resample."""
-    return Measured(
-        np.mean([part.per_seed for part in parts], axis=0), np.mean([part.draws for part in parts], axis=0)
-    )
 
 
 @dataclass(frozen=True)
@@ -210,7 +187,7 @@ def chance(*parts: Measured) -> Chance:
     """
     mean = float(np.mean([part.per_seed.mean() for part in parts]))
     draws = np.mean([part.draws.mean(0) for part in parts], axis=0)
-    pictures = np.maximum(np.quantile(draws, _TAILS) * [-1, 1] + [mean, -mean], 0.0) / _Z
+    pictures = np.maximum(percentile_interval(draws) * [-1, 1] + [mean, -mean], 0.0) / Z
     spread = [part for part in parts if len(part.per_seed) > 1]
     variances = np.array([part.per_seed.var(ddof=1) / len(part.per_seed) for part in spread])
     counted_twice = sum(

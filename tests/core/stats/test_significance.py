@@ -5,8 +5,10 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from crossfake.detect.evaluation import metrics
-from crossfake.experiments.report.significance import (
+from crossfake.stats import ranking
+from crossfake.stats.bootstrap import Measured, cluster_resamples, measure
+from crossfake.stats.intervals import estimate
+from crossfake.stats.significance import (
     bootstrap_p,
     cliffs_delta,
     cohens_d_paired,
@@ -15,7 +17,6 @@ from crossfake.experiments.report.significance import (
     holm,
     minimum_detectable,
 )
-from crossfake.experiments.report.statistics import Measured, cluster_resamples, estimate, measure
 
 
 def scores_of_two(rng, n=80, gain=0.0, digits=1):
@@ -81,8 +82,8 @@ def test_grouped_variance_agrees_with_the_cluster_bootstrap(mixed):
     a, b = (
         labels * gain + weight * person + rng.normal(0, 0.5, 1200) for gain, weight in ((1, 1), (1.3, 0.6))
     )
-    draws = cluster_resamples(labels, groups, 1500, seed=1)
-    one, two = (measure(labels, scores, metrics.weighted, draws)["auc"].draws[0] for scores in (a, b))
+    draws = cluster_resamples(groups, 1500, seed=1, labels=labels)
+    one, two = (measure(labels, scores, ranking.weighted, draws)["auc"].draws[0] for scores in (a, b))
     ours = delong(labels, a, b, groups)
     assert (ours.high - ours.low) / 2 / 1.96 == pytest.approx((two - one).std(), rel=0.07)
     single = delong_interval(labels, a, groups)

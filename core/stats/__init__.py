@@ -1,0 +1,1 @@
+"""One of each statistic: rankings, the cluster bootstrap, intervals, and tests of significance."""

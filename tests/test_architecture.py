@@ -121,3 +121,72 @@ def test_init_files_hold_exports_alone() -> None:
 def test_files_are_short_or_say_why_not() -> None:
     long = {str(file.relative_to(ROOT)) for file in _files() if len(file.read_text().splitlines()) > LONGEST}
     assert long == set(LONG)
+
+
+STATISTICS = {
+    *("roc_auc_score", "average_precision_score", "rankdata", "mannwhitneyu"),  # rankings
+    *("multinomial", "nanquantile", "nanpercentile", "proportion_ci", "binomtest"),  # resamples and shares
+    *("ppf", "isf", "ndtri", "stdtrit", "betaincinv", "NormalDist"),  # tails of distributions
+    *(
+        "false_discovery_control",
+        "multipletests",
+        "ttest_1samp",
+        "ttest_ind",
+        "ttest_rel",
+        "permutation_test",
+    ),
+}
+HOMES = {
+    "auc",
+    "weighted_auc",
+    "average_precision",
+    "eer",
+    "roc_curve",
+    "wilson",
+    "delong",
+    "holm",
+    "bootstrap",
+}
+TAILS = {0.025, 0.975, 1.96, 1.959964}
+ELSEWHERE = {
+    "detect/evaluation/pictures.py ppf": "the axes of a DET picture are normal deviates",
+    "detect/explain/faithfulness.py rankdata": "the rank correlation of two maps",
+}
+
+
+def _statistics(tree: ast.AST) -> set[str]:
+    """Names by which a file makes a statistic of its own."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            found |= {node.attr if isinstance(node, ast.Attribute) else node.id} & STATISTICS
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("scipy", "sklearn")):
+            found |= {alias.name for alias in node.names} & (STATISTICS | HOMES)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, float) and node.value in TAILS:
+            found.add(str(node.value))
+    return found | {f"def {node.name}" for node in _functions(tree) if node.name in HOMES}
+
+
+def _functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    return [node for node in ast.iter_child_nodes(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def test_each_statistic_has_one_home() -> None:
+    """AUC, bootstrap, intervals and p values are those of core/stats; elsewhere they are called."""
+    found = {
+        f"{file.relative_to(ROOT)} {name}"
+        for file in _files()
+        if (ROOT / "core" / "stats") not in file.parents
+        for name in _statistics(ast.parse(file.read_text()))
+    }
+    assert found == set(ELSEWHERE)
+
+
+def test_a_statistic_of_ones_own_is_seen() -> None:
+    own = """
+from sklearn.metrics import roc_curve
+def wilson(share, n): ...
+low = np.quantile(draws, [0.025, 0.5])
+drawn = rng.multinomial(9, p)
+"""
+    assert _statistics(ast.parse(own)) == {"roc_curve", "def wilson", "0.025", "multinomial"}

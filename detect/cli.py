@@ -10,6 +10,7 @@ from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.commands.evaluate import evaluate
 from crossfake.detect.commands.explain import explain
 from crossfake.detect.commands.export import export
+from crossfake.detect.commands.import_detector import import_detector
 from crossfake.detect.commands.predict import predict
 from crossfake.detect.commands.train import train
 from crossfake.detect.commands.tune import tune
@@ -17,6 +18,7 @@ from crossfake.detect.commands.tune import tune
 detect = command_group("detect", "Train detectors, evaluate them, judge pictures.")
 above = importlib.import_module("crossfake.serve.cli")  # of the part above this one, so it is found by name
 for command in (
-    train, evaluate, predict, explain, tune, calibrate, export, ensemble, above.serve, above.verify_report,
+    train, evaluate, predict, explain, tune, calibrate, export, ensemble, import_detector, above.serve,
+    above.verify_report,
 ):  # fmt: skip
     detect.add_command(command)

@@ -99,6 +99,11 @@ class View:
     def native(self) -> bool:
         return self.pixels == "native"
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is of a detector made elsewhere; see :class:`crossfake.detect.whole.Whole`."""
+        return False
+
     def describe(self) -> dict[str, Any]:
         """As a bundle's card has it."""
         return asdict(self)
@@ -110,8 +115,13 @@ class View:
         Raises:
             UserError: it is no view.
         """
+        found = card.get("view") or {}
         try:
-            return cls(**card.get("view") or {})
+            if isinstance(found, dict) and found.get("pixels") == "whole":
+                from crossfake.detect.whole import Whole
+
+                return Whole(**found)
+            return cls(**found)
         except TypeError as error:
             raise UserError(f"a card's view is damaged ({error})", mend="copy the bundle again") from error
 

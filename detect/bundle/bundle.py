@@ -23,6 +23,7 @@ from crossfake.detect.bundle import calibration, conformal, novelty
 from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.view import Images, View, Windows
+from crossfake.detect.whole import Whole, check_faces
 from crossfake.device import Precision, autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_json
@@ -91,7 +92,7 @@ class Detector:
     windows: int | None = None
 
     def __post_init__(self) -> None:
-        if self.windows is not None and not self.view.native:
+        if self.windows is not None and (self.view.whole or not self.view.native):
             raise UserError(
                 f"the detector in {self.path} sees whole images, not windows", mend="leave --windows out"
             )
@@ -115,10 +116,12 @@ class Detector:
     @property
     def batch(self) -> int:
         """Images that the network always sees at once; a power of two."""
+        if isinstance(self.view, Whole) and not self.view.fixed:
+            return 1
         if self.device.type != "cpu":
             return 128
         # of native windows each photo brings several, and a quarter is as quick
-        pixels = _PIXELS // 4 if self.view.native else _PIXELS
+        pixels = _PIXELS // 4 if self.view.native and not self.view.whole else _PIXELS
         return 1 << max(3, min(7, (pixels // self.size**2).bit_length() - 1))
 
     @property
@@ -131,7 +134,7 @@ class Detector:
         """What turns a photo into what the network was trained on; of a native view no smaller than a window."""
         crop = self.card["crop"] or {}
         if self.view.native:
-            crop = {**crop, "pixels": "native", "min_size": self.size}
+            crop = {**crop, "pixels": "native", "min_size": 1 if self.view.whole else self.size}
         return Cropper.from_description(self.size, crop, self.face_model)
 
     def check_data(self, shards: ShardSet, *, force: bool | None = None) -> None:
@@ -145,6 +148,9 @@ class Detector:
             UserError: they have another size or crop, or pixels of another kind.
         """
         self.view.check(shards)
+        if self.view.whole:
+            check_faces(self.card["crop"] or {}, shards, force)
+            return
         if not self.view.native and shards.size != self.size:
             held = f"images of {shards.size}×{shards.size}" if shards.size else "whole files"
             raise UserError(
@@ -186,13 +192,17 @@ class Detector:
         return logits, features, np.zeros(len(logits))
 
     def _outputs(self, images: Pixels) -> Outputs:
-        if images.shape[1:] != (self.size, self.size, 3) or images.dtype != np.uint8:
+        if images.dtype == object:  # each of its own size
+            batches = [image[None] for image in images] or [np.zeros((0, self.size, self.size, 3), np.uint8)]
+        elif images.shape[1:] != (self.size, self.size, 3) or images.dtype != np.uint8:
             raise UserError(
                 f"the detector takes uint8 images of {self.size}×{self.size}, not {images.dtype} {images.shape[1:]}",
                 mend="prepare them with the --size and --crop that it was trained with",
             )
-        starts = range(0, max(1, len(images)), self.batch)  # one empty batch says how many features there are
-        parts = [self._run(images[start : start + self.batch]) for start in starts]
+        else:  # one empty batch says how many features there are
+            starts = range(0, max(1, len(images)), self.batch)
+            batches = [images[start : start + self.batch] for start in starts]
+        parts = [self._run(batch) for batch in batches]
         logits = np.concatenate([part[0] for part in parts])
         if not np.isfinite(logits).all():
             raise UserError(

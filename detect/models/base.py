@@ -20,8 +20,10 @@ MODELS: Registry[Callable[..., Model]] = Registry(
         "ensemble": "crossfake.detect.models.ensemble",
         "frequency": "crossfake.detect.models.frequency",
         "meso": "crossfake.detect.models.meso",
+        "meso4": "crossfake.detect.models.meso",
         "noise": "crossfake.detect.models.noise",
         "npr": "crossfake.detect.models.npr",
+        "published": "crossfake.detect.models.published",
         "squeezenet": "crossfake.detect.models.squeezenet",
     },
 )

@@ -1,4 +1,4 @@
-"""MesoInception-4 (Afchar et al. 2018, "MesoNet: a compact facial video forgery detection network")."""
+"""Meso-4 and MesoInception-4 (Afchar et al. 2018, "MesoNet: a compact facial video forgery detection network")."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from crossfake.detect.models.base import MODELS, Model, check_images, check_size
 
 
 class _Inception(nn.Module):
-    """Four parallel paths: 1×1, and 3×3 with dilation 1, 2 and 3 behind a 1×1 (fig. 5)."""
+    """Four parallel paths: 1×1, and 3×3 with dilation 1, 2 and 3 behind a 1×1 (fig. 5); linear where asked to be."""
 
-    def __init__(self, inputs: int, widths: tuple[int, int, int, int]) -> None:
+    def __init__(self, inputs: int, widths: tuple[int, int, int, int], relu: bool) -> None:
         super().__init__()
+        self.relu = relu
         self.paths = nn.ModuleList([nn.Conv2d(inputs, widths[0], 1)])
         for dilation, width in enumerate(widths[1:], 1):
             self.paths.append(
                 nn.Sequential(
                     nn.Conv2d(inputs, width, 1),
-                    nn.ReLU(),
+                    nn.ReLU() if relu else nn.Identity(),
                     nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation),
                 )
             )
 
     def forward(self, maps: Tensor) -> Tensor:
-        return F.relu(torch.cat([path(maps) for path in self.paths], dim=1))
+        found = torch.cat([path(maps) for path in self.paths], dim=1)
+        return F.relu(found) if self.relu else found
 
 
 def _stage(layer: nn.Module, outputs: int, pool: int) -> nn.Sequential:
@@ -33,27 +35,28 @@ def _stage(layer: nn.Module, outputs: int, pool: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool, pool, ceil_mode=True))
 
 
-@MODELS.register("meso")
-class Meso(Model):
-    """Two inception layers, two 5×5 convolutions, two dense layers; 29 thousand parameters at 256 pixels.
+class _Meso(Model):
+    """Four stages, then two dense layers.
 
     Args:
         size: of the images in pixels.
+        stages: the layers of each.
+        widths: of each.
     """
 
-    def __init__(self, *, size: int = 256) -> None:
+    def __init__(self, size: int, stages: list[nn.Module], widths: tuple[int, ...]) -> None:
         super().__init__()
         self.size = check_size(size)
         self.options = {"size": size}
         self.network = nn.Sequential(
-            _stage(_Inception(3, (1, 4, 4, 2)), 11, 2),
-            _stage(_Inception(11, (2, 4, 4, 2)), 12, 2),
-            _stage(nn.Sequential(nn.Conv2d(12, 16, 5, padding=2), nn.ReLU()), 16, 2),
-            _stage(nn.Sequential(nn.Conv2d(16, 16, 5, padding=2), nn.ReLU()), 16, 4),
+            *(
+                _stage(layer, width, pool)
+                for layer, width, pool in zip(stages, widths, (2, 2, 2, 4), strict=True)
+            )
         )
         side = -(-size // 32)
         self.dense = nn.Sequential(
-            nn.Flatten(), nn.Dropout(0.5), nn.Linear(16 * side * side, 16), nn.LeakyReLU(0.1)
+            nn.Flatten(), nn.Dropout(0.5), nn.Linear(widths[-1] * side * side, 16), nn.LeakyReLU(0.1)
         )
         self.head = nn.Sequential(nn.Dropout(0.5), nn.Linear(16, 1))
 
@@ -66,3 +69,39 @@ class Meso(Model):
     @property
     def cam_layer(self) -> nn.Module:
         return self.network[-1].get_submodule("1")
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.ReLU())
+
+
+@MODELS.register("meso")
+class MesoInception(_Meso):
+    """Two inception layers, two 5×5 convolutions, two dense layers; 29 thousand parameters at 256 pixels.
+
+    Args:
+        size: of the images in pixels.
+        relu: as in the paper; without, the inception layers are linear, as DeepfakeBench has them.
+    """
+
+    def __init__(self, *, size: int = 256, relu: bool = True) -> None:
+        stages = [
+            _Inception(3, (1, 4, 4, 2), relu), _Inception(11, (2, 4, 4, 2), relu), _conv(12, 16, 5), _conv(16, 16, 5)
+        ]  # fmt: skip
+        super().__init__(size, stages, (11, 12, 16, 16))
+        if not relu:
+            self.options["relu"] = False
+
+
+@MODELS.register("meso4")
+class Meso4(_Meso):
+    """A 3×3 and three 5×5 convolutions, two dense layers; 28 thousand parameters at 256 pixels.
+
+    Args:
+        size: of the images in pixels.
+    """
+
+    def __init__(self, *, size: int = 256) -> None:
+        super().__init__(
+            size, [_conv(3, 8, 3), _conv(8, 8, 5), _conv(8, 16, 5), _conv(16, 16, 5)], (8, 8, 16, 16)
+        )

@@ -18,7 +18,8 @@ LIBRARY = Path(__file__).with_name("references.bib")
 # Names that ``detect train --model`` takes here; all others are timm's.
 MODELS = {
     "cnn": (), "ensemble": (), "npr": ("tan2024rethinking", "he2016deep"), "frequency": ("frank2020leveraging",),
-    "meso": ("afchar2018mesonet",), "noise": ("fridrich2012rich", "bayar2016constrained"),
+    "meso": ("afchar2018mesonet",), "meso4": ("afchar2018mesonet",), "published": (),
+    "noise": ("fridrich2012rich", "bayar2016constrained"),
     "clip_probe": ("ojha2023towards", "radford2021learning"), "squeezenet": ("iandola2016squeezenet",),
 }  # fmt: skip
 _BACKBONES = {  # the first that the name of a timm model holds

@@ -21,14 +21,14 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.inert.pickles import read_pickle
+from crossfake.inert.torch_files import is_torch_file, read_torch_file
+from crossfake.inert.values import Module, Refused, floats, number, shown
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
 from crossfake.synth.importing import official, rosinality
-from crossfake.synth.importing.inert import Module, Refused, number, shown
-from crossfake.synth.importing.pickles import read_pickle
-from crossfake.synth.importing.torch_files import is_torch_file, read_torch_file
 from crossfake.synth.sampling.models import CARD, DISCRIMINATOR, WEIGHTS, save_model
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -130,7 +130,7 @@ def _official(content: bytes) -> dict[str, Any]:
     if not isinstance(network, Module):
         raise UserError("it holds no G_ema", mend="import a network-snapshot file of StyleGAN2-ADA")
     clamp, limit = _checked(network, "skip"), len(content)
-    arguments, generator = official.generator_state(_floats(network.tensors(), limit))
+    arguments, generator = official.generator_state(floats(network.tensors(), limit))
     arguments["clamp"] = clamp
     found: dict[str, Any] = {
         "format": "stylegan2-ada-pytorch",
@@ -139,7 +139,7 @@ def _official(content: bytes) -> dict[str, Any]:
     }
     judge = held.get("D")
     if isinstance(judge, Module):
-        weights = official.discriminator_state(_floats(judge.tensors(), limit))
+        weights = official.discriminator_state(floats(judge.tensors(), limit))
         found |= _judge(arguments, _checked(judge, "resnet"), weights)
     return found
 
@@ -187,28 +187,11 @@ def _rosinality(source: Path) -> dict[str, Any]:
     if not isinstance(weights, dict):
         raise UserError("it holds no g_ema", mend="import a file of rosinality's StyleGAN2")
     mean = held.get("latent_avg")
-    means = {} if mean is None else _floats({"latent_avg": mean}, limit)
-    arguments, generator = rosinality.generator_state(_floats(weights, limit), means.get("latent_avg"))
+    means = {} if mean is None else floats({"latent_avg": mean}, limit)
+    arguments, generator = rosinality.generator_state(floats(weights, limit), means.get("latent_avg"))
     found: dict[str, Any] = {"format": "rosinality", "arguments": arguments, "generator": generator}
     if isinstance(held.get("d"), dict):
-        found |= _judge(arguments, None, rosinality.discriminator_state(_floats(held["d"], limit)))
-    return found
-
-
-def _floats(weights: dict[Any, Any], limit: int) -> dict[str, Tensor]:
-    """Copies in float32 of a file's arrays, which may be views of the same few of its ``limit`` bytes."""
-    for name, value in weights.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise UserError(
-                f"{shown(name) if isinstance(name, str) else 'a key'} is no array",
-                mend="import a published file",
-            )
-    if sum(value.numel() * value.element_size() for value in weights.values()) > limit:
-        raise Refused("more numbers than are there")
-    found = {name: value.to(torch.float32, copy=True).contiguous() for name, value in weights.items()}
-    for name, value in found.items():
-        if not value.isfinite().all():
-            raise UserError(f"{shown(name)} is not finite", mend="import an earlier snapshot")
+        found |= _judge(arguments, None, rosinality.discriminator_state(floats(held["d"], limit)))
     return found
 
 

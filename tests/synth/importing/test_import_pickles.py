@@ -17,10 +17,10 @@ import torch
 from click.testing import CliRunner
 
 from crossfake.errors import UserError
+from crossfake.inert.pickles import read_pickle
+from crossfake.inert.values import number
 from crossfake.synth.cli import synth
 from crossfake.synth.importing.importer import import_model
-from crossfake.synth.importing.inert import number
-from crossfake.synth.importing.pickles import read_pickle
 from crossfake.synth.sampling.generation import GenerateSettings, generate
 from crossfake.synth.sampling.models import load_model
 

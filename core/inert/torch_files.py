@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from crossfake.errors import UserError
-from crossfake.synth.importing.inert import Refused, Storage, shown
-from crossfake.synth.importing.pickles import (
+from crossfake.inert.pickles import (
     MAGIC,
     TORCH_FILE,
     Budget,
@@ -24,6 +23,7 @@ from crossfake.synth.importing.pickles import (
     read_old_format,
     storage_key,
 )
+from crossfake.inert.values import Refused, Storage, shown
 
 _OLD = MAGIC.to_bytes(10, "little")  # behind protocol, opcode and length
 

@@ -161,3 +161,20 @@ def number(value: Any) -> float | None:
         if layout and isinstance(raw, bytes) and len(raw) == struct.calcsize(layout):
             return float(struct.unpack(layout, raw)[0])
     return None
+
+
+def floats(weights: dict[Any, Any], limit: int) -> dict[str, Tensor]:
+    """Copies in float32 of a file's arrays, which may be views of the same few of its ``limit`` bytes."""
+    for name, value in weights.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise UserError(
+                f"{shown(name) if isinstance(name, str) else 'a key'} is no array",
+                mend="import a published file",
+            )
+    if sum(value.numel() * value.element_size() for value in weights.values()) > limit:
+        raise Refused("more numbers than are there")
+    found = {name: value.to(torch.float32, copy=True).contiguous() for name, value in weights.items()}
+    for name, value in found.items():
+        if not value.isfinite().all():
+            raise UserError(f"{shown(name)} is not finite", mend="import an earlier snapshot")
+    return found

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from crossfake.errors import UserError
-from crossfake.synth.importing.inert import (
+from crossfake.inert.values import (
     DTYPES,
     Opaque,
     Refused,
@@ -371,4 +371,13 @@ TORCH_FILE: dict[str, Callable[..., Any]] = STORAGES | {
     "torch._utils._rebuild_parameter": build_parameter,
     "torch._utils._rebuild_tensor_v2": build_tensor,
     "argparse.Namespace": build_opaque("argparse.Namespace"),  # the command line of a training
+    # what optimisers and early stopping leave in a checkpoint beside its weights
+    "collections.defaultdict": lambda *_: {},
+    "__builtin__.dict": build_opaque("dict"),
+    "builtins.dict": build_opaque("dict"),
+    "torch.Size": build_opaque("torch.Size"),
+    "torch.device": build_opaque("torch.device"),
+    "_codecs.encode": build_opaque("bytes"),
+    "numpy.dtype": build_opaque("numpy.dtype"),
+    "numpy.core.multiarray.scalar": build_opaque("numpy.scalar"),
 }

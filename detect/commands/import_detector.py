@@ -1,0 +1,44 @@
+"""``detect import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from crossfake.cli import THERE
+from crossfake.detect.commands.options import FOLDER
+from crossfake.errors import UserError
+
+
+@click.command("import")
+@click.argument("source", required=False, type=THERE)
+@click.option("--as", "name", help="Name of the detector in the table.")
+@click.option("--out", type=FOLDER, help="Bundle folder to write.")
+@click.option("--table", type=THERE, help="YAML file with entries of your own.")
+@click.option("--list", "listed", is_flag=True, help="Say what can be read, and what each of them looks at.")
+def import_detector(
+    source: Path | None, name: str | None, out: Path | None, table: Path | None, listed: bool
+) -> None:
+    """Read a published detector into a bundle.
+
+    SOURCE is the authors' file: what torch.save wrote, safetensors, or Keras's .h5. Nothing in it is run.
+    """
+    from crossfake.detect.importing.table import listing, load_table
+
+    if listed:
+        click.echo(listing(load_table(table)))
+        return
+    if source is None or name is None or out is None:
+        raise UserError(
+            "a file, its name and a folder are needed",
+            mend="give FILE --as NAME --out models/NAME, or --list to see the names",
+        )
+    from crossfake.detect.bundle.bundle import load
+    from crossfake.detect.importing.importer import import_detector
+
+    detector = load(import_detector(source, name, out, table), device="cpu")
+    facts = detector.card["published"]
+    for key in ("paper", "licence", "looks at", "trained on"):
+        click.echo(f"{key}: {facts[key]}")
+    click.echo(f"{detector.card['model']}: {out}\njudge pictures: detect predict --bundle {out} PICTURE")

@@ -1,0 +1,141 @@
+"""A backbone of timm as somebody else trained it: their normalisation, their padding, their way to the classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crossfake.detect.models.base import IMAGENET, MODELS, Normalise, check_choice, full_precision, pooled
+from crossfake.detect.models.timm_model import TimmModel
+from crossfake.errors import UserError
+
+FORMS = ("plain", "unit", "phase", "shared")
+_SHARED = (512, 256)  # channels after UCF's adjustment, and of its two halves
+
+
+@MODELS.register("published")
+class Published(TimmModel):
+    """Made by ``detect import``.
+
+    Args:
+        architecture: timm's name.
+        size: of the images in pixels, where the architecture needs to know.
+        mean: of each channel, for images in [0, 1].
+        std: likewise.
+        form: ``plain``. ``unit``: features are scaled to length 1 (GenD). ``phase``: the image that is left of the
+            grey values when every frequency has the same strength is a fourth channel (Liu et al. 2021,
+            "Spatial-phase shallow learning"). ``shared``: the half of the features that all forgeries share, as a
+            small head sees it (Yan et al. 2023, "UCF", sec. 3.2).
+        padding: side of the images for which strided convolutions are padded as TensorFlow's SAME is, whatever the
+            image's size, as the package efficientnet_pytorch does; 0 pads by the image's own size.
+        stem_padding: with ``padding``, whether the first convolution is padded, too.
+
+    Raises:
+        UserError: an option that does not go.
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: str = "resnet18",
+        size: int | None = None,
+        mean: Sequence[float] = IMAGENET[0],
+        std: Sequence[float] = IMAGENET[1],
+        form: str = "plain",
+        padding: int = 0,
+        stem_padding: bool = True,
+    ) -> None:
+        check_choice("form", form, FORMS)
+        super().__init__(architecture, size=size)
+        if len(mean) != 3 or len(std) != 3 or not all(each > 0 for each in std):
+            raise UserError("mean and std need three numbers each", mend="give one per channel, std above 0")
+        self.normalise = Normalise(tuple(map(float, mean)), tuple(map(float, std)))
+        self.form = form
+        self.options |= {"architecture": architecture, "mean": [*map(float, mean)], "std": [*map(float, std)]}
+        self.options |= {"form": form} if form != "plain" else {}
+        if padding:
+            pad_for(self.network, padding, stem_padding)
+            self.options |= {"padding": padding, "stem_padding": stem_padding}
+        if form == "phase":
+            first: Any = self.network.get_submodule("conv1")
+            wider = nn.Conv2d(
+                4, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False
+            )
+            self.network.set_submodule("conv1", wider)
+        elif form == "shared":
+            width, half = _SHARED
+            self.network.set_submodule("act4", nn.Identity())  # the adjustment sees what is below zero, too
+            self.adjust = nn.Sequential(
+                nn.Conv2d(int(self.network.num_features), width, 1), nn.BatchNorm2d(width), nn.ReLU()
+            )
+            self.shared = nn.Sequential(
+                nn.Conv2d(width, half, 1), nn.LeakyReLU(), nn.Conv2d(half, half, 1), nn.LeakyReLU(),
+                nn.Conv2d(half, half, 1), pooled(),
+            )  # fmt: skip
+            self.head = nn.Sequential(nn.Linear(half, width), nn.LeakyReLU(), nn.Linear(width, 1))
+
+    def features(self, images: Tensor) -> Tensor:
+        if self.form in ("plain", "unit"):
+            features = super().features(images)
+            return F.normalize(features.float(), dim=1) if self.form == "unit" else features
+        network: Any = self.network
+        images = self.normalise(images)
+        if self.form == "shared":
+            shared: Tensor = self.shared(self.adjust(network.forward_features(images)))
+            return shared
+        maps = network.forward_features(torch.cat([images, phase_image(images)], dim=1))
+        features = network.forward_head(maps, pre_logits=True)
+        return features
+
+
+def phase_image(images: Tensor) -> Tensor:
+    """What is left of the grey values of images ``[B, C, H, W]`` when every frequency has strength 1: ``[B, 1, H, W]``.
+
+    Of one image it is what the authors compute; of a batch they transform along the batch, too.
+    """
+    with full_precision(images):
+        spectrum = torch.fft.fft2(images.float().mean(dim=1, keepdim=True))
+        angle = torch.angle(spectrum)
+        return torch.fft.ifft2(torch.polar(torch.ones_like(angle), angle)).real
+
+
+class FixedPad(nn.Conv2d):
+    """A convolution with its padding fixed, more below and to the right where it is odd."""
+
+    def __init__(self, layer: nn.Conv2d, padding: int) -> None:
+        super().__init__(
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+            groups=layer.groups, bias=layer.bias is not None, device=layer.weight.device,
+        )  # type: ignore[arg-type]  # fmt: skip
+        self.sides = (padding // 2, padding - padding // 2) * 2
+        with torch.no_grad():
+            for own, given in zip(self.parameters(), layer.parameters(), strict=True):
+                own.copy_(given)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(F.pad(images, self.sides))
+
+
+def pad_for(network: nn.Module, size: int, stem: bool) -> None:
+    """Fix the padding of a network's strided convolutions to what SAME is for images of one size.
+
+    Args:
+        network: one of timm's ``tf_efficientnet`` networks.
+        size: side of these images.
+        stem: whether the first convolution is padded.
+
+    Raises:
+        UserError: it has no such convolutions.
+    """
+    strided = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1]
+    if not strided or any(m.kernel_size[0] == 1 for _, m in strided):
+        raise UserError("only EfficientNets have a padding to fix", mend="leave padding out")
+    for number, (name, layer) in enumerate(strided):
+        stride, kernel, smaller = layer.stride[0], layer.kernel_size[0], -(-size // layer.stride[0])
+        padding = max(0, (smaller - 1) * stride + kernel - size) if number or stem else 0
+        network.set_submodule(name, FixedPad(layer, padding))
+        size = smaller

@@ -157,9 +157,9 @@ def families() -> None:
 )
 @click.option("--photos", type=SHARDS, help="Shards of reals, for a model that edits them.")
 @click.option(
-    "--match-photos",
+    "--match-spectrum",
     is_flag=True,
-    help="Make each fake as sharp as its photo, and compressed as that is.",
+    help="Filter each fake to its photo's power spectrum: as sharp as it, other traces stay.",
 )
 @click.option("--label", type=int, help="Number of the class.  [default: all in turn]")
 @click.option("--compile", is_flag=True, help="Translate the network first: pays from some 10,000 images on.")

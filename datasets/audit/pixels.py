@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.datasets.compression import grid_profile
 from crossfake.datasets.faces import Face
 from crossfake.datasets.types import Pixels
 from crossfake.images import fitted
@@ -71,7 +70,8 @@ def middle(grey: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
 def blockiness(image: Pixels) -> Values:
     """How much sharper steps are across an 8-pixel grid than elsewhere, as logarithms of ratios.
 
-    The strongest phase finds a grid that a crop has shifted.
+    Steps are second differences, which cancel smooth shading, averaged by phase of the grid (after Fan and de Queiroz
+    2003, "Identification of bitmap compression history"). The strongest phase finds a grid that a crop has shifted.
 
     Returns:
         float32 ``[4]``: at the phase of an uncropped JPEG and at the strongest phase, across columns and rows. NaN
@@ -80,8 +80,16 @@ def blockiness(image: Pixels) -> Values:
     grey = middle(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), _CROP)
     if min(grey.shape) < 24:
         return np.full(len(BLOCKS), np.nan, np.float32)
-    profiles = [grid_profile(lines) for lines in (grey, grey.T)]
-    return np.array([p[7] for p in profiles] + [p.max() for p in profiles], np.float32)
+    aligned, strongest = [], []
+    for lines in (grey, grey.T):
+        step = np.diff(lines, axis=1)
+        bend = np.abs(step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2).mean(axis=0)
+        # bend k lies between pixels k + 1 and k + 2; the grid's edges lie after pixels 7, 15, …
+        profile = np.array([bend[(phase - 1) % 8 :: 8].mean() for phase in range(8)]) + 1e-3
+        ratios = np.log(profile / np.median(profile))
+        aligned.append(ratios[7])
+        strongest.append(ratios.max())
+    return np.array(aligned + strongest, np.float32)
 
 
 def spectrum(image: Pixels) -> Values:

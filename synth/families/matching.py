@@ -1,8 +1,8 @@
-"""A fake as sharp as the photo that it was made of, and compressed as that was.
+"""A fake with the power spectrum of the photo that it was made of.
 
-Autoencoders lose fine detail, and the blocks of the JPEG that the photo once was. A detector trained on photos and
-their reconstructions learns both in place of a decoder's traces, and published fakes need have neither (Chen et al.
-2025, "Dual data alignment", align frequencies for this reason; Dzanic et al. 2020 correct spectra).
+Autoencoders lose fine detail, so that a detector trained on photos and their reconstructions learns that fakes are
+smoother. Published fakes need not be (Dzanic et al. 2020 correct their spectra with as little); what a decoder leaves
+besides stays.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from crossfake.datasets.compression import as_jpeg, find_jpeg
 from crossfake.datasets.types import Pixels
 
 _RINGS = 64  # of equal frequency, in one cycle per pixel
@@ -19,21 +18,6 @@ _LAST = 46  # the corners', at the root of one half
 _STRONGEST = 3.0  # gain, and its inverse: 9.5 dB
 _BORDER = 16  # pixels that are mirrored on each side, so that borders do not ring
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
-
-def match_photo(fake: Pixels, photo: Pixels) -> Pixels:
-    """``fake`` with the power spectrum of ``photo``, and through the JPEG that is found in it, in the same blocks.
-
-    Args:
-        fake: uint8 ``[H, W, 3]``.
-        photo: uint8 ``[H, W, 3]``.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-    """
-    matched = match_spectrum(fake, photo)
-    jpeg = find_jpeg(photo)
-    return matched if jpeg is None else as_jpeg(matched, jpeg)
 
 
 def match_spectrum(fake: Pixels, photo: Pixels) -> Pixels:

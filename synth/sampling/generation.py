@@ -31,7 +31,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
-from crossfake.synth.families.matching import match_photo
+from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.sampling.latents import check_label
 from crossfake.synth.sampling.models import Model, load_model, seen_by, untrained_model
 from crossfake.synth.sampling.photos import Photos
@@ -57,7 +57,7 @@ class GenerateSettings:
         family: one that has nothing to learn, in place of a model: ``blend``, ``swap`` or ``reconstruct``.
         photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
         label: class of all images, for a model that has classes; all in turn when None.
-        match_photos: make each fake as sharp as its photo, and compressed as that is.
+        match_spectrum: filter each fake of a photo to the photo's power spectrum, so that it is as sharp.
         compile: translate the network first (torch.compile, which needs a C++ compiler): half a minute that thousands
             of images win back. They differ by rounding from those made without, so rows say that it was done.
     """
@@ -71,7 +71,7 @@ class GenerateSettings:
     family: str = ""
     photos: Path | None = None
     label: CountOrNone | None = None
-    match_photos: bool = False
+    match_spectrum: bool = False
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -82,7 +82,7 @@ class GenerateSettings:
             raise UserError("a family and a model are too much", mend="give --model or --family")
         if not self.n and not self.photos:
             raise UserError("it is not said how many images to make", mend="give a number with --n")
-        if self.match_photos and not self.photos:
+        if self.match_spectrum and not self.photos:
             raise UserError(
                 "spectra are matched to photos, and there are none", mend="name them with --photos"
             )
@@ -212,8 +212,8 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
     made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
     if settings.compile:
         made_of["compiled"] = True
-    if settings.match_photos:
-        made_of["matched"] = True
+    if settings.match_spectrum:
+        made_of["spectrum"] = "photo"
     return made_of | {
         "generator": model.name,
         "generator_hash": model.hash,
@@ -317,8 +317,8 @@ def _tiles(
         begin = max(first, tile * model.tile)
         if pairs:
             images = model.edit(*pairs, vectors)
-            if settings.match_photos:
-                images = [match_photo(image, photo) for image, photo in zip(images, pairs[0], strict=True)]
+            if settings.match_spectrum:
+                images = [match_spectrum(image, photo) for image, photo in zip(images, pairs[0], strict=True)]
         else:
             images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
         yield begin, images[begin - tile * model.tile : last - tile * model.tile]

@@ -12,7 +12,7 @@ from crossfake.datasets.firewall import count_overlap, seen_by_makers
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
-from crossfake.synth.families.matching import match_photo
+from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.families.reconstruct import Reconstructor, Taesd
 from crossfake.synth.sampling.generation import GenerateSettings, generate
 
@@ -166,7 +166,7 @@ def test_the_published_tiny_autoencoder_keeps_photos(real_data: Path, real_weigh
     assert min(_psnr(a, b) for a, b in zip(exact, quick, strict=True)) > 42
 
 
-def test_fakes_are_like_their_photos_where_that_is_asked_for(
+def test_fakes_are_as_sharp_as_their_photos_where_that_is_asked_for(
     taesd: Path, natives: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {
@@ -176,13 +176,13 @@ def test_fakes_are_like_their_photos_where_that_is_asked_for(
         "precision": "fp32",
     }
     plain = ShardSet(generate(GenerateSettings(out=tmp_path / "plain", **options)))
-    matched = ShardSet(generate(GenerateSettings(out=tmp_path / "matched", match_photos=True, **options)))
-    assert matched.attributes["matched"] and "matched" not in plain.attributes
+    matched = ShardSet(generate(GenerateSettings(out=tmp_path / "matched", match_spectrum=True, **options)))
+    assert matched.attributes["spectrum"] == "photo" and "spectrum" not in plain.attributes
     photos = ShardSet(natives)
     for number in range(3):
-        expected = match_photo(plain.read(number), photos.read(number))
+        expected = match_spectrum(plain.read(number), photos.read(number))
         assert np.array_equal(matched.read(number), expected)
     with pytest.raises(UserError, match="another model or of other settings"):
-        generate(GenerateSettings(out=tmp_path / "plain", match_photos=True, **options))
+        generate(GenerateSettings(out=tmp_path / "plain", match_spectrum=True, **options))
     with pytest.raises(UserError, match="matched to photos"):
-        GenerateSettings(4, match_photos=True)
+        GenerateSettings(4, match_spectrum=True)

@@ -49,6 +49,13 @@ class _Prepare(ManyValues):
 )
 @click.option("--min-size", type=int, default=128, help="Least side of native crops; others are left out.")
 @click.option(
+    "--shrink",
+    type=float,
+    default=0.0,
+    show_default=False,
+    help="Make native crops smaller, to a share between this and 0.85.",
+)
+@click.option(
     "--crop",
     type=click.Choice(["face", "square", "center", "none"]),
     default="face",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from crossfake.datasets.animation import is_animated
-from crossfake.datasets.crops import GLANCE, Crop, Cropper
+from crossfake.datasets.crops import GLANCE, SMALLER, Crop, Cropper
 from crossfake.datasets.decode import Frame, Unreadable, decode, decode_image, file_bytes
 from crossfake.datasets.geometry import TOO_CLOSE, Skip
 from crossfake.datasets.sources.base import (
@@ -26,6 +28,9 @@ from crossfake.datasets.video import count_frames, read_frames
 from crossfake.images import thumbnail
 
 _THUMBNAIL = 112
+LARGEST_SHARE = (
+    0.85  # of its sides that a crop made smaller keeps: above that, blocks of an old JPEG can stay
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Options:
     codec: str
     frames: int
     history: int
+    shrink: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
             if options.codec == "original":
                 raise Skip("not a file")
             glance = record.image
-            return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), options)
+            return _rows(record, cropper.crops(glance, record.box), pixel_hash(glance), cropper, options)
         content = file_bytes(record.image)
         if is_animated(content):
             return list(_video(record, content, cropper, options))
@@ -81,7 +87,7 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
         if options.codec == "original":
             return [Outcome(content, record.group or group, codes=codes)]
         crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
-        return [replace(row, codes=codes) for row in _rows(record, crops, group, options)]
+        return [replace(row, codes=codes) for row in _rows(record, crops, group, cropper, options)]
     except Skip as reason:
         return [_left_out(reason, _thumbnail(glance), cropper)]
     except OSError as error:
@@ -90,10 +96,10 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
         return [Outcome(None, reason="unreadable", detail=error.reason)]
 
 
-def _rows(record: Record, crops: list[Crop], group: str, options: Options) -> list[Outcome]:
+def _rows(record: Record, crops: list[Crop], group: str, cropper: Cropper, options: Options) -> list[Outcome]:
     return [
         Outcome(
-            with_history(crop.image, options.history),
+            _treated(crop.image, cropper, options),
             record.group or group,
             "" if crop.person is None else f"#face={crop.person}",
             None if crop.mask is None else crop.mask[..., 0],
@@ -123,8 +129,13 @@ def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Opti
         if isinstance(crop, Skip):
             yield _left_out(crop, crop.picture, cropper, suffix)
             continue
+        try:
+            treated = _treated(crop.image, cropper, options)
+        except Skip as reason:
+            yield _left_out(reason, crop.image, cropper, suffix)
+            continue
         yield Outcome(
-            with_history(crop.image, options.history),
+            treated,
             group,
             suffix + ("" if crop.person is None else f"#face={crop.person}"),
             None if crop.mask is None else crop.mask[..., 0],
@@ -165,6 +176,26 @@ def _with_masks(
 
 def _still_mask(record: Record) -> Pixels | Polygons | None:
     return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
+
+
+def _treated(image: Pixels, cropper: Cropper, options: Options) -> Pixels:
+    smaller = shrunk(image, options.shrink, cropper.min_size) if options.shrink else image
+    return with_history(smaller, options.history)
+
+
+def shrunk(image: Pixels, least: float, min_size: int) -> Pixels:
+    """A native crop at a share of its size that its pixels draw, between ``least`` and 0.85, by averages over areas.
+
+    Raises:
+        Skip: no such share leaves ``min_size`` pixels.
+    """
+    least = max(least, min_size / min(image.shape[:2]))
+    if least > LARGEST_SHARE:
+        raise Skip(f"{SMALLER} {math.ceil(min_size / LARGEST_SHARE)} pixels, to be shrunk")
+    drawn = int(pixel_hash(image)[:8], 16) / 2**32
+    share = least + (LARGEST_SHARE - least) * drawn
+    height, width = (max(min_size, round(side * share)) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def with_history(image: Pixels, quality: int) -> Pixels:

@@ -41,7 +41,7 @@ from crossfake.datasets.losses import (
     shares,
     warnings_of,
 )
-from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
+from crossfake.datasets.outcomes import LARGEST_SHARE, Options, Outcome, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
@@ -91,6 +91,8 @@ class PrepareSettings:
             is ``skip`` for aligned pixels, ``clip`` for native ones.
         pixels: ``aligned``, or ``native`` for upright crops that are not resampled, in rows of their own sizes.
         min_size: least side of a native crop; smaller ones are left out.
+        shrink: make each native crop smaller first, to a share of its sides drawn between this and 0.85, which takes
+            the blocks of the JPEG that it was; 0 leaves it as it is.
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
@@ -124,6 +126,7 @@ class PrepareSettings:
     edge: str | None = None
     pixels: str = "aligned"
     min_size: MinSize = MIN_SIZE
+    shrink: Annotated[float, Bounds(0.1, LARGEST_SHARE, zero=True)] = 0.0
     frames: Annotated[int, Bounds(1, 10**6)] = 32
     split: str = "0.8/0.1/0.1"
     name: str = ""
@@ -157,6 +160,10 @@ class PrepareSettings:
             raise UserError("codec original keeps files as they are", mend="give --crop none with it")
         if self.codec == "original" and self.native:
             raise UserError("codec original keeps files, not pixels", mend="give --codec raw or webp")
+        if self.shrink and not self.native:
+            raise UserError(
+                "--shrink is for native crops: aligned ones have one size", mend="give --pixels native"
+            )
         if self.source == "toyfaces" and self.limit is None:
             raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
         if self.source == "toyfaces" and self.cropper().finds_faces:
@@ -182,6 +189,12 @@ class PrepareSettings:
             self.pixels,
             self.min_size,
         )
+
+    @property
+    def treatment(self) -> list[str]:
+        """What every crop goes through, in order: part of the set's history."""
+        smaller = [f"shrunk to {self.shrink:g}-{LARGEST_SHARE:g}"] if self.shrink else []
+        return smaller + ([f"jpeg {self.history} 4:2:0"] if self.history else [])
 
     def named_labels(self) -> dict[str, int]:
         """Names to labels, of :attr:`labels`."""
@@ -275,7 +288,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         "source": settings.name or asked.name,
         "source_hash": before.hash if before else "",
         "crop": cropper.description(before.attributes.get("crop") if before else None),
-        "history": history + ([f"jpeg {settings.history} 4:2:0"] if settings.history else []),
+        "history": history + settings.treatment,
         "filters": settings.filters(),
         "split": settings.split,
         "seed": settings.seed,
@@ -445,7 +458,7 @@ def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
 ) -> Iterator[tuple[Record, list[Outcome]]]:
     """Handle records in the workers, in the order they came."""
-    options = Options(settings.codec, settings.frames, settings.history)
+    options = Options(settings.codec, settings.frames, settings.history, settings.shrink)
     handle = partial(handle_chunk, cropper=cropper, options=options)
     for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
         yield from zip(chunk, outcomes, strict=True)

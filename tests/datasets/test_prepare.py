@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from crossfake.cli import main
+from crossfake.datasets.audit.pixels import blockiness
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.outcomes import with_history
@@ -513,3 +515,33 @@ def test_native_settings_that_make_no_sense_are_one_line(photos: Path, tmp_path:
         writer.append(toyface(1, 32), Row(0, "a"))
     done = prepare(PrepareSettings(str(tmp_path / "aligned"), tmp_path / "y", workers=1, **NATIVE))  # type: ignore[arg-type]
     assert "holds pixels of 32×32" in done.table()
+
+
+def test_native_crops_made_smaller_keep_what_is_known_of_them_and_lose_their_blocks(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with ShardWriter(
+        tmp_path / "native", None, attributes={"crop": {"policy": "face", "pixels": "native"}}
+    ) as writer:
+        for number, (height, width) in enumerate([(160, 200), (150, 150), (140, 180)]):
+            image = cv2.resize(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), (width, height))
+            row = Row(0, "x", split="train", group=f"g{number}", origin=f"{number}.png")
+            writer.append(with_history(image, 40), row)
+    options = {"source": str(tmp_path / "native"), "pixels": "native", "crop": "none", "workers": 1}
+    made = prepare(PrepareSettings(out=tmp_path / "small", min_size=120, shrink=0.5, **options))
+    before, after = ShardSet(tmp_path / "native"), ShardSet(tmp_path / "small")
+    assert made.skipped == {"smaller than 142 pixels, to be shrunk": 1} and len(after) == 2
+    shares = after.shapes / before.shapes[:2]
+    assert (shares <= 0.86).all() and (shares > 0.59).all() and len(np.unique(shares[:, 0])) == 2
+    assert (after.shapes >= 120).all() and after.ids().tolist() == before.ids()[:2].tolist()
+    assert after.columns["group"].tolist() == ["g0", "g1"] and after.attributes["crop"] == {
+        "policy": "face", "pixels": "native", "min_size": 120,
+    }  # fmt: skip
+    assert after.attributes["history"] == ["shrunk to 0.5-0.85"]
+    for row in range(2):
+        assert blockiness(before.read(row))[2:].min() > 0.3 > blockiness(after.read(row))[2:].max()
+    again = prepare(PrepareSettings(out=tmp_path / "again", min_size=120, shrink=0.5, **options))
+    assert again.images == 2 and np.array_equal(ShardSet(tmp_path / "again").read(1), after.read(1))
+    with pytest.raises(UserError, match="for native crops"):
+        PrepareSettings(str(tmp_path), tmp_path / "y", shrink=0.5)
+    with pytest.raises(UserError, match="shrink"):
+        PrepareSettings(str(tmp_path), tmp_path / "y", pixels="native", shrink=0.9)

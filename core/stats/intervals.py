@@ -47,8 +47,8 @@ def percentile_interval(draws: npt.ArrayLike, level: float = 0.95) -> Floats:
         float64 ``[2, ...]``, low and high; nan where no resample defines the figure.
 
     Example:
-        >>> percentile_interval(np.arange(101), level=0.9).tolist()
-        [5.0, 95.0]
+        >>> percentile_interval(np.arange(101), level=0.5).tolist()
+        [25.0, 75.0]
     """
     values = np.asarray(draws, np.float64)
     tails = [(1 - level) / 2, (1 + level) / 2]

@@ -33,7 +33,7 @@ FAMILIES = {
     "stylegan2": ("karras2020analyzing",), "dcgan": ("radford2016unsupervised",), "r3gan": ("huang2024gan",),
     "diffusion": ("ho2020denoising",), "autoencoder": ("kingma2014auto",), "blend": ("shiohara2022detecting",),
     "splice": ("li2020face",), "swap": ("li2020face",), "external": (), "pipeline": (),
-    "reconstruct": (),
+    "reconstruct": ("rajan2025aligned", "guillaro2025bias"),
 }  # fmt: skip
 RECIPES = {
     "plain": (),
@@ -52,6 +52,10 @@ QUALITY = {
     "lpips": ("zhang2018unreasonable",), "memory": ("zhang2018unreasonable",), "swd": ("karras2018progressive",),
     "spectrum": ("durall2020watch",),
     "detectability": (),
+}  # fmt: skip
+_CHOICES = {  # a model's options, and what they take up
+    ("tune", "lora"): ("hu2022lora",), ("tune", "effort"): ("yan2025orthogonal",),
+    ("head", "positive"): ("rajan2025stay",),
 }  # fmt: skip
 _UNIT = re.compile(r" ×10³$|, (?![^(]*\)).*$")  # at the end of a figure's name
 _PERTURBATIONS = {"pgd": ("madry2018towards",)}
@@ -186,9 +190,25 @@ def _training(settings: Mapping[str, Any], cite: Cited) -> str:
         name = settings["recipe"]
         how += f", augmented by the recipe {tex(name)}{cite(RECIPES.get(name, ()))}"
         how += f" with probability {_plain(settings['augment'])}"
+    if settings.get("loss") == "contrastive":
+        how += f", with a supervised contrastive term{cite(['khosla2020supervised'])}"
     if settings.get("pretrained") or settings.get("weights"):
         how += ", from pretrained weights"
-    return how
+    for choice, works in _CHOICES.items():
+        if (settings.get("options") or {}).get(choice[0]) == choice[1]:
+            how += f", {' '.join(choice)}{cite(works)}"
+    return how + _seen(settings)
+
+
+def _seen(settings: Mapping[str, Any]) -> str:
+    """What the network sees of the pictures, where these are not resampled to one size."""
+    if settings.get("view") != "native":
+        return ""
+    side = int(settings["window"])
+    said = f", on windows of ${side} \\times {side}$ pixels at the pictures' own resolution"
+    if settings.get("pair"):
+        said += ", each fake made of a photo beside that photo, in the same window and changed alike"
+    return said + (", a quarter of the reals retouched" if settings.get("benign") else "")
 
 
 def _tests(results: Results, cite: Cited) -> list[str]:
@@ -203,6 +223,8 @@ def _tests(results: Results, cite: Cited) -> list[str]:
         f"The primary figure, named beforehand, is the area under the ROC curve "
         f"(AUC){cite(['hanley1982meaning'])}; {join(titles)} are given beside it. {tex(chance(results, PRIMARY))}",
     ]
+    for codec, quality in (results.experiment["config"].get("reencode") or {}).items():
+        said.append(f"Before that, all were coded alike, as {codec.upper()} of quality {_plain(quality)}.")
     changes: dict[str, set[float]] = {}
     for test in results.tests.values():
         if test["perturbation"]:

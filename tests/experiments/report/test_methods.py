@@ -72,6 +72,27 @@ def test_settings_that_differ_are_said_of_each_detector(ablation, tmp_path):
     assert "With one seed they leave out" in text and "Student" not in text
 
 
+def test_native_windows_pairs_and_options_are_said(tmp_path):
+    folder = write_experiment(tmp_path / "x", seeds=(0,))
+    for file in folder.glob("cells/*/cell.json"):
+        card = json.loads(file.read_text())
+        card["settings"] = {"steps": 400, "batch": 32, "view": "native", "window": 128, "pair": True, "benign": True,
+                            "loss": "contrastive", "options": {"tune": "lora", "head": "positive"}}  # fmt: skip
+        file.write_text(json.dumps(card))
+    file = folder / "experiment.json"
+    experiment = json.loads(file.read_text())
+    experiment["config"]["reencode"] = {"jpeg": 85}
+    file.write_text(json.dumps(experiment))
+    text = _written(folder)["methods.tex"]
+    assert (
+        r"on windows of $128 \times 128$ pixels at the pictures' own resolution, each fake made of a photo"
+        in text
+    )
+    assert "a quarter of the reals retouched" in text and "tune lora~\\cite{hu2022lora}" in text
+    assert {"khosla2020supervised", "rajan2025stay"} <= _keys(text)
+    assert "all were coded alike, as JPEG of quality 85." in text
+
+
 def test_what_is_cited_is_in_the_bibliography_and_nothing_else(ablation, tmp_path):
     for folder in (ablation, write_experiment(tmp_path / "m", "matrix", seeds=(0,))):
         found = _written(folder)

@@ -14,6 +14,7 @@ the peers' input in it.
 """
 
 import argparse
+import contextlib
 import io
 import itertools
 import os
@@ -160,16 +161,15 @@ def timm_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[],
 
 def training_rates(asked: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, ...]:
     training = ours(asked, folder, recipe)
-    labels = training.sampler.labels
     peers = [
         make(asked, peer_batches(asked, folder, recipe, asked.workers)) for make in (plain_step, timm_step)
     ]
     clock = time.process_time if asked.clock == "processor" else time.perf_counter
     found: tuple[list[float], ...] = ([], [], [])
-    with training.feeder() as feeder:
+    with contextlib.closing(training.batches()) as batches:
 
-        def own_step() -> Tensor:
-            return training.learner.learn(feeder.take(), labels)
+        def own_step() -> dict[str, Tensor]:
+            return training.learner.train_step(*next(batches))
 
         works = (own_step, *peers)
         for work in works:

@@ -22,7 +22,7 @@ import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.synth.training.checkpoints import newest_checkpoint
+from crossfake.fit.checkpoints import newest_checkpoint
 
 _TRAIN = """
 import sys

@@ -140,23 +140,6 @@ def newest_synthetic(root: str | Path = DEFAULT_ROOT) -> Path | None:
     return max(ended)[1] if ended else None
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Replace a checkpoint with ``torch.save``.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    import torch
-
-    try:
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
-        ) from error
-
-
 def save_weights(path: Path, network: nn.Module) -> None:
     """Replace a safetensors file by a network's arrays."""
     from safetensors.torch import save_file

@@ -21,18 +21,18 @@ from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.view import ALIGNED, View, Windows
 from crossfake.device import Precision, autocast, pick_device
-from crossfake.distributed import Ranks
 from crossfake.errors import UserError
-from crossfake.runs import Run, save_state
+from crossfake.fit import learner as base
+from crossfake.fit.checkpoints import newest_checkpoint
+from crossfake.runs import Run
 
-_CHECKPOINT = "last.pt"
 _ROUNDING = 1e-12  # of sums of weights: no better AP
 _CONTRAST = 0.1  # what the contrastive part of the loss counts
 _BATCH = 128  # images that are judged at once
 
 
-class Learner:
-    """Network, optimiser and the best state so far: all that a checkpoint holds.
+class Learner(base.Learner):
+    """Network, optimiser and the best state so far.
 
     Args:
         settings: of the run.
@@ -44,20 +44,20 @@ class Learner:
         average: its exponential moving average, None without.
         remembers: it compares with a bank of training images: there is nothing to descend.
         stages: the parameters that may be trained, from the image to the head.
-        step: how many steps were made.
-        losses: of the steps since the last validation.
         best: ``ap``, ``step`` and ``state`` of the best validation.
         stale: validations since then.
     """
 
+    parts = ("network", "average", "optimizer")
+
     def __init__(self, settings: TrainSettings, size: int, view: View = ALIGNED) -> None:
-        self.settings, self.device = settings, pick_device(settings.device)
-        self.ranks = Ranks(self.device, settings.batch, together=2)
-        torch.manual_seed(settings.seed)  # weights are the same in every process
+        super().__init__(pick_device(settings.device), settings.batch, 2, settings.seed)
+        self.settings = settings
+        begins = not (settings.resume and newest_checkpoint(settings.out))
         network = create_model(
             settings.model,
-            settings.pretrained and not settings.resume,
-            None if settings.resume else settings.weights,
+            settings.pretrained and begins,
+            settings.weights if begins else None,
             options={"size": size, **({"pixels": "native"} if view.native else {}), **settings.options},
         )
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
@@ -74,8 +74,6 @@ class Learner:
         )
         averaged = settings.ema and not self.remembers
         self.average = copy.deepcopy(self.network).requires_grad_(False) if averaged else None
-        self.step = 0
-        self.losses: list[Tensor] = []
         self.best: dict[str, Any] = {"ap": -1.0, "step": 0, "state": {}}
         self.stale = 0
 
@@ -101,8 +99,8 @@ class Learner:
         trained = sum(p.numel() for stage in self.stages[-self.unfrozen() :] for p in stage)
         return trained, sum(p.numel() for p in self.network.parameters()) - trained
 
-    def learn(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One step on this process's part of a batch; returns its loss. Dropout is seeded by (seed, step).
+    def train_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One step on this process's part of a batch; returns its ``loss``. Dropout is seeded by (seed, step).
 
         Args:
             images: uint8 ``[B, 3, H, W]``.
@@ -131,8 +129,7 @@ class Learner:
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        self.losses.append(loss.detach())
-        return loss.detach()
+        return {"loss": loss.detach()}
 
     @torch.no_grad()
     def remember(self, batches: Iterable[Tensor], labels: Tensor) -> None:
@@ -181,12 +178,6 @@ class Learner:
             if not moves:
                 mean.copy_(value)
 
-    def mean_loss(self) -> float:
-        """Since the last validation, over all processes."""
-        loss = torch.stack(self.losses).mean()
-        self.ranks.average([loss])
-        return float(loss)
-
     @torch.inference_mode()
     def logits(self, images: Pixels | Windows, precision: Precision | None = None) -> npt.NDArray[np.float64]:
         """Logits of uint8 ``[N, H, W, 3]``, by default in the training's precision; the processes share the work.
@@ -221,27 +212,17 @@ class Learner:
             self.best, self.stale = {"ap": figures["val_ap"], "step": self.step, "state": state}, 0
         else:
             self.stale += 1
-        self.losses.clear()
         return figures
 
     def state(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "step": self.step,
-            "losses": self.losses,
-            "best": self.best,
-            "stale": self.stale,
-        }
+        kept = {"losses": self.figures.get("loss", []), "best": self.best, "stale": self.stale}
+        return super().state() | kept
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
-        self.losses = list(state["losses"])
+        super().restore(state)
+        self.best, self.stale = state["best"], state["stale"]
+        if state["losses"]:  # of steps since the last validation
+            self.figures["loss"] = [loss.to(self.device) for loss in state["losses"]]
 
 
 def mixed_up(images: Tensor, targets: Tensor, alpha: float, seed: list[int]) -> tuple[Tensor, Tensor]:
@@ -261,24 +242,7 @@ def mixed_up(images: Tensor, targets: Tensor, alpha: float, seed: list[int]) -> 
 
 def not_finite(what: str, step: int, run: Run | None = None) -> UserError:
     """The error of a training that ran away."""
-    kept = run is not None and (run.checkpoints / _CHECKPOINT).exists()
+    kept = run is not None and newest_checkpoint(run.path) is not None
     state = f"; the last good state is in {run.checkpoints}" if run is not None and kept else ""
     mend = "go on with --resume and a smaller --lr" if kept else "train with a smaller --lr and another --out"
     return UserError(f"{what} is not finite at step {step}{state}", mend=mend)
-
-
-def save_checkpoint(state: dict[str, Any], run: Run) -> None:
-    """Replace the run's checkpoint; a crash leaves the old one."""
-    save_state(run.checkpoints / _CHECKPOINT, state)
-
-
-def load_checkpoint(run: Run, device: torch.device) -> dict[str, Any]:
-    """The run's checkpoint; tensors only, nothing in it is executed."""
-    path = run.path / "checkpoints" / _CHECKPOINT
-    if not path.exists():
-        raise UserError(f"{run.path} has no checkpoint", mend="start it without --resume")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # the unpickler raises many kinds of error for files that are no checkpoints
-        raise UserError(f"{path} cannot be read ({error})", mend="train it again") from error
-    return state

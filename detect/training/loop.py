@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.training.benign import edited
 from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
-from crossfake.detect.training.learner import Learner, load_checkpoint, not_finite, save_checkpoint
+from crossfake.detect.training.learner import Learner, not_finite
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of, trained_with
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
@@ -25,14 +23,14 @@ from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed, told
 from crossfake.errors import UserError
 from crossfake.files import write_json
-from crossfake.pages import duration, plural
+from crossfake.fit import learner as base
+from crossfake.fit.checkpoints import open_run
+from crossfake.fit.loop import fit, measure
+from crossfake.pages import plural
 from crossfake.progress import tqdm
 from crossfake.runs import Run
-from crossfake.stopping import Stopper
 
 WEIGHED = "validation_shares"  # in config and card: of runs that weigh their validation images
-_UNTIMED, _TIMED = 2, 4  # steps: the first ones allocate, the next say what training costs
-_WORTH = 10.0  # seconds from which on what is to come is told
 BENIGN = 0.25  # of the reals are edited, where any are
 _BANK = 4096  # images that a nearest-neighbour head compares with
 
@@ -41,19 +39,28 @@ _SHOWN = 2  # generators in the progress line
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Training:
+class Training(base.Training):
     """Data, recipe and network of one run.
 
     Args:
         settings: of the run.
         weigh_as: settings in whose batches' proportions the validation images count; its own when None.
+        on_validation: called after each validation with the step and its figures.
 
     Raises:
         UserError: bad settings or data.
     """
 
-    def __init__(self, settings: TrainSettings, weigh_as: TrainSettings | None = None) -> None:
-        self.settings = settings
+    learner: Learner
+    checkpoint_name = "last.pt"
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        weigh_as: TrainSettings | None = None,
+        on_validation: Report | None = None,
+    ) -> None:
+        self.settings, self.on_validation = settings, on_validation
         kind = RECIPES.get(settings.recipe)
         self.data = data = TrainingData.open(
             settings.real,
@@ -116,31 +123,71 @@ class Training:
             if real < reals and chosen[real]:
                 pixels[at] = edited(pixels[at], np.random.default_rng([self.settings.seed, step, 6, real]))
 
-    def feeder(self) -> Feeder:
-        return Feeder(self.batch, self.learner.step, reader_threads(self.learner.device))
+    @property
+    def arguments(self) -> base.FitArguments:
+        every = self.settings.eval_every
+        return base.FitArguments(self.settings.model, self.last, log_every=every, snapshot_every=every)
 
-    def validate(self, feeder: Feeder) -> dict[str, float]:
+    def batches(self) -> Generator[tuple[Tensor, Tensor]]:
+        labels = self.ranks.share(self.sampler.labels)
+        with Feeder(self.batch, self.learner.step, reader_threads(self.learner.device)) as self.feeder:
+            while True:
+                yield self.feeder.take(), labels
+
+    def check_unchanged(self, run: Run) -> None:
+        """Wherever the data lie now."""
+        config, hashes = run.config, self.data.hashes()
+        before: dict[str, str] = config.get("data_hashes") or {}
+        mend = "resume with the data it had, or start another --out"
+        if list(before.values()) != list(hashes.values()):
+            new = [folder for folder, value in hashes.items() if value not in before.values()]
+            gone = [folder for folder, value in before.items() if value not in hashes.values()]
+            what = (new or gone or list(hashes))[0]
+            raise UserError(f"{what} is not among the data of {run.path} as it was", mend=mend)
+        if config.get("validation_hash") != self.held.digest:
+            raise UserError(f"the validation images of {run.path} have changed", mend=mend)
+
+    def check(self, means: dict[str, float], run: Run) -> None:
+        if not math.isfinite(means["loss"]):
+            raise not_finite("the loss", self.learner.step, run)
+
+    def outlook(self) -> str:
+        settings, step, end = self.settings, self.learner.step, self.last
+        validations = (
+            end // settings.eval_every - step // settings.eval_every + (end % settings.eval_every > 0)
+        )
+        sooner = f"; fewer if the AP does not rise (--patience {settings.patience})"
+        return f", and {plural(validations, 'validation')}{'' if settings.stop_after else sooner}"
+
+    def enough(self) -> str:
+        stale = self.learner.stale
+        if stale < self.settings.patience or self.settings.stop_after:
+            return ""
+        return f"no better AP for {plural(stale, 'validation')}: stopping at step {self.learner.step}"
+
+    def validate(self) -> dict[str, float]:
         """AP and AUC on held-out images, and the AP of each generator; a curriculum is set anew."""
         figures = self.learner.validate(self.held.images, self.held.labels, self.weighed)
         if self.sampler.curriculum is not None:
             self.sampler.curriculum.score(self.learner.step, self.learner.logits)
-            feeder.renew()
+            self.feeder.renew()
         return figures
 
-    def checkpoint(self, run: Run) -> None:
-        if self.ranks.leads:
-            curriculum = self.sampler.curriculum
-            state = {"curriculum": curriculum.state() if curriculum else []}
-            save_checkpoint(self.learner.state() | state, run)
+    def rates(self, recent: float, overall: float) -> dict[str, float]:
+        return {"images_per_second": round(self.settings.batch / overall, 1)}
 
-    def restore(self, run: Run) -> None:
-        state = load_checkpoint(run, self.learner.device)
-        try:
-            self.learner.restore(state)
-        except Exception as error:
-            raise UserError(
-                f"the checkpoint of {run.path} does not fit ({error})", mend="resume with the settings it had"
-            ) from error
+    def logged(self, figures: dict[str, float], bar: tqdm, snapshot: bool) -> None:
+        shown = {"loss": f"{figures['loss']:.3f}", "val_ap": f"{figures['val_ap']:.4f}"}
+        bar.set_postfix(shown | _worst(figures))
+        if self.on_validation is not None:
+            self.on_validation(self.learner.step, figures)
+
+    def state(self) -> dict[str, Any]:
+        curriculum = self.sampler.curriculum
+        return super().state() | {"curriculum": curriculum.state() if curriculum else []}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        super().restore(state)
         if self.sampler.curriculum is not None:
             self.sampler.curriculum.restore(state["curriculum"])
 
@@ -187,27 +234,19 @@ def train(
     Raises:
         UserError: bad settings or data, or the loss stopped being finite.
     """
-    training = Training(settings, weigh_as)
-    learner, data, held = training.learner, training.data, training.held
-    say: Callable[[str], None] = tqdm.write if training.ranks.leads else lambda text: None
-    run, audit = Run(settings.out), {"verdict": "", "summary": ""}
-    if training.ranks.leads:
-        facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": held.digest}
-        facts |= {} if training.alike else {WEIGHED: training.shares()}
-        if settings.resume:
-            _check_unchanged(run, data.hashes(), held.digest)
-    if settings.resume:
-        training.restore(run)  # before anything of the run is written: it may not fit
-    if training.ranks.leads:
-        run = Run.create(settings.out, {**asdict(settings), **facts}, kind="detect", resume=settings.resume)
+    training = Training(settings, weigh_as, on_validation)
+    learner, data, held, say = training.learner, training.data, training.held, training.say
+    facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": held.digest}
+    facts |= {} if training.alike else {WEIGHED: training.shares()}
+    config, audit = {**asdict(settings), **facts}, {"verdict": "", "summary": ""}
+    run, found = open_run(training, settings.out, config, kind="detect", resume=settings.resume)
+    if training.leads:
         audit = data.audit()
         write_json(run.path / "audit.json", audit)
     say(audit["summary"])
     for difference in settings.differences():
         say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")
-    if settings.resume:
-        if training.ranks.leads:
-            run.trim_log(learner.step)
+    if found:
         say(f"going on from step {learner.step}")
     for note in data.notes:
         say(note)
@@ -217,12 +256,9 @@ def train(
             "run; 'detect calibrate' weighs them"
         )
     say(training.describe())
-    try:
-        with Stopper() as stopper:
-            stopped = _loop(training, run, stopper, on_validation, say)
-    finally:
-        run.close()
-    if stopped:
+    if learner.remembers:
+        _remember(training, run)
+    elif not fit(training, run):
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
     learner.judge.load_state_dict(learner.best["state"])
@@ -231,7 +267,7 @@ def train(
     logits = learner.logits(held.images, "fp32")  # as bundles score
     card = calibration.by_temperature(logits, held.labels, training.weighed.weights)
     ap = training.weighed.figures(held.labels, logits)["val_ap"]  # the best one of the log may be bfloat16's
-    if training.ranks.leads:
+    if training.leads:
         bundle.save(
             run.model,
             learner.judge,
@@ -251,95 +287,10 @@ def train(
     return run.path
 
 
-def _check_unchanged(run: Run, hashes: dict[str, str], validation: str) -> None:
-    """Raise ``UserError`` when a run is to go on with other data than it began with, wherever that lies now."""
-    if not run.config_file.exists():
-        return
-    config = run.config
-    before: dict[str, str] = config.get("data_hashes") or {}
-    mend = "resume with the data it had, or start another --out"
-    if list(before.values()) != list(hashes.values()):
-        new = [folder for folder, value in hashes.items() if value not in before.values()]
-        gone = [folder for folder, value in before.items() if value not in hashes.values()]
-        what = (new or gone or list(hashes))[0]
-        raise UserError(f"{what} is not among the data of {run.path} as it was", mend=mend)
-    if config.get("validation_hash") != validation:
-        raise UserError(f"the validation images of {run.path} have changed", mend=mend)
-
-
-def _loop(
-    training: Training,
-    run: Run,
-    stopper: Stopper,
-    on_validation: Report | None,
-    say: Callable[[str], None],
-) -> bool:
-    """Returns whether the user asked to stop."""
-    settings, learner, ranks, end = training.settings, training.learner, training.ranks, training.last
-    labels = ranks.share(training.sampler.labels)
-    if learner.remembers:
-        _remember(training, run)
-        return False
-    started, began_at = time.monotonic(), learner.step
-    marks: list[float] = []
-    bar = tqdm(total=end, initial=learner.step, unit="step", desc=settings.model, disable=not ranks.leads)
-    with bar, training.feeder() as feeder:
-        while learner.step < end:
-            if learner.stale >= settings.patience and not settings.stop_after:
-                say(
-                    f"no better AP for {plural(learner.stale, 'validation')}: stopping at step {learner.step}"
-                )
-                break
-            learner.learn(feeder.take(), labels)
-            bar.update()
-            if learner.step - began_at in (_UNTIMED, _UNTIMED + _TIMED):
-                float(learner.losses[-1])  # waits for a GPU
-                marks.append(time.monotonic())
-                if (
-                    len(marks) == 2
-                    and (each := (marks[1] - marks[0]) / _TIMED) * (end - learner.step) >= _WORTH
-                ):
-                    say(_cost(training, each))
-            asked = ranks.agreed(stopper.asked)
-            if learner.step % settings.eval_every == 0 or learner.step == end:
-                loss = learner.mean_loss()
-                if not math.isfinite(loss):
-                    raise not_finite("the loss", learner.step, run)
-                figures = {"loss": loss, **training.validate(feeder)}
-                rate = (learner.step - began_at) * settings.batch / (time.monotonic() - started)
-                training.checkpoint(run)
-                if ranks.leads:
-                    run.log({**figures, "images_per_second": round(rate, 1)}, learner.step)
-                worst = _worst(figures)
-                bar.set_postfix({"loss": f"{loss:.3f}", "val_ap": f"{figures['val_ap']:.4f}", **worst})
-                if on_validation is not None:
-                    on_validation(learner.step, figures)
-            elif asked:
-                if not math.isfinite(learner.mean_loss()):
-                    raise not_finite("the loss", learner.step, run)
-                training.checkpoint(run)
-            if asked and learner.step < end:
-                return True
-    return False
-
-
 def _worst(figures: dict[str, float]) -> dict[str, str]:
     """The generators with the lowest AP, for the progress line, where there is more than one."""
     each = sorted((ap, name.partition("/")[2]) for name, ap in figures.items() if name.startswith("val_ap/"))
     return {name: f"{ap:.4f}" for ap, name in each[:_SHOWN]} if len(each) > 1 else {}
-
-
-def _cost(training: Training, seconds: float) -> str:
-    """What is to come, by the time that the first steps took."""
-    settings, step, end = training.settings, training.learner.step, training.last
-    validations = end // settings.eval_every - step // settings.eval_every + (end % settings.eval_every > 0)
-    sooner = (
-        "" if settings.stop_after else f"; fewer if the AP does not rise (--patience {settings.patience})"
-    )
-    return (
-        f"{end - step:,} of {end:,} steps to go: about {duration((end - step) * seconds)} at {seconds:.2g} s each "
-        f"(measured over {_TIMED}), and {plural(validations, 'validation')}{sooner}"
-    )
 
 
 def _remember(training: Training, run: Run) -> None:
@@ -357,18 +308,7 @@ def _remember(training: Training, run: Run) -> None:
 def measure_speed(settings: TrainSettings, steps: int = 8) -> float:
     """Seconds per step, measured over a few that are thrown away; 0 for a model that takes none."""
     training = Training(settings)
-    return 0.0 if training.learner.remembers else _seconds_per_step(training, steps)
-
-
-def _seconds_per_step(training: Training, steps: int) -> float:
-    learner, labels = training.learner, training.ranks.share(training.sampler.labels)
-    with training.feeder() as feeder:
-        for step in range(steps + 2):
-            if step == 2:  # the first ones allocate
-                started = time.monotonic()
-            learner.learn(feeder.take(), labels)
-        float(learner.losses[-1])  # waits for a GPU
-        return (time.monotonic() - started) / steps
+    return 0.0 if training.learner.remembers else measure(training, steps).seconds
 
 
 def dry_run(settings: TrainSettings, steps: int = 8) -> str:
@@ -381,19 +321,15 @@ def dry_run(settings: TrainSettings, steps: int = 8) -> str:
     for step in range(2):
         training.batch(step)
     reading = 2 * batch / (time.monotonic() - started)
-    seconds = _seconds_per_step(training, steps)
-    if device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(device) / 2**30
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    cost = measure(training, steps)
     epochs = training.last * batch / 2 / sum(len(pool.train) for pool in training.data.real)
     until = "" if settings.stop_after else " at most"
     return (
         f"{training.describe()}\n"
         f"{training.last:,} steps of {batch} images{until}, every real {epochs:.1f} times, validation every "
         f"{settings.eval_every} steps\n"
-        f"{batch / seconds:,.0f} images/s on {device}, {reading:,.0f}/s of the recipe in one thread; memory "
-        f"{memory:.1f} GB\n"
-        f"{training.last:,} steps take {training.last * seconds / 60:.1f} min without validation "
+        f"{batch / cost.seconds:,.0f} images/s on {device}, {reading:,.0f}/s of the recipe in one thread; memory "
+        f"{cost.memory:.1f} GB\n"
+        f"{training.last:,} steps take {training.last * cost.seconds / 60:.1f} min without validation "
         f"(measured over {steps} steps)"
     )

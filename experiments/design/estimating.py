@@ -94,8 +94,9 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     Args:
         reals: shards, of whatever number, of the size that it will learn from.
     """
-    from crossfake.synth.training.checkpoints import save_checkpoint
-    from crossfake.synth.training.loop import Training, seconds_per_step
+    from crossfake.fit.checkpoints import save_checkpoint
+    from crossfake.fit.loop import measure
+    from crossfake.synth.training.loop import Training
     from crossfake.synth.training.settings import TrainSettings
 
     size = ShardSet(reals).size or 0
@@ -109,7 +110,7 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     except UserError:
         return None
     settings, batch = begun.settings, begun.plan.batch
-    seconds = seconds_per_step(begun, _STEPS) / batch * 1000 * settings.kimg
+    seconds = measure(begun, _STEPS).seconds / batch * 1000 * settings.kimg
     if settings.minutes is not None:
         seconds = min(seconds, 60 * settings.minutes)
     model = begun.model()
@@ -117,7 +118,7 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     started = time.monotonic()
     model.images(0, _DRAWN)
     seconds += (time.monotonic() - started) / _DRAWN * made
-    checkpoint = save_checkpoint(begun.learner, Run(work / generator.name)).stat().st_size
+    checkpoint = save_checkpoint(begun, Run(work / generator.name)).stat().st_size
     return seconds, pixels + 2 * checkpoint
 
 

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from crossfake.fit.checkpoints import newest_checkpoint
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator
 from crossfake.synth.quality.features import STAGES, InceptionFeatures
 from crossfake.synth.quality.lpips_diversity import SMALLEST, Lpips
 from crossfake.synth.sampling.models import DISCRIMINATOR, Model
-from crossfake.synth.training.checkpoints import newest_checkpoint
 from crossfake.weights import find_weights, locate
 
 _LARGEST = 256  # pixels: what networks of ImageNet see of larger images (Karras et al. 2020a, app. D)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.distributed import Ranks
+from crossfake.fit import learner as base
 
 if TYPE_CHECKING:
     from crossfake.synth.families.base import Family, Recipe
@@ -88,27 +89,23 @@ class Draws:
         return self._ranks.share(drawn).to(self._device, non_blocking=True)
 
 
-class Learner:
-    """Networks, optimisers and random state of one run: all that a checkpoint holds, and one step of training.
+class Learner(base.Learner):
+    """Networks, optimisers and random draws of a generator's training.
 
     A subclass builds what it names in ``parts``, among them ``generator`` and ``average``, and gives ``train_step``.
 
     Attributes:
-        parts: attributes that have a ``state_dict``.
         average: the generator whose weights are averaged over time: what is used in the end.
-        step: how many steps were made.
+        draws: all random numbers of its steps.
     """
 
-    parts: tuple[str, ...] = ()
     generator: nn.Module
     average: nn.Module
 
     def __init__(self, plan: Plan, seed: int) -> None:
+        super().__init__(plan.device, plan.batch, _GROUP, seed)
         self.plan, self.recipe = plan, plan.recipe
-        self.ranks = Ranks(plan.device, plan.batch, _GROUP)
-        torch.manual_seed(seed)  # weights are the same in every process
         self.draws = Draws(seed, self.ranks, plan.device)
-        self.step = 0
 
     @property
     def images_seen(self) -> int:
@@ -126,17 +123,11 @@ class Learner:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        return {
-            **{part: getattr(self, part).state_dict() for part in self.parts},
-            "rng": self.draws.rng.get_state(),
-            "step": self.step,
-        }
+        return super().state() | {"rng": self.draws.rng.get_state()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        for part in self.parts:
-            getattr(self, part).load_state_dict(state[part])
-        self.draws.rng.set_state(state["rng"].cpu())
-        self.step = state["step"]
+        super().restore(state)
+        self.draws.rng.set_state(state["rng"])
 
     def adam(self, network: nn.Module, every: int = 0) -> torch.optim.Adam:
         """Adam for what of a network is trained.

@@ -1,13 +1,11 @@
-"""Training: one loop for all families, stopped and resumed without a trace, in one process or several."""
+"""Training of a generator of any family: its data, sample sheets, and the model that it leaves."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import resource
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -22,24 +20,21 @@ from torch.utils.data import DataLoader
 
 from crossfake.datasets.firewall import Seen, union
 from crossfake.datasets.torch_data import ShardDataset
-from crossfake.device import rank_world
 from crossfake.errors import UserError
+from crossfake.fit import learner as base
+from crossfake.fit.checkpoints import newest_checkpoint, open_run
+from crossfake.fit.loop import fit, measure
 from crossfake.images import contact_sheet, save_png
 from crossfake.progress import tqdm
 from crossfake.runs import Run
-from crossfake.stopping import Stopper
 from crossfake.synth.sampling.models import Model, save_model, seen_by
-from crossfake.synth.training.checkpoints import (
-    newest_checkpoint,
-    restore_checkpoint,
-    save_checkpoint,
-    transfer,
-)
-from crossfake.synth.training.learner import count_parameters
+from crossfake.synth.training.learner import Learner, count_parameters
 from crossfake.synth.training.settings import TrainSettings, folders_of, make_plan
+from crossfake.synth.training.transfer import transfer
 from crossfake.synth.training.watch import Guard, Watch, write_film
 
 _GRID = 64  # images of the fixed-latent sample sheet
+_MEASURED = 16  # steps: as far apart as those of lazy regularisation are at most
 
 
 class Batches:
@@ -92,12 +87,16 @@ class Classes:
         return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
 
 
-class Training:
+class Training(base.Training):
     """One run while it goes on.
 
     Raises:
         UserError: bad settings or data.
     """
+
+    learner: Learner
+    guard: Guard
+    watch: Watch | None = None
 
     def __init__(self, settings: TrainSettings) -> None:
         self.settings = settings
@@ -118,10 +117,24 @@ class Training:
             )
         assert plan.family.learner is not None  # the settings refuse such a family
         self.learner = plan.family.learner(plan, settings.seed)
-        self.leads = rank_world()[0] == 0
+
+    @property
+    def arguments(self) -> base.FitArguments:
+        settings, batch = self.settings, self.plan.batch
+        return base.FitArguments(
+            title=settings.family,
+            steps=math.ceil(settings.kimg * 1000 / batch),
+            log_every=max(1, round(1000 / batch)),  # a kimg
+            snapshot_every=max(1, round(settings.snapshot_kimg * 1000 / batch)),
+            snapshot_when_stopped=True,  # the model is used as it is, too
+            minutes=settings.minutes,
+            measured=_MEASURED,
+            unit="img",
+            per_step=batch,
+        )
 
     @contextmanager
-    def quick(self) -> Iterator[None]:
+    def context(self) -> Iterator[None]:
         """Meanwhile denormal numbers are zero where they would slow a CPU down; whoever called finds it as it was."""
         flush = self.plan.dtype is torch.float32 and self.plan.device.type == "cpu"
         before = bool(torch.tensor(1e-40).mul(1) == 0)
@@ -157,19 +170,67 @@ class Training:
             f"channels {plan.channels}, gamma {plan.gamma:.4g}, {self.config['dtype']}, {', '.join(parts)} parameters"
         )
 
-    def batches(self) -> DataLoader[Any]:
+    def batches(self) -> Generator[tuple[Tensor, Tensor | None]]:
         on_gpu = self.plan.device.type == "cuda"
         order = Batches(
             len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share,
             self.data.set_epoch,
         )  # fmt: skip
-        return DataLoader(
+        yield from DataLoader(
             self.data,
             batch_sampler=order,
             num_workers=2 if on_gpu else 0,
             collate_fn=partial(_collate, classes=self.classes),
             pin_memory=on_gpu,
         )
+
+    def check_unchanged(self, run: Run) -> None:
+        before = run.config.get("data_hashes") or {}
+        for path, digest in self.config["data_hashes"].items():
+            if before and digest not in before.values():
+                raise UserError(
+                    f"{path} holds other images or splits than {run.path} began with",
+                    mend="put them back, or start another --out",
+                )
+
+    def begin(self, run: Run) -> None:
+        settings = self.settings
+        reals = np.stack([self.data.image(i) for i in range(min(_GRID, len(self.data)))])
+        self.guard = Guard(reals)
+        if settings.watch:
+            first, *_ = folders_of(settings.data)
+            self.watch = Watch(run, first, settings.split, settings.watch, settings.device)
+        if self.learner.step == 0 and self.leads:
+            save_png(contact_sheet(reals), run.samples / "reals.png")
+
+    def check(self, means: dict[str, float], run: Run) -> None:
+        self.guard.check(means, self.learner.images_seen / 1000, newest_checkpoint(run.path))
+
+    def rates(self, recent: float, overall: float) -> dict[str, float]:
+        left = self.arguments.steps - self.learner.step
+        return {"sec_per_kimg": recent * 1000 / self.plan.batch, "eta_min": overall * left / 60}
+
+    def snapshot(self, run: Run) -> dict[str, float]:
+        """Exported model, sample sheet of the fixed latents, and what can be measured of them."""
+        model = self.model()
+        save_model(run.model, model.family, model.network, model.card, self.seen)
+        if model.needs_photos:
+            photos = [self.data.image(i) for i in range(min(_GRID, len(self.data)))]
+            images = np.stack(model.edit(photos, [], torch.zeros(0)))
+        else:
+            images = model.images(0, _GRID, self.settings.seed)
+        save_png(contact_sheet(images), run.samples / f"{self.learner.images_seen / 1000:010.3f}.png")
+        figures = {} if model.needs_photos else {"diversity": self.guard.look(images)}
+        return figures | (self.watch.measure() if self.watch else {})
+
+    def log_line(self, figures: dict[str, float]) -> dict[str, float]:
+        kimg = self.learner.images_seen / 1000
+        return {"kimg": round(kimg, 3), **{name: round(value, 5) for name, value in figures.items()}}
+
+    def logged(self, figures: dict[str, float], bar: tqdm, snapshot: bool) -> None:
+        bar.set_postfix_str(f"loss {figures['loss']:.2f}")
+        if snapshot:
+            self.say(_told(self.learner.images_seen / 1000, figures))
 
     @cached_property
     def seen(self) -> Seen:
@@ -203,152 +264,34 @@ def train(settings: TrainSettings) -> Path:
     """
     training = Training(settings)
     learner = training.learner
-    found = newest_checkpoint(settings.out) if settings.resume else None
-    run = Run(settings.out)
+    going_on = settings.resume and newest_checkpoint(settings.out) is not None
+    taken = transfer(learner, settings.init) if settings.init and not going_on else ""
+    run, found = open_run(training, settings.out, training.config, kind="synth", resume=settings.resume)
+    training.say(training.describe())
     if found:
-        _check_unchanged(run, training)
-        restore_checkpoint(learner, found)  # before anything of the run is written: it may not fit
-    if training.leads:
-        run = Run.create(settings.out, training.config, kind="synth", resume=settings.resume)
-        tqdm.write(training.describe())
-    if found:
-        if training.leads:
-            run.trim_log(learner.step)  # so that no line stands twice
-            tqdm.write(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")
-    else:
-        taken = transfer(learner, settings.init) if settings.init else ""
-        if training.leads and settings.resume:
-            run.trim_log(0)
-            tqdm.write(f"{settings.out} has no checkpoint yet: starting from the beginning")
-        if training.leads and taken:
-            tqdm.write(f"starting from {settings.init}: {taken}")
-    with Stopper() as stopper, training.quick():
-        finished = _loop(training, run, stopper)
-    if training.leads and not finished:
-        run.close()
-        tqdm.write(
-            f"stopped at {learner.images_seen / 1000:.1f} kimg: continue with 'synth train --out {run.path} --resume'"
-        )
+        training.say(f"going on from {found} at {learner.images_seen / 1000:.1f} kimg")
+    if taken:
+        training.say(f"starting from {settings.init}: {taken}")
+    started = time.monotonic()
+    if not fit(training, run):
+        kimg = learner.images_seen / 1000
+        training.say(f"stopped at {kimg:.1f} kimg: continue with 'synth train --out {run.path} --resume'")
+    elif training.leads:
+        write_film(run)
+        run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
     return run.path
 
 
-def _check_unchanged(run: Run, training: Training) -> None:
-    """Raise ``UserError`` when a run is to go on with other images, or other splits, than it began with."""
-    before = run.config.get("data_hashes") or {}
-    for path, digest in training.config["data_hashes"].items():
-        if before and digest not in before.values():
-            raise UserError(
-                f"{path} holds other images or splits than {run.path} began with",
-                mend="put them back, or start another --out",
-            )
-
-
-def seconds_per_step(training: Training, steps: int = 16) -> float:
-    """Measured over a few that are thrown away."""
-    batches = iter(training.batches())
-    with training.quick():
-        for step in range(steps + 2):
-            if step == 2:  # the first ones allocate
-                started = time.monotonic()
-            training.learner.train_step(*next(batches))
-    return (time.monotonic() - started) / steps
-
-
-def dry_run(settings: TrainSettings, steps: int = 16) -> str:
+def dry_run(settings: TrainSettings, steps: int = _MEASURED) -> str:
     """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
     training = Training(settings)
-    seconds, plan = seconds_per_step(training, steps), training.plan
-    if plan.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated(plan.device) / 2**30
-    else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    per_kimg = seconds * 1000 / plan.batch
+    cost = measure(training, steps)
+    per_kimg = cost.seconds * 1000 / training.plan.batch
     return (
         f"{training.describe()}\n"
-        f"memory {memory:.1f} GB, {per_kimg:.1f} s/kimg, {settings.kimg:g} kimg take "
+        f"memory {cost.memory:.1f} GB, {per_kimg:.1f} s/kimg, {settings.kimg:g} kimg take "
         f"{per_kimg * settings.kimg / 3600:.1f} h (measured over {steps} steps)"
     )
-
-
-def _loop(training: Training, run: Run, stopper: Stopper) -> bool:
-    settings, plan, learner = training.settings, training.plan, training.learner
-    ranks = learner.ranks
-    total = math.ceil(settings.kimg * 1000 / plan.batch)
-    tick = max(1, round(1000 / plan.batch))  # log every kimg
-    snapshot = max(1, round(settings.snapshot_kimg * 1000 / plan.batch))
-    started, began_at = time.monotonic(), learner.images_seen
-    reals = np.stack([training.data.image(i) for i in range(min(_GRID, len(training.data)))])
-    guard = Guard(reals)
-    first, *_ = folders_of(settings.data)
-    watch = Watch(run, first, settings.split, settings.watch, settings.device) if settings.watch else None
-    if learner.step == 0 and training.leads:
-        save_png(contact_sheet(reals), run.samples / "reals.png")
-    sums: defaultdict[str, list[Tensor]] = defaultdict(list)
-    tick_started, ticked_at = time.monotonic(), learner.images_seen
-    with tqdm(
-        total=total * plan.batch,
-        initial=learner.images_seen,
-        unit="img",
-        unit_scale=True,
-        desc=settings.family,
-        disable=not training.leads,
-    ) as bar:
-        for real, labels in training.batches():
-            if learner.step >= total:
-                break
-            for name, value in learner.train_step(real, labels).items():
-                sums[name].append(value)
-            bar.update(plan.batch)
-            minutes = (time.monotonic() - started) / 60
-            late = settings.minutes is not None and minutes >= settings.minutes
-            over = learner.step >= total or ranks.agreed(stopper.asked or late)
-            at_snapshot = over or learner.step % snapshot == 0
-            if not at_snapshot and learner.step % tick:
-                continue
-            own = [float(torch.stack(values).float().mean()) for values in sums.values()]
-            shared = torch.tensor(own, dtype=torch.float32, device=plan.device)
-            ranks.average([shared])  # what is not finite in one process stops them all
-            means = dict(zip(sums, shared.tolist(), strict=True))
-            sums.clear()
-            kimg = learner.images_seen / 1000
-            guard.check(means, kimg, newest_checkpoint(run.path))
-            now = time.monotonic()
-            means["sec_per_kimg"] = (now - tick_started) / max((learner.images_seen - ticked_at) / 1000, 1e-9)
-            rate = (now - started) / max(learner.images_seen - began_at, 1)
-            means["eta_min"] = rate * (total * plan.batch - learner.images_seen) / 60
-            if training.leads:
-                if at_snapshot:
-                    means |= _snapshot(training, run, guard, watch)
-                run.log({"kimg": round(kimg, 3), **{k: round(v, 5) for k, v in means.items()}}, learner.step)
-                bar.set_postfix_str(f"loss {means['loss']:.2f}")
-                if at_snapshot:
-                    tqdm.write(_log_line(kimg, means))
-            tick_started, ticked_at = time.monotonic(), learner.images_seen
-            if over:
-                break
-    # by vote: only the processes that were sent a signal know of it
-    if learner.step < total and ranks.agreed(stopper.asked):
-        return False
-    if training.leads:
-        write_film(run)
-        run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
-    return True
-
-
-def _snapshot(training: Training, run: Run, guard: Guard, watch: Watch | None) -> dict[str, float]:
-    """Checkpoint, exported model, sample sheet of the fixed latents, and what can be measured of them."""
-    learner = training.learner
-    save_checkpoint(learner, run)
-    model = training.model()
-    save_model(run.model, model.family, model.network, model.card, training.seen)
-    if model.needs_photos:
-        photos = [training.data.image(i) for i in range(min(_GRID, len(training.data)))]
-        images = np.stack(model.edit(photos, [], torch.zeros(0)))
-    else:
-        images = model.images(0, _GRID, training.settings.seed)
-    save_png(contact_sheet(images), run.samples / f"{learner.images_seen / 1000:010.3f}.png")
-    figures = {} if model.needs_photos else {"diversity": guard.look(images)}
-    return figures | (watch.measure() if watch else {})
 
 
 def _collate(items: list[tuple[Tensor, int, int]], classes: Classes) -> tuple[Tensor, Tensor | None]:
@@ -359,7 +302,7 @@ def _collate(items: list[tuple[Tensor, int, int]], classes: Classes) -> tuple[Te
     return images, F.one_hot(classes.of[positions], len(classes.names)).float()
 
 
-def _log_line(kimg: float, means: dict[str, float]) -> str:
+def _told(kimg: float, means: dict[str, float]) -> str:
     shown = {
         "loss_g": "G", "loss_d": "D", "real": "real", "fake": "fake", "r1": "R1", "r2": "R2", "augment_p": "p",
         "diversity": "diversity", "fid": "FID", "swd": "SWD",

@@ -10,7 +10,7 @@ import pytest
 
 from crossfake.errors import UserError
 from crossfake.files import replacing, write_json, write_text
-from crossfake.runs import save_state
+from crossfake.fit.checkpoints import save_state
 
 
 def contents(folder: Path) -> dict[str, bytes]:

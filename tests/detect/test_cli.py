@@ -112,7 +112,7 @@ def test_resume_takes_no_other_fakes(trained: Path, fake: Path) -> None:
 def test_what_training_costs_is_said_after_the_first_steps(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("crossfake.detect.training.loop._WORTH", 0.0)
+    monkeypatch.setattr("crossfake.fit.loop._WORTH", 0.0)
     words = ("train", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "d"), "--batch", "8",
              "--device", "cpu", "--eval-every", "5")  # fmt: skip
     code, text = _run(*words, "--steps", "12")
@@ -128,7 +128,7 @@ def test_what_training_costs_is_said_after_the_first_steps(
 def test_a_stopped_training_hints_at_nothing_that_cannot_work_yet(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from crossfake.detect.training import loop
+    from crossfake.fit import loop
 
     with monkeypatch.context() as patch:
         patch.setattr(loop.Stopper, "asked", True)

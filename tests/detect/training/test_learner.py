@@ -36,7 +36,7 @@ def _batch(step: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_probe_trains_the_head_and_nothing_else(weights: Path) -> None:
     learner = _learner(weights=weights, tune="probe")
     before = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
-    learner.learn(*_batch())
+    learner.train_step(*_batch())
     changed = {n for n, t in learner.network.state_dict().items() if not torch.equal(t, before[n])}
     assert changed and all(name.startswith("head") for name in changed)  # nor do batch norms' statistics move
     trained, frozen = learner.count()
@@ -49,7 +49,7 @@ def test_stages_are_unfrozen_one_after_another(weights: Path) -> None:
     for step in range(24):
         counts.append(learner.unfrozen())
         before = [p.detach().clone() for stage in learner.stages for p in stage]
-        learner.learn(*_batch(step))
+        learner.train_step(*_batch(step))
         frozen = sum(len(stage) for stage in learner.stages[: -counts[-1]])
         after = [p for stage in learner.stages for p in stage]
         assert all(torch.equal(a, b) for a, b in zip(before[:frozen], after[:frozen], strict=True))
@@ -62,7 +62,7 @@ def test_stages_are_unfrozen_one_after_another(weights: Path) -> None:
 
 def test_rates_decay_from_the_head_to_the_image() -> None:
     learner = _learner(layer_decay=0.5)
-    learner.learn(*_batch())
+    learner.train_step(*_batch())
     rates = [group["lr"] for group in learner.optimizer.param_groups]
     assert rates[-1] == pytest.approx(1e-2)  # warm-up is a single step here
     np.testing.assert_allclose(np.divide(rates[1:], rates[:-1]), 2)
@@ -72,7 +72,7 @@ def test_the_average_follows_the_formula_and_is_what_judges() -> None:
     learner = _learner(ema=0.9)
     expected = {name: tensor.clone() for name, tensor in learner.network.state_dict().items()}
     for step in range(4):
-        learner.learn(*_batch(step))
+        learner.train_step(*_batch(step))
         keep = min(0.9, (2 + step) / (11 + step))
         for name, value in learner.network.state_dict().items():
             moves = value.is_floating_point()
@@ -95,10 +95,12 @@ def test_mixup_mixes_images_and_labels_by_one_share() -> None:
 
 def test_smoothed_labels_lower_what_certainty_is_worth() -> None:
     sharp, smooth = _learner(), _learner(label_smoothing=0.2)
-    assert sharp.learn(*_batch()) != smooth.learn(*_batch())
+    assert sharp.train_step(*_batch())["loss"] != smooth.train_step(*_batch())["loss"]
     images, labels = _batch()
     learner = _learner(label_smoothing=1.0)  # nothing is left of them
-    assert torch.equal(learner.learn(images, labels), _learner(label_smoothing=1.0).learn(images, 1 - labels))
+    one = learner.train_step(images, labels)["loss"]
+    other = _learner(label_smoothing=1.0).train_step(images, 1 - labels)["loss"]
+    assert torch.equal(one, other)
 
 
 def test_a_network_that_gives_no_numbers_is_one_line() -> None:
@@ -119,7 +121,9 @@ def test_an_option_that_the_model_does_not_know_is_one_line() -> None:
 
 def test_a_contrastive_loss_adds_a_tenth_of_the_features_own() -> None:
     images, labels = _batch()
-    plain, contrastive = (float(_learner(loss=loss).learn(images, labels)) for loss in ("bce", "contrastive"))
+    plain, contrastive = (
+        float(_learner(loss=loss).train_step(images, labels)["loss"]) for loss in ("bce", "contrastive")
+    )
     features = _learner().network.train().features(images.float() / 255)
     assert contrastive - plain == pytest.approx(
         0.1 * supervised_contrastive(features, labels).item(), rel=1e-3

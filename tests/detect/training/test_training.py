@@ -14,9 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from crossfake.detect.bundle import calibration
 from crossfake.detect.bundle.bundle import load
 from crossfake.detect.training.data import TrainingData
+from crossfake.detect.training.learner import Learner
 from crossfake.detect.training.loop import Training, dry_run, train
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
+from crossfake.fit import loop
 from crossfake.runs import Run
 
 from ..conftest import make_shards
@@ -57,15 +59,14 @@ def test_the_temperature_is_that_of_calibration(trained: Path, real: Path, fake:
 
 def _stopped_and_resumed(settings: TrainSettings, lines: int, **changed: object) -> Path:
     """Stop the training after so many validations, and go on."""
-    import crossfake.detect.training.loop as training
 
-    class Stops(training.Stopper):
+    class Stops(loop.Stopper):
         @property
         def asked(self) -> bool:  # type: ignore[override]
             return len(Run(settings.out).log_lines()) >= lines
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "Stopper", Stops)
+        patch.setattr(loop, "Stopper", Stops)
         train(settings)
     assert not Run(settings.out).finished
     return train(TrainSettings.resumed(settings.out, **changed))
@@ -103,11 +104,9 @@ def test_stopped_and_resumed_equals_never_stopped(
 def test_stopped_between_validations_equals_never_stopped(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import crossfake.detect.training.loop as training
-
     whole = train(_settings(real, fake, tmp_path / "whole"))
 
-    class Stops(training.Stopper):
+    class Stops(loop.Stopper):
         @property
         def asked(self) -> bool:  # type: ignore[override]
             Stops.calls += 1
@@ -116,7 +115,7 @@ def test_stopped_between_validations_equals_never_stopped(
         calls = 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "Stopper", Stops)
+        patch.setattr(loop, "Stopper", Stops)
         train(_settings(real, fake, tmp_path / "part"))
     assert torch.load(tmp_path / "part/checkpoints/last.pt", weights_only=True)["step"] == 7
     part = train(TrainSettings.resumed(tmp_path / "part"))
@@ -158,13 +157,11 @@ def test_a_loss_that_is_not_finite_stops(
 def test_a_stop_keeps_no_state_that_is_not_finite(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import crossfake.detect.training.loop as training
-
-    monkeypatch.setattr(training.Stopper, "asked", True)
+    monkeypatch.setattr(loop.Stopper, "asked", True)
     settings = _settings(real, fake, tmp_path / "run", eval_every=100)
     train(settings)
     kept = (tmp_path / "run/checkpoints/last.pt").read_bytes()
-    monkeypatch.setattr(training.Learner, "mean_loss", lambda self: float("nan"))
+    monkeypatch.setattr(Learner, "means", lambda self: {"loss": float("nan")})
     with pytest.raises(UserError, match="loss is not finite at step 2; the last good state"):
         train(TrainSettings.resumed(settings.out))
     assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == kept
@@ -341,12 +338,12 @@ def test_a_run_begun_without_weights_goes_on_without(
         before.setattr(training.Weighed, "as_batches", lambda kinds, sampler: training.Weighed.alike(kinds))
         whole = train(_settings(real, fake, tmp_path / "whole", synthetic=(many,)))
 
-        class Stops(training.Stopper):
+        class Stops(loop.Stopper):
             @property
             def asked(self) -> bool:  # type: ignore[override]
                 return len(Run(tmp_path / "part").log_lines()) >= 1
 
-        before.setattr(training, "Stopper", Stops)
+        before.setattr(loop, "Stopper", Stops)
         part = train(_settings(real, fake, tmp_path / "part", synthetic=(many,)))
     config = {k: v for k, v in Run(part).config.items() if k not in ("kind", "validation_shares")}
     Run.create(part, config, kind="detect", resume=True)

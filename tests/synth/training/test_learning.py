@@ -14,15 +14,16 @@ import torch
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.errors import UserError
+from crossfake.fit.checkpoints import newest_checkpoint
 from crossfake.runs import Run
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.training.checkpoints import newest_checkpoint, transfer
 from crossfake.synth.training.loop import (
     Training,
     dry_run,
     train,
 )
 from crossfake.synth.training.settings import TrainSettings
+from crossfake.synth.training.transfer import transfer
 from crossfake.synth.training.watch import Guard, diversity
 
 from ..conftest import PUBLISHED

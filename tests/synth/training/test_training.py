@@ -19,12 +19,12 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.verify import verify
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
+from crossfake.fit import loop
 from crossfake.provenance import hash_file
 from crossfake.runs import Run
 from crossfake.synth.cli import synth
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.training import loop
 from crossfake.synth.training.adversarial import Adversarial
 from crossfake.synth.training.loop import (
     Batches,
@@ -95,7 +95,7 @@ def test_the_processor_is_left_as_it_was(before: bool, reals: Path, tmp_path: Pa
         training = Training(
             TrainSettings(reals, tmp_path / "run", batch=8, channels=64, device="cpu", precision="fp32")
         )
-        with training.quick():
+        with training.context():
             assert tiny * 1 == 0
         assert bool(tiny * 1 == 0) is before
     finally:

@@ -1,44 +1,18 @@
-"""What a run keeps: checkpoints to go on from, and weights to start another run with."""
+"""Starting a training from the weights of another."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crossfake.errors import UserError
-from crossfake.runs import Run, save_state
+from crossfake.fit.checkpoints import newest_checkpoint, read_checkpoint
 from crossfake.synth.sampling.models import DISCRIMINATOR, WEIGHTS
 from crossfake.synth.training.learner import Learner
-
-_KEPT = 2
-
-
-def newest_checkpoint(run: Path) -> Path | None:
-    return max((run / "checkpoints").glob("*.pt"), default=None)
-
-
-def save_checkpoint(learner: Learner, run: Run) -> Path:
-    """Write the state; a crash at any moment leaves the checkpoints that were there."""
-    path = run.checkpoints / f"{learner.step:08d}.pt"
-    save_state(path, learner.state())
-    for old in sorted(run.checkpoints.glob("*.pt"))[:-_KEPT]:
-        old.unlink()
-    return path
-
-
-def restore_checkpoint(learner: Learner, checkpoint: Path) -> None:
-    """Put a learner into the state that was saved; ``UserError`` when it was another kind of run."""
-    try:
-        learner.restore(_read(checkpoint))
-    except Exception as error:
-        raise UserError(
-            f"{checkpoint} does not fit this run ({error})", mend="resume with the settings it had"
-        ) from error
 
 
 def transfer(learner: Learner, source: Path) -> str:
@@ -57,7 +31,7 @@ def transfer(learner: Learner, source: Path) -> str:
     found: dict[str, Any] = {}
     try:
         if checkpoint:
-            state = _read(checkpoint)
+            state = read_checkpoint(checkpoint)
             found = {"generator": state["average"], "discriminator": state.get("discriminator")}
         elif (folder / WEIGHTS).is_file():
             found = {"generator": load_file(folder / WEIGHTS)}
@@ -86,8 +60,3 @@ def _take(network: nn.Module, weights: dict[str, Tensor]) -> tuple[int, int]:
     }
     network.load_state_dict(own | fitting)
     return len(fitting), len(own)
-
-
-def _read(checkpoint: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return state

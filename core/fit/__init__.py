@@ -1,0 +1,1 @@
+"""The one training loop, which generators and detectors share."""

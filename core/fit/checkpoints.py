@@ -13,6 +13,7 @@ from crossfake.fit.learner import Training
 from crossfake.runs import Run
 
 _KEPT = 2
+_LONGEST = 300  # characters of a reason: it may name every array
 
 
 def newest_checkpoint(run: Path) -> Path | None:
@@ -21,8 +22,15 @@ def newest_checkpoint(run: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A training's state, its tensors on the CPU; nothing in the file is executed."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """A training's state, its tensors on the CPU; nothing in the file is executed.
+
+    Raises:
+        ValueError: it is damaged, or no checkpoint.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises many kinds, in many lines
+        raise ValueError("it is damaged, or no checkpoint") from error
     return state
 
 
@@ -54,9 +62,9 @@ def restore_checkpoint(training: Training, checkpoint: Path) -> None:
     """Put a training into the state that was saved; ``UserError`` when it was of another kind of run, or is damaged."""
     try:
         training.restore(read_checkpoint(checkpoint))
-    except Exception as error:  # the unpickler and load_state_dict raise many kinds
+    except Exception as error:  # load_state_dict raises many kinds, in many lines
         raise UserError(
-            f"{checkpoint} does not fit this run ({error})",
+            f"{checkpoint} does not fit this run ({' '.join(str(error).split())[:_LONGEST]})",
             mend="resume with the settings it had, or start another --out",
         ) from error
 

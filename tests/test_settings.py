@@ -17,7 +17,7 @@ from crossfake.cli import main
 from crossfake.errors import UserError
 
 BAD = (-1, math.nan, math.inf, 10**30)
-PACKAGES = ("core", "datasets", "synth", "detect", "experiments")
+PACKAGES = ("core", "datasets", "synth", "detect", "serve", "experiments")
 ROOT = Path(__file__).parents[1]
 
 # what a command needs before it looks at a number; none of it is there but PICTURE

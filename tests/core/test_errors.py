@@ -62,7 +62,7 @@ def test_without_an_installation_the_extra_is_named(monkeypatch):
 
 def test_nothing_tells_anyone_to_install_a_package_that_is_not_ours():
     root = Path(__file__).parents[2]
-    parts = ("core", "datasets", "synth", "detect", "experiments", "docs")
+    parts = ("core", "datasets", "synth", "detect", "serve", "experiments", "docs")
     files = [*root.glob("*.md"), *(f for part in parts for f in (root / part).rglob("*.*"))]
     files = [f for f in files if f.suffix in (".py", ".md", ".html", ".yaml") and f.name != "CHANGELOG.md"]
     named = [str(f) for f in files if re.search(r"crossfake\[\w+\]", f.read_text())]

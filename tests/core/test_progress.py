@@ -78,7 +78,7 @@ def test_on_a_terminal_it_is_a_bar() -> None:
 
 
 def test_every_bar_is_this_one() -> None:
-    parts = ("core", "datasets", "synth", "detect", "experiments")
+    parts = ("core", "datasets", "synth", "detect", "serve", "experiments")
     files = [file for part in parts for file in (ROOT / part).rglob("*.py")]
     named = [
         str(file.relative_to(ROOT))

@@ -48,7 +48,7 @@ def write(folder, label, count, seed, source="toy", generator="", size=16, skip=
 def _audited(monkeypatch):
     """Audits have tests of their own, and take longer than all of this."""
     found = {"verdict": "pass", "summary": "audit: pass", "probes": {}}
-    for module in ("running", "testsets"):
+    for module in ("run.running", "run.testsets"):
         monkeypatch.setattr(f"crossfake.experiments.{module}.audit_training", lambda *folders: found)
 
 

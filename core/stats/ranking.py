@@ -205,14 +205,14 @@ def checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[npt.NDArray[n
     Raises:
         ValueError: lengths differ or are 0, a label is neither 0 nor 1, or a score is nan.
     """
-    y, s = np.asarray(labels).astype(np.int64), np.asarray(scores, dtype=np.float64)
+    y, s = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if y.shape != s.shape or y.ndim != 1 or not len(y):
         raise ValueError(f"labels {y.shape} and scores {s.shape} must be two lists of one length, not empty")
     if not np.isin(y, (0, 1)).all():
         raise ValueError("labels must be 0 (real) or 1 (fake)")
     if np.isnan(s).any():
         raise ValueError("a score is not a number")
-    return y, s
+    return y.astype(np.int64), s
 
 
 def _row(scores: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> Array:

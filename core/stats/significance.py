@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from crossfake.stats.bootstrap import Measured
 from crossfake.stats.intervals import Estimate, Z, chance
+from crossfake.stats.ranking import checked
 
 Floats = npt.NDArray[np.float64]
 # the logarithm of the smallest p value (1e-100) that is told from zero: further down scipy's t has gaps (nan) between
@@ -282,15 +283,7 @@ def _checked(
     labels: npt.ArrayLike, *scores: npt.ArrayLike, groups: npt.ArrayLike | None = None, fewest: int = 2
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.intp] | None]:
     """Which rows are fakes, and each row's group as a number."""
-    labels = np.asarray(labels)
-    columns = [np.asarray(values, dtype=np.float64) for values in scores]
-    if any(values.shape != labels.shape or values.ndim != 1 for values in columns):
-        raise ValueError("labels and scores must be lists of one length")
-    if any(np.isnan(values).any() for values in columns):
-        raise ValueError("a score is not a number")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("labels must be 0 (real) or 1 (fake)")
-    fake = labels == 1
+    fake = [checked(labels, column)[0] for column in scores][0] == 1
     member = None
     if groups is not None:
         member = np.unique(np.asarray(groups), return_inverse=True)[1]

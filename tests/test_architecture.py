@@ -190,3 +190,16 @@ low = np.quantile(draws, [0.025, 0.5])
 drawn = rng.multinomial(9, p)
 """
     assert _statistics(ast.parse(own)) == {"roc_curve", "def wilson", "0.025", "multinomial"}
+
+
+def test_there_is_one_training_loop() -> None:
+    """Learners say what a step is; who makes their steps, and writes checkpoints to go on from, is core/fit."""
+    found: dict[str, set[str]] = {"train_step": set(), "save": set()}
+    for file in _files():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            called = node.func
+            if called.attr == "train_step" or ast.unparse(called) == "torch.save":
+                found[called.attr].add(str(file.relative_to(ROOT)))
+    assert found == {"train_step": {"core/fit/loop.py"}, "save": {"core/fit/checkpoints.py"}}

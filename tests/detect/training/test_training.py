@@ -123,6 +123,44 @@ def test_stopped_between_validations_equals_never_stopped(
     assert losses[0] == losses[1]
 
 
+def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(real: Path, fake: Path, tmp_path: Path) -> None:
+    """Its checkpoint as that version wrote it, and steps made one by one in place of the loop."""
+    settings = _settings(real, fake, tmp_path / "run", ema=0.9)
+    training = Training(settings)
+    learner, held, losses = training.learner, training.held, list[torch.Tensor]()
+    facts = {"data_hashes": training.data.hashes(), "validation_hash": held.digest}
+    run = Run.create(
+        settings.out,
+        {**dataclasses.asdict(settings), **facts, "validation_shares": training.shares()},
+        kind="detect",
+    )
+    for step in range(12):
+        losses.append(learner.train_step(training.batch(step), training.sampler.labels)["loss"])
+        if learner.step == 6:
+            state = {
+                part: getattr(learner, part).state_dict() for part in ("network", "average", "optimizer")
+            }
+            state |= {"step": 6, "losses": losses, "best": learner.best, "stale": learner.stale}
+            torch.save(state | {"curriculum": []}, run.checkpoints / "last.pt")
+        if learner.step % 4 == 0:
+            mean = float(torch.stack(losses).mean())
+            figures = learner.validate(held.images, held.labels, training.weighed)
+            losses.clear()
+            if learner.step == 8:
+                across = {"loss": mean, **figures}  # of steps before the checkpoint, and after it
+    train(TrainSettings.resumed(run.path))
+    ended = torch.load(run.checkpoints / "last.pt", weights_only=True)
+    assert ended.keys() == {*state, "curriculum"} and ended["step"] == 12 and ended["losses"] == []
+    for part in ("network", "average"):
+        assert all(
+            torch.equal(value, ended[part][name])
+            for name, value in getattr(learner, part).state_dict().items()
+        )
+    assert (ended["best"]["ap"], ended["best"]["step"]) == (learner.best["ap"], learner.best["step"])
+    first = Run(run.path).log_lines()[0]
+    assert {k: v for k, v in first.items() if k not in ("step", "images_per_second")} == across
+
+
 def test_training_stops_when_validation_no_longer_improves(
     real: Path, fake: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +87,33 @@ def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_
     assert hash_file(whole / "model" / "generator.safetensors") == hash_file(
         part / "model" / "generator.safetensors"
     )
+
+
+def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(reals: Path, tmp_path: Path) -> None:
+    """Its checkpoint as that version wrote it, and steps made one by one in place of the loop."""
+    settings = TrainSettings(
+        reals, tmp_path / "run", batch=8, channels=64, kimg=0.048, augment="ada", device="cpu", **PUBLISHED
+    )
+    training = Training(settings)
+    learner: Any = training.learner
+    run = Run.create(settings.out, training.config, kind="synth")
+    with training.context(), closing(training.batches()) as batches:
+        for step, batch in enumerate(batches):
+            if step == 3:
+                parts = ("generator", "discriminator", "average", "optimizer_g", "optimizer_d")
+                state = {part: getattr(learner, part).state_dict() for part in parts}
+                state |= {"rng": learner.draws.rng.get_state(), "step": 3}
+                state |= {"adaptive": learner.adaptive.state(), "mean_length": learner.mean_length}
+                torch.save(state, run.checkpoints / "00000003.pt")
+            if step == 6:
+                break
+            learner.train_step(*batch)
+    train(TrainSettings.resumed(run.path))
+    ended = torch.load(run.checkpoints / "00000006.pt", weights_only=True)
+    assert ended.keys() == state.keys() and ended["step"] == 6
+    for part in parts:
+        _equal(ended[part], getattr(learner, part).state_dict())
+    assert torch.equal(ended["rng"], learner.draws.rng.get_state())
 
 
 @pytest.mark.parametrize("before", [False, True])

@@ -23,6 +23,7 @@ from crossfake.datasets.sources.base import (
     Rejected,
 )
 from crossfake.datasets.sources.folder import is_video
+from crossfake.datasets.splits import Fractions
 from crossfake.datasets.types import Pixels, Polygons
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.images import thumbnail
@@ -40,7 +41,8 @@ class Options:
     codec: str
     frames: int
     history: int
-    shrink: float = 0.0
+    shrink: float
+    fractions: Fractions
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,12 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
 def _rows(record: Record, crops: list[Crop], group: str, cropper: Cropper, options: Options) -> list[Outcome]:
     return [
         Outcome(
-            _treated(crop.image, cropper, options),
+            _treated(
+                crop.image,
+                record.split or options.fractions.split_of(record.group or group),
+                cropper,
+                options,
+            ),
             record.group or group,
             "" if crop.person is None else f"#face={crop.person}",
             None if crop.mask is None else crop.mask[..., 0],
@@ -130,7 +137,9 @@ def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Opti
             yield _left_out(crop, crop.picture, cropper, suffix)
             continue
         try:
-            treated = _treated(crop.image, cropper, options)
+            treated = _treated(
+                crop.image, record.split or options.fractions.split_of(group), cropper, options
+            )
         except Skip as reason:
             yield _left_out(reason, crop.image, cropper, suffix)
             continue
@@ -178,9 +187,11 @@ def _still_mask(record: Record) -> Pixels | Polygons | None:
     return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
 
 
-def _treated(image: Pixels, cropper: Cropper, options: Options) -> Pixels:
-    smaller = shrunk(image, options.shrink, cropper.min_size) if options.shrink else image
-    return with_history(smaller, options.history)
+def _treated(image: Pixels, split: str, cropper: Cropper, options: Options) -> Pixels:
+    """A crop as it is stored; only what is learned from is made smaller."""
+    if options.shrink and split != "test":
+        image = shrunk(image, options.shrink, cropper.min_size)
+    return with_history(image, options.history)
 
 
 def shrunk(image: Pixels, least: float, min_size: int) -> Pixels:

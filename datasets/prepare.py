@@ -91,8 +91,8 @@ class PrepareSettings:
             is ``skip`` for aligned pixels, ``clip`` for native ones.
         pixels: ``aligned``, or ``native`` for upright crops that are not resampled, in rows of their own sizes.
         min_size: least side of a native crop; smaller ones are left out.
-        shrink: make each native crop smaller first, to a share of its sides drawn between this and 0.85, which takes
-            the blocks of the JPEG that it was; 0 leaves it as it is.
+        shrink: make each native crop that is not to test on smaller, to a share of its sides drawn between this and
+            0.85, which takes the blocks of the JPEG that it was; 0 leaves them as they are.
         frames: of each video, evenly spread.
         split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
         name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
@@ -193,7 +193,7 @@ class PrepareSettings:
     @property
     def treatment(self) -> list[str]:
         """What every crop goes through, in order: part of the set's history."""
-        smaller = [f"shrunk to {self.shrink:g}-{LARGEST_SHARE:g}"] if self.shrink else []
+        smaller = [f"train and val shrunk to {self.shrink:g}-{LARGEST_SHARE:g}"] if self.shrink else []
         return smaller + ([f"jpeg {self.history} 4:2:0"] if self.history else [])
 
     def named_labels(self) -> dict[str, int]:
@@ -458,7 +458,8 @@ def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
 ) -> Iterator[tuple[Record, list[Outcome]]]:
     """Handle records in the workers, in the order they came."""
-    options = Options(settings.codec, settings.frames, settings.history, settings.shrink)
+    fractions = Fractions.parse(settings.split, settings.seed)
+    options = Options(settings.codec, settings.frames, settings.history, settings.shrink, fractions)
     handle = partial(handle_chunk, cropper=cropper, options=options)
     for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
         yield from zip(chunk, outcomes, strict=True)

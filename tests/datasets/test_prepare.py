@@ -522,25 +522,27 @@ def test_native_crops_made_smaller_keep_what_is_known_of_them_and_lose_their_blo
     with ShardWriter(
         tmp_path / "native", None, attributes={"crop": {"policy": "face", "pixels": "native"}}
     ) as writer:
-        for number, (height, width) in enumerate([(160, 200), (150, 150), (140, 180)]):
+        for number, (height, width) in enumerate([(160, 200), (150, 150), (140, 180), (130, 130)]):
             image = cv2.resize(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), (width, height))
-            row = Row(0, "x", split="train", group=f"g{number}", origin=f"{number}.png")
+            split = "test" if number == 3 else "train"
+            row = Row(0, "x", split=split, group=f"g{number}", origin=f"{number}.png")
             writer.append(with_history(image, 40), row)
     options = {"source": str(tmp_path / "native"), "pixels": "native", "crop": "none", "workers": 1}
     made = prepare(PrepareSettings(out=tmp_path / "small", min_size=120, shrink=0.5, **options))
     before, after = ShardSet(tmp_path / "native"), ShardSet(tmp_path / "small")
-    assert made.skipped == {"smaller than 142 pixels, to be shrunk": 1} and len(after) == 2
-    shares = after.shapes / before.shapes[:2]
+    assert made.skipped == {"smaller than 142 pixels, to be shrunk": 1} and len(after) == 3
+    assert np.array_equal(after.read(2), before.read(3))  # one to test on
+    shares = after.shapes[:2] / before.shapes[:2]
     assert (shares <= 0.86).all() and (shares > 0.59).all() and len(np.unique(shares[:, 0])) == 2
-    assert (after.shapes >= 120).all() and after.ids().tolist() == before.ids()[:2].tolist()
-    assert after.columns["group"].tolist() == ["g0", "g1"] and after.attributes["crop"] == {
+    assert (after.shapes >= 120).all() and after.ids().tolist() == before.ids()[[0, 1, 3]].tolist()
+    assert after.columns["group"].tolist() == ["g0", "g1", "g3"] and after.attributes["crop"] == {
         "policy": "face", "pixels": "native", "min_size": 120,
     }  # fmt: skip
-    assert after.attributes["history"] == ["shrunk to 0.5-0.85"]
+    assert after.attributes["history"] == ["train and val shrunk to 0.5-0.85"]
     for row in range(2):
         assert blockiness(before.read(row))[2:].min() > 0.3 > blockiness(after.read(row))[2:].max()
     again = prepare(PrepareSettings(out=tmp_path / "again", min_size=120, shrink=0.5, **options))
-    assert again.images == 2 and np.array_equal(ShardSet(tmp_path / "again").read(1), after.read(1))
+    assert again.images == 3 and np.array_equal(ShardSet(tmp_path / "again").read(1), after.read(1))
     with pytest.raises(UserError, match="for native crops"):
         PrepareSettings(str(tmp_path), tmp_path / "y", shrink=0.5)
     with pytest.raises(UserError, match="shrink"):

@@ -15,10 +15,16 @@ from crossfake.errors import UserError
 @click.argument("source", required=False, type=THERE)
 @click.option("--as", "name", help="Name of the detector in the table.")
 @click.option("--out", type=FOLDER, help="Bundle folder to write.")
+@click.option("--backbone", type=THERE, help="Weights of the tower, where SOURCE is a last layer only.")
 @click.option("--table", type=THERE, help="YAML file with entries of your own.")
 @click.option("--list", "listed", is_flag=True, help="Say what can be read, and what each of them looks at.")
 def import_detector(
-    source: Path | None, name: str | None, out: Path | None, table: Path | None, listed: bool
+    source: Path | None,
+    name: str | None,
+    out: Path | None,
+    backbone: Path | None,
+    table: Path | None,
+    listed: bool,
 ) -> None:
     """Read a published detector into a bundle.
 
@@ -37,7 +43,7 @@ def import_detector(
     from crossfake.detect.bundle.bundle import load
     from crossfake.detect.importing.importer import import_detector
 
-    detector = load(import_detector(source, name, out, table), device="cpu")
+    detector = load(import_detector(source, name, out, table, backbone), device="cpu")
     facts = detector.card["published"]
     for key in ("paper", "licence", "looks at", "trained on"):
         click.echo(f"{key}: {facts[key]}")

@@ -17,7 +17,9 @@ from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 
 
-def import_detector(source: Path, name: str, out: Path, table: Path | None = None) -> Path:
+def import_detector(
+    source: Path, name: str, out: Path, table: Path | None = None, backbone: Path | None = None
+) -> Path:
     """Write a bundle for a published detector; nothing that the file brings along is run.
 
     The bundle says fake from a probability of 0.5 on, as its authors do, and is not calibrated. What it was trained on
@@ -28,6 +30,7 @@ def import_detector(source: Path, name: str, out: Path, table: Path | None = Non
         name: of the detector in the table.
         out: the bundle folder to write.
         table: a YAML file with entries of one's own.
+        backbone: the weights of the tower, of a detector whose file holds its last layer only.
 
     Raises:
         UserError: no such entry, or the file is damaged, hostile, or of another detector.
@@ -39,7 +42,17 @@ def import_detector(source: Path, name: str, out: Path, table: Path | None = Non
     if (out / bundle.CARD).exists():
         raise UserError(f"{out} holds a detector already", mend="name another --out")
     entry = find(name, load_table(table))
-    model = build(entry, read_tensors(source), source)
+    state = read_tensors(source)
+    if entry.backbone and len(state) <= 2 and backbone is None:
+        raise UserError(
+            f"{source} holds the last layer only, and {name} needs its tower",
+            mend=f"fetch {entry.backbone} and name it with --backbone",
+        )
+    if backbone is not None:
+        if not entry.backbone:
+            raise UserError(f"a file of {name} holds all of it", mend="leave --backbone out")
+        state = {**read_tensors(backbone), **state}
+    model = build(entry, state, source)
     digest = hash_file(source)
     bundle.save(
         out, model, card_of(entry, model, source.name, digest), Seen(by_name=(f"{name} (published)",))

@@ -80,7 +80,152 @@ _KERAS: dict[str, Callable[[State, bool], State]] = {
     "dense": _dense,
 }
 
-READS: dict[str, Callable[[State, Any], State]] = {"keras": from_keras}
+
+def from_efficientnet_pytorch(state: State, model: Model) -> State:
+    """The names of the package efficientnet_pytorch, whose blocks are numbered through, as timm's in their stages."""
+    network: Any = model.backbone
+    places = [(s, b) for s, stage in enumerate(network.blocks) for b in range(len(stage))]
+    found: State = {}
+    for name, tensor in state.items():
+        match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", name)
+        if match is None:
+            outside = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2"}
+            layer, _, rest = name.partition(".")
+            found[f"network.{outside[layer]}.{rest}" if layer in outside else name] = tensor
+            continue
+        stage, block = places[int(match[1])]
+        parts = _SEPARABLE if f"_blocks.{match[1]}._expand_conv.weight" not in state else _INVERTED
+        found[f"network.blocks.{stage}.{block}.{parts[match[2]]}.{match[3]}"] = tensor
+    return found
+
+
+_SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand", "_depthwise_conv": "conv_dw"}
+_SEPARABLE = {**_SQUEEZE, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INVERTED = {
+    **_SQUEEZE, "_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"
+}  # fmt: skip
+
+
+def from_mesonet_pytorch(state: State, model: Model) -> State:
+    """MesoNet in PyTorch: convolutions without biases, and batch norms that two stages share."""
+    state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    inception = any(name.startswith("Incption1") for name in state)
+    own = [name for name, each in model.named_modules() if isinstance(each, nn.Conv2d)]
+    paths = ("conv1", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv4_1", "conv4_2")
+    theirs = [f"Incption{k}_{path}" for k in (1, 2) for path in paths] + ["conv1", "conv2"]
+    norms = ["Incption1_bn", "Incption2_bn", "bn1", "bn1"]
+    if not inception:
+        theirs, norms = [f"conv{k}" for k in (1, 2, 3, 4)], ["bn1", "bn1", "bn2", "bn2"]
+    found: State = {}
+    for name, other in zip(own, theirs, strict=True):
+        weight = state.pop(f"{other}.weight")
+        found |= {f"{name}.weight": weight, f"{name}.bias": torch.zeros(len(weight))}
+    for number, other in enumerate(norms):
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            found[f"network.{number}.1.{key}"] = state[f"{other}.{key}"]
+    for name, other in (("dense.2", "fc1"), ("head.1", "fc2")):
+        found |= {f"{name}.{key}": state.pop(f"{other}.{key}") for key in ("weight", "bias")}
+    return found | {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in norms}
+
+
+def fold_residuals(state: State, _: Model) -> State:
+    """Effort's weights: a frozen part and what was trained in the smallest singular directions, added up (eq. 3)."""
+    found: State = {}
+    for name, tensor in state.items():
+        if name.endswith(".weight_main"):
+            stem = name.removesuffix("weight_main")
+            u, s, v = (state.get(f"{stem}{part}_residual") for part in "USV")
+            if u is not None and s is not None and v is not None:
+                tensor = tensor + (u * s) @ v
+            found[f"{stem}weight"] = tensor
+        elif not re.search(r"\.[USV]_residual$", name):
+            found[name] = tensor
+    return found
+
+
+_HUGGING_FACE = (  # CLIP's vision tower and DINOv2's, as transformers name them
+    (r"^.*?vision_model\.|^(dinov2|backbone)\.(?=embeddings|encoder|layernorm)", ""),
+    (r"^embeddings\.(class_embedding|cls_token)$", "cls_token"),
+    (r"^embeddings\.(position_embedding\.weight|position_embeddings)$", "pos_embed"),
+    (r"^embeddings\.(patch_embedding|patch_embeddings\.projection)\.", "patch_embed.proj."),
+    (r"^pre_layrnorm\.", "norm_pre."),
+    (r"^(post_layernorm|layernorm)\.", "norm."),
+    (r"^encoder\.layers?\.", "blocks."),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
+    (r"\.attention\.attention\.([qkv])[a-z]+\.", r".attn.\1."),
+    (r"\.(self_attn\.out_proj|attention\.output\.dense)\.", ".attn.proj."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
+)
+_OPENAI = (  # CLIP's vision tower, as its authors name it
+    (r"^visual\.(?!proj)", ""),
+    (r"^class_embedding$", "cls_token"),
+    (r"^positional_embedding$", "pos_embed"),
+    (r"^conv1\.", "patch_embed.proj."),
+    (r"^ln_pre\.", "norm_pre."),
+    (r"^ln_post\.", "norm."),
+    (r"^transformer\.resblocks\.", "blocks."),
+    (r"\.attn\.in_proj_", ".attn.qkv."),
+    (r"\.attn\.out_proj\.", ".attn.proj."),
+    (r"\.ln_([12])\.", r".norm\1."),
+    (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+    (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+)
+_OURS = ("head.", "chain.", "network.")
+
+
+def from_tower(state: State, model: Model) -> State:
+    """A vision transformer's names, transformers' or OpenAI's or timm's own, as timm's below ``network``."""
+    from timm.layers import resample_abs_pos_embed
+
+    towers = _OPENAI if any(name.startswith("visual.") for name in state) else _HUGGING_FACE
+    found: State = {}
+    for name, tensor in renamed(state, towers, (r"position_ids$", r"mask_token$")).items():
+        if name == "visual_projection":  # OpenAI's, which multiplies from the right
+            found["chain.0.weight"] = tensor.T
+            continue
+        if name in ("cls_token", "pos_embed"):
+            tensor = tensor.reshape(1, -1, tensor.shape[-1])
+        found[name if name.startswith(_OURS) else f"network.{name}"] = tensor
+    for name in [name for name in found if ".attn.q." in name]:
+        parts = [found.pop(name.replace(".attn.q.", f".attn.{each}.")) for each in "qkv"]
+        found[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+    places, own = found.get("network.pos_embed"), model.state_dict().get("network.pos_embed")
+    if (
+        places is not None
+        and own is not None
+        and places.shape != own.shape
+        and places.shape[2] == own.shape[2]
+    ):
+        side = round((own.shape[1] - 1) ** 0.5)
+        found["network.pos_embed"] = resample_abs_pos_embed(places, [side, side])
+    return found
+
+
+def fold_chain(state: State, _: Model) -> State:
+    """Linear layers one after another, ``chain.0`` first, as the one that they are together."""
+    found = {name: tensor for name, tensor in state.items() if not name.startswith("chain.")}
+    layers = sorted({int(name.split(".")[1]) for name in state if name.startswith("chain.")})
+    if not layers:
+        return found
+    weight, bias = torch.tensor(0.0), torch.tensor(0.0)
+    for number in layers:
+        own = state[f"chain.{number}.weight"].double()
+        offset = state.get(f"chain.{number}.bias", torch.zeros(len(own))).double()
+        first = number == layers[0]
+        weight, bias = (own, offset) if first else (own @ weight, own @ bias + offset)
+    return found | {"head.weight": weight.float(), "head.bias": bias.float()}
+
+
+READS: dict[str, Callable[[State, Any], State]] = {
+    "keras": from_keras,
+    "efficientnet": from_efficientnet_pytorch,
+    "mesonet-pytorch": from_mesonet_pytorch,
+    "residuals": fold_residuals,
+    "clip": from_tower,
+    "dinov2": from_tower,
+    "chain": fold_chain,
+}
 
 
 def one_logit(state: State, model: Model, classes: int, positive: str) -> State:

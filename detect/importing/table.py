@@ -96,7 +96,7 @@ class Entry:
         names: regular expressions and what takes their place.
         unused: of tensors that judging does not need.
         reads: further steps; see :mod:`crossfake.detect.importing.names`.
-        backbone: timm's name of a tower whose weights the file lacks; empty where it has all.
+        backbone: whose weights the tower has, where the file may hold the last layer alone; empty where it holds all.
         classes: 1 logit or 2.
         positive: what a high logit says where there is one: ``fake`` or ``real``.
     """

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import MODELS, Model, check_images, check_size
+from crossfake.detect.models.base import MODELS, Model, Normalise, check_images, check_size
+
+Triple = Sequence[float]
 
 
 class _Inception(nn.Module):
@@ -42,12 +46,20 @@ class _Meso(Model):
         size: of the images in pixels.
         stages: the layers of each.
         widths: of each.
+        mean: of each channel, for images in [0, 1].
+        std: likewise.
     """
 
-    def __init__(self, size: int, stages: list[nn.Module], widths: tuple[int, ...]) -> None:
+    def __init__(
+        self, size: int, stages: list[nn.Module], widths: tuple[int, ...], mean: Triple, std: Triple
+    ) -> None:
         super().__init__()
         self.size = check_size(size)
         self.options = {"size": size}
+        self.normalise: Normalise | None = None
+        if (tuple(mean), tuple(std)) != ((0, 0, 0), (1, 1, 1)):
+            self.normalise = Normalise(tuple(mean), tuple(std))
+            self.options |= {"mean": [*mean], "std": [*std]}
         self.network = nn.Sequential(
             *(
                 _stage(layer, width, pool)
@@ -62,6 +74,7 @@ class _Meso(Model):
 
     def features(self, images: Tensor) -> Tensor:
         check_images(images, self.size)
+        images = self.normalise(images) if self.normalise else images
         images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.dense(self.network(images))
         return features
@@ -81,14 +94,18 @@ class MesoInception(_Meso):
 
     Args:
         size: of the images in pixels.
+        mean: of each channel, for images in [0, 1].
+        std: likewise.
         relu: as in the paper; without, the inception layers are linear, as DeepfakeBench has them.
     """
 
-    def __init__(self, *, size: int = 256, relu: bool = True) -> None:
-        stages = [
+    def __init__(
+        self, *, size: int = 256, relu: bool = True, mean: Triple = (0, 0, 0), std: Triple = (1, 1, 1)
+    ) -> None:
+        stages: list[nn.Module] = [
             _Inception(3, (1, 4, 4, 2), relu), _Inception(11, (2, 4, 4, 2), relu), _conv(12, 16, 5), _conv(16, 16, 5)
         ]  # fmt: skip
-        super().__init__(size, stages, (11, 12, 16, 16))
+        super().__init__(size, stages, (11, 12, 16, 16), mean, std)
         if not relu:
             self.options["relu"] = False
 
@@ -101,7 +118,6 @@ class Meso4(_Meso):
         size: of the images in pixels.
     """
 
-    def __init__(self, *, size: int = 256) -> None:
-        super().__init__(
-            size, [_conv(3, 8, 3), _conv(8, 8, 5), _conv(8, 16, 5), _conv(16, 16, 5)], (8, 8, 16, 16)
-        )
+    def __init__(self, *, size: int = 256, mean: Triple = (0, 0, 0), std: Triple = (1, 1, 1)) -> None:
+        stages: list[nn.Module] = [_conv(3, 8, 3), _conv(8, 8, 5), _conv(8, 16, 5), _conv(16, 16, 5)]
+        super().__init__(size, stages, (8, 8, 16, 16), mean, std)

@@ -245,9 +245,25 @@ def test_the_blocks_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
         assert "all numbers are those of the stored scores" in said
 
 
+PUBLISHED = "docs/howto/published-detectors.md"
+
+
+@pytest.mark.slow
+def test_a_published_detector_runs(real_weights: Path, real_data: Path, tmp_path: Path) -> None:
+    before = f"cp {real_weights}/mesonet/Meso4_DF.h5 .; mkdir photos\n"
+    before += f"cp $(ls -d {real_data}/web-faces/real/* | head -n 3) photos\n"
+    assert "3 judged" in run_blocks(PUBLISHED, tmp_path, before)
+
+
 def test_every_block_is_run_or_says_why_not() -> None:
     """Records of measurements, which name the folders of the machine that made them, are no instructions."""
-    tested = {"docs/tutorial.md", "docs/howto/add-a-family.md", "docs/howto/add-a-detector.md", *RUN}
+    tested = {
+        "docs/tutorial.md",
+        "docs/howto/add-a-family.md",
+        "docs/howto/add-a-detector.md",
+        *RUN,
+        PUBLISHED,
+    }
     for page in PAGES:
         if page.is_relative_to("docs/results"):
             continue

@@ -258,7 +258,7 @@ def _entry(options: dict[str, object], **facts: object) -> Entry:
 
 
 def test_efficientnets_numbers_arrive() -> None:
-    options = {"architecture": "test_efficientnet"}
+    options = {"architecture": "tf_efficientnet_b0"}
     model = create_model("published", options=options).eval()
     state = efficientnet(model.backbone, "") | _of(model.head, "head.")
     found = translated(_entry(options, reads=("efficientnet",)), state, model)

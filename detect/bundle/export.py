@@ -29,6 +29,7 @@ from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.detect.models import Model
 from crossfake.detect.view import Windows
+from crossfake.detect.whole import Whole
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_bytes
 from crossfake.stats import ranking
@@ -114,6 +115,11 @@ def export(settings: ExportSettings) -> dict[str, Any]:
     """
     _need(settings.format)
     detector = bundle.load(settings.bundle, "cpu", "fp32")
+    if isinstance(detector.view, Whole) and not detector.view.fixed:
+        raise UserError(
+            f"{detector.card['model']} sees pictures of any size, and an exported file takes one",
+            mend="use the bundle itself",
+        )
     name = INT8 if settings.int8 else FORMATS[settings.format]
     out = Path(settings.out) if settings.out else detector.path / name
     images, labels, kind = _images(settings, detector, _MEASURED if settings.int8 else _CHECKED)
@@ -143,7 +149,7 @@ def export(settings: ExportSettings) -> dict[str, Any]:
             content, run = _int8(content, checked, json.dumps(facts, default=str))
         report |= _cost(detector, run, images, labels)
     _write(out, content)
-    if detector.view.native and settings.format == "onnx":
+    if detector.view.native and not detector.view.whole and settings.format == "onnx":
         script = out.with_suffix(".py")
         _write(script, Path(driver.__file__).read_bytes())
         report["driver"] = str(script)
@@ -200,6 +206,8 @@ def _images(
 
 
 def _fits(shards: ShardSet, detector: Detector) -> bool:
+    if detector.view.whole:
+        return True
     return shards.native if detector.view.native else shards.size == detector.size
 
 
@@ -260,7 +268,10 @@ def _batched(run: Callable[[Pixels], Found], images: Pixels) -> Found:
 
 def _check(detector: Detector, run: Callable[[Pixels], Found], images: Pixels) -> float:
     """Largest deviation of a logit. Raises unless logits and features agree to 1e-4, relative where above 1."""
-    logits, features = detector.outputs(images)
+    seen = (
+        Windows(images, np.ones(len(images), np.int64)) if detector.view.whole else images
+    )  # resized already
+    logits, features = detector.outputs(seen)
     try:
         found = _batched(run, images)
         alone = run(np.ascontiguousarray(images[:1]))
@@ -326,7 +337,8 @@ def _cost(
         raise UserError(
             "the AP that int8 costs needs reals and fakes", mend="name validation shards with --images"
         )
-    before, after = detector.outputs(images)[0], _batched(run, images)[0]
+    seen = Windows(images, np.ones(len(images), np.int64)) if detector.view.whole else images
+    before, after = detector.outputs(seen)[0], _batched(run, images)[0]
     change = np.abs(detector.probability(after) - detector.probability(before))
     return {
         "ap": ranking.average_precision(labels, before),

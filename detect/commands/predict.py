@@ -77,6 +77,10 @@ def predict(
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
     detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)
+    if theirs := detector.card.get("published"):
+        click.echo(
+            f"note: {theirs['name']} was trained elsewhere; it looks at {theirs['looks at']}", err=True
+        )
     if note := plan(detector, faces).note:
         click.echo(f"note: {note}", err=True)
     summary = Summary()

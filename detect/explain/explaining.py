@@ -26,6 +26,7 @@ from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
 from crossfake.detect.explain.windows import maps_of, middle
 from crossfake.detect.prediction.output import printable
+from crossfake.detect.view import ALIGNED
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.progress import tqdm
@@ -101,6 +102,8 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
         MissingDependency: the method's package is not installed.
     """
     detector = bundle.load(settings.bundle, settings.device, face_model=settings.face_model)
+    if settings.check and detector.view.whole:
+        raise UserError("maps of a published detector are not checked", mend="leave --check out")
     name = pick(detector.network, detector.size, settings.method)
     out = settings.out or detector.path.parent / "explanations"
     sets: list[ShardSet] = []
@@ -189,7 +192,9 @@ def _artist(
     reference: Any = method.reference(detector, sets) if method.reference else None
 
     def overlay(crop: Pixels, title: str, path: Path) -> dict[str, Any]:
-        chart = maps_of(detector.network, detector.view, [crop], name)[0]
+        if detector.view.whole:  # shown as the network sees it
+            crop = middle(detector.view, crop)
+        chart = maps_of(detector.network, ALIGNED if detector.view.whole else detector.view, [crop], name)[0]
         pictures.overlay_picture(crop, chart, method.kind, title, path)
         row, column = np.unravel_index(int(chart.argmax()), chart.shape)
         figures = {
@@ -198,7 +203,7 @@ def _artist(
             "for_fake": float(np.maximum(chart, 0).sum()),
             "for_real": float(np.maximum(-chart, 0).sum()),
         }
-        if name == "integrated-gradients" and not detector.view.native:
+        if name == "integrated-gradients" and (detector.view.whole or not detector.view.native):
             batch = torch.tensor(crop[None]).to(home(detector.network)).permute(0, 3, 1, 2).float() / 255
             error = path_error(detector.network, batch, torch.from_numpy(chart[None]).to(batch.device))
             figures["completeness_error"] = float(error)

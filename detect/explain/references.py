@@ -59,7 +59,9 @@ def images_of(view: View, parts: Rows) -> Iterator[Pixels]:
     """The rows' images uint8 ``[S, S, 3]``; of a native view their middle windows."""
     for shards, rows in parts:
         for row in map(int, rows):
-            if view.native:
+            if view.whole:
+                yield view.cut([shards.read(row)]).images[0]
+            elif view.native:
                 top, left = view.places(shards.shapes[row].tolist(), 1)[0]
                 yield shards.window(row, int(top), int(left), view.window)
             else:

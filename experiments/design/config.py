@@ -36,6 +36,8 @@ class Detector:
 
     Attributes:
         model: a name that ``detect train`` takes.
+        bundle: a detector that is there already, in place of ``model``: it is tested and not trained, once for the
+            first seed. What it learned from is its own affair: contrasts between conditions say nothing of it.
         name: in the report.
         settings: of its training; they override the experiment's.
         data: what it sees of the photos: the word that ``{data}`` stands for in the paths of reals and fakes.
@@ -45,7 +47,7 @@ class Detector:
         memory: GiB that Ray keeps free for each of them.
     """
 
-    model: str
+    model: str = ""
     name: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     data: str = ""
@@ -53,8 +55,17 @@ class Detector:
     seeds: tuple[Seed, ...] = ()
     processes: Annotated[int, Bounds(1, 1024)] = 1
     memory: Annotated[float, Bounds(0, 10**6, above=True)] = 2.0
+    bundle: Path | None = None
 
     def __post_init__(self) -> None:
+        if bool(self.model) == (self.bundle is not None):
+            raise UserError("a detector is trained or there already", mend="give it a model: or a bundle:")
+        if self.bundle is not None:
+            if self.settings or self.seeds:
+                raise UserError(
+                    "a detector that is not trained has nothing to set", mend="leave settings and seeds out"
+                )
+            object.__setattr__(self, "name", self.name or self.bundle.name)
         object.__setattr__(self, "name", self.name or self.model)
         if not self.name.isprintable():
             raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line")
@@ -266,7 +277,7 @@ class Config:
         return made
 
     def seeds_of(self, detector: Detector) -> tuple[int, ...]:
-        return detector.seeds or self.seeds
+        return self.seeds[:1] if detector.bundle else detector.seeds or self.seeds
 
     @property
     def origin(self) -> tuple[str, dict[Key, int]]:
@@ -317,6 +328,11 @@ class Config:
             files((*at, "train"), generator.train, "init")
         for number, detector in enumerate(self.detectors):
             files(("detectors", number, "settings"), detector.settings, "weights")
+            if detector.bundle:
+                cards = (detector.bundle / "bundle.json", detector.bundle / "model" / "bundle.json")
+                hint = "name a run of 'detect train' or a bundle folder"
+                found = any(map(is_there, cards))
+                look(("detectors", number, "bundle"), found, f"{detector.bundle} holds no detector", hint)
         files(("train",), self.train, "weights")
         files(("quality",), self.quality, "inception", "lpips_weights", "weights")
         files(("prepare",), self.prepare, "face_model")

@@ -179,6 +179,8 @@ def _cost(
 ) -> list[str]:
     total, unknown, size = 0.0, [], 0.0
     for detector in config.detectors:
+        if detector.bundle:
+            continue
         times, sizes = _finished(cells, detector)
         each = statistics.median(times) if times else None
         if each is None and measure:

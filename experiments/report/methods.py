@@ -139,15 +139,19 @@ def _quality(results: Results, cite: Cited) -> list[str]:
 
 def _detectors(results: Results, cite: Cited) -> list[str]:
     models = {cell.detector: str(cell.card["model"]) for cell in results.cells}
-    named = [
-        tex(d if d == models[d] else f"{d} ({models[d]})") + cite(works_of(models[d]))
+    named = {
+        d: tex(d if d == models[d] else f"{d} ({models[d]})") + cite(works_of(models[d]))
         for d in results.detectors
-    ]
+    }
+    given = {cell.detector for cell in results.cells if cell.card.get("given")}
+    trained = [text for d, text in named.items() if d not in given]
     conditions = [f"``{tex(name)}'' ({tex(about['about'])})" for name, about in results.conditions.items()]
     seeds = sorted({cell.seed for cell in results.cells})
-    trainings = len({cell.key for cell in results.cells})
+    trainings = len({cell.key for cell in results.cells if cell.detector not in given})
     said = [
-        f"We trained {_counted(len(named), 'detector')}: {join(named)}.",
+        f"We trained {_counted(len(trained), 'detector')}: {join(trained)}."
+        if trained
+        else "We trained nothing.",
         f"Training data differed by {_counted(len(conditions), 'condition')}: {join(conditions)}.",
         f"With {'seed' if len(seeds) == 1 else 'seeds'} {join([str(seed) for seed in seeds])} this made "
         f"{_counted(trainings, 'training')}.",
@@ -156,7 +160,10 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
         said.append(f"{left} more did not finish and are not reported.")
     settings = {cell.detector: cell.card["settings"] for cell in results.cells}
     groups: dict[str, list[str]] = {}
-    for detector in results.detectors:
+    if given:
+        made = join([named[d] for d in results.detectors if d in given])
+        said.append(f"Made elsewhere and only tested: {made}.")
+    for detector in (d for d in results.detectors if d not in given):
         groups.setdefault(_training(settings[detector], cite), []).append(tex(detector))
     for how, names in groups.items():
         who = "Each training" if len(groups) == 1 else f"Each training of {join(names)}"
@@ -168,13 +175,13 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
     )
     used = {"crossfake": {str(v) for cell in results.cells if (v := cell.card.get("version"))}}
     used["PyTorch"] = {v for cell in results.cells if (v := cell.card.get("packages", {}).get("torch"))}
-    named = [
+    packages = [
         f"{name} {tex(join(sorted(versions)))}{cite(['paszke2019pytorch'] if name == 'PyTorch' else [])}"
         for name, versions in used.items()
         if versions
     ]
-    if named:
-        said.append(f"Networks were trained with {join(named)}.")
+    if packages:
+        said.append(f"Networks were trained with {join(packages)}.")
     return said
 
 

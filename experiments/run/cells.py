@@ -76,6 +76,7 @@ class CellSpec:
         inputs: hash of every shard folder, by its path.
         processes: that train it together.
         memory: GiB that each of them may take.
+        bundle: a detector that is there already and is not trained; None for one that is.
     """
 
     key: str
@@ -87,6 +88,7 @@ class CellSpec:
     inputs: dict[Path, str]
     processes: int = 1
     memory: float = 2.0
+    bundle: Path | None = None
 
     @property
     def label(self) -> str:
@@ -131,16 +133,17 @@ def _work(spec: CellSpec, folder: Path) -> None:
     card = read_card(folder)
     if card is None or not run.finished:
         with _counted(folder / "spent.json") as count:
-            _train(spec, run, count)
+            _train(spec, run, count) if spec.bundle is None else _adopt(spec.bundle, run)
         card = json.loads((folder / "spent.json").read_text())
     from crossfake.detect.bundle.bundle import load
 
     detector = load(run.path, device=spec.settings.device)
     (folder / "scores").mkdir(parents=True, exist_ok=True)
     _score(spec.missing(folder), detector, folder / "scores")
+    model = spec.settings.model if spec.bundle is None else str(detector.card["model"])
     facts = json.loads((run.path / "environment.json").read_text())  # of the training, not of later scoring
     card |= {
-        "key": spec.key, "detector": spec.detector, "model": spec.settings.model, "condition": spec.condition,
+        "key": spec.key, "detector": spec.detector, "model": model, "condition": spec.condition,
         "seed": spec.settings.seed, "threshold": detector.threshold, "audit": detector.card["audit"],
         "train_hash": spec.train_hash, "model_hash": detector.hash, "settings": asdict(spec.settings),
         "commit": facts["git_commit"], "version": __version__, "hardware": facts["hardware"],
@@ -148,6 +151,8 @@ def _work(spec: CellSpec, folder: Path) -> None:
         "tests": {test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
                   for test in spec.tests},
     }  # fmt: skip
+    if spec.bundle is not None:
+        card["given"] = True
     write_json(folder / "cell.json", card, default=str)
 
 
@@ -199,6 +204,15 @@ def _train(spec: CellSpec, run: Run, count: Callable[..., None]) -> None:
         train_together(settings, spec.processes)
     if not run.finished:
         raise Stopped("the experiment")
+
+
+def _adopt(bundle: Path, run: Run) -> None:
+    """A copy of a detector that is there already, as if it had been trained here."""
+    shutil.rmtree(run.path, ignore_errors=True)
+    made = Run.create(run.path, {"bundle": str(bundle)}, kind="detect")
+    inner = bundle / "model"
+    shutil.copytree(inner if inner.is_dir() else bundle, made.model, dirs_exist_ok=True)
+    made.finish()
 
 
 def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:

@@ -148,6 +148,8 @@ def check(config: Config) -> Design:
                 raise config.mistake(given[ours[0]], what, "leave it out")
             at = at if detector.settings or not config.train else ("train",)
             chosen = settings_of(config, detector, condition)
+            if detector.bundle:
+                continue
             built(
                 TrainSettings,
                 at,
@@ -167,6 +169,12 @@ def settings_of(config: Config, detector: Detector, condition: Condition) -> dic
     """Of ``detect train``, as the configuration gives them for a detector in a condition."""
     chosen = {**config.train, **detector.settings, **condition.train}
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
+
+
+def _bundle_hash(bundle: Path) -> str:
+    """Of its card and weights: a calibration changes its scores, too."""
+    folder = bundle / "model" if (bundle / "model").is_dir() else bundle
+    return hash_json([hash_file(folder / name) for name in ("bundle.json", "model.safetensors")])
 
 
 class Experiment:
@@ -213,7 +221,10 @@ class Experiment:
         self.hashes = {test.name: test.hash for test in self.given[config.data[0]]}
         uneven = [note for side in self.sides.values() for note in self._check_alike(side)]
         firewall = [note for side in self.sides.values() for note in self._firewall(side)]
-        self.unchecked = list(dict.fromkeys([*uneven, *firewall]))
+        elsewhere = [
+            f"what {d.name} learned from is known by name only" for d in config.detectors if d.bundle
+        ]
+        self.unchecked = list(dict.fromkeys([*uneven, *firewall, *elsewhere]))
         self.seen = self._seen()
         self.pairs: dict[str, Any] = {}
         by_seed = dict.fromkeys(seed for detector in config.detectors for seed in config.seeds_of(detector))
@@ -236,22 +247,26 @@ class Experiment:
         inputs = {folder: self._hash(folder) for folder in (*reals, *fakes, *own)}
         data = [[inputs[folder] for folder in part] for part in (reals, fakes, own)]
         chosen = settings_of(self.config, detector, condition)
+        if detector.bundle:  # nothing of it follows from the conditions
+            chosen = {}
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
         settings = TrainSettings(
-            real=reals, fake=fakes, synthetic=own, model=detector.model, seed=seed, out=Path(),
+            real=reals, fake=fakes, synthetic=own, model=detector.model or "published", seed=seed, out=Path(),
             **{"device": self.config.device, "synthetic_limit": condition.limit or 0, **chosen},
         )  # fmt: skip
         where = ("real", "fake", "synthetic", "out", "device")
         asked = {name: value for name, value in asdict(settings).items() if name not in where}
         if settings.weights is not None:
             asked["weights"] = hash_file(settings.weights)
+        if detector.bundle:
+            asked["bundle"] = _bundle_hash(detector.bundle)
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
         return CellSpec(
             hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
             hash_json([data, condition.limit]), self.given[detector.data], inputs,
-            detector.processes, detector.memory,
+            detector.processes, detector.memory, detector.bundle,
         )  # fmt: skip
 
     def _check_alike(self, side: Side) -> list[str]:

@@ -21,12 +21,14 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
     """Facts in figures and in words; what the evaluation does not say for certain stays unknown."""
     card = detector.card
     trained = [Path(folder).name for folder in card.get("data_hashes") or {}] or card.get("sources") or []
+    windows = detector.view.native and not detector.view.whole
     plain = DetectorFacts(
         name=name,
         model=str(card["model"]),
         hash=detector.hash,
         size=detector.size,
-        sees="windows of " * detector.view.native + ("faces" if finds_faces else "whole pictures"),
+        sees="windows of " * (detector.view.native and not detector.view.whole)
+        + ("faces" if finds_faces else "whole pictures"),
         threshold=detector.threshold,
         calibrated=bool(detector.calibration.get("interval")),
         trained_on=tuple(dict.fromkeys(map(str, trained))),

@@ -125,3 +125,16 @@ def test_the_card_says_what_is_known(detector: Detector) -> None:
     assert seen_by(detector).by_name and not seen_by(detector).blocks
     assert detector.card["published"]["licence"] == "none"
     assert "not audited" in detector.card["audit"]["summary"]
+
+
+def test_it_is_exported_and_explained_as_the_network_sees_it(folder: Path, tmp_path: Path) -> None:
+    from crossfake.detect.bundle.export import ExportSettings, export
+    from crossfake.detect.explain.explaining import ExplainSettings, explain
+
+    found = export(ExportSettings(folder / "sized", "torchscript", tmp_path / "m.torchscript"))
+    assert found["deviation"] < 1e-4 and "driver" not in found
+    with pytest.raises(UserError, match="pictures of any size"):
+        export(ExportSettings(folder / "free", "torchscript", tmp_path / "f.torchscript"))
+    Image.fromarray(_picture(70, 50)).save(tmp_path / "a.png")
+    said = explain(ExplainSettings(folder / "sized", (tmp_path / "a.png",), "occlusion", tmp_path / "out"))
+    assert said["explained"][0].picture

@@ -163,6 +163,40 @@ def test_finished_cells_are_not_run_again(config, trained, tmp_path):
     assert len(facts(out)["cells"]) == 2, "those of the configuration that was run last"
 
 
+def test_a_published_detector_is_tested_and_not_trained(config, trained, tmp_path):
+    from crossfake.detect.bundle.bundle import load as load_detector
+
+    bundle = published_bundle(tmp_path)
+    out = run(
+        {**config, "detectors": [{"bundle": str(bundle), "name": "theirs"}], "seeds": [0, 1]},
+        tmp_path / "out",
+    )
+    assert not trained
+    cells = facts(out)["cells"]
+    assert {cell["detector"] for cell in cells} == {"theirs"} and {cell["seed"] for cell in cells} == {0}
+    card = json.loads((out / "cells" / cells[0]["key"] / "cell.json").read_text())
+    assert card["given"] and card["model_hash"] == load_detector(bundle, device="cpu").hash
+    assert any("known by name only" in text for text in facts(out)["firewall"]["unchecked"])
+
+
+def published_bundle(folder):
+    """A tiny detector of somebody else's."""
+    import torch
+    from safetensors.torch import save_file
+
+    from crossfake.detect.importing.importer import import_detector
+    from crossfake.detect.models import create_model
+
+    torch.manual_seed(0)
+    network = create_model("published", options={"architecture": "test_resnet"})
+    save_file(network.state_dict(), folder / "w.safetensors")
+    (folder / "t.yaml").write_text(
+        "tiny:\n  paper: p\n  licence: l\n  weights: w\n  trained_on: [d]\n  model: published\n"
+        "  sees: {looks_at: picture, resize: 32, squeeze: true}\n  options: {architecture: test_resnet}\n"
+    )
+    return import_detector(folder / "w.safetensors", "tiny", folder / "tiny", folder / "t.yaml")
+
+
 def test_another_test_is_scored_without_training_anew(config, trained, tmp_path):
     out = run(config, tmp_path / "out")
     cell = out / "cells" / facts(out)["cells"][0]["key"]

@@ -27,8 +27,7 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
         model=str(card["model"]),
         hash=detector.hash,
         size=detector.size,
-        sees="windows of " * (detector.view.native and not detector.view.whole)
-        + ("faces" if finds_faces else "whole pictures"),
+        sees="windows of " * windows + ("faces" if finds_faces else "whole pictures"),
         threshold=detector.threshold,
         calibrated=bool(detector.calibration.get("interval")),
         trained_on=tuple(dict.fromkeys(map(str, trained))),

@@ -12,7 +12,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
-from crossfake.cli import detect
+from crossfake.detect.cli import detect
 from crossfake.detect.importing.files import read_tensors
 from crossfake.detect.importing.importer import import_detector
 from crossfake.errors import UserError

@@ -1,1 +1,1 @@
-"""Training of a detector: data, recipes, batches, the loop."""
+"""Training of a detector: data, recipes, batches, and what the loop of `core/fit` is given."""

@@ -1,1 +1,1 @@
-"""Training of generators: the loop, what learns, and what is looked after meanwhile."""
+"""Training of generators: what learns, what the loop of `core/fit` is given, and what is looked after meanwhile."""

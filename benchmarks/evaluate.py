@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.device import Precision, pick_device
+from crossfake.device import pick_device
+from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.synth.quality.features import InceptionFeatures
 from crossfake.synth.quality.fid import frechet_distance

@@ -12,7 +12,8 @@ from PIL import Image
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.bundle.bundle import load, save
 from crossfake.detect.models import create_model
-from crossfake.detect.prediction.predict import PredictSettings, predict
+from crossfake.detect.prediction.predict import predict
+from crossfake.detect.settings import PredictSettings
 
 
 @click.command(context_settings={"show_default": True})

@@ -1,4 +1,4 @@
-"""Which numbers a setting may be: declared beside its type, and checked in one place.
+"""Which numbers and words a setting may be: declared beside its type, and checked in one place.
 
 Example:
     >>> @dataclass(frozen=True)
@@ -22,7 +22,7 @@ import types
 import typing
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from crossfake.errors import UserError
 
@@ -73,6 +73,8 @@ Weight = Annotated[float, Bounds(0, 10**6)]
 StepSize = Annotated[float, Bounds(0, 10, above=True)]
 Minutes = Annotated[float, Bounds(0, 10**7, above=True)]
 Resamples = Annotated[int, Bounds(100, 10**6)]
+WindowSide = Annotated[int, Bounds(16, 1024)]  # of native pixels
+WindowCount = Annotated[int, Bounds(1, 1000)]
 
 
 @dataclass(frozen=True)
@@ -119,17 +121,42 @@ def _number(kind: Any) -> Number | None:
     return Number(kind) if kind in (int, float) else None
 
 
+@functools.cache
+def choices_of(settings: type) -> dict[str, tuple[Any, ...]]:
+    """The fields of a dataclass that are one of a few values: ``Literal``, or None where that is allowed."""
+    hints = typing.get_type_hints(settings)
+    found = {}
+    for each in fields(settings):
+        kind = hints[each.name]
+        members = (kind,) if typing.get_origin(kind) is Literal else typing.get_args(kind)
+        if any(typing.get_origin(member) is Literal for member in members):
+            found[each.name] = tuple(
+                value
+                for member in members
+                for value in (typing.get_args(member) if typing.get_origin(member) is Literal else (None,))
+            )
+    return found
+
+
 def check_bounds(settings: Any, prefix: str = "--") -> None:
-    """Hold every number of a dataclass against its declared bounds; NaN and infinity are never within.
+    """Hold every number of a dataclass against its declared bounds, and every choice against its values.
+
+    NaN and infinity are never within bounds.
 
     Args:
         settings: an instance.
         prefix: before a field's name in messages: ``--`` where fields are options of a command.
 
     Raises:
-        UserError: one is out of range, or no number.
+        UserError: one is out of range, no number, or no choice.
     """
     kind: Any = type(settings)
+    for name, choices in choices_of(kind).items():
+        if (value := getattr(settings, name)) not in choices:
+            raise UserError(
+                f"there is no {name} {value!r}",
+                mend=f"choose one of {', '.join(map(str, filter(None, choices)))}",
+            )
     for name, number in numbers_of(kind).items():
         value = getattr(settings, name)
         if value is None and number.optional:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 
 from crossfake.convolutions import QuickConvolutions
 from crossfake.errors import UserError
-
-Precision = Literal["auto", "bf16", "fp32"]
+from crossfake.options import Precision
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -7,18 +7,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.bounds import Bounds, Resamples, Seed, check_bounds
 from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, union
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, calibration, conformal, novelty
 from crossfake.detect.bundle.bundle import CARD, Detector, Outputs
 from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.overlap import seen_by
+from crossfake.detect.settings import CalibrateSettings
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import Part, TrainingData, read_told
 from crossfake.detect.training.reopening import Reopened, reopen
@@ -31,56 +31,6 @@ from crossfake.stats import ranking
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
 _READ = 512
-
-Inner = Annotated[float, Bounds(0, 1, above=True, below=True)]
-
-
-@dataclass(frozen=True)
-class CalibrateSettings:
-    """What to calibrate on what.
-
-    Attributes:
-        bundle: run of ``detect train``, or a bundle folder.
-        real: shard folders of reals; without any, and without fakes, those that were trained with. Only validation
-            rows calibrate; training rows serve the novelty's reference; test rows are never read.
-        fake: shard folders of fakes. Where all folders that are named were trained with, they say where these lie by
-            now, and what is not named is taken from where it was.
-        method: ``temperature``, ``beta``, ``isotonic``, or ``auto``: the one with the best cross-validated likelihood.
-        prior: share of fakes among the images that the detector will meet, at which the probabilities hold; None is
-            the share in training batches.
-        coverage: of either class, share of images that are not to be called the other; None never abstains.
-        novelty: ``knn``, ``mahalanobis``, ``energy``, or None for no out-of-distribution score.
-        quantile: share of validation images beyond which an image counts as out of distribution.
-        bootstrap: resamples for the intervals of the figures.
-        force: calibrate on the folders that are named, and other validation images than training used; the threshold
-            is then chosen on them.
-    """
-
-    bundle: Path
-    real: tuple[Path, ...] = ()
-    fake: tuple[Path, ...] = ()
-    method: str = "auto"
-    prior: Inner | None = None
-    coverage: Inner | None = 0.9
-    novelty: str | None = "knn"
-    quantile: Inner = 0.95
-    bootstrap: Resamples = 1000
-    seed: Seed = 0
-    device: str = "auto"
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method not in ("auto", *calibration.METHODS):
-            methods = ", ".join(("auto", *calibration.METHODS))
-            raise UserError(f"there is no calibration {self.method!r}", mend=f"use {methods}")
-        if self.method == "temperature" and self.prior is not None:
-            raise UserError(
-                "a temperature cannot shift a prior",
-                mend="use --method beta or isotonic, or leave out --prior",
-            )
-        if self.novelty is not None and self.novelty not in novelty.METHODS:
-            raise UserError(f"there is no novelty {self.novelty!r}", mend=f"use {', '.join(novelty.METHODS)}")
-        check_bounds(self)
 
 
 @dataclass(frozen=True)

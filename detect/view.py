@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from crossfake.bounds import Bounds, check_bounds
+from crossfake.bounds import WindowCount, WindowSide, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
+from crossfake.options import PixelKind
 from crossfake.pages import plural
-
-PixelKind = Literal["aligned", "native"]
-WindowSide = Annotated[int, Bounds(16, 1024)]
-WindowCount = Annotated[int, Bounds(1, 1000)]
 
 Indices = npt.NDArray[np.int64]
 

@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from crossfake.cli import THERE, ManyValues
-from crossfake.detect.commands.options import BUNDLE, FOLDER, device, newest_bundle
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import BUNDLE, EvaluateSettings
+from crossfake.options import options as fields
 
 
 @click.command(cls=ManyValues)
@@ -25,7 +27,9 @@ from crossfake.detect.commands.options import BUNDLE, FOLDER, device, newest_bun
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=7860, help="0: a free one.")
 @click.option("--token", envvar="CROSSFAKE_TOKEN", show_envvar=True, help="That callers must bear.")
-@click.option("--runs", type=FOLDER, default=Path("runs"), help="Generators that the page offers.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), help="Generators that the page offers."
+)
 @click.option(
     "--reports",
     type=click.Path(path_type=Path),
@@ -49,7 +53,7 @@ from crossfake.detect.commands.options import BUNDLE, FOLDER, device, newest_bun
 )
 @click.option("--concurrent", type=click.IntRange(min=1), default=2, help="Analyses of the API at once.")
 @click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
-@device
+@fields(EvaluateSettings, "device")
 def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -> None:
     """Serve a page where anyone can analyse a picture or a video, and an API beside it.
 
@@ -71,7 +75,7 @@ def serve(bundles: tuple[Path, ...], rate: int, no_page: bool, **options: Any) -
 
 
 @click.command("verify-report")
-@click.argument("file", type=FOLDER)
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--public-key", type=THERE, help="The sender's .pub.  [default: your own]")
 def verify_report(file: Path, public_key: Path | None) -> None:
     """Say whether a report is as it was signed, and by whom.

@@ -105,13 +105,15 @@ def _instances() -> list[Any]:
     from crossfake.datasets.launder import LaunderSettings
     from crossfake.datasets.leaks import SplitSettings
     from crossfake.datasets.prepare import PrepareSettings
-    from crossfake.detect.bundle.export import ExportSettings
-    from crossfake.detect.calibrate import CalibrateSettings
-    from crossfake.detect.evaluation.evaluate import EvaluateSettings
-    from crossfake.detect.explain.explaining import ExplainSettings
-    from crossfake.detect.prediction.predict import PredictSettings
+    from crossfake.detect.settings import (
+        CalibrateSettings,
+        EvaluateSettings,
+        ExplainSettings,
+        ExportSettings,
+        PredictSettings,
+        TuneSettings,
+    )
     from crossfake.detect.training.settings import TrainSettings
-    from crossfake.detect.tuning.tune import TuneSettings
     from crossfake.experiments.design.config import Config, Detector, Generator
     from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits

@@ -24,9 +24,10 @@ from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import Model, create_model
 from crossfake.detect.view import Images, View, Windows
 from crossfake.detect.whole import Whole, check_faces
-from crossfake.device import Precision, autocast, pick_device
+from crossfake.device import autocast, pick_device
 from crossfake.errors import MissingDependency, UserError
 from crossfake.files import write_json
+from crossfake.options import Precision
 from crossfake.provenance import hash_file
 from crossfake.registry import Unknown, unregistered
 from crossfake.runs import save_weights

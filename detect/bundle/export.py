@@ -10,7 +10,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from crossfake.detect.bundle import bundle, driver
 from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.detect.models import Model
+from crossfake.detect.settings import ExportSettings
 from crossfake.detect.view import Windows
 from crossfake.detect.whole import Whole
 from crossfake.errors import MissingDependency, UserError
@@ -41,32 +41,6 @@ _MEASURED = 2000
 _BATCH = 16
 
 Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What to export.
-
-    Attributes:
-        bundle: run of ``detect train``, or a bundle folder.
-        format: ``onnx`` or ``torchscript``.
-        out: the file; in the bundle when None, where ``--backend onnx`` (int8: ``onnx-int8``) looks for it.
-        images: shard folders to check on; those that the detector was trained with when empty and still there,
-            else drawn faces. Test rows are never read.
-        int8: quantise the ONNX file for CPUs, and measure what that costs.
-    """
-
-    bundle: Path
-    format: str = "onnx"
-    out: Path | None = None
-    images: tuple[Path, ...] = ()
-    int8: bool = False
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UserError(f"there is no format {self.format!r}", mend=f"use {' or '.join(FORMATS)}")
-        if self.int8 and self.format != "onnx":
-            raise UserError("int8 is for ONNX", mend="use --format onnx")
 
 
 class Portable(nn.Module):

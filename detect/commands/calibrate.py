@@ -7,53 +7,21 @@ from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands.options import bundle_option, device, newest_bundle
+from crossfake.cli import ManyValues
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import CalibrateSettings
+from crossfake.options import options
 
 
 @click.command(cls=ManyValues)
-@bundle_option
-@click.option(
-    "--real", type=SHARDS, multiple=True, help="Shards of reals.  [default: those it was trained with]"
-)
-@click.option(
-    "--fake", type=SHARDS, multiple=True, help="Shards of fakes.  [default: those it was trained with]"
-)
-@click.option(
-    "--method",
-    type=click.Choice(["auto", "temperature", "beta", "isotonic"]),
-    default="auto",
-    help="auto: best cross-validated likelihood.",
-)
-@click.option(
-    "--prior", type=float, help="Share of fakes among what you will judge.  [default: as in training batches]"
-)
-@click.option(
-    "--coverage",
-    type=float,
-    default=0.9,
-    help="Of either class, the share not to be called the other.  [default: 0.9; 0 never abstains]",
-)
-@click.option(
-    "--novelty",
-    type=click.Choice(["knn", "mahalanobis", "energy", "none"]),
-    default="knn",
-    help="How unusual images are found.",
-)
-@click.option("--quantile", type=float, default=0.95, help="Share of validation images that count as usual.")
-@click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
-@click.option(
-    "--force", is_flag=True, help="Calibrate on the folders that are named, whatever training validated on."
-)
-@device
+@options(CalibrateSettings)
 def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
     """Make a detector's scores probabilities, and let it abstain.
 
     Only validation rows are used: those of its training, each kind of image counting as in training batches.
     Name folders where they were moved. The old card stays beside the new one as bundle.json.before.
     """
-    from crossfake.detect.calibrate import BEFORE, CalibrateSettings, calibrate, format_table
+    from crossfake.detect.calibrate import BEFORE, calibrate, format_table
     from crossfake.detect.training.weighing import format_shares
 
     settings = CalibrateSettings(

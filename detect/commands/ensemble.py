@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands.options import BUNDLE, FOLDER, device
+from crossfake.detect.settings import BUNDLE, CalibrateSettings
+from crossfake.options import options
 
 
 @click.command(cls=ManyValues)
@@ -23,8 +24,10 @@ from crossfake.detect.commands.options import BUNDLE, FOLDER, device
     help="All alike, weights that sum to 1, or logistic regression.",
 )
 @click.option("--force", is_flag=True, help="Go on where it cannot be known what a member was trained on.")
-@click.option("--out", type=FOLDER, default=Path("runs/detect-ensemble"), help="Run folder.")
-@device
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs/detect-ensemble"), help="Run folder."
+)
+@options(CalibrateSettings, "device")
 def ensemble(
     bundles: tuple[Path, ...],
     real: tuple[Path, ...],

@@ -7,26 +7,19 @@ from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.cli import ManyValues
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import EvaluateSettings
+from crossfake.options import options
 from crossfake.pages import plural
 
 
 @click.command(cls=ManyValues)
-@bundle_option
-@click.option("--data", type=SHARDS, multiple=True, help="Shards of reals and of fakes; several may follow.")
-@click.option("--split", default="test", help="Rows to use; 'all' takes every row.")
-@click.option("--out", type=FOLDER, help="Folder for the results.  [default: evaluation in the run]")
-@click.option("--bootstrap", type=int, default=1000, help="Resamples for the intervals.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
-@click.option("--benign", is_flag=True, help="Also retouch reals as people do, and count false alarms.")
-@click.option("--force", is_flag=True, help="Evaluate data of another crop, or of groups trained on.")
-@device
-@scoring_precision
+@options(EvaluateSettings)
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
     from crossfake.detect.evaluation.benign import format_benign
-    from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
+    from crossfake.detect.evaluation.evaluate import evaluate
     from crossfake.detect.evaluation.table import format_table, worst_lines
 
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))

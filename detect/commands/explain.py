@@ -7,37 +7,19 @@ from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, THERE, ManyValues
-from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle
+from crossfake.cli import THERE, ManyValues
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import ExplainSettings
+from crossfake.options import options
 
 
 @click.command(cls=ManyValues)
 @click.argument("photos", nargs=-1, type=THERE)
-@bundle_option
-@click.option(
-    "--method",
-    default="auto",
-    help="gradcam, gradcam++, hirescam, integrated-gradients, occlusion, rollout, spectrum or prototypes; auto takes "
-    "what suits the model.",
-)
-@click.option(
-    "--out", type=FOLDER, help="Folder for pictures and figures.  [default: explanations in the run]"
-)
-@click.option("--check", is_flag=True, help="Test the method on validation images: is what it shows true?")
-@click.option(
-    "--data",
-    type=SHARDS,
-    multiple=True,
-    help="Shards to check on and to compare with; several may follow.  [default: those of the training]",
-)
-@click.option("--images", type=int, default=64, help="At most so many for each figure of --check.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0)
-@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
-@device
+@options(ExplainSettings, without=("photos",))
 def explain(bundle: Path | None, **options: Any) -> None:
     """Show what in each face speaks for fake, and test whether that is so."""
     from crossfake.detect.explain.checks import format_table
-    from crossfake.detect.explain.explaining import ExplainSettings, explain
+    from crossfake.detect.explain.explaining import explain
 
     ExplainSettings(bundle or Path(), **options)  # a wrong option is said before a bundle is looked for
     result = explain(ExplainSettings(bundle or newest_bundle(), **options))

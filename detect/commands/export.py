@@ -7,18 +7,14 @@ from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.commands.options import FOLDER, bundle_option, newest_bundle
+from crossfake.cli import ManyValues
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import ExportSettings
+from crossfake.options import options
 
 
 @click.command(cls=ManyValues)
-@bundle_option
-@click.option("--format", type=click.Choice(["onnx", "torchscript"]), default="onnx")
-@click.option("--out", type=FOLDER, help="File to write.  [default: in the bundle]")
-@click.option(
-    "--images", type=SHARDS, multiple=True, help="Shards to check on.  [default: those of the training]"
-)
-@click.option("--int8", is_flag=True, help="Quantise for CPUs; tells the AP that it costs.")
+@options(ExportSettings)
 def export(bundle: Path | None, **options: Any) -> None:
     """Write a detector as one file for other programs.
 
@@ -26,7 +22,7 @@ def export(bundle: Path | None, **options: Any) -> None:
     probability come out. A detector of native pixels takes windows; a script beside its ONNX file cuts them, averages
     and calibrates. The file is compared with the original and only kept if they agree.
     """
-    from crossfake.detect.bundle.export import TOLERANCE, ExportSettings, export
+    from crossfake.detect.bundle.export import TOLERANCE, export
 
     result = export(ExportSettings(bundle or newest_bundle(), **options))
     click.echo(

@@ -1,4 +1,4 @@
-"""The sub-commands of ``detect``, one module each, and what they share."""
+"""What the commands of ``detect`` take when nothing is named."""
 
 from __future__ import annotations
 
@@ -6,31 +6,8 @@ from pathlib import Path
 
 import click
 
-from crossfake.cli import NEWEST, Existing
+from crossfake.cli import NEWEST
 from crossfake.errors import UserError
-
-FOLDER = click.Path(path_type=Path)
-BUNDLE = Existing(
-    "bundle.json",
-    "model/bundle.json",
-    wrong="holds no detector",
-    hint="name a run of 'detect train' or a bundle folder",
-)
-device = click.option("--device", default="auto", help="auto, cpu, cuda or cuda:N.")
-precision = click.option("--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="auto")
-scoring_precision = click.option(
-    "--precision", type=click.Choice(["auto", "bf16", "fp32"]), default="fp32"
-)  # thresholds are of float32
-view = click.option(
-    "--view",
-    type=click.Choice(["aligned", "native"]),
-    default="aligned",
-    help="See images resampled to one size, or windows of native ones.",
-)
-window = click.option("--window", type=int, default=128, help="Side of a native view's windows.")
-bundle_option = click.option(
-    "--bundle", type=BUNDLE, help="Run of 'detect train' or a bundle.  [default: the newest finished run]"
-)
 
 
 def newest_bundle() -> Path:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crossfake.cli import THERE
-from crossfake.detect.commands.options import FOLDER, bundle_option, device, newest_bundle, scoring_precision
+from crossfake.detect.commands.options import newest_bundle
+from crossfake.detect.settings import EvaluateSettings, ExplainSettings, PredictSettings
 from crossfake.errors import UserError
+from crossfake.options import options
 from crossfake.progress import tqdm
 
 if TYPE_CHECKING:
@@ -21,32 +23,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@bundle_option
-@click.option(
-    "--faces",
-    type=click.Choice(["all", "largest", "whole"]),
-    help="Judge all faces, the largest, or the whole picture.  [default: as the detector was trained]",
-)
+@options(EvaluateSettings, "bundle")
+@options(PredictSettings, "faces")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-@click.option("--csv", "csv_file", type=FOLDER, help="Write a CSV file too, a row per face.")
-@click.option("--annotate", type=FOLDER, help="New folder for copies with the verdicts drawn in.")
-@click.option("--frames", type=click.IntRange(min=1), default=32, help="Of each video, evenly spread.")
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path), help="Write a CSV file too, a row per face."
+)
+@options(PredictSettings, "annotate", "frames")
 @click.option(
     "--windows",
     type=click.IntRange(1, 1000),
     help="Of each face, for a detector of native pixels.  [default: the bundle's]",
 )
-@click.option("--allow-urls", is_flag=True, help="Fetch what is named by http or https.")
-@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
+@options(PredictSettings, "allow_urls")
+@options(ExplainSettings, "face_model")
 @click.option(
     "--backend",
     type=click.Choice(["torch", "onnx", "onnx-int8"]),
     default="torch",
     help="What runs the network.",
 )
-@click.option("--workers", type=click.IntRange(min=0), default=0, help="Open files; 0: one per core.")
-@device
-@scoring_precision
+@options(PredictSettings, "workers", workers={"default": 0})
+@options(EvaluateSettings, "device", "precision")
 def predict(
     paths: tuple[str, ...],
     bundle: Path | None,
@@ -72,7 +70,7 @@ def predict(
             THERE.check(Path(name))
     from crossfake.detect.bundle.bundle import load
     from crossfake.detect.prediction.output import Summary, write_json, write_table, writing_csv
-    from crossfake.detect.prediction.predict import PredictSettings, plan
+    from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)

@@ -9,23 +9,22 @@ from typing import Any
 
 import click
 
-from crossfake.cli import RUN, SHARDS, THERE, Existing, ManyValues, typed
-from crossfake.detect.commands.options import FOLDER, device, precision, synthetic_defaults, view, window
+from crossfake.cli import RUN, ManyValues, typed
+from crossfake.detect.commands.options import synthetic_defaults
+from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
+from crossfake.options import options
 
 _GROUPS = {
     "Data": ("real", "fake", "balance", "force"),
     "Your own fakes": (
-        "with_synthetic", "synthetic_ratio", "synthetic_schedule", "synthetic_per_generator", "synthetic_limit",
+        "synthetic", "synthetic_ratio", "synthetic_schedule", "synthetic_per_generator", "synthetic_limit",
         "match_steps",
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
     "Images": ("view", "window", "pair", "recipe", "augment", "benign", "mixup", "label_smoothing"),
     "Learning": ("loss", "steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
 }  # fmt: skip
-
-
-_MATCHED = Existing("config.yaml", wrong="holds no training to match", hint="name a run of 'detect train'")
 
 
 class _Grouped(ManyValues):
@@ -41,104 +40,19 @@ class _Grouped(ManyValues):
 
 
 @click.command(cls=_Grouped)
-@click.option("--real", type=SHARDS, multiple=True, help="Shards of reals; several may follow.")
-@click.option("--fake", type=SHARDS, multiple=True, help="Shards of given fakes; several may follow.")
-@click.option(
-    "--with-synthetic", type=SHARDS, multiple=True, help="Your own fakes; alone: the newest generated."
-)
-@click.option(
-    "--synthetic-ratio", type=float, default=0.5, help="Share of synthetic among the fakes of a batch."
-)
-@click.option(
-    "--synthetic-schedule",
-    type=click.Choice(["constant", "warmup", "curriculum"]),
-    default="constant",
-    help="warmup: the ratio rises from 0. curriculum: easily detected fakes come first.",
-)
-@click.option(
-    "--synthetic-per-generator/--synthetic-per-image",
-    default=True,
-    help="Draw your generators equally often, or in proportion to their images.",
-)
-@click.option(
-    "--synthetic-limit", type=click.IntRange(min=0), default=0, help="Train on so many of your fakes; 0: all."
-)
-@click.option(
-    "--match-steps",
-    type=_MATCHED,
-    metavar="RUN",
-    help="Control of RUN: its settings, its data without its synthetic fakes, and as many steps.",
-)
-@click.option(
-    "--balance",
-    type=click.Choice(["source", "none"]),
-    default="source",
-    help="Draw the sources and generators of a class equally often, or as many as there are.",
-)
-@click.option("--model", default="cnn", help="A detector's name, or any timm model: resnet18, vgg16, …")
+@options(TrainSettings, without=("options", "weight_decay", "stop_after"))
 @click.option(
     "--option", multiple=True, metavar="NAME=VALUE", help="An option of the model's own: head=nearest, say."
 )
-@click.option("--pretrained", is_flag=True, help="Start from published weights.")
-@click.option("--weights", type=THERE, help="Start from this weight file.")
-@click.option(
-    "--tune",
-    type=click.Choice(["scratch", "full", "probe", "gradual"]),
-    help="What is trained: all; the head (probe); stage after stage (gradual).  "
-    "[default: scratch, or full with weights]",
-)
-@click.option(
-    "--layer-decay", type=float, default=1.0, help="Step size of a stage relative to the next: 0.75, say."
-)
-@view
-@window
-@click.option(
-    "--pair", is_flag=True, help="Put each fake beside the real that it was made of, changed alike."
-)
-@click.option(
-    "--recipe",
-    type=click.Choice(
-        [
-            *("wang2020", "robust", "sbi", "plain"),
-            *("native", "native-compression", "native-rescaling", "native-strong"),
-        ]
-    ),
-    default="wang2020",
-    help="What is done to the images. sbi makes its fakes from the reals; native… are for windows.",
-)
-@click.option("--augment", type=float, default=0.5, help="Probability of each of the recipe's changes.")
-@click.option("--benign", is_flag=True, help="Retouch a quarter of the reals: such photos are no fakes.")
-@click.option("--mixup", type=float, default=0.0, help="Alpha of mixup: 0.2, say.")
-@click.option(
-    "--loss",
-    type=click.Choice(["bce", "contrastive"]),
-    default="bce",
-    help="contrastive: also draw the features of a class together.",
-)
-@click.option("--label-smoothing", type=float, default=0.0, help="Take so much certainty from the labels.")
-@click.option("--steps", type=int, default=1500, help="Optimiser steps at most.")
-@click.option("--batch", type=int, default=64, help="Images per step, half of them real.")
-@click.option("--lr", type=float, default=1e-3, help="AdamW's largest step size.")
-@click.option("--ema", type=float, default=0.0, help="Average the weights with this decay: 0.999, say.")
-@click.option("--eval-every", type=int, default=100, help="Steps between validations.")
-@click.option("--patience", type=int, default=5, help="Validations without a better AP before stopping.")
-@click.option("--seed", type=int, default=0)
-@click.option("--out", type=FOLDER, help="Run folder.  [default: runs/detect-MODEL]")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in --out, with its settings.")
 @click.option("--dry-run", is_flag=True, help="Say what would be trained, how fast and how long.")
-@click.option(
-    "--force", is_flag=True, help="Train although crops differ, or what a generator learned from is unknown."
-)
-@device
-@precision
 def train(
-    resume: bool, dry_run: bool, with_synthetic: tuple[Path, ...], option: tuple[str, ...], **options: Any
+    resume: bool, dry_run: bool, synthetic: tuple[Path, ...], option: tuple[str, ...], **options: Any
 ) -> None:
     """Train a detector on reals and fakes."""
     if resume and options["out"] is not None:
         RUN.check(options["out"])
     from crossfake.detect.training import loop
-    from crossfake.detect.training.settings import MATCHED, TrainSettings
+    from crossfake.detect.training.runs import MATCHED, control, resumed
     from crossfake.detect.training.weighing import format_shares
     from crossfake.device import rank_world
     from crossfake.runs import Run
@@ -149,11 +63,11 @@ def train(
     if resume:
         if options["out"] is None:
             raise UserError("which run is to be resumed?", mend="name it with --out")
-        if with_synthetic:
+        if synthetic:
             raise UserError(
                 "--resume goes on with the fakes that the run has", mend="leave --with-synthetic out"
             )
-        settings = TrainSettings.resumed(options["out"], **{k: v for k, v in chosen.items() if k != "out"})
+        settings = resumed(options["out"], **{k: v for k, v in chosen.items() if k != "out"})
     elif options["match_steps"] is not None:
         if taken := sorted(set(chosen) & set(MATCHED)):
             raise UserError(
@@ -161,11 +75,11 @@ def train(
                 mend=f"leave --{taken[0].replace('_', '-')} out",
             )
         run = chosen.pop("match_steps")
-        _, synthetic = synthetic_defaults((run,), with_synthetic)
+        _, synthetic = synthetic_defaults((run,), synthetic)
         chosen["out"] = options["out"] or _free(run.with_name(f"{run.name}-control"))
-        settings = TrainSettings.matched(run, **chosen, synthetic=synthetic)
+        settings = control(run, **chosen, synthetic=synthetic)
     else:
-        options["real"], synthetic = synthetic_defaults(options["real"], with_synthetic)
+        options["real"], synthetic = synthetic_defaults(options["real"], synthetic)
         options["out"] = options["out"] or _free(Path("runs") / f"detect-{options['model']}")
         settings = TrainSettings(synthetic=synthetic, **options)
     if dry_run:

@@ -10,13 +10,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from crossfake import __version__
-from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.bundle.bundle import Detector
@@ -24,8 +23,8 @@ from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.benign import false_alarms
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
+from crossfake.detect.settings import EvaluateSettings
 from crossfake.detect.training.data import refuse_twice
-from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.pages import plural
@@ -37,38 +36,6 @@ _FEW_GROUPS = 20
 _UNEVEN = 1.25  # how much larger the units of one class may be
 
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """What to evaluate on what.
-
-    Attributes:
-        bundle: run of ``detect train``, or a bundle folder.
-        data: shard folders of reals and of fakes.
-        split: rows to use; ``all`` takes every row.
-        out: where results go; ``evaluation`` inside the bundle's run, or inside a bundle without one, when None.
-        bootstrap: resamples for the intervals.
-        seed: of the resamples, of the random sheet and of edits.
-        benign: edit reals as people do, and count how many are called fake.
-        force: evaluate although the data was cropped differently, or shares groups with the training data.
-    """
-
-    bundle: Path
-    data: tuple[Path, ...]
-    split: str = "test"
-    out: Path | None = None
-    bootstrap: Annotated[int, Bounds(0, 10**6)] = 1000
-    seed: Seed = 0
-    benign: bool = False
-    device: str = "auto"
-    precision: Precision = "fp32"
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.data:
-            raise UserError("there is nothing to evaluate on", mend="name shard folders with --data DIR")
-        check_bounds(self)
 
 
 @dataclass(frozen=True)

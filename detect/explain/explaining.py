@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 
-from crossfake.bounds import Bounds, Seed, check_bounds
 from crossfake.datasets.animation import is_animated
 from crossfake.datasets.crops import GLANCE
 from crossfake.datasets.decode import decode_image, file_bytes
@@ -26,6 +25,7 @@ from crossfake.detect.explain.pixels import path_error
 from crossfake.detect.explain.references import open_sets
 from crossfake.detect.explain.windows import maps_of, middle
 from crossfake.detect.prediction.output import printable
+from crossfake.detect.settings import ExplainSettings
 from crossfake.detect.view import ALIGNED
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -33,39 +33,6 @@ from crossfake.progress import tqdm
 
 FIGURES, CHECK, CHECK_PICTURE = "explanations.json", "check.json", "check.png"
 _NEAREST = 6
-
-
-@dataclass(frozen=True)
-class ExplainSettings:
-    """What to explain, and how.
-
-    Attributes:
-        bundle: run of ``detect train``, or a bundle folder.
-        photos: images, or folders of them.
-        method: a name in :data:`~crossfake.detect.explain.methods.METHODS`, or ``auto``.
-        out: where pictures and figures go; ``explanations`` inside the bundle's run when None.
-        check: test the method on validation images too; see :func:`crossfake.detect.explain.checks.check`.
-        data: shards to compare with and to check on; those of the training when there are none.
-        images: at most so many for each figure of the check.
-    """
-
-    bundle: Path
-    photos: tuple[Path, ...] = ()
-    method: str = "auto"
-    out: Path | None = None
-    check: bool = False
-    data: tuple[Path, ...] = ()
-    images: Annotated[int, Bounds(1, 10**6)] = 64
-    seed: Seed = 0
-    device: str = "auto"
-    face_model: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not self.photos and not self.check:
-            raise UserError("there is no image to explain", mend="name images, or --check")
-        if self.method != "auto":
-            METHODS.get(self.method)
-        check_bounds(self)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from crossfake.bounds import Bounds, Workers, check_bounds
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.types import Pixels
@@ -20,36 +19,11 @@ from crossfake.detect.bundle.bundle import Detector, Judgement
 from crossfake.detect.prediction.annotate import Annotator
 from crossfake.detect.prediction.media import Media, find_inputs, open_media
 from crossfake.detect.prediction.verdicts import Prediction, conclude
+from crossfake.detect.settings import PredictSettings
 from crossfake.detect.view import Windows
 from crossfake.errors import UserError
 
-FACES = ("all", "largest", "whole")
 _NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
-
-
-@dataclass(frozen=True)
-class PredictSettings:
-    """What to judge of each file.
-
-    Attributes:
-        faces: ``all``, the ``largest``, or the ``whole`` picture; None is all faces for a detector trained on faces
-            and the whole picture for others.
-        frames: of each video, evenly spread.
-        allow_urls: fetch what is named by http or https.
-        annotate: folder for pictures and videos with the verdicts drawn in; new or empty.
-        workers: processes that open files and find faces; 0 is one per core, 1 works in this process.
-    """
-
-    faces: str | None = None
-    frames: Annotated[int, Bounds(1, 10**6)] = 32
-    allow_urls: bool = False
-    annotate: Path | None = None
-    workers: Workers = 1
-
-    def __post_init__(self) -> None:
-        if self.faces is not None and self.faces not in FACES:
-            raise UserError(f"there is no choice {self.faces!r}", mend=f"use --faces {', '.join(FACES)}")
-        check_bounds(self)
 
 
 def predict(

@@ -20,10 +20,11 @@ from crossfake.detect.training.contrastive import supervised_contrastive
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.view import ALIGNED, View, Windows
-from crossfake.device import Precision, autocast, pick_device
+from crossfake.device import autocast, pick_device
 from crossfake.errors import UserError
 from crossfake.fit import learner as base
 from crossfake.fit.checkpoints import newest_checkpoint
+from crossfake.options import Precision
 from crossfake.runs import Run
 
 _ROUNDING = 1e-12  # of sums of weights: no better AP

@@ -18,9 +18,11 @@ from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
 from crossfake.detect.training.learner import Learner, not_finite
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of, trained_with
+from crossfake.detect.training.runs import differences, matched
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed, told
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.fit import learner as base
@@ -60,7 +62,8 @@ class Training(base.Training):
         weigh_as: TrainSettings | None = None,
         on_validation: Report | None = None,
     ) -> None:
-        self.settings, self.on_validation = settings, on_validation
+        self.settings = settings = matched(settings)
+        self.on_validation = on_validation
         kind = RECIPES.get(settings.recipe)
         self.data = data = TrainingData.open(
             settings.real,
@@ -69,7 +72,7 @@ class Training(base.Training):
             settings.force,
             kind.reals_only,
             settings.synthetic_limit,
-            settings.seen_as,
+            View(settings.view, settings.window),
         )
         if settings.weights:
             self.data = data = data.starting_from(settings.weights, settings.force)
@@ -235,6 +238,7 @@ def train(
         UserError: bad settings or data, or the loss stopped being finite.
     """
     training = Training(settings, weigh_as, on_validation)
+    settings = training.settings
     learner, data, held, say = training.learner, training.data, training.held, training.say
     facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": held.digest}
     facts |= {} if training.alike else {WEIGHED: training.shares()}
@@ -244,7 +248,7 @@ def train(
         audit = data.audit()
         write_json(run.path / "audit.json", audit)
     say(audit["summary"])
-    for difference in settings.differences():
+    for difference in differences(settings):
         say(f"the comparison with {settings.match_steps} changes more than the fakes: {difference}")
     if found:
         say(f"going on from step {learner.step}")
@@ -314,6 +318,7 @@ def measure_speed(settings: TrainSettings, steps: int = 8) -> float:
 def dry_run(settings: TrainSettings, steps: int = 8) -> str:
     """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
     training = Training(settings)
+    settings = training.settings
     learner, batch, device = training.learner, settings.batch, training.learner.device
     if learner.remembers:
         return f"{training.describe()}\na bank of {_BANK:,} images, and no steps"

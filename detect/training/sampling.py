@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,10 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.training.data import Indices, Kind, KindName, Pool, TrainingData
 from crossfake.detect.training.pairs import Pairs
+from crossfake.detect.training.settings import Balance, Schedule
 from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
-
-Schedule = Literal["constant", "warmup", "curriculum"]
-Balance = Literal["source", "none"]
 
 _RAMP = 0.5  # of all steps, after which a warm-up or a curriculum has reached everything
 _EASIEST = 0.25  # of the scored fakes that a curriculum begins with

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from crossfake.bounds import Bounds, Count, CountOrNone, Seed, Share, StepSize, check_bounds
-from crossfake.detect.training.recipes import RECIPES
-from crossfake.detect.training.sampling import Balance, Schedule
-from crossfake.detect.view import PixelKind, View, WindowSide
-from crossfake.device import Precision, stored_device
+import click
+
+from crossfake.bounds import Bounds, Count, CountOrNone, Seed, Share, StepSize, WindowSide, check_bounds
+from crossfake.cli import Existing
 from crossfake.errors import UserError
-from crossfake.runs import Run
+from crossfake.options import Folder, Option, PixelKind, Precision, Shards, There
 
 Tune = Literal["scratch", "full", "probe", "gradual"]
 Loss = Literal["bce", "contrastive"]
+Schedule = Literal["constant", "warmup", "curriculum"]
+Balance = Literal["source", "none"]
 
-MATCHED = ("steps", "batch", "eval_every", "seed", "balance", "synthetic_per_generator")
-_WHERE = ("real", "fake", "synthetic", "out", "device", "resume", "force", "match_steps", "stop_after")
+_RECIPES = click.Choice(
+    [
+        *("wang2020", "robust", "sbi", "plain"),
+        *("native", "native-compression", "native-rescaling", "native-strong"),
+    ]
+)
+_MATCHED = Existing("config.yaml", wrong="holds no training to match", hint="name a run of 'detect train'")
 
 
 @dataclass(frozen=True)
@@ -27,61 +33,65 @@ class TrainSettings:
     """Settings of one detector training.
 
     Attributes:
-        real: shard folders of reals.
-        fake: shard folders of given fakes.
-        synthetic: shard folders of one's own fakes. Steps, batch and class balance stay the same with and without
-            them, so a comparison of the two changes one thing.
-        out: run folder.
-        model: a name that :func:`crossfake.detect.models.create_model` knows.
-        options: the model's own, such as ``{"head": "nearest"}``.
-        view: what the network sees: images resampled to one size (``aligned``), or windows of ``native`` ones, at
-            random places in training.
-        window: side of these windows.
-        pair: put each fake that was made of one of the reals beside that real, in the same window and changed alike.
+        real: shards of reals; several may follow.
+        fake: shards of given fakes; several may follow.
+        synthetic: your own fakes; alone: the newest generated. Steps, batch and class balance stay the same with and
+            without them, so a comparison of the two changes one thing.
+        out: run folder [default: runs/detect-MODEL].
+        model: a detector's name, or any timm model: resnet18 or vgg16, say. See
+            :func:`crossfake.detect.models.create_model`.
+        options: an option of the model's own: head=nearest, say.
         pretrained: start from published weights.
-        weights: start from this file instead.
-        tune: what is trained: all of a network that starts from nothing (``scratch``) or from weights (``full``); the
-            head alone (``probe``); or the head, and then one stage after another (``gradual``). By default ``scratch``
-            without weights and ``full`` with them.
-        layer_decay: step size of a stage relative to the next one on the way to the head.
+        weights: start from this weight file.
+        view: see images resampled to one size, or windows of native ones. Windows are at random places in training.
+        window: side of a native view's windows.
+        pair: put each fake beside the real that it was made of, changed alike. Both are seen in the same window.
+        tune: what is trained: all; the head (probe); stage after stage (gradual)
+            [default: scratch, or full with weights]. ``scratch`` is all of a network that starts from nothing,
+            ``full`` all of one that starts from weights; ``gradual`` is the head, and then one stage after another.
+        layer_decay: step size of a stage relative to the next: 0.75, say. The next is the one nearer to the head.
+        recipe: what is done to the images; sbi makes its fakes from the reals; native… are for windows. It is a name
+            from :data:`crossfake.detect.training.recipes.RECIPES`. ``sbi`` trains on reals alone; fakes that are
+            given to it serve for validation only.
+        augment: probability of each of the recipe's changes.
+        benign: retouch a quarter of the reals: such photos are no fakes. The partner of each, where they are paired,
+            is retouched alike.
+        mixup: alpha of mixup: 0.2, say. 0 is none.
+        label_smoothing: take so much certainty from the labels.
+        loss: ``contrastive``: also draw the features of a class together. To binary cross entropy (``bce``) it adds a
+            tenth of the supervised contrastive loss (Khosla et al. 2020) of the features.
         steps: optimiser steps at most.
-        batch: images per step over all processes, half of them real.
-        lr: AdamW's largest step size; cosine decay to 0 after a short warm-up.
+        batch: images per step, half of them real. They are those of all processes together.
+        lr: AdamW's largest step size. Cosine decay to 0 after a short warm-up.
         weight_decay: AdamW's.
-        recipe: a name from :data:`crossfake.detect.training.recipes.RECIPES`. ``sbi`` trains on reals alone;
-            fakes that are given to it serve for validation only.
-        augment: probability of each change that the recipe makes to an image.
-        benign: edit a quarter of the reals as people retouch photos, and the partner of each alike when paired.
-        mixup: alpha of mixup; 0 is none.
-        loss: ``bce``, binary cross entropy; ``contrastive`` adds a tenth of the supervised contrastive loss (Khosla et
-            al. 2020) of the features.
-        label_smoothing: share of certainty that is taken from the labels.
-        ema: decay of the weights' moving average, which is what is validated and kept; 0 is none.
-        balance: whether the sources and generators of a class are drawn equally often (``source``) or in proportion
-            to their images (``none``).
-        synthetic_ratio: share of the fakes in a batch that is synthetic when there are both kinds.
-        synthetic_schedule: ``constant``, ``warmup`` or ``curriculum``; see
-            :class:`~crossfake.detect.training.sampling.Sampler`.
-        synthetic_per_generator: draw one's own generators equally often rather than in proportion.
-        synthetic_limit: train on at most so many of one's own fakes, evenly over their generators; 0 is all. The
-            images of a smaller limit are among those of a larger one.
+        ema: average the weights with this decay: 0.999, say. The average is what is validated and kept; 0 is none.
         eval_every: steps between validations.
-        patience: validations without a better AP after which training stops.
-        match_steps: a run whose steps, batch, class balance, validations and seed are taken; early stopping is off, so
-            both are trained equally long.
+        patience: validations without a better AP before stopping.
+        balance: draw the sources and generators of a class equally often, or as many as there are.
+        synthetic_ratio: share of synthetic among the fakes of a batch. It counts when there are both kinds.
+        synthetic_schedule: ``warmup``: the ratio rises from 0; ``curriculum``: easily detected fakes come first. See
+            :class:`~crossfake.detect.training.sampling.Sampler`.
+        synthetic_per_generator: draw your generators equally often, or in proportion to their images.
+        synthetic_limit: train on so many of your fakes; 0: all. They are spread evenly over the generators; the images
+            of a smaller limit are among those of a larger one.
+        match_steps: control of RUN: its settings, its data without its synthetic fakes, and as many steps. Class
+            balance, validations and seed are also its own; early stopping is off, so both are trained equally long.
         stop_after: train exactly so many steps, whatever the validations say; 0 lets ``patience`` decide.
-        resume: go on from the last checkpoint in ``out``.
-        force: train although the folders were cropped differently, or what a generator learned from is unknown.
+        seed: of the weights and of everything drawn.
+        resume: go on from the last checkpoint in --out, with its settings.
+        force: train although crops differ, or what a generator learned from is unknown.
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: number format; auto: bf16 where it is quick.
     """
 
-    real: tuple[Path, ...]
-    out: Path
-    fake: tuple[Path, ...] = ()
-    synthetic: tuple[Path, ...] = ()
+    real: tuple[Shards, ...]
+    out: Folder
+    fake: tuple[Shards, ...] = ()
+    synthetic: Annotated[tuple[Shards, ...], Option("--with-synthetic")] = ()
     model: str = "cnn"
     options: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool = False
-    weights: Path | None = None
+    weights: There | None = None
     view: PixelKind = "aligned"
     window: WindowSide = 128
     pair: bool = False
@@ -91,7 +101,7 @@ class TrainSettings:
     batch: Annotated[int, Bounds(4, 65_536)] = 64
     lr: StepSize = 1e-3
     weight_decay: Annotated[float, Bounds(0, 1000)] = 0.01
-    recipe: str = "wang2020"
+    recipe: Annotated[str, _RECIPES] = "wang2020"
     augment: Share = 0.5
     benign: bool = False
     loss: Loss = "bce"
@@ -101,11 +111,11 @@ class TrainSettings:
     balance: Balance = "source"
     synthetic_ratio: Share = 0.5
     synthetic_schedule: Schedule = "constant"
-    synthetic_per_generator: bool = True
+    synthetic_per_generator: Annotated[bool, Option("--synthetic-per-generator/--synthetic-per-image")] = True
     synthetic_limit: CountOrNone = 0
     eval_every: Count = 100
     patience: Count = 5
-    match_steps: Path | None = None
+    match_steps: Annotated[Path, _MATCHED, Option(metavar="RUN")] | None = None
     stop_after: CountOrNone = 0
     seed: Seed = 0
     device: str = "auto"
@@ -114,18 +124,9 @@ class TrainSettings:
     force: bool = False
 
     def __post_init__(self) -> None:
-        if self.match_steps is not None and not self.stop_after:
-            self._match(self.match_steps)
+        from crossfake.detect.training.recipes import RECIPES  # brings torch
+
         check_bounds(self)
-        known = {
-            "tune": Tune, "balance": Balance, "synthetic_schedule": Schedule, "view": PixelKind, "loss": Loss,
-        }  # fmt: skip
-        for name, choice in known.items():
-            if getattr(self, name) not in (*get_args(choice), *([None] if name == "tune" else [])):
-                raise UserError(
-                    f"there is no {name} {getattr(self, name)!r}",
-                    mend=f"choose one of {', '.join(get_args(choice))}",
-                )
         if self.synthetic_limit and not self.synthetic:
             raise UserError(
                 f"{self.synthetic_limit} synthetic fakes cannot be chosen of none",
@@ -160,92 +161,3 @@ class TrainSettings:
             raise UserError(
                 "mixed images have no class to contrast", mend="leave --mixup or --loss contrastive out"
             )
-
-    @property
-    def seen_as(self) -> View:
-        """The view that the detector will have."""
-        return View(self.view, self.window)
-
-    def _match(self, path: Path) -> None:
-        other, lines = Run(path), Run(path).log_lines()
-        if not other.config_file.exists() or not lines:
-            raise UserError(f"{path} holds no training to match", mend="name a run of 'detect train'")
-        config = other.config
-        _check_training(other, config)
-        if not other.finished:
-            raise UserError(
-                f"{path} has not finished: its control would make fewer steps",
-                mend=f"finish it first with 'detect train --out {path} --resume'",
-            )
-        for name in MATCHED:
-            if name in config:
-                object.__setattr__(self, name, config[name])
-        object.__setattr__(self, "stop_after", lines[-1]["step"])
-
-    def differences(self) -> list[str]:
-        """What besides the data is not as in the run that is matched: such a comparison changes several things."""
-        if self.match_steps is None or not (other := Run(self.match_steps)).config_file.exists():
-            return []
-        config, own = other.config, asdict(self)
-        unlike = (
-            *_WHERE,
-            *MATCHED,
-            "patience",
-            *(() if self.synthetic else ("synthetic_schedule", "synthetic_limit", "pair")),
-        )
-        names = [f.name for f in fields(self) if f.name not in unlike]
-        return [
-            f"{name} {own[name]} instead of {config[name]}"
-            for name in names
-            if name in config
-            and config[name] != (str(own[name]) if isinstance(own[name], Path) else own[name])
-        ]
-
-    @classmethod
-    def resumed(cls, out: Path, **changed: Any) -> TrainSettings:
-        """The settings that the run in ``out`` had, with some of them changed."""
-        try:
-            kept = cls._kept(Run(out))
-        except OSError as error:
-            raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
-        for name in ("model", "tune", "recipe"):
-            Run(out).refuse_other(name, changed.get(name))
-        return cls(**{**kept, **changed, "out": Path(out), "resume": True})
-
-    @classmethod
-    def matched(cls, run: Path, **changed: Any) -> TrainSettings:
-        """The control of a run: its settings and data without its synthetic fakes, with some of them changed."""
-        try:
-            kept = cls._kept(Run(run))
-        except OSError as error:
-            raise UserError(
-                f"{run} holds no training to match", mend="name a run of 'detect train'"
-            ) from error
-        fixed = {
-            "synthetic": (),
-            "synthetic_limit": 0,
-            "stop_after": 0,
-            "match_steps": run,
-            "resume": False,
-            "force": False,
-        }
-        if not changed.get("synthetic"):
-            fixed |= {"synthetic_schedule": "constant", "pair": False}
-        return cls(**{**kept, **fixed, **changed})
-
-    @classmethod
-    def _kept(cls, run: Run) -> dict[str, Any]:
-        config = run.config
-        _check_training(run, config)
-        kept = {f.name: config[f.name] for f in fields(cls) if f.name in config}
-        for name in ("real", "fake", "synthetic"):
-            kept[name] = tuple(Path(folder) for folder in kept[name])
-        for name in ("weights", "match_steps"):
-            kept[name] = Path(kept[name]) if kept.get(name) else None
-        kept["device"] = stored_device(kept.get("device", "auto"))
-        return kept
-
-
-def _check_training(run: Run, config: Mapping[str, Any]) -> None:
-    if config.get("kind") != "detect" or "synthetic" not in config:
-        raise UserError(f"{run.path} holds no training", mend="name a run of 'detect train'")

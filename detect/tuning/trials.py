@@ -17,10 +17,11 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from crossfake.detect.settings import Method, Pruner, Sampler
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning.space import SearchSpace
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-Method = Literal["grid", "random", "bayes"]
-Sampler = Literal["tpe", "gp"]
-Pruner = Literal["median", "hyperband", "none"]
 _JOURNAL, _LOCK, _STOP = "study.journal", "ask", "stop"
 _ATTEMPTS = 3  # a trial that kills its process that often is left as failed
 

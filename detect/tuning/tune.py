@@ -10,13 +10,13 @@ import os
 import time
 import typing
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 
-from crossfake.bounds import Bounds, Count, Minutes, check_bounds
+from crossfake.detect.settings import TuneSettings
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.loop import WEIGHED
@@ -25,10 +25,7 @@ from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning.final import finish, held_out
 from crossfake.detect.tuning.space import load_space, typed_value
 from crossfake.detect.tuning.trials import (
-    Method,
     Plan,
-    Pruner,
-    Sampler,
     as_text,
     ended_trials,
     import_optuna,
@@ -38,6 +35,7 @@ from crossfake.detect.tuning.trials import (
     trial_folder,
     trial_settings,
 )
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.files import write_json, write_text
 from crossfake.progress import tqdm
@@ -49,60 +47,22 @@ _SPACE, _RESULT = "space.yaml", "study.json"
 _HOPELESS = 5  # trials that may fail before the first that does not
 
 
-@dataclass(frozen=True)
-class TuneSettings:
-    """Settings of a search.
+def resumed(out: Path, **changed: Any) -> TuneSettings:
+    """The settings that the search in ``out`` had, with some of them changed.
 
-    Attributes:
-        base: the training whose settings are searched, with data, model and steps; ``out`` is the search's folder.
-        space: YAML file of :mod:`crossfake.detect.tuning.space`.
-        method, sampler, pruner: see :class:`crossfake.detect.tuning.trials.Plan`.
-        trials: how many in all, those of earlier sessions included; 0 is 20, or the whole grid.
-        minutes: no trial but the first begins later than this after the start; those under way are finished, and the
-            final training comes on top. None is no limit.
-        trial_steps: steps of a trial when fewer than the final training's; None is as many.
-        workers: trials at the same time, each in a process of its own.
-        bootstrap: resamples for the intervals.
+    Raises:
+        UserError: there is no search.
     """
-
-    base: TrainSettings
-    space: Path
-    method: Method = "bayes"
-    sampler: Sampler = "tpe"
-    pruner: Pruner = "median"
-    trials: Annotated[int, Bounds(0, 10**6)] = 0
-    minutes: Minutes | None = None
-    trial_steps: Count | None = None
-    workers: Annotated[int, Bounds(1, 1024)] = 1
-    bootstrap: Annotated[int, Bounds(1, 10**6)] = 1000
-
-    def __post_init__(self) -> None:
-        for name in ("method", "sampler", "pruner"):
-            allowed = typing.get_args(typing.get_type_hints(TuneSettings)[name])
-            if getattr(self, name) not in allowed:
-                raise UserError(
-                    f"there is no {name} {getattr(self, name)!r}", mend=f"choose one of {', '.join(allowed)}"
-                )
-        check_bounds(self)
-        if self.trial_steps is not None and self.trial_steps > self.base.steps:
-            raise UserError(
-                f"a trial of {self.trial_steps} steps is longer than the final training of {self.base.steps}",
-                mend="give --trial-steps between 1 and --steps",
-            )
-
-    @classmethod
-    def resumed(cls, out: Path, **changed: Any) -> TuneSettings:
-        """The settings that the search in ``out`` had, with some of them changed."""
-        config = Run(out).config if Run(out).config_file.is_file() else {}
-        if config.get("kind") != "tune":
-            raise UserError(f"{out} holds no search to resume", mend="start it without --resume")
-        hints = typing.get_type_hints(TrainSettings)
-        base = {
-            name: typed_value(value, hints[name]) for name, value in config["base"].items() if name in hints
-        }
-        names = {field.name for field in dataclasses.fields(cls)} - {"base", "space"}
-        kept = {name: config[name] for name in names if name in config}
-        return cls(TrainSettings(**{**base, "out": Path(out)}), Path(out) / _SPACE, **{**kept, **changed})
+    config = Run(out).config if Run(out).config_file.is_file() else {}
+    if config.get("kind") != "tune":
+        raise UserError(f"{out} holds no search to resume", mend="start it without --resume")
+    hints = typing.get_type_hints(TrainSettings)
+    base = {name: typed_value(value, hints[name]) for name, value in config["base"].items() if name in hints}
+    names = {field.name for field in dataclasses.fields(TuneSettings)} - {"base", "space"}
+    kept = {name: config[name] for name in names if name in config}
+    return TuneSettings(
+        TrainSettings(**{**base, "out": Path(out)}), Path(out) / _SPACE, **{**kept, **changed}
+    )
 
 
 def tune(settings: TuneSettings) -> dict[str, Any]:
@@ -175,7 +135,13 @@ def _planned(settings: TuneSettings) -> tuple[Plan, TrainSettings, TrainingData]
     plan = Plan(trial, space, settings.method, settings.sampler, settings.pruner, trials, threads)
     alone = RECIPES.get(final.recipe).reals_only
     data = TrainingData.open(
-        base.real, base.fake, base.synthetic, base.force, alone, base.synthetic_limit, base.seen_as
+        base.real,
+        base.fake,
+        base.synthetic,
+        base.force,
+        alone,
+        base.synthetic_limit,
+        View(base.view, base.window),
     )
     return plan, final, data
 

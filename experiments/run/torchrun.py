@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from crossfake.detect.training.loop import train
+from crossfake.detect.training.runs import resumed
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.device import rank_world
 from crossfake.errors import UserError
@@ -78,7 +79,7 @@ def _main(request: Path) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = Run(request).config
     try:
-        settings = TrainSettings.resumed(request)
+        settings = resumed(request)
         train(replace(settings, out=Path(config["out"]), resume=config["resume"]))
     except Exception as error:
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

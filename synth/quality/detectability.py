@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crossfake.device import Precision, autocast
+from crossfake.device import autocast
+from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.stats import ranking
 from crossfake.stats.bootstrap import bootstrap

@@ -16,9 +16,10 @@ import numpy as np
 from crossfake.bounds import MOST, Bounds, CountOrNone, Seed, Truncation, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
-from crossfake.device import Precision, pick_device
+from crossfake.device import pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.options import Precision
 from crossfake.provenance import environment
 from crossfake.synth.quality.earlier import add_earlier
 from crossfake.synth.quality.features import RESIZES, STAGES

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, inception_v3
 
-from crossfake.device import Precision, compute_dtype
+from crossfake.device import compute_dtype
 from crossfake.errors import UserError
+from crossfake.options import Precision
 
 _INCEPTION_SIDE = 299
 # Feature dimension -> the stages behind the previous one's, in torchvision's names.

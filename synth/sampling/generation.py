@@ -26,9 +26,10 @@ from crossfake.datasets.shard_writer import (
 )
 from crossfake.datasets.shards import Row, ShardSet, read_manifest
 from crossfake.datasets.types import Pixels
-from crossfake.device import Precision, rank_world, team_name
+from crossfake.device import rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json
+from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.matching import match_spectrum

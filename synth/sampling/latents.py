@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.images import Images, captioned_sheet, to_uint8
+from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.stylegan2 import Generator as StyleGenerator

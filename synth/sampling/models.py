@@ -20,10 +20,11 @@ from crossfake import __version__
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import MANIFEST, ShardSet
 from crossfake.datasets.types import Pixels
-from crossfake.device import Precision, compute_dtype, pick_device
+from crossfake.device import compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, to_uint8
+from crossfake.options import Precision
 from crossfake.provenance import hash_file
 from crossfake.registry import unregistered
 from crossfake.runs import Run, save_weights

@@ -18,10 +18,10 @@ from crossfake.datasets.geometry import Skip
 from crossfake.datasets.prepare import PrepareSettings, prepare
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet
-from crossfake.device import Precision
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
+from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
 from crossfake.synth.sampling.latents import open_model, styled

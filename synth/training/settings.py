@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from crossfake.bounds import MOST, Bounds, LongSeed, Minutes, Share, StepSize, Weight, check_bounds
-from crossfake.device import Precision, compute_dtype, pick_device, stored_device
+from crossfake.device import compute_dtype, pick_device, stored_device
 from crossfake.errors import UserError
+from crossfake.options import Precision
 from crossfake.runs import Run
 from crossfake.synth.families.base import FAMILIES, log2_size
 from crossfake.synth.families.windows import FACTOR, UPSAMPLES

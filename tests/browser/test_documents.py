@@ -70,7 +70,8 @@ def pages(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
         audit,
     )
     from crossfake.datasets.audit.settings import AuditSettings
-    from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
+    from crossfake.detect.evaluation.evaluate import evaluate
+    from crossfake.detect.settings import EvaluateSettings
 
     root = tmp_path_factory.mktemp("pages")
     found = {}

@@ -11,9 +11,10 @@ from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle.bundle import load
-from crossfake.detect.calibrate import BEFORE, CalibrateSettings, calibrate, format_table
+from crossfake.detect.calibrate import BEFORE, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
 from crossfake.detect.evaluation import metrics
+from crossfake.detect.settings import CalibrateSettings
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.reopening import reopen
 from crossfake.detect.training.settings import TrainSettings

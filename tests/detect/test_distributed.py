@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from crossfake.detect.training import runs
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.device import rank_world
@@ -94,6 +95,6 @@ def test_a_run_that_kept_a_gpu_goes_on_with_one_each(
 ) -> None:
     old = Run(Path(shutil.copytree(trained, tmp_path / "old")))
     old.config_file.write_text(yaml.safe_dump({**old.config, "device": "cuda:0"}))
-    assert TrainSettings.resumed(old.path).device == "cuda:0"
+    assert runs.resumed(old.path).device == "cuda:0"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert TrainSettings.resumed(old.path).device == "auto"
+    assert runs.resumed(old.path).device == "auto"

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from crossfake.detect.calibrate import CalibrateSettings, calibrate
-from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate
+from crossfake.detect.calibrate import calibrate
+from crossfake.detect.evaluation.evaluate import evaluate
+from crossfake.detect.settings import CalibrateSettings, EvaluateSettings
 from crossfake.serve.engine.analysis import Analyser
 
 from ..detect.conftest import fake, native, native_run, real, trained  # noqa: F401

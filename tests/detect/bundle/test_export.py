@@ -14,11 +14,12 @@ from PIL import Image
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import calibration, driver, export
 from crossfake.detect.bundle.bundle import load
-from crossfake.detect.bundle.export import ExportSettings, Portable
+from crossfake.detect.bundle.export import Portable
 from crossfake.detect.bundle.portable import OnnxNetwork, open_session
 from crossfake.detect.commands.export import export as command
 from crossfake.detect.commands.predict import predict as predict_command
 from crossfake.detect.prediction.predict import predict
+from crossfake.detect.settings import ExportSettings
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 

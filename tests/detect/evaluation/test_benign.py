@@ -12,7 +12,8 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.commands.evaluate import evaluate as command
 from crossfake.detect.evaluation import benign
 from crossfake.detect.evaluation.benign import false_alarms, format_benign
-from crossfake.detect.evaluation.evaluate import EvaluateSettings, Scored, evaluate
+from crossfake.detect.evaluation.evaluate import Scored, evaluate
+from crossfake.detect.settings import EvaluateSettings
 from crossfake.detect.training.benign import KINDS
 from crossfake.errors import UserError
 

@@ -19,8 +19,9 @@ from crossfake.detect.commands.evaluate import evaluate as evaluate_command
 from crossfake.detect.commands.explain import explain
 from crossfake.detect.commands.predict import predict
 from crossfake.detect.commands.tune import tune
-from crossfake.detect.evaluation.evaluate import EvaluateSettings, evaluate, score
+from crossfake.detect.evaluation.evaluate import evaluate, score
 from crossfake.detect.evaluation.table import format_table
+from crossfake.detect.settings import EvaluateSettings
 from crossfake.errors import UserError
 
 from ..conftest import SIZE, make_shards

@@ -14,7 +14,8 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.commands.explain import explain as command
 from crossfake.detect.explain.checks import Sample, blended, check, format_table
-from crossfake.detect.explain.explaining import ExplainSettings, explain
+from crossfake.detect.explain.explaining import explain
+from crossfake.detect.settings import ExplainSettings
 from crossfake.errors import UserError
 
 detect = command_group("detect", "")

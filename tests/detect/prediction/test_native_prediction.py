@@ -13,7 +13,8 @@ from crossfake.cli import main
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
-from crossfake.detect.prediction.predict import PredictSettings, plan, predict
+from crossfake.detect.prediction.predict import plan, predict
+from crossfake.detect.settings import PredictSettings
 from crossfake.detect.view import View
 
 

@@ -15,8 +15,9 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Box
 from crossfake.detect.bundle.bundle import Detector, Judgement, load
 from crossfake.detect.prediction.media import Input, Look, Media, Missed
-from crossfake.detect.prediction.predict import PredictSettings, plan, predict
+from crossfake.detect.prediction.predict import plan, predict
 from crossfake.detect.prediction.verdicts import conclude
+from crossfake.detect.settings import PredictSettings
 from crossfake.errors import UserError
 
 

@@ -11,6 +11,7 @@ import torch
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
+from crossfake.detect.training import runs
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.loop import Training, train
 from crossfake.detect.training.reopening import reopen
@@ -52,7 +53,8 @@ def test_a_native_bundle_carries_its_view_and_judges_lists_of_any_size(
 def test_the_spread_of_windows_widens_the_interval(
     native_run: Path, native: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    from crossfake.detect.calibrate import CalibrateSettings, calibrate
+    from crossfake.detect.calibrate import calibrate
+    from crossfake.detect.settings import CalibrateSettings
 
     calibrated = Path(shutil.copytree(native_run, tmp_path / "calibrated"))
     calibrate(CalibrateSettings(calibrated, bootstrap=100, device="cpu"))
@@ -86,7 +88,7 @@ def test_training_is_resumed_with_the_same_windows(native: tuple[Path, Path], tm
     half = _settings(native, tmp_path / "half", pair=True)
     with pytest.raises(KeyboardInterrupt):
         train(half, on_validation=_interrupt)
-    resumed = train(TrainSettings.resumed(half.out))
+    resumed = train(runs.resumed(half.out))
     assert bundle.load(whole, "cpu").hash == bundle.load(resumed, "cpu").hash
 
 
@@ -179,6 +181,6 @@ def test_a_bundle_of_another_view_is_one_line(
 def test_a_control_of_a_run_in_pairs_has_none(
     native_run: Path, native: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    control = TrainSettings.matched(native_run, out=tmp_path / "control")
+    control = runs.control(native_run, out=tmp_path / "control")
     assert control.view == "native" and control.window == 16 and not control.pair
-    assert not [line for line in control.differences() if "pair" in line]
+    assert not [line for line in runs.differences(control) if "pair" in line]

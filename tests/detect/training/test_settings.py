@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from crossfake.detect.training import runs
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -51,7 +52,7 @@ def test_bad_settings_are_one_line(bad: dict[str, object], why: str) -> None:
 def test_settings_are_kept_as_yaml_can_hold_them(tmp_path: Path) -> None:
     settings = TrainSettings(**_PLACES, weights=Path("w"), tune="gradual", options={"head": "nearest"})  # type: ignore[arg-type]
     Run.create(tmp_path / "run", asdict(settings), kind="detect")
-    again = TrainSettings.resumed(tmp_path / "run", steps=7)
+    again = runs.resumed(tmp_path / "run", steps=7)
     assert again.resume and again.steps == 7 and again.out == tmp_path / "run"
     for name in ("real", "fake", "weights", "tune", "options", "match_steps", "lr"):
         assert getattr(again, name) == getattr(settings, name)
@@ -61,11 +62,11 @@ def test_settings_are_kept_as_yaml_can_hold_them(tmp_path: Path) -> None:
 def test_what_is_no_training_is_neither_resumed_nor_matched(config: dict[str, Any], tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", {"steps": 1, **config}, kind=config["kind"])
     run.log({"loss": 1.0}, 1)
-    for use in (TrainSettings.resumed, TrainSettings.matched):
+    for use in (runs.resumed, runs.control):
         with pytest.raises(UserError, match="run holds no training: name a run of 'detect train'"):
             use(run.path)
     with pytest.raises(UserError, match="run holds no training"):
-        TrainSettings(**_PLACES, match_steps=run.path)  # type: ignore[arg-type]
+        runs.matched(TrainSettings(**_PLACES, match_steps=run.path))  # type: ignore[arg-type]
 
 
 def test_the_control_of_a_curriculum_has_none(tmp_path: Path) -> None:
@@ -74,9 +75,11 @@ def test_the_control_of_a_curriculum_has_none(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", asdict(settings), kind="detect")
     run.log({"loss": 1.0}, 1)
     run.finish()
-    control = TrainSettings.matched(run.path, out=tmp_path / "control")
-    assert control.synthetic == () and control.synthetic_schedule == "constant" and not control.differences()
-    other = TrainSettings.matched(run.path, out=tmp_path / "control", synthetic=(Path("e"),))
+    control = runs.control(run.path, out=tmp_path / "control")
+    assert (
+        control.synthetic == () and control.synthetic_schedule == "constant" and not runs.differences(control)
+    )
+    other = runs.control(run.path, out=tmp_path / "control", synthetic=(Path("e"),))
     assert other.synthetic_schedule == "curriculum"
     with pytest.raises(UserError, match="warmup of synthetic fakes needs some"):
-        TrainSettings.matched(run.path, out=tmp_path / "control", synthetic_schedule="warmup")
+        runs.control(run.path, out=tmp_path / "control", synthetic_schedule="warmup")

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from crossfake.detect.bundle import calibration
 from crossfake.detect.bundle.bundle import load
+from crossfake.detect.training import runs
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.learner import Learner
 from crossfake.detect.training.loop import Training, dry_run, train
@@ -69,7 +70,7 @@ def _stopped_and_resumed(settings: TrainSettings, lines: int, **changed: object)
         patch.setattr(loop, "Stopper", Stops)
         train(settings)
     assert not Run(settings.out).finished
-    return train(TrainSettings.resumed(settings.out, **changed))
+    return train(runs.resumed(settings.out, **changed))
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -118,7 +119,7 @@ def test_stopped_between_validations_equals_never_stopped(
         patch.setattr(loop, "Stopper", Stops)
         train(_settings(real, fake, tmp_path / "part"))
     assert torch.load(tmp_path / "part/checkpoints/last.pt", weights_only=True)["step"] == 7
-    part = train(TrainSettings.resumed(tmp_path / "part"))
+    part = train(runs.resumed(tmp_path / "part"))
     losses = [[line["loss"] for line in Run(run).log_lines()] for run in (whole, part)]
     assert losses[0] == losses[1]
 
@@ -201,7 +202,7 @@ def test_a_stop_keeps_no_state_that_is_not_finite(
     kept = (tmp_path / "run/checkpoints/last.pt").read_bytes()
     monkeypatch.setattr(Learner, "means", lambda self: {"loss": float("nan")})
     with pytest.raises(UserError, match="loss is not finite at step 2; the last good state"):
-        train(TrainSettings.resumed(settings.out))
+        train(runs.resumed(settings.out))
     assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == kept
 
 
@@ -210,20 +211,20 @@ def test_a_run_does_not_go_on_with_other_data(real: Path, fake: Path, own: Path,
     settings = _settings(real, folder, tmp_path / "run")
     train(settings)
     moved = folder.rename(tmp_path / "moved")
-    train(TrainSettings.resumed(settings.out, fake=(moved,)))
+    train(runs.resumed(settings.out, fake=(moved,)))
     config = Run(settings.out).config
     for other in ((own,), (fake, own)):
         with pytest.raises(UserError, match=f"{own} is not among the data of {settings.out} as it was"):
-            train(TrainSettings.resumed(settings.out, fake=other))
+            train(runs.resumed(settings.out, fake=other))
     assert Run(settings.out).config == config
     Run.create(settings.out, {**config, "validation_hash": "0"}, kind="detect", resume=True)
     with pytest.raises(UserError, match="validation images of .*run have changed: resume with the data"):
-        train(TrainSettings.resumed(settings.out))
+        train(runs.resumed(settings.out))
 
 
 def test_nothing_to_resume_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run to resume"):
-        TrainSettings.resumed(tmp_path / "none")
+        runs.resumed(tmp_path / "none")
 
 
 def test_the_control_of_a_run_makes_as_many_steps_and_validations(
@@ -235,7 +236,7 @@ def test_the_control_of_a_run_makes_as_many_steps_and_validations(
     run = Run(train(settings))
     steps = [line["step"] for line in run.log_lines()]
     assert steps[-1] < 200
-    control = TrainSettings.matched(run.path, out=tmp_path / "without")
+    control = runs.control(run.path, out=tmp_path / "without")
     assert (control.steps, control.batch, control.seed, control.eval_every) == (200, 8, 3, 5)
     assert control.stop_after == steps[-1] and control.synthetic == () and control.fake == (fake,)
     capsys.readouterr()
@@ -244,15 +245,15 @@ def test_the_control_of_a_run_makes_as_many_steps_and_validations(
     assert "changes more" not in capsys.readouterr().out
     other = TrainSettings((real,), tmp_path / "x", (fake,), match_steps=run.path, lr=1e-5, batch=4)
     assert (other.steps, other.batch, other.stop_after) == (200, 8, steps[-1])
-    assert any("lr 1e-05 instead of 0.003" in difference for difference in other.differences())
+    assert any("lr 1e-05 instead of 0.003" in difference for difference in runs.differences(other))
     with pytest.raises(UserError, match="holds no training to match"):
-        TrainSettings((real,), tmp_path / "x", (fake,), match_steps=tmp_path)
+        runs.matched(TrainSettings((real,), tmp_path / "x", (fake,), match_steps=tmp_path))
     shutil.copytree(run.path, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "finished.json").unlink()
     with pytest.raises(UserError, match="unfinished has not finished"):
-        TrainSettings.matched(tmp_path / "unfinished", out=tmp_path / "x")
+        runs.control(tmp_path / "unfinished", out=tmp_path / "x")
     shutil.rmtree(run.path)  # its control goes on without it
-    assert TrainSettings.resumed(without.path).differences() == []
+    assert runs.resumed(without.path).differences() == []
 
 
 def test_a_control_sees_reals_as_the_run_does(real: Path, fake: Path, own: Path, tmp_path: Path) -> None:
@@ -361,7 +362,7 @@ def test_a_run_keeps_the_weights_that_it_began_with(
     card = json.loads((run.model / "bundle.json").read_text())
     assert [part["share"] for part in card["validation_shares"]] == shares
     assert card["trained_with"]["synthetic_ratio"] == 0.25 and run.config["synthetic_ratio"] == 0.5
-    resumed = Training(TrainSettings.resumed(run.path, synthetic_ratio=1.0))
+    resumed = Training(runs.resumed(run.path, synthetic_ratio=1.0))
     assert list(resumed.weighed.shares.values()) == shares and not resumed.alike
 
 
@@ -385,7 +386,7 @@ def test_a_run_begun_without_weights_goes_on_without(
         part = train(_settings(real, fake, tmp_path / "part", synthetic=(many,)))
     config = {k: v for k, v in Run(part).config.items() if k not in ("kind", "validation_shares")}
     Run.create(part, config, kind="detect", resume=True)
-    train(TrainSettings.resumed(part))
+    train(runs.resumed(part))
     assert "began when every validation image counted alike, and goes on so" in capsys.readouterr().out
     assert "validation_shares" not in Run(part).config
     cards = [json.loads((run / "model" / "bundle.json").read_text()) for run in (whole, part)]

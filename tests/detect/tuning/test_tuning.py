@@ -12,13 +12,14 @@ from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.evaluation import metrics
+from crossfake.detect.settings import TuneSettings
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning import final as tuning_final
 from crossfake.detect.tuning import trials as tuning_trials
 from crossfake.detect.tuning import tune as tuning
 from crossfake.detect.tuning.final import compare
 from crossfake.detect.tuning.space import parse_space
-from crossfake.detect.tuning.tune import TuneSettings, format_comparison, format_trials, tune
+from crossfake.detect.tuning.tune import format_comparison, format_trials, resumed, tune
 from crossfake.errors import UserError
 from crossfake.runs import Run, newest_run
 from crossfake.stats import ranking
@@ -208,7 +209,7 @@ def test_a_stopped_search_proposes_what_an_unstopped_one_does(
     with open(settings.base.out / "study.journal", "ab") as file:
         file.write(b'{"op_code": 9, "wor')  # what a power cut leaves
     (settings.base.out / "ask.lock").touch()
-    again = tune(TuneSettings.resumed(settings.base.out))
+    again = tune(resumed(settings.base.out))
     assert sorted(rates(again)) == sorted(rates(straight))
     assert again["best"]["params"] == straight["best"]["params"]
     assert again["comparison"] is not None
@@ -279,7 +280,7 @@ def test_another_search_is_not_continued(settings: TuneSettings, stub: Stub, tmp
     with pytest.raises(UserError, match="run of another kind"):
         tune(changed(settings, trained))
     with pytest.raises(UserError, match="no search to resume"):
-        TuneSettings.resumed(trained)
+        resumed(trained)
 
 
 def test_all_trials_are_weighed_alike(settings: TuneSettings, stub: Stub, tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_a_search_begun_without_weights_is_not_continued(settings: TuneSettings,
     with pytest.raises(
         UserError, match="began when every validation image counted alike.*: name another --out"
     ):
-        tune(TuneSettings.resumed(run.path, trials=2))
+        tune(resumed(run.path, trials=2))
 
 
 def test_a_comparison_counts_images_by_their_weights() -> None:

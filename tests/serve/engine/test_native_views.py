@@ -10,8 +10,9 @@ from PIL import Image
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle as bundles
-from crossfake.detect.calibrate import CalibrateSettings, calibrate
+from crossfake.detect.calibrate import calibrate
 from crossfake.detect.prediction.predict import predict
+from crossfake.detect.settings import CalibrateSettings
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.evidence import SHOWN
 from crossfake.serve.engine.stability import STEPS, changed, largest_crop, least_side

@@ -29,7 +29,8 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import distance, fingerprint, near_pairs
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.fixtures import write_video

@@ -145,7 +145,9 @@ def _read(hint: Any) -> tuple[Any, bool, Option]:
         return kind, several, own
     if origin in (types.UnionType, typing.Union):
         # one folder or several: the command line has several
-        return _read(max(inner, key=lambda each: (typing.get_origin(each) is tuple, each is not type(None))))
+        kinds = [each for each in inner if each is not type(None)]
+        several = [each for each in kinds if _read(each)[1]]
+        return _read((several or kinds)[0])
     if origin is tuple:
         kind, _, own = _read(inner[0])
         return kind, True, own

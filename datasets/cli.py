@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, THERE, ManyValues, command_group, typed
+from crossfake.cli import SHARDS, ManyValues, command_group, typed
+from crossfake.datasets.audit.settings import AuditSettings
+from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.errors import UserError
+from crossfake.options import options
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
-
-_FOLDER = click.Path(path_type=Path)
-_generator = click.option(
-    "--generator",
-    default="",
-    show_default=False,
-    metavar="NAME",
-    help="What made the fakes: a name that you choose; 'folders' takes each sub-folder's.  "
-    "[default: the source's name]",
-)
 
 
 class _Prepare(ManyValues):
@@ -39,91 +31,14 @@ class _Prepare(ManyValues):
 
 @data.command(cls=_Prepare)
 @click.argument("source")
-@click.option("--out", type=_FOLDER, required=True, help="Shard folder to write.")
-@click.option("--size", type=int, default=64, help="Height and width in pixels.")
-@click.option(
-    "--pixels",
-    type=click.Choice(["aligned", "native"]),
-    default="aligned",
-    help="native: cut out upright at the photo's own pixels, rows of their own sizes.",
-)
-@click.option("--min-size", type=int, default=128, help="Least side of native crops; others are left out.")
-@click.option(
-    "--shrink",
-    type=float,
-    default=0.0,
-    show_default=False,
-    help="Make native crops smaller, to a share between this and 0.85.",
-)
-@click.option(
-    "--crop",
-    type=click.Choice(["face", "square", "center", "none"]),
-    default="face",
-    help="face: aligned; square: upright around a face; center: the middle; none: all of it.",
-)
-@click.option(
-    "--margin",
-    type=float,
-    default=0.0,
-    show_default="1.3 for faces",
-    help="Side of the crop relative to the face; 1.3 is FFHQ's framing.",
-)
-@click.option(
-    "--edge",
-    type=click.Choice(["skip", "reflect", "clip"]),
-    show_default="skip; clip for native pixels",
-    help="A picture that ends too close to the face: leave it out, mirror it there, or end there.",
-)
-@click.option(
-    "--faces",
-    type=click.Choice(["largest", "all", "mask"]),
-    default="largest",
-    help="Which of several faces; mask: the one that the data set marks.",
-)
-@click.option("--min-face", type=int, default=0, help="Least side of a face, in pixels.")
-@click.option("--min-sharpness", type=float, default=0.0, help="Least variance of the Laplacian; try 20.")
-@click.option("--max-yaw", type=float, default=90.0, help="Most degrees that a head may be turned.")
-@click.option(
-    "--min-confidence", type=float, default=0.6, help="Of the face detector; falls with occlusion; try 0.8."
-)
-@click.option("--frames", type=int, default=32, help="Of each video, evenly spread.")
-@click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
-@click.option(
-    "--name",
-    default="",
-    show_default=False,
-    help="What the source column says.  [default: the folder's name]",
-)
-@click.option(
-    "--label",
-    type=click.Choice(["real", "fake"]),
-    help="What the images are for which nothing else says it.",
-)
-@click.option(
-    "--labels",
-    multiple=True,
-    metavar="real=A,B fake=C",
-    help="What folders are, or values of a table's label; several may follow, skip=D leaves out.",
-)
-@_generator
-@click.option("--only", type=click.Choice(["real", "fake"]), help="One class of a set with both.")
-@click.option(
-    "--variant", default="", show_default=False, help="Of a set with several versions: c23, c40, raw."
-)
-@click.option("--limit", type=int, help="Stop after so many images or videos.")
-@click.option(
-    "--codec", type=click.Choice(["raw", "webp", "original"]), default="raw", help="How rows are stored."
-)
-@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
-@click.option("--seed", type=int, default=0)
+@options(PrepareSettings, without=("source", "history", "enlarge"))
 def prepare(**options: Any) -> None:
     """Turn SOURCE into shards.
 
     SOURCE is a folder of images and videos, a zip archive, a published data set, a CSV or JSONL manifest, a shard
     folder, or a name such as toyfaces. The layout is recognised, or named as NAME:PATH ('crossfake data sources').
     """
-    from crossfake.datasets.prepare import PrepareSettings, prepare
+    from crossfake.datasets.prepare import prepare
 
     settings = PrepareSettings(**options)
     wrong = "size" if settings.native else "min_size"
@@ -148,7 +63,7 @@ def sources() -> None:
 
 @data.command()
 @click.argument("name")
-@click.option("--out", type=_FOLDER, required=True, help="Folder to write.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 def fixture(name: str, out: Path) -> None:
     """Write a miniature of the layout NAME.
 
@@ -165,28 +80,8 @@ def fixture(name: str, out: Path) -> None:
     )
 
 
-def _classes(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options naming the sources of both classes."""
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name, what in (("--fake", "fakes"), ("--real", "real pictures")):
-            help = f"Sources of {what}; several may follow."
-            command = click.option(name, multiple=True, required=required, help=help)(command)
-        return command
-
-    return add
-
-
 @data.command(cls=ManyValues)
-@_classes(required=True)
-@click.option("--out", type=_FOLDER, help="Folder for audit.json and audit.html.  [default: print only]")
-@click.option("--limit", type=int, default=1000, help="Pictures of each class that are looked at.")
-@click.option("--warn", type=float, default=0.6, help="AUC above which a probe warns.")
-@click.option("--fail", type=float, default=0.75, help="AUC above which a probe fails.")
-@click.option("--split", multiple=True, help="Only rows of this split; may be given several times.")
-@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
-@click.option("--seed", type=int, default=0)
+@options(AuditSettings, real={"required": True}, fake={"required": True})
 def audit(**options: Any) -> None:
     """Find what gives the classes away besides forgery.
 
@@ -196,7 +91,6 @@ def audit(**options: Any) -> None:
     from crossfake.datasets.audit.audit import (
         audit,
     )
-    from crossfake.datasets.audit.settings import AuditSettings
 
     found = audit(AuditSettings(**options))
     click.echo(found.table())
@@ -207,33 +101,7 @@ def audit(**options: Any) -> None:
 
 
 @data.command(cls=ManyValues)
-@_classes(required=False)
-@click.option(
-    "--like", type=THERE, help="Treat new data as an earlier laundering did: the same crop, size and quality."
-)
-@click.option("--out", type=_FOLDER, required=True, help="Folder for the shards, real/ and fake/.")
-@_generator
-@click.option("--size", type=int, default=0, show_default="chosen", help="Height and width in pixels.")
-@click.option("--quality", type=int, default=0, show_default="chosen", help="JPEG quality for everything.")
-@click.option(
-    "--pixels",
-    type=click.Choice(["aligned", "native"]),
-    default="aligned",
-    help="native: resize nothing, compress everything alike.",
-)
-@click.option("--min-size", type=int, default=128, help="Least side of native crops; others are left out.")
-@click.option(
-    "--crop",
-    type=click.Choice(["face", "square", "center", "none"]),
-    default="face",
-    help="How a photo becomes square.",
-)
-@click.option("--margin", type=float, default=0.0, show_default="1.3 for faces", help="Side of the crop.")
-@click.option("--limit", type=int, help="Pictures of each source.")
-@click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
-@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--face-model", type=THERE, help="YuNet's ONNX file.")
-@click.option("--seed", type=int, default=0)
+@options(LaunderSettings)
 def launder(**options: Any) -> None:
     """Give both classes one crop, size and compression.
 
@@ -244,7 +112,7 @@ def launder(**options: Any) -> None:
     if options["like"] and (taken := typed() & follow):
         name = min(taken).replace("_", "-")
         raise UserError(f"--{name} follows from {options['like']}", mend=f"leave --{name} or --like out")
-    from crossfake.datasets.launder import LaunderSettings, launder
+    from crossfake.datasets.launder import launder
 
     done = launder(LaunderSettings(**options))
     click.echo(done.table())
@@ -256,34 +124,12 @@ def launder(**options: Any) -> None:
 
 @data.command()
 @click.argument("folders", nargs=-1, required=True, type=SHARDS)
-@click.option("--split", default="0.8/0.1/0.1", help="Shares of train, val and test.")
-@click.option(
-    "--redeal", is_flag=True, help="Deal anew what was dealt before, and say which models that ends."
-)
 @click.option(
     "--check",
     is_flag=True,
     help="Decide nothing. Exit code 0: the splits are disjoint; 1: they leak, and where; 2: not checked.",
 )
-@click.option("--radius", type=int, default=32, help="Most differing bits, of 256, between near-duplicates.")
-@click.option(
-    "--embedding", default="", show_default=False, help="timm model whose features are compared too."
-)
-@click.option("--weights", type=THERE, help="Its weights file.  [default: timm's own]")
-@click.option("--cosine", type=float, default=0.95, help="Least cosine of near-duplicates' features.")
-@click.option("--identities", is_flag=True, help="Keep together what a face recogniser takes for one person.")
-@click.option(
-    "--identity-model", type=_FOLDER, help="An ONNX file such as OpenCV's SFace.  [default: dlib's]"
-)
-@click.option(
-    "--identity-threshold",
-    type=float,
-    help="Distance of dlib's or cosine of the ONNX file's, for any number of faces.  [default: as published or "
-    "stricter]",
-)
-@click.option("--face-model", type=_FOLDER, help="YuNet's ONNX file.")
-@click.option("--workers", type=int, default=0, help="Processes; 0 is one per core.")
-@click.option("--seed", type=int, default=0)
+@options(SplitSettings, without=("folders", "fresh"))
 def split(check: bool, **options: Any) -> None:
     """Split FOLDERS together, nothing alike on two sides.
 
@@ -293,7 +139,7 @@ def split(check: bool, **options: Any) -> None:
     """
     from crossfake.datasets import leaks
 
-    settings = leaks.SplitSettings(**options)
+    settings = SplitSettings(**options)
     if not check:
         click.echo(leaks.split(settings).text())
         return
@@ -324,7 +170,11 @@ def verify(folder: Path) -> None:
 
 @data.command()
 @click.argument("source")
-@click.option("--out", type=_FOLDER, help="Folder for the sheets.  [default: the shard folder, or this one]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the sheets.  [default: the shard folder, or this one]",
+)
 def inspect(source: str, out: Path | None) -> None:
     """Count what SOURCE holds, and draw contact sheets.
 

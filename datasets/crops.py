@@ -31,6 +31,15 @@ from crossfake.datasets.geometry import (
     room,
     rounded_box,
 )
+from crossfake.datasets.settings import (
+    MIN_SIZE,
+    Enlarge,
+    MaxYaw,
+    MinConfidence,
+    MinFace,
+    MinSharpness,
+    MinSize,
+)
 from crossfake.datasets.types import (
     Box,
     Pixels,
@@ -66,15 +75,6 @@ class Crop:
     person: int | None = None
     box: Box | None = None
     scale: float = 1.0
-
-
-MinFace = Annotated[int, Bounds(0, 10_000)]
-MinSharpness = Annotated[float, Bounds(0, 10**6)]
-MaxYaw = Annotated[float, Bounds(1, 90)]
-MinConfidence = Annotated[float, Bounds(0.1, 1)]
-Enlarge = Annotated[float, Bounds(0, 1000)]
-MinSize = Annotated[int, Bounds(1, 10_000)]
-MIN_SIZE = 128  # pixels: the window that detectors of native pixels take by default
 
 
 @dataclass(frozen=True)

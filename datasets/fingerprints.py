@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from crossfake.datasets.settings import RADIUS
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.files import replacing
@@ -20,9 +21,6 @@ from crossfake.progress import tqdm
 from crossfake.workers import map_in_order
 
 BITS = 256
-RADIUS = (
-    32  # bits: see docs/data.md for the distances of copies and of different photos that this lies between
-)
 _BANDS = 16
 _BLOCK = 2048
 _ROWS = 512  # images per task

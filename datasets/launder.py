@@ -9,18 +9,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.datasets.audit.files import jpeg_quality
-from crossfake.datasets.crops import MIN_SIZE, Cropper, MinSize, crop_words
+from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes, open_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
-from crossfake.datasets.leaks import SplitReport, SplitSettings, split
-from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
+from crossfake.datasets.leaks import SplitReport, split
+from crossfake.datasets.prepare import Prepared, prepare
+from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet
 from crossfake.datasets.sources.base import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
@@ -42,64 +42,6 @@ _ROOM = 0.9  # share of each source's pictures that must have room for the margi
 _Measured = tuple[
     Pixels, Face | None, float
 ]  # blank pixels of the picture's size, the face, the JPEG quality
-
-
-@dataclass(frozen=True)
-class LaunderSettings:
-    """Settings of :func:`launder`.
-
-    Attributes:
-        real: sources of real pictures, as :func:`~crossfake.datasets.prepare.prepare` takes them.
-        fake: sources of fakes.
-        like: folder of an earlier laundering whose crop, size and quality are taken; one class will do then.
-        generator: what made the fakes; the source's name when empty.
-        out: folder for the shards of each source, below ``real/`` and ``fake/``.
-        size: height and width; 0 chooses one. Native crops have their own.
-        quality: JPEG quality that everything goes through; 0 chooses one.
-        crop: the crop policy.
-        margin: side of the crop; 0 chooses one, the policy's own for native pixels.
-        pixels: ``aligned``, or ``native``: nothing is resampled, all share the compression alone.
-        min_size: least side of native crops.
-        limit: pictures of each source.
-        split: shares of train, val and test.
-        workers: processes; one per core when 0.
-        face_model: YuNet's ONNX file.
-        seed: for splits.
-    """
-
-    real: tuple[str, ...]
-    fake: tuple[str, ...]
-    out: Path
-    size: Annotated[int, Bounds(8, 4096, zero=True)] = 0
-    quality: Annotated[int, Bounds(1, 100, zero=True)] = 0
-    crop: str = "face"
-    margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
-    limit: Count | None = None
-    split: str = "0.8/0.1/0.1"
-    workers: Workers = 0
-    face_model: Path | None = None
-    seed: Seed = 0
-    like: Path | None = None
-    generator: str = ""
-    pixels: str = "aligned"
-    min_size: MinSize = MIN_SIZE
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.pixels == "native" and self.size:
-            raise UserError("native crops keep their own size", mend="leave --size out")
-        if self.like is not None:
-            if not self.real and not self.fake:
-                raise UserError("there is nothing new to treat alike", mend="give --real or --fake")
-            if self.size or self.quality or self.margin:
-                raise UserError(
-                    f"size, quality and margin are those of {self.like}", mend="leave them or --like out"
-                )
-        elif not self.real or not self.fake:
-            raise UserError(
-                "laundering needs both classes",
-                mend="give --real and --fake, or --like an earlier laundering",
-            )
 
 
 @dataclass(frozen=True)

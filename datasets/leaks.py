@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
-from crossfake.bounds import Bounds, Seed, Workers, check_bounds
-from crossfake.datasets.fingerprints import RADIUS, Codes, Pairs, distance, fingerprints, near_pairs
+from crossfake.datasets.fingerprints import Codes, Pairs, distance, fingerprints, near_pairs
 from crossfake.datasets.identities import Joins, Recogniser, draw_joins, join, recognise
+from crossfake.datasets.settings import SplitSettings
 from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions, learned_from
 from crossfake.errors import UserError
@@ -35,58 +35,6 @@ _PRIORITY = (
 )  # when linked rows are on several sides already, the first of these keeps its own
 
 Strings = npt.NDArray[np.str_]
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """Settings of :func:`split` and :func:`check`.
-
-    Attributes:
-        folders: all data sets that are used together.
-        split: shares of train, val and test.
-        seed: for the assignment.
-        radius: most differing bits of two near-duplicates' fingerprints, of 256; 0 links equal fingerprints only.
-        embedding: timm model whose features are compared too; none when empty.
-        weights: its weights file; timm's own when None.
-        cosine: least cosine of two near-duplicates' features.
-        redeal: deal anew what was dealt before; splits that a data set came with stay.
-        fresh: those of the folders that nothing has learned from yet: where links join their rows, they go together
-            instead of aside, and to where what they belong with is in the other folders.
-        identities: rows whose faces a recogniser takes for one person's belong together.
-        identity_model: its ONNX file; dlib's when None.
-        identity_threshold: a distance of dlib's or a cosine of the file's, in place of the published one.
-        face_model: YuNet's ONNX file.
-        workers: processes for fingerprints and faces; one per core when 0.
-    """
-
-    folders: tuple[Path, ...]
-    split: str = "0.8/0.1/0.1"
-    seed: Seed = 0
-    radius: Annotated[int, Bounds(0, 64)] = RADIUS
-    embedding: str = ""
-    weights: Path | None = None
-    cosine: Annotated[float, Bounds(0.5, 1)] = 0.95
-    redeal: bool = False
-    fresh: tuple[Path, ...] = ()
-    identities: bool = False
-    identity_model: Path | None = None
-    identity_threshold: Annotated[float, Bounds(0, 1, above=True)] | None = None
-    face_model: Path | None = None
-    workers: Workers = 0
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        Fractions.parse(self.split)
-        folders = {folder.resolve(): folder for folder in self.folders}  # one that is named twice counts once
-        object.__setattr__(self, "folders", tuple(folders.values()))
-        if not self.folders:
-            raise UserError("there is nothing to split", mend="name shard folders")
-        for name, value in (
-            ("--identity-model", self.identity_model),
-            ("--identity-threshold", self.identity_threshold),
-        ):
-            if value is not None and not self.identities:
-                raise UserError(f"{name} is about faces", mend="give --identities with it")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from crossfake.datasets.animation import is_animated
 from crossfake.datasets.crops import GLANCE, SMALLER, Crop, Cropper
 from crossfake.datasets.decode import Frame, Unreadable, decode, decode_image, file_bytes
 from crossfake.datasets.geometry import TOO_CLOSE, Skip
+from crossfake.datasets.settings import LARGEST_SHARE
 from crossfake.datasets.sources.base import (
     Record,
     Rejected,
@@ -29,9 +30,6 @@ from crossfake.datasets.video import count_frames, read_frames
 from crossfake.images import thumbnail
 
 _THUMBNAIL = 112
-LARGEST_SHARE = (
-    0.85  # of its sides that a crop made smaller keeps: above that, blocks of an old JPEG can stay
-)
 
 
 @dataclass(frozen=True)

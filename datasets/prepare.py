@@ -6,27 +6,15 @@ import csv
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
-from crossfake.datasets.codecs import check_codec
-from crossfake.datasets.crops import (
-    MIN_SIZE,
-    SMALLER,
-    Cropper,
-    Enlarge,
-    MaxYaw,
-    MinConfidence,
-    MinFace,
-    MinSharpness,
-    MinSize,
-)
+from crossfake.datasets.crops import SMALLER, Cropper
 from crossfake.datasets.decode import CODES
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.losses import (
@@ -41,8 +29,11 @@ from crossfake.datasets.losses import (
     shares,
     warnings_of,
 )
-from crossfake.datasets.outcomes import LARGEST_SHARE, Options, Outcome, handle_chunk
+from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
+from crossfake.datasets.settings import (
+    PrepareSettings,
+)
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.base import (
@@ -54,7 +45,7 @@ from crossfake.datasets.sources.base import (
 )
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import label_of_rest
-from crossfake.datasets.sources.naming import generator_below, label_of, parse_labels
+from crossfake.datasets.sources.naming import generator_below, label_of
 from crossfake.datasets.sources.tallies import LeftOut, Missing
 from crossfake.datasets.splits import Fractions
 from crossfake.datasets.types import Pixels
@@ -66,152 +57,8 @@ from crossfake.workers import map_in_order
 
 REJECTS = "rejects.png"
 FOLDERS = "folders"  # in place of a generator's name
-_ABOUT_FACES = ("faces", "min_face", "min_sharpness", "max_yaw", "min_confidence")
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
-
-
-@dataclass(frozen=True)
-class PrepareSettings:
-    """Settings of :func:`prepare`.
-
-    Attributes:
-        source: a registered source, ``NAME:PATH``, or a path whose layout is recognised: a folder of images and
-            videos, a zip archive, a published data set, a shard folder.
-        out: shard folder to write.
-        size: height and width in pixels; native crops have their own.
-        crop: ``face``, ``square``, ``center`` or ``none``; see :class:`~crossfake.datasets.crops.Cropper`.
-        margin: side of the crop; 0 is the policy's own.
-        faces: ``largest``, ``all`` or ``mask``: which of several faces.
-        min_face: least side of a face's box, in pixels.
-        min_sharpness: least variance of the Laplacian of a face.
-        max_yaw: most degrees that a head may be turned.
-        min_confidence: least confidence of the face detector.
-        edge: ``skip`` or ``reflect`` a picture that ends too close to the face, or ``clip`` a native crop there; None
-            is ``skip`` for aligned pixels, ``clip`` for native ones.
-        pixels: ``aligned``, or ``native`` for upright crops that are not resampled, in rows of their own sizes.
-        min_size: least side of a native crop; smaller ones are left out.
-        shrink: make each native crop that is not to test on smaller, to a share of its sides drawn between this and
-            0.85, which takes the blocks of the JPEG that it was; 0 leaves them as they are.
-        frames: of each video, evenly spread.
-        split: shares of train, val and test, as ``0.8/0.1/0.1``; a source's own split wins.
-        name: what the rows' ``source`` column says; the data set's or folder's own name when empty.
-        label: ``real`` or ``fake`` for what nothing else labels; a source's own labels win. When None, one folder that
-            nothing names a class is taken to be real, and whoever gets the result is told; see
-            :func:`~crossfake.datasets.sources.labelling.label_of_rest`.
-        labels: which folders, or values in a table's column for the label, are real, fake, or to be skipped, as
-            ``real=A,B``, ``fake=C`` and ``skip=D``.
-        generator: what made the fakes; ``folders`` is the sub-folder that each is in; the source's name when empty.
-        variant: of a data set that holds its files in several versions, as FaceForensics++ does (``c23``, ``c40``).
-        limit: stop after so many images of the source, skipped ones included; None takes all.
-        only: ``real`` or ``fake`` takes one class of a source that has both.
-        codec: ``raw``, ``webp``, or ``original`` (the file's bytes as they are, without any crop).
-        history: JPEG quality through which every crop goes once, so that all share one compression; 0 is none.
-        enlarge: how many times a crop may be enlarged; 0 is the policy's own limit.
-        workers: processes; one per core when 0.
-        face_model: YuNet's ONNX file.
-        seed: for splits and for drawn sources.
-    """
-
-    source: str
-    out: Path
-    size: Annotated[int, Bounds(8, 4096)] = 64
-    crop: str = "face"
-    margin: Annotated[float, Bounds(0.25, 6.5, zero=True)] = 0.0
-    faces: str = "largest"
-    min_face: MinFace = 0
-    min_sharpness: MinSharpness = 0.0
-    max_yaw: MaxYaw = 90.0
-    min_confidence: MinConfidence = 0.6
-    edge: str | None = None
-    pixels: str = "aligned"
-    min_size: MinSize = MIN_SIZE
-    shrink: Annotated[float, Bounds(0.1, LARGEST_SHARE, zero=True)] = 0.0
-    frames: Annotated[int, Bounds(1, 10**6)] = 32
-    split: str = "0.8/0.1/0.1"
-    name: str = ""
-    label: str | None = None
-    labels: Sequence[str] = ()
-    generator: str = ""
-    variant: str = ""
-    limit: Count | None = None
-    only: str | None = None
-    codec: str = "raw"
-    history: Annotated[int, Bounds(1, 100, zero=True)] = 0
-    enlarge: Enlarge = 0.0
-    workers: Workers = 0
-    face_model: Path | None = None
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        check_codec(self.codec)
-        Fractions.parse(self.split)
-        self.cropper()  # checks crop, margin and filters
-        if self.label not in (None, "real", "fake"):
-            raise UserError(f"there is no label {self.label!r}", mend="give --label real or fake")
-        self.named_labels()
-        unused = [name for name in _ABOUT_FACES if name in self.filters()]
-        if unused and not self.cropper().finds_faces:
-            raise UserError(
-                f"--crop {self.crop} looks for no faces", mend=f"leave --{unused[0].replace('_', '-')} out"
-            )
-        if self.codec == "original" and self.crop != "none":
-            raise UserError("codec original keeps files as they are", mend="give --crop none with it")
-        if self.codec == "original" and self.native:
-            raise UserError("codec original keeps files, not pixels", mend="give --codec raw or webp")
-        if self.shrink and not self.native:
-            raise UserError(
-                "--shrink is for native crops: aligned ones have one size", mend="give --pixels native"
-            )
-        if self.source == "toyfaces" and self.limit is None:
-            raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
-        if self.source == "toyfaces" and self.cropper().finds_faces:
-            raise UserError("toyfaces are drawn as crops already", mend="give --crop none")
-
-    @property
-    def native(self) -> bool:
-        return self.pixels == "native"
-
-    def cropper(self) -> Cropper:
-        return Cropper(
-            self.size,
-            self.crop,
-            self.margin,
-            self.face_model,
-            self.faces,
-            self.enlarge,
-            self.min_face,
-            self.min_sharpness,
-            self.max_yaw,
-            self.min_confidence,
-            self.edge or "",
-            self.pixels,
-            self.min_size,
-        )
-
-    @property
-    def treatment(self) -> list[str]:
-        """What every crop goes through, in order: part of the set's history."""
-        smaller = [f"train and val shrunk to {self.shrink:g}-{LARGEST_SHARE:g}"] if self.shrink else []
-        return smaller + ([f"jpeg {self.history} 4:2:0"] if self.history else [])
-
-    def named_labels(self) -> dict[str, int]:
-        """Names to labels, of :attr:`labels`."""
-        return parse_labels([self.labels] if isinstance(self.labels, str) else self.labels)
-
-    def filters(self) -> dict[str, Any]:
-        """What was left out on purpose, where anything was: part of the set's description, not of the crop's."""
-        given = {
-            "faces": (self.faces, "largest"),
-            "min_face": (self.min_face, 0),
-            "min_sharpness": (self.min_sharpness, 0.0),
-            "max_yaw": (self.max_yaw, 90.0),
-            "min_confidence": (self.min_confidence, 0.6),
-            "only": (self.only, None),
-            "variant": (self.variant, ""),
-        }
-        return {name: value for name, (value, default) in given.items() if value != default}
 
 
 @dataclass(frozen=True)

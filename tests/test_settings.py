@@ -102,9 +102,7 @@ def _dataclasses() -> dict[str, type]:
 def _instances() -> list[Any]:
     from crossfake.datasets.audit.settings import AuditSettings
     from crossfake.datasets.crops import Cropper
-    from crossfake.datasets.launder import LaunderSettings
-    from crossfake.datasets.leaks import SplitSettings
-    from crossfake.datasets.prepare import PrepareSettings
+    from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
     from crossfake.detect.settings import (
         CalibrateSettings,
         EvaluateSettings,

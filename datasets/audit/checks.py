@@ -13,8 +13,9 @@ from crossfake.datasets.audit.near import families, nearest
 from crossfake.datasets.audit.results import CANNOT_TELL, FAIL, NOTE, PASS, WARN, Check, Pair
 from crossfake.datasets.audit.sample import Survey
 from crossfake.datasets.audit.settings import CLASSES
-from crossfake.datasets.fingerprints import RADIUS, near_pairs
+from crossfake.datasets.fingerprints import near_pairs
 from crossfake.datasets.losses import MANY, Loss, differ, way_out
+from crossfake.datasets.settings import RADIUS
 from crossfake.pages import plural
 
 _MANY_CORRUPT = 0.1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from crossfake.bounds import Bounds, Count, Seed, Workers, check_bounds
 from crossfake.errors import UserError
+from crossfake.options import Folder, There
 
 SPLITS = ("train", "val", "test")
 CLASSES = ("real", "fake")
@@ -18,17 +18,18 @@ class AuditSettings:
     """Settings of :func:`~crossfake.datasets.audit.audit.audit`.
 
     Attributes:
-        real: sources of real pictures: a folder, a zip archive, ``NAME:PATH`` or a shard folder. A source that knows
-            labels gives only its reals here, so one that has both classes may be named on both sides.
-        fake: sources of fakes, likewise.
-        out: folder for ``audit.json`` and ``audit.html``; None writes nothing.
-        limit: pictures of each class, evenly spread over its sources.
-        warn: a probe warns when its AUC's interval lies above this.
-        fail: a probe fails when its AUC's interval lies above this.
-        seed: for folds, models and the bootstrap.
-        workers: processes; one per core when 0.
+        real: sources of real pictures; several may follow. Each is a folder, a zip archive, ``NAME:PATH`` or a shard
+            folder. A source that knows labels gives only its reals here, so one that has both classes may be named on
+            both sides.
+        fake: sources of fakes; several may follow.
+        out: folder for audit.json and audit.html [default: print only].
+        limit: pictures of each class that are looked at. They are spread evenly over its sources.
+        warn: AUC above which a probe warns. Its interval has to lie above.
+        fail: AUC above which a probe fails. Its interval has to lie above.
+        split: only rows of this split; may be given several times. An empty name stands for rows that are in none.
+        workers: processes; 0 is one per core.
         face_model: YuNet's ONNX file.
-        split: only rows of these splits; an empty name stands for rows that are in none.
+        seed: for folds, models and the bootstrap.
 
     Raises:
         UserError: a value makes no sense.
@@ -40,13 +41,13 @@ class AuditSettings:
 
     real: tuple[str, ...]
     fake: tuple[str, ...]
-    out: Path | None = None
+    out: Folder | None = None
     limit: Count = 1000
     warn: Annotated[float, Bounds(0.5, 1)] = 0.6
     fail: Annotated[float, Bounds(0.5, 1)] = 0.75
     seed: Seed = 0
     workers: Workers = 0
-    face_model: Path | None = None
+    face_model: There | None = None
     split: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -118,7 +118,8 @@ class Stages:
     def _reals(self) -> Pool:
         folders = self.config.real
         if self.config.prepare:
-            from crossfake.datasets.prepare import PrepareSettings, prepare
+            from crossfake.datasets.prepare import prepare
+            from crossfake.datasets.settings import PrepareSettings
 
             out = prepared_folder(self.config, self.out)
 

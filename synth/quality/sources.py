@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.datasets.sources.folder import is_video, walk

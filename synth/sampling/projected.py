@@ -15,7 +15,8 @@ from crossfake.bounds import Bounds, check_bounds
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet
 from crossfake.errors import UserError

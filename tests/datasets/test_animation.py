@@ -9,7 +9,8 @@ from crossfake.datasets import animation
 from crossfake.datasets.animation import count_animation, is_animated
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Unreadable
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import count_frames, read_frames

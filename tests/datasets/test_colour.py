@@ -9,7 +9,8 @@ from PIL import Image, ImageCms
 from crossfake.datasets.colour import adobe_rgb
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import CODES, decode, decode_image
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.prediction.media import Input, open_picture
 

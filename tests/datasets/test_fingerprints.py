@@ -5,7 +5,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from crossfake.datasets import fingerprints as module
-from crossfake.datasets.fingerprints import CACHE, RADIUS, distance, fingerprint, fingerprints, near_pairs
+from crossfake.datasets.fingerprints import CACHE, distance, fingerprint, fingerprints, near_pairs
+from crossfake.datasets.settings import RADIUS
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface

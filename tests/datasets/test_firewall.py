@@ -13,7 +13,8 @@ from crossfake.datasets.firewall import (
     refuse_unknown,
     seen_by_makers,
 )
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.types import Pixels

@@ -220,7 +220,8 @@ def test_real_faces(real_data: Path, real_weights: Path, tmp_path: Path) -> None
     from click.testing import CliRunner
 
     from crossfake.datasets.cli import data
-    from crossfake.datasets.prepare import PrepareSettings, prepare
+    from crossfake.datasets.prepare import prepare
+    from crossfake.datasets.settings import PrepareSettings
 
     photos = sorted((real_data / "portraits").glob("bio_guide_0209*.jpg"))[:8]
     for name, flip in (("once", False), ("again", True)):

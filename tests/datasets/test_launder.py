@@ -9,10 +9,11 @@ from crossfake.cli import main
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.inspect import inspect
-from crossfake.datasets.launder import LaunderSettings, launder
-from crossfake.datasets.leaks import SplitSettings, check
+from crossfake.datasets.launder import launder
+from crossfake.datasets.leaks import check
 from crossfake.datasets.outcomes import with_history
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError

@@ -9,7 +9,8 @@ from PIL import Image
 
 from crossfake.datasets.cli import data
 from crossfake.datasets.embeddings import similar_pairs
-from crossfake.datasets.leaks import ASIDE, SplitSettings, check, split
+from crossfake.datasets.leaks import ASIDE, check, split
+from crossfake.datasets.settings import SplitSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import SPLITS, Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
@@ -299,8 +300,9 @@ def test_a_set_for_testing_only_is_not_redealt_by_mistake(tmp_path: Path) -> Non
 
 
 def test_launder_and_prepare_deal_a_photo_to_one_side(tmp_path: Path) -> None:
-    from crossfake.datasets.launder import LaunderSettings, launder
-    from crossfake.datasets.prepare import PrepareSettings, prepare
+    from crossfake.datasets.launder import launder
+    from crossfake.datasets.prepare import prepare
+    from crossfake.datasets.settings import LaunderSettings, PrepareSettings
 
     for kind, first in (("real", 0), ("fake", 100)):
         (tmp_path / kind).mkdir()

@@ -18,7 +18,8 @@ from crossfake.datasets.audit.pixels import blockiness
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.faces import Face
 from crossfake.datasets.outcomes import with_history
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.base import SOURCES

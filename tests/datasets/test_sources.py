@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.datasets.sources import folder

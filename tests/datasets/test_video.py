@@ -10,7 +10,8 @@ av = pytest.importorskip("av")
 from crossfake.datasets import video as module  # noqa: E402
 from crossfake.datasets.crops import Cropper  # noqa: E402
 from crossfake.datasets.decode import Unreadable  # noqa: E402
-from crossfake.datasets.prepare import PrepareSettings, prepare  # noqa: E402
+from crossfake.datasets.prepare import prepare  # noqa: E402
+from crossfake.datasets.settings import PrepareSettings  # noqa: E402
 from crossfake.datasets.shards import ShardSet  # noqa: E402
 from crossfake.datasets.sources.fixtures import face_video, write_video  # noqa: E402
 from crossfake.datasets.video import read_frames  # noqa: E402

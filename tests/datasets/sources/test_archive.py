@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.sources import archive as module
 from crossfake.datasets.sources.base import Asked, Rejected, open_source
 from crossfake.datasets.sources.fixtures import face_bytes

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
+from crossfake.datasets.prepare import Prepared, prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import SOURCES, Asked, Record, open_source
 from crossfake.datasets.sources.fixtures import face_video, write_face, write_json

@@ -11,8 +11,9 @@ from crossfake.datasets.audit.audit import (
 )
 from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.cli import data
-from crossfake.datasets.launder import LaunderSettings, launder
-from crossfake.datasets.prepare import Prepared, PrepareSettings, prepare
+from crossfake.datasets.launder import launder
+from crossfake.datasets.prepare import Prepared, prepare
+from crossfake.datasets.settings import LaunderSettings, PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.fixtures import face_bytes, write_face
 from crossfake.errors import UserError

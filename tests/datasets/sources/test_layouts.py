@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, open_source, related
 from crossfake.datasets.sources.faceforensics import components

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from crossfake.datasets.prepare import PrepareSettings, prepare
+from crossfake.datasets.prepare import prepare
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.experiments.design.config import load

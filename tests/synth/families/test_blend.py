@@ -106,7 +106,8 @@ def test_native_photos_keep_their_shapes(family: str, no_detector: None, tmp_pat
 
 
 def test_real_faces_are_found_and_swapped(real_data: Path, real_weights: Path, tmp_path: Path) -> None:
-    from crossfake.datasets.prepare import PrepareSettings, prepare
+    from crossfake.datasets.prepare import prepare
+    from crossfake.datasets.settings import PrepareSettings
 
     source = str(real_data / "all-age-faces")
     prepare(PrepareSettings(source, tmp_path / "photos", SIZE, limit=12, split="1/0/0", workers=1))

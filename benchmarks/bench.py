@@ -17,8 +17,9 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.provenance import environment
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model, save_model
+from crossfake.synth.settings import GenerateSettings
 
 SIZE, IMAGES, FAKES = 128, 4000, 4096
 

@@ -28,12 +28,13 @@ _TRAIN = """
 import sys
 from pathlib import Path
 from crossfake.synth.training.loop import train
+from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu")
 print("ready", flush=True)
 begun = (out / "config.yaml").exists()
-train(TrainSettings.resumed(out, kimg=kimg) if begun else TrainSettings(data, out, **options))
+train(resumed(out, kimg=kimg) if begun else TrainSettings(data, out, **options))
 """
 
 

@@ -32,14 +32,13 @@ from crossfake.memory import keep_freed_memory
 from crossfake.provenance import environment
 from crossfake.synth.families.layers import normalised
 from crossfake.synth.families.stylegan2 import Discriminator, Generator
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import save_model
+from crossfake.synth.settings import GenerateSettings
 from crossfake.synth.training.adversarial import StyleLearner
 from crossfake.synth.training.learner import Plan
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.training.runs import make_plan
+from crossfake.synth.training.settings import TrainSettings
 
 _ROOT2 = math.sqrt(2)
 

@@ -122,6 +122,9 @@ def _option(name: str, hint: Any, default: Any, text: str, changed: dict[str, An
     elif needed and not several and "default" not in changed:
         chosen["required"] = True
     flag = f"--{name.replace('_', '-')}"
+    if default == "" and isinstance(kind, click.Choice):  # none of them
+        kind = click.Choice([each for each in kind.choices if each != ""])
+        chosen |= {"default": None, "callback": lambda context, option, value: value or ""}
     if kind is not bool:
         chosen |= {"type": kind, "multiple": several}
     elif default is False:

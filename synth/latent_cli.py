@@ -10,14 +10,13 @@ import click
 from crossfake.bounds import MOST
 from crossfake.cli import THERE
 from crossfake.errors import UserError
+from crossfake.options import options
 from crossfake.seeds import parse_seeds
-from crossfake.synth.cli import MODEL, _device, _precision, synth
+from crossfake.synth.cli import synth
+from crossfake.synth.settings import ProjectSettings
 
-_model = click.option(
-    "--model",
-    type=MODEL,
-    help="Run or model folder.  [default: the newest finished run]",
-)
+_model = options(ProjectSettings, "model")
+_where = options(ProjectSettings, "device", "precision")
 _label = click.option(
     "--label", type=click.IntRange(0, MOST), help="Number of the class.  [default: the first]"
 )
@@ -35,8 +34,7 @@ _label = click.option(
 @click.option("--columns", help="Seeds whose styles are taken.  [default: those of --seeds]")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), help="The sheet, a PNG.")
 @_label
-@_device
-@_precision
+@_where
 def grid(
     model: Path | None,
     seeds: str,
@@ -77,8 +75,7 @@ def grid(
     "--out", type=click.Path(path_type=Path), default=Path("walk.mp4"), help="The film, *.mp4 or *.gif."
 )
 @_label
-@_device
-@_precision
+@_where
 def interpolate(
     model: Path | None,
     seeds: str,
@@ -103,26 +100,17 @@ def interpolate(
 @synth.command()
 @click.argument("image", required=False, type=THERE)
 @click.option("--batch", type=THERE, help="Shards of reals, or a folder of photos.")
-@_model
-@click.option("--out", type=click.Path(path_type=Path), default=Path("projected"), help="Folder.")
-@click.option("--space", type=click.Choice(["w", "w+"]), default="w+", help="One w, or one per layer.")
-@click.option("--steps", type=int, default=200, help="For each of w and w+.")
-@click.option(
-    "--lpips-net", type=click.Choice(["vgg", "alex", "squeeze"]), default="vgg", help="LPIPS network."
-)
-@click.option("--lpips-weights", type=THERE, help="torchvision's weights of that network.")
-@_device
-@_precision
-def project(image: Path | None, batch: Path | None, **options: Any) -> None:
+@options(ProjectSettings, without=("photos",), out={"default": Path("projected"), "show_default": True})
+def project(image: Path | None, batch: Path | None, **chosen: Any) -> None:
     """Find the styles that make a photo: IMAGE, or all of --batch as shards of hard fakes."""
     photos = image or batch
     if photos is None or (image and batch):
         raise UserError("there is not one thing to project", mend="name an IMAGE, or photos with --batch DIR")
     if image and not image.is_file():
         raise UserError(f"{image} is a folder", mend="give it with --batch")
-    from crossfake.synth.sampling.projected import ProjectSettings, project_photo, project_set
+    from crossfake.synth.sampling.projected import project_photo, project_set
 
-    settings = ProjectSettings(photos=photos, **options)
+    settings = ProjectSettings(photos=photos, **chosen)
     figures = project_photo(settings) if image else project_set(settings)
     facts = f"distance {figures['distance']:.3f} (the mean image's: {figures['distance_of_mean']:.3f})"
     click.echo(f"{facts}, {figures['psnr']:.1f} dB\nresults: {settings.out}")

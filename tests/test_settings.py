@@ -116,9 +116,8 @@ def _instances() -> list[Any]:
     from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits
     from crossfake.serve.server import ServeSettings
-    from crossfake.synth.quality.evaluate import EvaluateSettings as QualitySettings
-    from crossfake.synth.sampling.generation import GenerateSettings
-    from crossfake.synth.sampling.projected import ProjectSettings
+    from crossfake.synth.settings import EvaluateSettings as QualitySettings
+    from crossfake.synth.settings import GenerateSettings, ProjectSettings
     from crossfake.synth.training.settings import TrainSettings as SynthSettings
 
     path, words = Path("nowhere"), ("nowhere",)
@@ -155,11 +154,11 @@ def test_every_number_of_settings_has_its_bounds() -> None:
 
 def test_a_config_that_was_edited_is_one_line(tmp_path: Path) -> None:
     from crossfake.experiments.design.config import load
-    from crossfake.synth.training.settings import TrainSettings
+    from crossfake.synth.training.runs import resumed
 
     (tmp_path / "config.yaml").write_text("kind: synth\ndata: reals\nfamily: dcgan\nlr: -1.0\n")
     with pytest.raises(UserError, match=r"--lr -1.0 is out of range: give a number above 0, at most 10"):
-        TrainSettings.resumed(tmp_path)
+        resumed(tmp_path)
     (tmp_path / "a.yaml").write_text(
         "name: a\nprotocol: cross-generator\nreal: reals\ndetectors: [cnn]\ngenerators:\n"
         "- name: b\n  dir: fakes\n  trunc: .nan\n"

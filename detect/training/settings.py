@@ -81,7 +81,7 @@ class TrainSettings:
         resume: go on from the last checkpoint in --out, with its settings.
         force: train although crops differ, or what a generator learned from is unknown.
         device: ``auto``, cpu, cuda or cuda:N.
-        precision: number format; auto: bf16 where it is quick.
+        precision: ``auto``: bf16 where it is quick.
     """
 
     real: tuple[Shards, ...]

@@ -125,7 +125,7 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
 
 def left_out(config: Config) -> list[str]:
     """A line for each file of weights that is missing: what it measures of the fakes will be left out."""
-    from crossfake.synth.quality.evaluate import EvaluateSettings
+    from crossfake.synth.settings import EvaluateSettings
 
     settings = EvaluateSettings(real=Path(), fake=Path(), **config.quality)
     wanted = {

@@ -103,7 +103,7 @@ def run(
 def check(config: Config) -> Design:
     """Find wrong settings before hours are spent: every stage's settings are built once without being run."""
     from crossfake.datasets.settings import PrepareSettings
-    from crossfake.synth.quality.evaluate import EvaluateSettings as QualitySettings
+    from crossfake.synth.settings import EvaluateSettings as QualitySettings
     from crossfake.synth.training.settings import TrainSettings as SynthSettings
 
     nowhere = Path("nowhere")

@@ -144,8 +144,9 @@ class Stages:
         return Pool(generator.name, "", train=(out,), test=(out,), made=made, note=generator.note)
 
     def _generated(self, generator: Generator) -> Pool:
-        from crossfake.synth.sampling.generation import GenerateSettings, generate
+        from crossfake.synth.sampling.generation import generate
         from crossfake.synth.sampling.models import load_model
+        from crossfake.synth.settings import GenerateSettings
 
         run = generator.model or self._trained(generator)
         model = load_model(run, device="cpu")
@@ -192,7 +193,8 @@ class Stages:
         return out
 
     def _quality(self, pool: Pool) -> dict[str, Any]:
-        from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate
+        from crossfake.synth.quality.evaluate import evaluate
+        from crossfake.synth.settings import EvaluateSettings
 
         folder = (pool.train or pool.test)[0]
         key = hash_json([self.config.quality, ShardSet(folder).hash, ShardSet(self.reals[0]).hash])[:8]

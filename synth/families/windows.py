@@ -17,11 +17,10 @@ from torch import Tensor, nn
 from crossfake.datasets.types import Pixels
 from crossfake.synth.families.r3gan import Conv
 from crossfake.synth.families.reconstruct import through
+from crossfake.synth.settings import FACTOR
 from crossfake.synth.training.adversarial import gradient_penalty
 from crossfake.synth.training.learner import Learner, Plan, to_network
 
-FACTOR = 4  # from the picture to the latents
-UPSAMPLES = ("nearest", "transposed", "pixelshuffle", "bilinear")
 _DEPTH = 12  # of the latents: a quarter of the numbers of the picture
 _R1_EVERY, _R1_WEIGHT = 16, 1.0
 
@@ -72,7 +71,7 @@ class WindowAutoencoder(nn.Module):
     Args:
         size: side of the windows that it learns from; photos may have any shape.
         channels: 64 times the maps at full resolution; there are twice as many at half, four times at a quarter.
-        upsample: how the decoder enlarges, one of ``UPSAMPLES``.
+        upsample: how the decoder enlarges, a name of :data:`~crossfake.synth.settings.Upsample`.
 
     Shapes: float32 ``[B, 3, H, W]`` in [-1, 1], sides a multiple of 4, to the same.
     """

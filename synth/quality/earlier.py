@@ -9,8 +9,15 @@ from typing import Any
 
 from crossfake.errors import UserError
 from crossfake.synth.quality.table import ORDER
+from crossfake.synth.settings import EvaluateSettings
 
 SWEEP = "sweep"  # the curve over truncations is kept as a figure is
+
+
+def result_file(settings: EvaluateSettings) -> Path:
+    """Where the result of an evaluation goes."""
+    out = settings.out or settings.fake
+    return out / "quality.json" if out.is_dir() else out
 
 
 def add_earlier(file: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -7,118 +7,25 @@ import json
 import os
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from crossfake.bounds import MOST, Bounds, CountOrNone, Seed, Truncation, check_bounds
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.device import pick_device
 from crossfake.errors import UserError
 from crossfake.files import write_json
-from crossfake.options import Precision
 from crossfake.provenance import environment
-from crossfake.synth.quality.earlier import add_earlier
-from crossfake.synth.quality.features import RESIZES, STAGES
+from crossfake.synth.quality.earlier import add_earlier, result_file
 from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
 from crossfake.synth.quality.page import nearest_rows, write_page
 from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model
 from crossfake.synth.quality.table import head_of
+from crossfake.synth.settings import EvaluateSettings
 
-METRICS = tuple(MEASURES)
-QUALITY = "quality.json"
 _USUAL = 10_000  # images on each side that papers compare at the least
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """What to compare, and how.
-
-    Attributes:
-        real: shards, or a folder of pictures of one size.
-        fake: the same, or a model or run: then ``limit`` images, or as many as there are reals, are made for it.
-        dims: FID features: 2048 (what papers report), 768, 192 or 64.
-        inception: the FID network; looked for in the weights folders when None.
-        lpips_net: ``alex``, ``vgg`` or ``squeeze``.
-        lpips_weights: torchvision's weights of that network; looked for when None.
-        metrics: some of :data:`METRICS`. One whose weights are nowhere is skipped. ``fid`` brings MiFID and FID∞,
-            ``prdc`` precision, recall, density and coverage, ``fd`` is the distance in ``features``, ``memory`` the
-            LPIPS to the nearest real.
-        resize: how images get to a network's size: ``torch``, ``tf`` or ``clean``; by default ``torch``, as in
-            pytorch-fid, for Inception, and ``clean`` for other networks.
-        features: more networks for ``fd``, each ``timm:NAME``.
-        weights: their files, in the same order.
-        real_split: only reals of this split, or ``all``; by default all but those of split ``test``, which detectors
-            are tested on.
-        limit: at most so many images from each side, chosen by the seed.
-        batch: images at a time; 0 chooses.
-        seed: of every random choice.
-        baseline: also compare one half of the reals with the other: what a perfect generator would get.
-        trunc: truncation psi, where ``fake`` is a model.
-        sweep: more of these, whose FID and recall make a curve.
-        out: the file to write; ``quality.json`` beside the fakes when None. The page has its name, too.
-    """
-
-    real: Path
-    fake: Path
-    dims: Annotated[int, Bounds(64, 2048)] = 2048
-    inception: Path | None = None
-    lpips_net: str = "alex"
-    lpips_weights: Path | None = None
-    metrics: tuple[str, ...] = METRICS
-    resize: str = ""
-    features: tuple[str, ...] = ()
-    weights: tuple[Path, ...] = ()
-    real_split: str | None = None
-    limit: Annotated[int, Bounds(2, MOST)] | None = None
-    batch: CountOrNone = 0
-    seed: Seed = 0
-    device: str = "auto"
-    precision: Precision = "auto"
-    baseline: bool = False
-    trunc: Truncation = 1.0
-    sweep: tuple[Truncation, ...] = ()
-    out: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        for value, known, option in (
-            (self.dims, tuple(STAGES), "--dims"),
-            (self.lpips_net, ("alex", "vgg", "squeeze"), "--lpips-net"),
-            *((name, METRICS, "--metrics") for name in self.metrics or ("none",)),
-            (self.resize or "torch", tuple(RESIZES), "--resize"),
-        ):
-            if value not in known:
-                raise UserError(f"{option} {value} is unknown", mend=f"use {', '.join(map(str, known))}")
-        if "fd" in self.metrics and self.metrics != METRICS and not self.features:
-            raise UserError(
-                "fd is of networks that are named", mend="give --features timm:NAME --weights FILE"
-            )
-        if len(self.features) != len(self.weights) or not all(f.startswith("timm:") for f in self.features):
-            raise UserError(
-                "every other network needs its own file", mend="give --features timm:NAME with --weights FILE"
-            )
-        for file in (self.inception, self.lpips_weights, *self.weights):
-            if file is not None and not file.is_file():
-                raise UserError(f"the weights {file} are not there", mend="check the path")
-        if self.features and "fd" not in self.metrics:
-            raise UserError("--features is for the figure fd", mend="add fd to --metrics, or drop --features")
-        if (self.sweep or self.trunc != 1) and not is_model(self.fake):
-            raise UserError(
-                f"{self.fake} is no model to truncate",
-                mend="name a run with --fake, or drop --trunc and --sweep",
-            )
-        if self.file.suffix.lower() == ".html":
-            raise UserError(f"{self.file} is where the page would go", mend="give --out NAME.json")
-
-    @property
-    def file(self) -> Path:
-        """Where the result goes."""
-        out = self.out or self.fake
-        return out / QUALITY if out.is_dir() else out
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -139,8 +46,22 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         >>> result = evaluate(EvaluateSettings(Path("faces"), Path("fakes")))  # doctest: +SKIP
         >>> print(format_table(result))  # doctest: +SKIP
     """
+    _check_files(settings)
     with tempfile.TemporaryDirectory() as work:
         return _evaluate(settings, Path(work))
+
+
+def _check_files(settings: EvaluateSettings) -> None:
+    for file in (settings.inception, settings.lpips_weights, *settings.weights):
+        if file is not None and not file.is_file():
+            raise UserError(f"the weights {file} are not there", mend="check the path")
+    if (settings.sweep or settings.trunc != 1) and not is_model(settings.fake):
+        raise UserError(
+            f"{settings.fake} is no model to truncate",
+            mend="name a run with --fake, or drop --trunc and --sweep",
+        )
+    if (file := result_file(settings)).suffix.lower() == ".html":
+        raise UserError(f"{file} is where the page would go", mend="give --out NAME.json")
 
 
 def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
@@ -187,8 +108,9 @@ def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
     sweep = [_at(job, psi, work, skipped) for psi in settings.sweep]
     result |= {"sweep": sweep} if sweep else {}
     result |= nearest_rows(job)
-    result = add_earlier(settings.file, json.loads(json.dumps(result, default=str)))
-    write_json(settings.file, result)
+    file = result_file(settings)
+    result = add_earlier(file, json.loads(json.dumps(result, default=str)))
+    write_json(file, result)
     write_page(job, result)
     return result
 
@@ -212,8 +134,8 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
 
 def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     check_reals(settings.real)
-    if not os.access(settings.file.parent, os.W_OK):
-        raise UserError(f"{settings.file} cannot be written", mend="name another file with --out")
+    if not os.access((file := result_file(settings)).parent, os.W_OK):
+        raise UserError(f"{file} cannot be written", mend="name another file with --out")
     warnings: list[str] = []
     pictures: list[ShardSet] = []  # which do not say how they were cropped
 

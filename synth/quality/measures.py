@@ -36,7 +36,7 @@ from crossfake.synth.quality.table import USUAL_DIMS, head_of
 from crossfake.weights import KNOWN, find_weights
 
 if TYPE_CHECKING:
-    from crossfake.synth.quality.evaluate import EvaluateSettings
+    from crossfake.synth.settings import EvaluateSettings
 
 T = TypeVar("T")
 Rows = npt.NDArray[np.int64]

@@ -13,6 +13,7 @@ from crossfake.files import write_text
 from crossfake.images import contact_sheet
 from crossfake.pages import data_uri, environment
 from crossfake.runs import Run
+from crossfake.synth.quality.earlier import result_file
 from crossfake.synth.quality.measures import Job
 from crossfake.synth.quality.neighbours import nearest
 from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_interval
@@ -45,7 +46,7 @@ def write_page(job: Job, result: dict[str, Any]) -> Path:
         job: what was measured.
         result: as :func:`crossfake.synth.quality.evaluate.evaluate` returns it.
     """
-    file = job.settings.file.with_suffix(".html")
+    file = result_file(job.settings).with_suffix(".html")
     sheet = None
     if "nearest" in result:
         _, content = cv2.imencode(".png", _nearest_sheet(job, result["nearest"])[..., ::-1])

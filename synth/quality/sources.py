@@ -13,8 +13,9 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.datasets.sources.folder import is_video, walk
 from crossfake.errors import UserError
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import CARD
+from crossfake.synth.settings import GenerateSettings
 
 _MEND = "bring both sides to one size with 'crossfake data prepare --size 64'"
 

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from crossfake.bounds import CountOrNone, LongSeed, Truncation, check_bounds
 from crossfake.datasets.firewall import OWN, Seen
 from crossfake.datasets.shard_writer import (
     WRITE_ERRORS,
@@ -29,64 +28,17 @@ from crossfake.datasets.types import Pixels
 from crossfake.device import rank_world, team_name
 from crossfake.errors import UserError
 from crossfake.files import write_json
-from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.sampling.latents import check_label
 from crossfake.synth.sampling.models import Model, load_model, seen_by, untrained_model
 from crossfake.synth.sampling.photos import Photos
+from crossfake.synth.settings import GenerateSettings
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
 DONE = "generated.json"
-
-
-@dataclass(frozen=True)
-class GenerateSettings:
-    """What to make.
-
-    Attributes:
-        n: number of images; 0 is one of each photo, in order.
-        model: run or model folder; the newest finished run when None. Of ``reconstruct`` the autoencoder: a folder, or
-            a name on the hub.
-        out: shard folder; named after n, psi and seed inside the run when None.
-        trunc: truncation psi (Karras et al. 2019, sec. 2.1): 1 is all variety, less is fewer odd images.
-        seed: image i depends on the model, this and i alone.
-        split: what the rows' ``split`` column says, and which photos are taken; ``train`` when None, or, of each photo
-            one, that of the photo.
-        family: one that has nothing to learn, in place of a model: ``blend``, ``swap`` or ``reconstruct``.
-        photos: shards of real images to work on, for a model that does; image i is made of photo i, and so on round.
-        label: class of all images, for a model that has classes; all in turn when None.
-        match_spectrum: filter each fake of a photo to the photo's power spectrum, so that it is as sharp.
-        compile: translate the network first (torch.compile, which needs a C++ compiler): half a minute that thousands
-            of images win back. They differ by rounding from those made without, so rows say that it was done.
-    """
-
-    n: CountOrNone = 0
-    model: Path | None = None
-    out: Path | None = None
-    trunc: Truncation = 1.0
-    seed: LongSeed = 0
-    split: str | None = None
-    family: str = ""
-    photos: Path | None = None
-    label: CountOrNone | None = None
-    match_spectrum: bool = False
-    compile: bool = False
-    device: str = "auto"
-    precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.family and self.model and self.family != "reconstruct":
-            raise UserError("a family and a model are too much", mend="give --model or --family")
-        if not self.n and not self.photos:
-            raise UserError("it is not said how many images to make", mend="give a number with --n")
-        if self.match_spectrum and not self.photos:
-            raise UserError(
-                "spectra are matched to photos, and there are none", mend="name them with --photos"
-            )
 
 
 def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:

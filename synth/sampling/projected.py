@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from safetensors.torch import save_file
 
-from crossfake.bounds import Bounds, check_bounds
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
@@ -22,51 +20,24 @@ from crossfake.datasets.shards import MANIFEST, Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.images import Images, contact_sheet, save_png
-from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
 from crossfake.synth.sampling.latents import open_model, styled
 from crossfake.synth.sampling.models import Model, seen_by
 from crossfake.synth.sampling.perception import Perception, choose_perception
 from crossfake.synth.sampling.projection import Projection, project
+from crossfake.synth.settings import ProjectSettings
 
 PICTURE, LATENTS, FIGURES = "projected.png", "projected.safetensors", "projected.json"
 _FACE_POLICIES = ("face", "square")
 
 
-@dataclass(frozen=True)
-class ProjectSettings:
-    """What to project, and how.
-
-    Attributes:
-        photos: a picture, for :func:`project_photo`; shards of reals or a folder of photos, for :func:`project_set`.
-        out: folder for the result.
-        model: run or model folder; the newest finished run when None.
-        space: ``w`` or ``w+``; see :func:`~crossfake.synth.sampling.projection.project`.
-        steps: in each stage.
-        lpips_net: the network of LPIPS that is wanted most.
-        lpips_weights: its file, where it is not among the known weights.
-    """
-
-    photos: Path
-    out: Path
-    model: Path | None = None
-    space: str = "w+"
-    steps: Annotated[int, Bounds(1, 10**6)] = 200
-    lpips_net: str = "vgg"
-    lpips_weights: Path | None = None
-    device: str = "auto"
-    precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-
-    def open(self) -> tuple[Model, Perception]:
-        model = open_model(self.model, self.device, self.precision)
-        styled(model)  # a model without styles is refused before any photo is read
-        perception = choose_perception(model, self.lpips_net, self.lpips_weights)
-        tqdm.write(f"distance: {perception.name}")
-        return model, perception
+def _open(settings: ProjectSettings) -> tuple[Model, Perception]:
+    model = open_model(settings.model, settings.device, settings.precision)
+    styled(model)  # a model without styles is refused before any photo is read
+    perception = choose_perception(model, settings.lpips_net, settings.lpips_weights)
+    tqdm.write(f"distance: {perception.name}")
+    return model, perception
 
 
 def project_photo(settings: ProjectSettings) -> dict[str, Any]:
@@ -78,7 +49,7 @@ def project_photo(settings: ProjectSettings) -> dict[str, Any]:
     Raises:
         UserError: the picture cannot be read, shows no face where one is needed, or the model has no styles.
     """
-    model, perception = settings.open()
+    model, perception = _open(settings)
     photo = _crop(settings.photos, model)[None]
     started = time.monotonic()
     found = project(model, photo, settings.space, settings.steps, perception)
@@ -110,7 +81,7 @@ def project_set(settings: ProjectSettings) -> dict[str, Any]:
     Raises:
         UserError: the photos are of another size or crop than the model's, or ``out`` holds something else.
     """
-    model, perception = settings.open()
+    model, perception = _open(settings)
     photos = _photos(settings, model)
     rows = photos.select(label=0)
     if not len(rows):

@@ -29,7 +29,8 @@ from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.synth.sampling.models import Model, save_model, seen_by
 from crossfake.synth.training.learner import Learner, count_parameters
-from crossfake.synth.training.settings import TrainSettings, folders_of, make_plan
+from crossfake.synth.training.runs import folders_of, make_plan
+from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.transfer import transfer
 from crossfake.synth.training.watch import Guard, Watch, write_film
 

@@ -94,8 +94,9 @@ class Watch:
 
     def measure(self) -> dict[str, float]:
         """Figures of the model as it is now."""
-        from crossfake.synth.quality.evaluate import EvaluateSettings, evaluate
-        from crossfake.synth.sampling.generation import GenerateSettings, generate
+        from crossfake.synth.quality.evaluate import evaluate
+        from crossfake.synth.sampling.generation import generate
+        from crossfake.synth.settings import EvaluateSettings, GenerateSettings
 
         fakes = self.run.path / "watch"
         shutil.rmtree(fakes, ignore_errors=True)

@@ -9,12 +9,11 @@ import torch
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.families.autoencoder import Autoencoder, ReconstructionLearner, pyramid_distance
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.settings import GenerateSettings
+from crossfake.synth.training.runs import make_plan
+from crossfake.synth.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize("size", [16, 32, 64])

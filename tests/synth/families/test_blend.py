@@ -13,8 +13,9 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families.blend import SelfBlended, Swapped
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.photos import Photos
+from crossfake.synth.settings import GenerateSettings
 from crossfake.weights import find_weights
 
 SIZE = 64

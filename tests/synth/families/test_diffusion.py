@@ -10,10 +10,8 @@ from crossfake.errors import MissingDependency, UserError
 from crossfake.synth.families.diffusion import DenoisingLearner, Diffusion
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.training.runs import make_plan
+from crossfake.synth.training.settings import TrainSettings
 
 
 def test_the_vector_decides_the_image() -> None:

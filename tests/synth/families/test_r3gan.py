@@ -4,10 +4,8 @@ import torch.nn.functional as F
 
 from crossfake.synth.families.r3gan import Discriminator, Generator, RelativisticLearner, Residual
 from crossfake.synth.training.adversarial import gradient_penalty
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.training.runs import make_plan
+from crossfake.synth.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize("classes", [0, 3])

@@ -14,7 +14,8 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.families.reconstruct import Reconstructor, Taesd
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
+from crossfake.synth.settings import GenerateSettings
 
 SHAPES = ((40, 32), (33, 47), (24, 24))
 

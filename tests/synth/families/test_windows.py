@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,17 +12,16 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.families.autoencoder import pyramid_distance
-from crossfake.synth.families.windows import UPSAMPLES, WindowAutoencoder, WindowLearner
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.families.windows import WindowAutoencoder, WindowLearner
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model, seen_by
+from crossfake.synth.settings import GenerateSettings, Upsample
 from crossfake.synth.training.loop import (
     Training,
     train,
 )
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.training.runs import make_plan, resumed
+from crossfake.synth.training.settings import TrainSettings
 
 SMALL: dict[str, Any] = {"family": "autoencoder", "window": 32, "batch": 4, "channels": 512, "device": "cpu"}
 
@@ -40,7 +39,7 @@ def natives(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("upsample", UPSAMPLES)
+@pytest.mark.parametrize("upsample", get_args(Upsample)[1:])
 def test_every_way_of_enlarging_keeps_the_shape_and_learns(
     upsample: str, natives: Path, tmp_path: Path
 ) -> None:
@@ -59,7 +58,7 @@ def test_every_way_of_enlarging_keeps_the_shape_and_learns(
 
 def test_ways_of_enlarging_differ() -> None:
     made = []
-    for upsample in UPSAMPLES:
+    for upsample in get_args(Upsample)[1:]:
         torch.manual_seed(0)
         made.append(WindowAutoencoder(32, 512, upsample)(torch.linspace(-1, 1, 3072).reshape(1, 3, 32, 32)))
     assert all((a - b).abs().max() > 1e-3 for k, a in enumerate(made) for b in made[:k])
@@ -70,12 +69,12 @@ def test_stopped_and_resumed_is_the_same(adversarial: float, natives: Path, tmp_
     options: dict[str, Any] = {**SMALL, "adversarial": adversarial, "data": natives, "snapshot_kimg": 0.012}
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.04, **options))  # five epochs of eight photos
     train(TrainSettings(out=tmp_path / "part", kimg=0.012, **options))
-    part = train(TrainSettings.resumed(tmp_path / "part", kimg=0.04))
+    part = train(resumed(tmp_path / "part", kimg=0.04))
     file = Path("model/generator.safetensors")
     assert (whole / file).read_bytes() == (part / file).read_bytes()
     assert (whole / "samples/000000.040.png").exists()
     with pytest.raises(UserError, match="upsample"):
-        TrainSettings.resumed(part, upsample="bilinear")
+        resumed(part, upsample="bilinear")
 
 
 def test_photos_of_any_shape_come_back(natives: Path, tmp_path: Path) -> None:
@@ -106,7 +105,7 @@ def test_it_learns_from_several_folders(natives: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and "on 11 images" in result.output, result.output
     assert "--photos SHARDS" in result.output
     assert len(seen_by("run").blocks) == 2
-    assert len(Training(TrainSettings.resumed(Path("run"))).data.sets) == 2
+    assert len(Training(resumed(Path("run"))).data.sets) == 2
 
 
 @pytest.mark.parametrize(
@@ -115,7 +114,7 @@ def test_it_learns_from_several_folders(natives: Path, tmp_path: Path) -> None:
         ({"family": "dcgan", "window": 32}, "dcgan does not learn from windows"),
         ({"window": 34}, "a window of 34 has no quarter: give a multiple of 4"),
         ({"window": 0, "upsample": "nearest"}, "are for an autoencoder of windows"),
-        ({"upsample": "magic"}, "there is no upsampling 'magic'"),
+        ({"upsample": "magic"}, "there is no upsample 'magic'"),
         ({"watch": 100}, "has no images to watch"),
     ],
 )

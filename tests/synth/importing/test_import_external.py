@@ -9,8 +9,9 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.errors import UserError
 from crossfake.synth.cli import synth
 from crossfake.synth.importing.importer import import_model
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
+from crossfake.synth.settings import GenerateSettings
 
 
 def _fakes(folder: Path, label: int = 1) -> Path:

@@ -21,8 +21,9 @@ from crossfake.inert.pickles import read_pickle
 from crossfake.inert.values import number
 from crossfake.synth.cli import synth
 from crossfake.synth.importing.importer import import_model
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
+from crossfake.synth.settings import GenerateSettings
 
 WIDTHS = {4: 8, 8: 8, 16: 6}
 

@@ -21,13 +21,11 @@ from crossfake.images import save_png
 from crossfake.synth.cli import synth
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.quality import cache
-from crossfake.synth.quality.evaluate import (
-    EvaluateSettings,
-    evaluate,
-)
+from crossfake.synth.quality.evaluate import evaluate
 from crossfake.synth.quality.features import InceptionFeatures
 from crossfake.synth.quality.table import format_table, with_interval
 from crossfake.synth.sampling.models import save_model
+from crossfake.synth.settings import EvaluateSettings
 
 FIGURES = [
     "fid",
@@ -265,10 +263,10 @@ def test_sizes_that_do_not_halve_skip_the_pyramid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dims": 100}, "--dims 100 is unknown: use 64, 192, 768, 2048"),
+        ({"dims": 100}, "no dims 100: choose one of 2048, 768, 192, 64"),
         ({"metrics": ("fid", "psnr")}, "--metrics psnr is unknown"),
         ({"metrics": ()}, "--metrics none"),
-        ({"lpips_net": "resnet"}, "--lpips-net resnet"),
+        ({"lpips_net": "resnet"}, "no lpips_net 'resnet': choose one of alex, vgg, squeeze"),
         ({"limit": 1}, "--limit"),
         ({"batch": -1}, "--batch"),
         ({"seed": -1}, "--seed"),
@@ -351,7 +349,7 @@ def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_p
     )
     assert not re.search(r'https?://|d="[^"]*nan', page)
     with pytest.raises(UserError, match="no model to truncate"):
-        EvaluateSettings(reals, reals, sweep=(0.5,))
+        evaluate(EvaluateSettings(reals, reals, sweep=(0.5,)))
 
 
 def test_a_sweep_without_its_weights_is_left_out(reals: Path, tmp_path: Path) -> None:
@@ -418,7 +416,7 @@ def test_a_log_of_another_program_is_no_curve(reals: Path, fakes: Path, tmp_path
 )
 def test_what_would_be_ignored_is_refused(reals: Path, fakes: Path, change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        EvaluateSettings(**{"real": reals, "fake": fakes, **change})
+        evaluate(EvaluateSettings(**{"real": reals, "fake": fakes, **change}))
 
 
 def test_reals_are_no_model(reals: Path, tmp_path: Path) -> None:

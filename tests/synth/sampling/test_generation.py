@@ -15,10 +15,12 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.sampling.generation import GenerateSettings, generate
+from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import Model, load_model, random_vectors, seen_by
 from crossfake.synth.sampling.photos import Photos
+from crossfake.synth.settings import GenerateSettings
 from crossfake.synth.training.loop import train
+from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
 
 
@@ -275,7 +277,7 @@ def test_a_run_goes_on_with_the_images_it_began_with(reals: Path, tmp_path: Path
     lines = ["origin,group,split", *(f",{n},{'test' if n < 8 else 'train'}" for n in range(40))]
     (data / "splits.csv").write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match="data holds other images or splits than .*run began with"):
-        train(TrainSettings.resumed(run, kimg=0.016))
+        train(resumed(run, kimg=0.016))
 
 
 def test_what_a_run_started_from_counts(reals: Path, model: Path, tmp_path: Path) -> None:

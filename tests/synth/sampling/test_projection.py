@@ -17,8 +17,9 @@ from crossfake.synth.cli import synth
 from crossfake.synth.sampling.latents import styled, styles_of, synthesise
 from crossfake.synth.sampling.models import Model, load_model
 from crossfake.synth.sampling.perception import Perception, choose_perception, pixel_features, unit_features
-from crossfake.synth.sampling.projected import ProjectSettings, project_photo, project_set
+from crossfake.synth.sampling.projected import project_photo, project_set
 from crossfake.synth.sampling.projection import _pattern, project
+from crossfake.synth.settings import ProjectSettings
 
 PIXELS = Perception("pixels", pixel_features)
 

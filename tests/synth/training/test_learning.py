@@ -22,6 +22,7 @@ from crossfake.synth.training.loop import (
     dry_run,
     train,
 )
+from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.transfer import transfer
 from crossfake.synth.training.watch import Guard, diversity
@@ -71,7 +72,7 @@ def test_everything_is_resumed_with_classes_and_augmentation(
     )
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
-    train(TrainSettings.resumed(part, kimg=0.048))
+    train(resumed(part, kimg=0.048))
     _same(_newest(whole), _newest(part))
     assert ("adaptive" in _newest(whole)) == augment.startswith("ada")
     model = load_model(whole)
@@ -187,5 +188,5 @@ def test_frozen_settings_can_be_resumed(reals: Path, tmp_path: Path) -> None:
     first = train(TrainSettings(reals, tmp_path / "first", kimg=0.016, **SMALL))
     run = train(TrainSettings(reals, tmp_path / "run", init=first, freeze=1, kimg=0.016, **SMALL))
     shutil.rmtree(first)
-    train(TrainSettings.resumed(run, kimg=0.024))
+    train(resumed(run, kimg=0.024))
     assert _newest(run)["step"] == 3

@@ -33,10 +33,8 @@ from crossfake.synth.training.loop import (
     Training,
     train,
 )
-from crossfake.synth.training.settings import (
-    TrainSettings,
-    make_plan,
-)
+from crossfake.synth.training.runs import make_plan, resumed
+from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.watch import Guard
 
 from ..conftest import PUBLISHED
@@ -79,7 +77,7 @@ def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_
     )
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
-    train(TrainSettings.resumed(part, kimg=0.048))
+    train(resumed(part, kimg=0.048))
     newest = [max((run / "checkpoints").glob("*.pt")) for run in (whole, part)]
     one, other = (torch.load(path, weights_only=True) for path in newest)
     _equal(one, other)
@@ -252,10 +250,10 @@ def test_the_device_that_was_asked_for_is_kept(
     old = Run(Path(shutil.copytree(trained("dcgan"), tmp_path / "old")))
     config = {name: value for name, value in old.config.items() if name != "ran_on"}
     old.config_file.write_text(yaml.safe_dump({**config, "device": "cuda:0"}))  # as runs kept what was found
-    assert TrainSettings.resumed(old.path).device == "cuda:0"
+    assert resumed(old.path).device == "cuda:0"
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert TrainSettings.resumed(old.path).device == "auto"
-    assert TrainSettings.resumed(old.path, device="cpu").device == "cpu"
+    assert resumed(old.path).device == "auto"
+    assert resumed(old.path, device="cpu").device == "cpu"
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_is_told_to_start_again() -> None:
@@ -301,7 +299,7 @@ def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a shard folder"):
         train(TrainSettings(tmp_path / "none", tmp_path / "c"))
     with pytest.raises(UserError, match="holds no run to resume"):
-        TrainSettings.resumed(tmp_path / "none")
+        resumed(tmp_path / "none")
 
 
 def test_a_damaged_checkpoint_is_refused(trained: Callable[[str], Path], tmp_path: Path) -> None:
@@ -310,7 +308,7 @@ def test_a_damaged_checkpoint_is_refused(trained: Callable[[str], Path], tmp_pat
     run = shutil.copytree(trained("dcgan"), tmp_path / "run")
     max((run / "checkpoints").glob("*.pt")).write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="does not fit this run"):
-        train(TrainSettings.resumed(run, kimg=1))
+        train(resumed(run, kimg=1))
 
 
 def test_plan_follows_the_published_heuristic(reals: Path, tmp_path: Path) -> None:
@@ -367,4 +365,4 @@ def test_the_command_ends_with_a_report_and_a_stopped_one_with_how_to_go_on(
 def test_only_a_training_of_a_generator_is_resumed(tmp_path: Path) -> None:
     Run.create(tmp_path / "d", {"model": "cnn"}, kind="detect")
     with pytest.raises(UserError, match="holds no training of a generator"):
-        TrainSettings.resumed(tmp_path / "d")
+        resumed(tmp_path / "d")

@@ -1,0 +1,190 @@
+"""What can be set about the commands of ``synth``, but for training: that is in ``training/settings.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import click
+
+from crossfake.bounds import MOST, Bounds, CountOrNone, LongSeed, Seed, Truncation, check_bounds
+from crossfake.cli import Existing
+from crossfake.errors import UserError
+from crossfake.options import Folder, Option, Precision, Shards, There
+
+MODEL = Existing(
+    "model.json",
+    "model/model.json",
+    wrong="holds no generator",
+    hint="name a run of 'synth train' or a model folder",
+)
+Upsample = Literal["", "nearest", "transposed", "pixelshuffle", "bilinear"]  # of windows; empty is the first
+FACTOR = 4  # from the side of a window to that of its latents
+METRICS = ("fid", "fd", "kid", "prdc", "lpips", "memory", "swd", "spectrum", "detectability")
+
+
+class _Maker(Existing):
+    """A model, or what the family ``reconstruct`` takes instead: any folder, or a name on the hub."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if ctx is not None and ctx.params.get("family") == "reconstruct":
+            return Path(value)
+        return super().convert(value, param, ctx)
+
+
+Model = Annotated[Path, MODEL]
+Maker = Annotated[Path, _Maker(*MODEL.holds, wrong=MODEL.wrong, hint=MODEL.hint)]
+IMAGES = Existing(hint="name shards, a folder of pictures, or a model")
+Images = Annotated[Path, IMAGES]
+LpipsNet = Literal["alex", "vgg", "squeeze"]
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """What to make.
+
+    Attributes:
+        n: number of images [default: one of each of --photos]. 0 is one of each photo, in order.
+        model: run or model folder; for --family reconstruct an autoencoder [default: the newest finished run]. The
+            autoencoder is a folder, or a name on the hub.
+        out: shard folder [default: inside the run]. It is named after n, psi and seed.
+        trunc: truncation psi; less than 1 trades variety for fewer odd images. See Karras et al. 2019, sec. 2.1.
+        seed: image i depends on the model, this and i alone.
+        split: what the rows' split column says [default: train; without --n the photos']. It also says which photos
+            are taken.
+        family: one to train nothing for: blend, swap or reconstruct. It stands in place of a model.
+        photos: shards of reals, for a model that edits them. Image i is made of photo i, and so on round.
+        match_spectrum: filter each fake to its photo's power spectrum: as sharp as it, other traces stay.
+        label: number of the class [default: all in turn].
+        compile: translate the network first: pays from some 10,000 images on. It is torch.compile, which needs a C++
+            compiler and half a minute. Images differ by rounding from those made without, so rows say that it was
+            done.
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: ``auto``: bf16 where it is quick.
+    """
+
+    n: CountOrNone = 0
+    model: Maker | None = None
+    out: Folder | None = None
+    trunc: Truncation = 1.0
+    seed: LongSeed = 0
+    split: str | None = None
+    family: Annotated[str, Option(is_eager=True)] = ""
+    photos: Shards | None = None
+    label: CountOrNone | None = None
+    match_spectrum: bool = False
+    compile: bool = False
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.family and self.model and self.family != "reconstruct":
+            raise UserError("a family and a model are too much", mend="give --model or --family")
+        if not self.n and not self.photos:
+            raise UserError("it is not said how many images to make", mend="give a number with --n")
+        if self.match_spectrum and not self.photos:
+            raise UserError(
+                "spectra are matched to photos, and there are none", mend="name them with --photos"
+            )
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What to compare, and how.
+
+    Attributes:
+        real: shards or pictures of reals. Pictures are a folder, all of one size.
+        fake: shards or pictures of fakes, or a run. Of a run or model ``limit`` images, or as many as there are reals,
+            are made for it.
+        dims: FID features; papers': 2048.
+        inception: the FID network's file. It is looked for in the weights folders when None.
+        resize: how images get to a network's size [default: torch; clean for --features]. ``torch`` is as in
+            pytorch-fid.
+        features: one more network to compare by: timm:NAME. There may be several, for ``fd``.
+        weights: the file of --features. There are as many, in the same order.
+        lpips_net: LPIPS network.
+        lpips_weights: weights of that network, from torchvision. They are looked for when None.
+        metrics: some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability. One whose weights are nowhere is
+            skipped. ``fid`` brings MiFID and FID∞, ``prdc`` precision, recall, density and coverage, ``fd`` is the
+            distance in ``features``, ``memory`` the LPIPS to the nearest real.
+        real_split: only reals of this split, or all [default: all but test]. Detectors are tested on split ``test``.
+        limit: at most so many images from each side. They are chosen by the seed.
+        baseline: also compare one half of the reals with the other. It is what a perfect generator would get.
+        trunc: truncation psi of a run's images.
+        sweep: truncations for a curve, such as 0.5,0.7,1. It is of FID and recall.
+        out: result file [default: quality.json beside the fakes]. The page has its name, too.
+        seed: of every random choice.
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: ``auto``: bf16 where it is quick.
+        batch: images at a time; 0 chooses.
+    """
+
+    real: Images
+    fake: Images
+    dims: Literal[2048, 768, 192, 64] = 2048
+    inception: There | None = None
+    lpips_net: LpipsNet = "alex"
+    lpips_weights: There | None = None
+    metrics: Annotated[tuple[str, ...], click.STRING] = METRICS
+    resize: Literal["", "torch", "tf", "clean"] = ""
+    features: tuple[str, ...] = ()
+    weights: tuple[There, ...] = ()
+    real_split: str | None = None
+    limit: Annotated[int, Bounds(2, MOST)] | None = None
+    batch: CountOrNone = 0
+    seed: Seed = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    baseline: bool = False
+    trunc: Truncation = 1.0
+    sweep: Annotated[tuple[Truncation, ...], click.STRING] = ()
+    out: Folder | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        for name in self.metrics or ("none",):
+            if name not in METRICS:
+                raise UserError(f"--metrics {name} is unknown", mend=f"use {', '.join(METRICS)}")
+        if "fd" in self.metrics and self.metrics != METRICS and not self.features:
+            raise UserError(
+                "fd is of networks that are named", mend="give --features timm:NAME --weights FILE"
+            )
+        if len(self.features) != len(self.weights) or not all(f.startswith("timm:") for f in self.features):
+            raise UserError(
+                "every other network needs its own file", mend="give --features timm:NAME with --weights FILE"
+            )
+        if self.features and "fd" not in self.metrics:
+            raise UserError("--features is for the figure fd", mend="add fd to --metrics, or drop --features")
+
+
+@dataclass(frozen=True)
+class ProjectSettings:
+    """What to project, and how.
+
+    Attributes:
+        photos: a picture, for :func:`~crossfake.synth.sampling.projected.project_photo`; shards of reals or a folder of
+            photos, for :func:`~crossfake.synth.sampling.projected.project_set`.
+        model: run or model folder [default: the newest finished run].
+        out: folder.
+        space: one w, or one per layer. See :func:`~crossfake.synth.sampling.projection.project`.
+        steps: for each of w and w+.
+        lpips_net: LPIPS network. It is the one that is wanted most.
+        lpips_weights: weights of that network, from torchvision. They are looked for when None.
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: ``auto``: bf16 where it is quick.
+    """
+
+    photos: Path
+    out: Folder
+    model: Model | None = None
+    space: Literal["w", "w+"] = "w+"
+    steps: Annotated[int, Bounds(1, 10**6)] = 200
+    lpips_net: LpipsNet = "vgg"
+    lpips_weights: There | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)

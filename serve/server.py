@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
-from crossfake.bounds import Bounds, check_bounds
 from crossfake.errors import MissingDependency, UserError
-from crossfake.runs import DEFAULT_ROOT
-from crossfake.serve.intake.limits import Limits
+from crossfake.serve.settings import ServeSettings
 from crossfake.serve.web.run_pages import Reports
-from crossfake.serve.web.security import LOOPBACK, host_name
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -28,97 +21,8 @@ if TYPE_CHECKING:
     from crossfake.serve.engine.analysis import Analyser
     from crossfake.serve.engine.generators import RunGenerators
 
-_SHORTEST_TOKEN = 16
 _GRACE = 3  # seconds that running requests are given when the server stops
 _CONNECTIONS = 800  # at once; most systems let a process open 1,024 files
-_ANYWHERE = ("0.0.0.0", "::")
-
-
-@dataclass(frozen=True)
-class ServeSettings:
-    """What to serve, and to whom.
-
-    Attributes:
-        bundles: runs of ``detect train`` or bundle folders; several are asked side by side.
-        host: name or address to listen on. Beyond this machine only with a token.
-        port: 0 takes a free one.
-        token: that the API and the page ask for; browsers ask for it as the password of any user.
-        limits: of uploads.
-        runs: folder whose generators the page offers.
-        reports: pages below ``runs``, or folders of them, that the page shows to everybody.
-        page: serve the page, not the API alone.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        face_model: YuNet's ONNX file.
-        requests_per_minute: of one client to the API.
-        concurrent: analyses of the API at once.
-        public_url: the origin that browsers come by when a proxy stands before the server: ``https://facts.example``.
-        trusted_proxies: addresses or networks of proxies whose ``X-Forwarded-For`` says who asks.
-
-    Raises:
-        UserError: no bundle, a port or rate that is none, a weak token, or none where one is needed, a public URL that
-            is no origin, a proxy that is no address, a report that is not there.
-    """
-
-    bundles: tuple[Path, ...]
-    host: str = "127.0.0.1"
-    port: Annotated[int, Bounds(0, 65_535)] = 7860
-    token: str | None = None
-    limits: Limits = field(default_factory=Limits)
-    runs: Path = DEFAULT_ROOT
-    reports: tuple[Path, ...] = ()
-    page: bool = True
-    device: str = "auto"
-    face_model: Path | None = None
-    requests_per_minute: Annotated[int, Bounds(1, 10**6)] = 60
-    concurrent: Annotated[int, Bounds(1, 1024)] = 2
-    public_url: str | None = None
-    trusted_proxies: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.bundles:
-            raise UserError("there is no detector to serve", mend="name one with --bundle")
-        check_bounds(self)
-        make = "make one with 'openssl rand -hex 24' and give it as --token or CROSSFAKE_TOKEN"
-        if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _plain(self.token)):
-            raise UserError(
-                f"a token needs {_SHORTEST_TOKEN} or more letters, digits and signs of ASCII, without spaces",
-                mend=make,
-            )
-        if self.token is None and not is_loopback(self.host):
-            raise UserError(f"{self.host} can be reached by others, and there is no token", mend=make)
-        if self.public_url is not None:
-            object.__setattr__(self, "public_url", _origin(self.public_url))
-        for proxy in self.trusted_proxies:
-            try:
-                ipaddress.ip_network(proxy)
-            except ValueError:
-                raise UserError(
-                    f"a trusted proxy is known by its address, which {proxy!r} is not",
-                    mend="give --trusted-proxy 127.0.0.1, or a network such as 10.0.0.0/8",
-                ) from None
-        Reports(self.runs, self.reports)
-
-    @property
-    def hosts(self) -> frozenset[str] | None:
-        """Names that requests may call the server by; None: any, where it listens on all addresses."""
-        if self.host in _ANYWHERE:
-            return None
-        name = f"[{self.host}]" if ":" in self.host else self.host.lower()
-        public = {host_name(urlsplit(self.public_url).netloc)} if self.public_url else set()
-        return LOOPBACK | {name} | public
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address stands for this machine alone.
-
-    Example:
-        >>> is_loopback("127.0.0.2"), is_loopback("::1"), is_loopback("0.0.0.0")
-        (True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def serve(
@@ -137,6 +41,7 @@ def serve(
         UserError: the port is taken, the host is not this machine's, or a bundle cannot be loaded.
         MissingDependency: the extra ``app`` is not installed.
     """
+    Reports(settings.runs, settings.reports)  # a wrong one is said before anything is loaded
     try:
         import uvicorn
     except ImportError as error:
@@ -200,7 +105,7 @@ def create_app(
         analyser,
         settings.limits,
         token=settings.token,
-        requests_per_minute=settings.requests_per_minute,
+        requests_per_minute=settings.rate,
         concurrent=settings.concurrent,
         hosts=settings.hosts,
         public_url=settings.public_url,
@@ -233,23 +138,6 @@ def _add_page(
         app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
 
 
-def _origin(address: str) -> str:
-    """Scheme, name and port of an address, as browsers send it.
-
-    Raises:
-        UserError: it is none, or more.
-    """
-    parts = urlsplit(address.strip().rstrip("/").lower())
-    with contextlib.suppress(ValueError):
-        bare = not (parts.path or parts.query or parts.fragment or parts.username or parts.password)
-        if parts.scheme in ("http", "https") and parts.hostname and bare:
-            standard = {"http": 80, "https": 443}[parts.scheme] == parts.port
-            return f"{parts.scheme}://{parts.netloc.rpartition(':')[0] if standard else parts.netloc}"
-    raise UserError(
-        f"{address!r} is no address of a site", mend="give --public-url https://facts.example, no more"
-    )
-
-
 def _listen(host: str, port: int) -> socket.socket:
     """A socket that is bound already.
 
@@ -274,7 +162,3 @@ def _listen(host: str, port: int) -> socket.socket:
             mend="stop what listens there, or give another --port",
         ) from error
     return listener
-
-
-def _plain(token: str) -> bool:
-    return token.isascii() and all("!" <= sign <= "~" for sign in token)

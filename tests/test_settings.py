@@ -115,7 +115,7 @@ def _instances() -> list[Any]:
     from crossfake.experiments.design.config import Config, Detector, Generator
     from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits
-    from crossfake.serve.server import ServeSettings
+    from crossfake.serve.settings import ServeSettings
     from crossfake.synth.settings import EvaluateSettings as QualitySettings
     from crossfake.synth.settings import GenerateSettings, ProjectSettings
     from crossfake.synth.training.settings import TrainSettings as SynthSettings

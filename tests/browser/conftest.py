@@ -31,7 +31,8 @@ def address(
     uvicorn = pytest.importorskip("uvicorn")
     pytest.importorskip("gradio")
     from crossfake.serve.engine.generators import RunGenerators
-    from crossfake.serve.server import ServeSettings, create_app
+    from crossfake.serve.server import create_app
+    from crossfake.serve.settings import ServeSettings
 
     runs = make_runs(tmp_path_factory.mktemp("served"))
     settings = ServeSettings((bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",))

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 
 from crossfake.detect.cli import detect
 from crossfake.errors import MissingDependency, UserError
-from crossfake.serve.server import ServeSettings, create_app, is_loopback, serve
+from crossfake.serve.server import create_app, serve
+from crossfake.serve.settings import ServeSettings, is_loopback
 
 BUNDLE = (Path("x"),)
 TOKEN = "a-token-of-some-length"
@@ -35,12 +36,16 @@ TOKEN = "a-token-of-some-length"
         ({"public_url": "https://me:pw@facts.example"}, "no address of a site"),
         ({"public_url": "https://facts.example:port"}, "no address of a site"),
         ({"trusted_proxies": ("proxy.example",)}, "known by its address"),
-        ({"reports": (Path("nowhere.html"),)}, "is not below"),
     ],
 )
 def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=re.escape(words)):
         ServeSettings(**{"bundles": BUNDLE, **options})
+
+
+def test_a_report_that_is_not_there_is_said_at_once() -> None:
+    with pytest.raises(UserError, match="is not below"):
+        serve(ServeSettings(BUNDLE, reports=(Path("nowhere.html"),)))
 
 
 def test_who_is_answered() -> None:

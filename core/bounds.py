@@ -95,6 +95,12 @@ class Number:
 
 
 @functools.cache
+def hints_of(settings: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, with what is declared beside them."""
+    return typing.get_type_hints(settings, include_extras=True)
+
+
+@functools.cache
 def numbers_of(settings: type) -> dict[str, Number]:
     """The fields of a dataclass that are numbers, tuples of numbers, or None instead.
 
@@ -102,7 +108,7 @@ def numbers_of(settings: type) -> dict[str, Number]:
         >>> numbers_of(Bounds)["low"]
         Number(kind=<class 'float'>, bounds=None, optional=False, several=False)
     """
-    hints = typing.get_type_hints(settings, include_extras=True)
+    hints = hints_of(settings)
     found = {field.name: _number(hints[field.name]) for field in fields(settings)}
     return {name: number for name, number in found.items() if number is not None}
 

@@ -35,6 +35,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import click
 
+from crossfake.bounds import hints_of
 from crossfake.cli import SHARDS, THERE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,7 +78,7 @@ def options(
         changed: by field, what is not as the dataclass has it: arguments of :func:`click.option`.
     """
     told = attributes(settings)
-    hints = typing.get_type_hints(settings, include_extras=True)
+    hints = hints_of(settings)
     defaults = {each.name: each.default for each in fields(settings)}
 
     def add(command: F) -> F:

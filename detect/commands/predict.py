@@ -15,7 +15,6 @@ from crossfake.detect.commands.options import newest_bundle
 from crossfake.detect.settings import EvaluateSettings, ExplainSettings, PredictSettings
 from crossfake.errors import UserError
 from crossfake.options import options
-from crossfake.progress import tqdm
 
 if TYPE_CHECKING:
     from crossfake.detect.prediction.verdicts import Prediction
@@ -99,6 +98,8 @@ def predict(
 
 
 def _with_bar(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+    from crossfake.progress import tqdm
+
     with tqdm(desc="predict", unit="file", delay=1) as bar:
         for prediction in predictions:
             yield prediction

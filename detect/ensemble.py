@@ -18,6 +18,7 @@ from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.bundle.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import Model, create_model
+from crossfake.detect.settings import EnsembleSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.loop import WEIGHED
 from crossfake.detect.training.reopening import reopen_shared, trained_with
@@ -89,15 +90,7 @@ def _simplex(logits: Array, labels: npt.NDArray[np.int64], counts: Array) -> Arr
     return found / found.sum() if found.sum() > 0 else start
 
 
-def make_ensemble(
-    bundles: Sequence[Path],
-    real: Sequence[Path] = (),
-    fake: Sequence[Path] = (),
-    out: Path = Path("runs/detect-ensemble"),
-    method: str = "weighted",
-    device: str = "auto",
-    force: bool = False,
-) -> Path:
+def make_ensemble(settings: EnsembleSettings) -> Path:
     """Make one detector of several; returns the run folder, with the bundle in ``model/``.
 
     Weights, temperature and threshold come from the validation rows of the folders, at most 2,000 of each class, of
@@ -105,30 +98,23 @@ def make_ensemble(
     The bundle holds all weights; the members' own bundles are kept beside it in ``members/``.
 
     Args:
-        bundles: runs of ``detect train`` or bundle folders, two at least.
-        real: shards of reals; without any, and without fakes, those that all members were trained with.
-        fake: shards of fakes.
-        out: run folder.
-        method: ``mean``, ``weighted`` or ``stacked``; see :func:`fit_weights`.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        force: go on where the rows of a member's training, or of a generator, are unknown.
+        settings: of what, on what, how.
 
     Raises:
         UserError: fewer than two members, the same one twice, members of different size or crop, data of another
             size or crop, nothing to validate on, members that were trained with different folders when none are named,
             a validation group or image that a member was trained on, or one of which that cannot be known.
     """
-    if method not in METHODS:
-        raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
-    members = [bundle.load(path, device) for path in bundles]
+    method = settings.method
+    members = [bundle.load(path, settings.device) for path in settings.bundles]
     _check_members(members)
-    reopened = reopen_shared(members, real, fake, force)
+    reopened = reopen_shared(members, settings.real, settings.fake, settings.force)
     data = reopened.data
-    seen = _check_data(members, data, force)
+    seen = _check_data(members, data, settings.force)
     held = data.validation(recipe=reopened.recipe)
     images, labels = held.images, held.labels
     weighed = reopened.weigh(held.kinds)
-    run = Run.create(out, _config(bundles, method, data, held.digest), kind="detect")
+    run = Run.create(settings.out, _config(settings.bundles, method, data, held.digest), kind="detect")
     temperatures = [_temperature(member) for member in members]
     logits = np.stack(
         [

@@ -116,6 +116,33 @@ class CalibrateSettings:
 
 
 @dataclass(frozen=True)
+class EnsembleSettings:
+    """What to make one detector of.
+
+    Attributes:
+        bundles: runs of 'detect train' or bundles, two at least.
+        real: shards of reals [default: those of the members].
+        fake: shards of fakes [default: those of the members].
+        method: all alike, weights that sum to 1, or logistic regression. See
+            :func:`~crossfake.detect.ensemble.fit_weights`.
+        force: go on where it cannot be known what a member was trained on.
+        out: run folder.
+        device: ``auto``, cpu, cuda or cuda:N.
+    """
+
+    bundles: tuple[Bundle, ...]
+    real: tuple[Shards, ...] = ()
+    fake: tuple[Shards, ...] = ()
+    out: Folder = Path("runs/detect-ensemble")
+    method: Literal["mean", "weighted", "stacked"] = "weighted"
+    device: str = "auto"
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """What to evaluate on what.
 

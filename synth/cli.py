@@ -10,7 +10,7 @@ import click
 from crossfake.cli import RUN, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
 from crossfake.options import options
-from crossfake.synth.settings import IMAGES, METRICS, EvaluateSettings, GenerateSettings
+from crossfake.synth.settings import METRICS, EvaluateSettings, GenerateSettings
 from crossfake.synth.training.settings import TrainSettings
 
 synth = command_group("synth", "Train generators, make fakes in bulk, measure them.")
@@ -60,7 +60,9 @@ def families() -> None:
 
 @synth.command()
 @options(GenerateSettings, without=("device", "precision"))
-@click.option("--real", type=IMAGES, help="Measure them against these reals in the end.")
+@options(
+    EvaluateSettings, "real", real={"required": False, "help": "Measure them against these reals in the end."}
+)
 @options(GenerateSettings, "device", "precision")
 def generate(real: Path | None, **options: Any) -> None:
     """Make fakes in bulk, as shards."""

@@ -35,8 +35,7 @@ class _Maker(Existing):
 
 Model = Annotated[Path, MODEL]
 Maker = Annotated[Path, _Maker(*MODEL.holds, wrong=MODEL.wrong, hint=MODEL.hint)]
-IMAGES = Existing(hint="name shards, a folder of pictures, or a model")
-Images = Annotated[Path, IMAGES]
+Images = Annotated[Path, Existing(hint="name shards, a folder of pictures, or a model")]
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 
 

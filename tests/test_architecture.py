@@ -203,3 +203,54 @@ def test_there_is_one_training_loop() -> None:
             if called.attr == "train_step" or ast.unparse(called) == "torch.save":
                 found[called.attr].add(str(file.relative_to(ROOT)))
     assert found == {"train_step": {"core/fit/loop.py"}, "save": {"core/fit/checkpoints.py"}}
+
+
+def _settings() -> dict[str, ast.ClassDef]:
+    """Classes of settings, by name and file: two parts may each have a ``TrainSettings``."""
+    return {
+        f"{file.relative_to(ROOT)}:{node.name}": node
+        for file in _files()
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")
+    }
+
+
+def _calls(node: ast.AST) -> list[str]:
+    called = [each.func for each in ast.walk(node) if isinstance(each, ast.Call)]
+    return [each.attr if isinstance(each, ast.Attribute) else ast.unparse(each) for each in called]
+
+
+def test_settings_do_no_input_or_output() -> None:
+    touching = {
+        *("open", "exists", "is_file", "is_dir", "stat", "glob", "iterdir", "read_text", "read_bytes", "write_text"),
+        *("Run", "load", "print", "echo"),
+    }  # fmt: skip
+    found = _settings()
+    assert len(found) > 10
+    assert {
+        name: touching & set(_calls(node)) for name, node in found.items() if touching & set(_calls(node))
+    } == {}
+
+
+def test_an_option_that_is_a_setting_is_made_of_it() -> None:
+    """A command that takes or makes settings has no ``click.option`` for one of their fields."""
+    fields: dict[tuple[str, str], set[str]] = {}
+    for name, node in _settings().items():
+        names = {ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)}
+        fields.setdefault((name.split("/")[0], node.name), set()).update(names)
+    wrong = []
+    for file in _files():
+        part = file.relative_to(ROOT).parts[0]
+        for node in ast.parse(file.read_text()).body:
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            used = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+            own = set().union(
+                *(names for (home, name), names in fields.items() if home == part and name in used)
+            )
+            for option in node.decorator_list:
+                if isinstance(option, ast.Call) and ast.unparse(option.func) == "click.option":
+                    typed = [arg.value for arg in option.args if isinstance(arg, ast.Constant)]
+                    name = str(typed[-1]).lstrip("-").replace("-", "_")
+                    wrong += [f"{file.relative_to(ROOT)}:{option.lineno} {name}"] * (name in own)
+    assert wrong == []

@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from crossfake.cli import SHARDS, ManyValues
-from crossfake.detect.settings import BUNDLE, CalibrateSettings
+from crossfake.cli import ManyValues
+from crossfake.detect.settings import BUNDLE, EnsembleSettings
 from crossfake.options import options
 
 
 @click.command(cls=ManyValues)
 @click.argument("bundles", nargs=-1, required=True, type=BUNDLE)
-@click.option("--real", type=SHARDS, multiple=True, help="Shards of reals.  [default: those of the members]")
-@click.option("--fake", type=SHARDS, multiple=True, help="Shards of fakes.  [default: those of the members]")
-@click.option(
-    "--method",
-    type=click.Choice(["mean", "weighted", "stacked"]),
-    default="weighted",
-    help="All alike, weights that sum to 1, or logistic regression.",
-)
-@click.option("--force", is_flag=True, help="Go on where it cannot be known what a member was trained on.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs/detect-ensemble"), help="Run folder."
-)
-@options(CalibrateSettings, "device")
-def ensemble(
-    bundles: tuple[Path, ...],
-    real: tuple[Path, ...],
-    fake: tuple[Path, ...],
-    method: str,
-    out: Path,
-    **options: Any,
-) -> None:
+@options(EnsembleSettings, without=("bundles",))
+def ensemble(**options: Any) -> None:
     """Make one detector of several.
 
     Its weights are fitted on validation rows: of the folders that the members were trained with, or of those named.
@@ -44,7 +24,7 @@ def ensemble(
     from crossfake.detect.ensemble import make_ensemble
     from crossfake.detect.training.weighing import format_shares
 
-    run = make_ensemble(bundles, real, fake, out, method, **options)
+    run = make_ensemble(EnsembleSettings(**options))
     facts = json.loads((run / "model" / CARD).read_text())
     click.echo(format_shares(facts["validation_shares"]) + "\n")
     width = max(len(member["path"]) for member in facts["members"])

@@ -16,6 +16,7 @@ from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.ensemble import fit_weights, make_ensemble
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import create_model
+from crossfake.detect.settings import EnsembleSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -89,7 +90,9 @@ def test_members_that_make_no_mistake_or_only_mistakes() -> None:
 def test_the_ensemble_is_a_bundle(
     method: str, trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
 ) -> None:
-    run = make_ensemble([trained, other], [real], [fake], tmp_path / "e", method, device="cpu")
+    run = make_ensemble(
+        EnsembleSettings((trained, other), (real,), (fake,), tmp_path / "e", method, device="cpu")
+    )
     assert Run(run).finished and Run(run).config["kind"] == "detect"
     detector = bundle.load(run, device="cpu")
     members = [bundle.load(path, device="cpu") for path in (trained, other)]
@@ -114,15 +117,17 @@ def test_the_ensemble_is_a_bundle(
 def test_an_ensemble_of_an_ensemble(
     trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
 ) -> None:
-    first = make_ensemble([trained, other], [real], [fake], tmp_path / "e", device="cpu")
-    second = make_ensemble([first, trained], [real], [fake], tmp_path / "f", "mean", device="cpu")
+    first = make_ensemble(EnsembleSettings((trained, other), (real,), (fake,), tmp_path / "e", device="cpu"))
+    second = make_ensemble(
+        EnsembleSettings((first, trained), (real,), (fake,), tmp_path / "f", "mean", device="cpu")
+    )
     assert bundle.load(second, device="cpu").outputs(np.zeros((1, SIZE, SIZE, 3), np.uint8))[0].shape == (1,)
 
 
 def test_it_needs_no_members_bundle_any_more(
     trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
 ) -> None:
-    run = make_ensemble([trained, other], [real], [fake], tmp_path / "e", device="cpu")
+    run = make_ensemble(EnsembleSettings((trained, other), (real,), (fake,), tmp_path / "e", device="cpu"))
     image = np.random.default_rng(0).integers(0, 255, (1, SIZE, SIZE, 3), dtype=np.uint8)
     before = bundle.load(run, device="cpu").score(image)
     moved = (run / "model").rename(tmp_path / "moved")
@@ -136,7 +141,7 @@ def test_members_that_do_not_go_together(
 ) -> None:
     def refused(message: str, *bundles: Path, method: str = "mean") -> None:
         with pytest.raises(UserError, match=message):
-            make_ensemble(bundles, [real], [fake], tmp_path / "e", method, device="cpu")
+            make_ensemble(EnsembleSettings(bundles, (real,), (fake,), tmp_path / "e", method, device="cpu"))
         assert not (tmp_path / "e").exists()
 
     refused("at least two", trained)
@@ -150,7 +155,7 @@ def test_members_that_do_not_go_together(
 def test_data_of_another_crop_is_refused(trained: Path, other: Path, fake: Path, tmp_path: Path) -> None:
     real, fakes = (make_shards(tmp_path / name, label, crop="face") for label, name in enumerate("rf"))
     with pytest.raises(UserError, match="prepare it the same way$"):
-        make_ensemble([trained, other], [real], [fakes], tmp_path / "e", device="cpu")
+        make_ensemble(EnsembleSettings((trained, other), (real,), (fakes,), tmp_path / "e", device="cpu"))
 
 
 def test_a_member_may_not_have_been_trained_on_what_validates(
@@ -159,7 +164,7 @@ def test_a_member_may_not_have_been_trained_on_what_validates(
     seen = make_shards(tmp_path / "seen", 0, split="train", prefix="real")  # the groups of real, all to train
     member = _bundle(tmp_path / "m", trained, data_hashes={str(seen): ShardSet(seen).hash})
     with pytest.raises(UserError, match="group 'real-.* was trained on by .*m"):
-        make_ensemble([trained, member], [real], [fake], tmp_path / "e", device="cpu")
+        make_ensemble(EnsembleSettings((trained, member), (real,), (fake,), tmp_path / "e", device="cpu"))
 
 
 def test_test_rows_are_not_read(
@@ -172,7 +177,7 @@ def test_test_rows_are_not_read(
         "read",
         lambda self, row: read.add(str(self.columns["split"][row])) or original(self, row),
     )
-    make_ensemble([trained, other], [real], [fake], tmp_path / "e", device="cpu")
+    make_ensemble(EnsembleSettings((trained, other), (real,), (fake,), tmp_path / "e", device="cpu"))
     assert "test" not in read and "val" in read
 
 
@@ -198,8 +203,12 @@ def test_members_whose_folders_are_gone_are_refused_or_told(
     with pytest.raises(
         UserError, match="x was trained on and is not there as it was: put it back where .*old"
     ):
-        make_ensemble([trained, old], [real], [fake], tmp_path / "e", "mean", device="cpu")
-    run = make_ensemble([trained, old], [real], [fake], tmp_path / "e", "mean", device="cpu", force=True)
+        make_ensemble(
+            EnsembleSettings((trained, old), (real,), (fake,), tmp_path / "e", "mean", device="cpu")
+        )
+    run = make_ensemble(
+        EnsembleSettings((trained, old), (real,), (fake,), tmp_path / "e", "mean", device="cpu", force=True)
+    )
     (note,) = bundle.load(run, device="cpu").card["notes"]
     assert note == "x was trained on and is not there as it was: overlap with it is unchecked"
     assert seen_by(bundle.load(run, device="cpu")).unknown == ("x was trained on and is not there as it was",)
@@ -209,7 +218,9 @@ def test_a_member_of_another_working_directory_is_checked_by_hash(
     trained: Path, real: Path, fake: Path, tmp_path: Path
 ) -> None:
     member = _bundle(tmp_path / "m", trained, data_hashes={"typed/real": ShardSet(real).hash})
-    run = make_ensemble([trained, member], [real], [fake], tmp_path / "e", "mean", device="cpu")
+    run = make_ensemble(
+        EnsembleSettings((trained, member), (real,), (fake,), tmp_path / "e", "mean", device="cpu")
+    )
     assert bundle.load(run, device="cpu").card["notes"] == []
 
 
@@ -219,7 +230,7 @@ def test_without_folders_it_takes_those_that_its_members_share(
     twin = shutil.copytree(trained, tmp_path / "twin")
     network = create_model("cnn", options={"size": SIZE})
     bundle.save(twin / "model", network, json.loads((twin / "model" / bundle.CARD).read_text()))
-    run = make_ensemble([trained, twin], out=tmp_path / "e", device="cpu")
+    run = make_ensemble(EnsembleSettings((trained, twin), out=tmp_path / "e", device="cpu"))
     card = bundle.load(run, device="cpu").card
     assert card["validation_hash"] == Run(trained).config["validation_hash"] and card["notes"] == []
     assert Run(run).config["real"] == [str(real)] and Run(run).config["fake"] == [str(fake)]

@@ -9,7 +9,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.ensemble import make_ensemble
 from crossfake.detect.evaluation.evaluate import evaluate
-from crossfake.detect.settings import EvaluateSettings, TuneSettings
+from crossfake.detect.settings import EnsembleSettings, EvaluateSettings, TuneSettings
 from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.tuning.tune import tune
@@ -79,10 +79,12 @@ def test_an_ensemble_sees_as_its_members_do(
         eval_every=10, device="cpu", recipe="plain", seed=1,
     )  # fmt: skip
     other = train(base)
-    found = bundle.load(make_ensemble([native_run, other], out=tmp_path / "both", device="cpu"), "cpu")
+    found = bundle.load(
+        make_ensemble(EnsembleSettings((native_run, other), out=tmp_path / "both", device="cpu")), "cpu"
+    )
     assert found.view == View("native", 16, 5)
     crops = ShardSet(native[1]).read_each([50, 51])
     assert found.outputs(crops)[0].shape == (2,)
     wider = train(replace(base, window=20, out=tmp_path / "wider"))
     with pytest.raises(UserError, match="was trained on another size"):
-        make_ensemble([native_run, wider], out=tmp_path / "none", device="cpu")
+        make_ensemble(EnsembleSettings((native_run, wider), out=tmp_path / "none", device="cpu"))

@@ -158,9 +158,9 @@ for words in {[line.split() for line in WRONG]!r}:
 def test_the_early_answer_is_that_of_the_function(tmp_path: Path) -> None:
     from crossfake.datasets.shards import ShardSet
     from crossfake.detect.bundle.bundle import load
-    from crossfake.detect.commands.options import BUNDLE
-    from crossfake.synth.cli import MODEL
+    from crossfake.detect.settings import BUNDLE
     from crossfake.synth.sampling.models import load_model
+    from crossfake.synth.settings import MODEL
 
     for look, function in ((SHARDS.check, ShardSet), (BUNDLE.check, load), (MODEL.check, load_model)):
         with pytest.raises(UserError) as early:

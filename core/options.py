@@ -138,7 +138,8 @@ def _option(name: str, hint: Any, default: Any, text: str, changed: dict[str, An
 
 def _read(hint: Any) -> tuple[Any, bool, Option]:
     """The click type of a hint, whether there may be several, and what an annotation says."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    origin: Any = typing.get_origin(hint)
+    inner = typing.get_args(hint)
     if origin is Annotated:
         kind, several, own = _read(inner[0])
         for extra in inner[1:]:
@@ -150,8 +151,8 @@ def _read(hint: Any) -> tuple[Any, bool, Option]:
     if origin in (types.UnionType, typing.Union):
         # one folder or several: the command line has several
         kinds = [each for each in inner if each is not type(None)]
-        several = [each for each in kinds if _read(each)[1]]
-        return _read((several or kinds)[0])
+        tuples = [each for each in kinds if typing.get_origin(each) is tuple]
+        return _read((tuples or kinds)[0])
     if origin is tuple:
         kind, _, own = _read(inner[0])
         return kind, True, own

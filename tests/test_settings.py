@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from crossfake.bounds import numbers_of
+from crossfake.bounds import choices_of, numbers_of
 from crossfake.cli import main
 from crossfake.errors import UserError
 
@@ -105,6 +105,7 @@ def _instances() -> list[Any]:
     from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
     from crossfake.detect.settings import (
         CalibrateSettings,
+        EnsembleSettings,
         EvaluateSettings,
         ExplainSettings,
         ExportSettings,
@@ -126,7 +127,8 @@ def _instances() -> list[Any]:
     return [
         AuditSettings(words, words), Cropper(64), LaunderSettings(words, words, path), SplitSettings((path,)),
         PrepareSettings("nowhere", path), Limits(), ServeSettings((path,)),
-        CalibrateSettings(path, (path,), (path,)), EvaluateSettings(path, (path,)), ExplainSettings(path, (path,)),
+        CalibrateSettings(path, (path,), (path,)), EnsembleSettings((path,)),
+        EvaluateSettings(path, (path,)), ExplainSettings(path, (path,)),
         ExportSettings(path), PredictSettings(), train, TuneSettings(train, path),
         detector, generator, Config("a", "cross-generator", (detector,), (generator,), real=(path,)), Local(),
         QualitySettings(path, path), GenerateSettings(5), ProjectSettings(path, path), SynthSettings(path, path),
@@ -165,3 +167,28 @@ def test_a_config_that_was_edited_is_one_line(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=r"a\.yaml, line 6: generators\[0\]: trunc nan is out of range"):
         load(tmp_path / "a.yaml")
+
+
+def test_choices_are_what_there_is() -> None:
+    """Settings bring no torch, so they name what is registered elsewhere; both have to say the same."""
+    from crossfake.datasets.codecs import CODECS
+    from crossfake.datasets.crops import EDGES, PIXELS, POLICIES, WHICH
+    from crossfake.datasets.settings import PrepareSettings
+    from crossfake.detect import ensemble
+    from crossfake.detect.bundle import calibration, export, novelty
+    from crossfake.detect.settings import CalibrateSettings, EnsembleSettings, ExportSettings
+    from crossfake.detect.training.recipes import RECIPES
+    from crossfake.detect.training.settings import RECIPE_NAMES
+    from crossfake.synth.quality.measures import MEASURES
+    from crossfake.synth.settings import METRICS
+
+    assert tuple(MEASURES) == METRICS
+    assert set(RECIPE_NAMES) <= set(RECIPES.names())
+    assert choices_of(CalibrateSettings)["method"] == ("auto", *calibration.METHODS)
+    assert choices_of(CalibrateSettings)["novelty"] == (*novelty.METHODS, None)
+    assert choices_of(EnsembleSettings)["method"] == ensemble.METHODS
+    assert choices_of(ExportSettings)["format"] == tuple(export.FORMATS)
+    prepared = choices_of(PrepareSettings)
+    assert (prepared["codec"], prepared["crop"]) == (CODECS, POLICIES)
+    assert (prepared["pixels"], prepared["faces"]) == (PIXELS, WHICH)
+    assert set(prepared["edge"]) == {None, *(edge for edges in EDGES.values() for edge in edges)}

@@ -19,11 +19,9 @@ Loss = Literal["bce", "contrastive"]
 Schedule = Literal["constant", "warmup", "curriculum"]
 Balance = Literal["source", "none"]
 
-_RECIPES = click.Choice(
-    [
-        *("wang2020", "robust", "sbi", "plain"),
-        *("native", "native-compression", "native-rescaling", "native-strong"),
-    ]
+RECIPE_NAMES = (
+    *("wang2020", "robust", "sbi", "plain"),
+    *("native", "native-compression", "native-rescaling", "native-strong"),
 )
 _MATCHED = Existing("config.yaml", wrong="holds no training to match", hint="name a run of 'detect train'")
 
@@ -101,7 +99,7 @@ class TrainSettings:
     batch: Annotated[int, Bounds(4, 65_536)] = 64
     lr: StepSize = 1e-3
     weight_decay: Annotated[float, Bounds(0, 1000)] = 0.01
-    recipe: Annotated[str, _RECIPES] = "wang2020"
+    recipe: Annotated[str, click.Choice(RECIPE_NAMES)] = "wang2020"
     augment: Share = 0.5
     benign: bool = False
     loss: Loss = "bce"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from crossfake.datasets.settings import Class
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.device import pick_device
@@ -139,7 +140,7 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     warnings: list[str] = []
     pictures: list[ShardSet] = []  # which do not say how they were cropped
 
-    def opened(path: Path, side: str) -> ShardSet:
+    def opened(path: Path, side: Class) -> ShardSet:
         if is_shards(path):
             return ShardSet(path)
         found, left_out = from_pictures(path, side, work / side)

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets.prepare import prepare
-from crossfake.datasets.settings import PrepareSettings
+from crossfake.datasets.settings import Class, PrepareSettings
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.datasets.sources.folder import is_video, walk
@@ -46,7 +46,7 @@ def _check_folder(path: Path) -> None:
         raise UserError(f"{path} {what}", mend="name shards, a folder of pictures, or a model")
 
 
-def from_pictures(path: Path, label: str, out: Path) -> tuple[ShardSet, str]:
+def from_pictures(path: Path, label: Class, out: Path) -> tuple[ShardSet, str]:
     """A folder of square pictures of one size as shards.
 
     Args:

@@ -171,10 +171,11 @@ def check_bounds(settings: Any, prefix: str = "--") -> None:
         if number.several and not isinstance(value, tuple | list | str):
             raise UserError(f"{said} is {value!r}", mend="give a list of numbers")
         for each in value if number.several else (value,):
-            _check(said, each, number)
+            check_number(said, each, number)
 
 
-def _check(name: str, value: Any, number: Number) -> None:
+def check_number(name: str, value: Any, number: Number) -> None:
+    """Raise ``UserError`` when a value is not within the bounds of a field, which messages call ``name``."""
     kind, bounds = number.kind, number.bounds or _FINITE
     mend = (
         f"give {bounds.words(kind)}" if number.bounds else f"give a finite {'whole ' * (kind is int)}number"

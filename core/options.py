@@ -1,8 +1,8 @@
 """Settings as a command line: the fields of a dataclass become options of a click command.
 
-A field's name, type, choices and default are the option's; its range (:mod:`crossfake.bounds`) is checked when the
-settings are made. The help is the first sentence of its entry under ``Attributes:``; what ``[default: …]`` says there
-stands for None. What is left to say about the command line is an annotation: the kind of path, or an :class:`Option`.
+A field's name, type, choices, default and range (:mod:`crossfake.bounds`) are the option's. The help is the first
+sentence of its entry under ``Attributes:``; what ``[default: …]`` says there stands for None. What is left to say about
+the command line is an annotation: the kind of path, or an :class:`Option`.
 
 Example:
     >>> @dataclass(frozen=True)
@@ -35,8 +35,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import click
 
-from crossfake.bounds import hints_of
+from crossfake.bounds import Number, check_number, hints_of, numbers_of
 from crossfake.cli import SHARDS, THERE
+from crossfake.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,30 @@ class Option:
     is_eager: bool = False
 
 
+class _InRange:
+    """A number of a declared range: what is beyond it ends in one line, before a command does anything."""
+
+    number: Number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)  # type: ignore[misc]
+        try:
+            check_number(param.opts[0] if param else "it", found, self.number)
+        except UserError as error:
+            refused = click.ClickException(str(error))
+            refused.exit_code = 2
+            raise refused from error
+        return found
+
+
+class _Whole(_InRange, click.types.IntParamType):
+    pass
+
+
+class _Real(_InRange, click.types.FloatParamType):
+    pass
+
+
 def options(
     settings: type, *names: str, without: Collection[str] = (), **changed: dict[str, Any]
 ) -> Callable[[F], F]:
@@ -77,13 +102,16 @@ def options(
         without: fields that are no options.
         changed: by field, what is not as the dataclass has it: arguments of :func:`click.option`.
     """
-    told = attributes(settings)
-    hints = hints_of(settings)
+    told, hints, numbers = attributes(settings), hints_of(settings), numbers_of(settings)
     defaults = {each.name: each.default for each in fields(settings)}
 
     def add(command: F) -> F:
         for name in reversed(names or [name for name in told if name not in without]):
-            made = _option(name, hints[name], defaults[name], told[name], changed.get(name, {}))
+            kind, several, own = _read(hints[name])
+            if kind in (int, float):
+                kind = _Whole() if kind is int else _Real()
+                kind.number = numbers[name]
+            made = _option(name, kind, several, own, defaults[name], told[name], changed.get(name, {}))
             command = made(command)
         return command
 
@@ -114,8 +142,9 @@ def help_of(text: str) -> str:
     return f"{start}{plain[1:]}{end}" + (f"  {default[1]}" if default else "")
 
 
-def _option(name: str, hint: Any, default: Any, text: str, changed: dict[str, Any]) -> Callable[[F], F]:
-    kind, several, own = _read(hint)
+def _option(
+    name: str, kind: Any, several: bool, own: Option, default: Any, text: str, changed: dict[str, Any]
+) -> Callable[[F], F]:
     told, needed = help_of(text), default is MISSING
     chosen = {"help": told, "default": None if needed else default}
     if default == "" or "[default:" in told:  # what is shown is said in words, or is nothing

@@ -243,7 +243,9 @@ def test_the_control_of_a_run_makes_as_many_steps_and_validations(
     without = Run(train(control))
     assert [line["step"] for line in without.log_lines()] == steps and without.finished
     assert "changes more" not in capsys.readouterr().out
-    other = TrainSettings((real,), tmp_path / "x", (fake,), match_steps=run.path, lr=1e-5, batch=4)
+    other = runs.matched(
+        TrainSettings((real,), tmp_path / "x", (fake,), match_steps=run.path, lr=1e-5, batch=4)
+    )
     assert (other.steps, other.batch, other.stop_after) == (200, 8, steps[-1])
     assert any("lr 1e-05 instead of 0.003" in difference for difference in runs.differences(other))
     with pytest.raises(UserError, match="holds no training to match"):
@@ -253,7 +255,7 @@ def test_the_control_of_a_run_makes_as_many_steps_and_validations(
     with pytest.raises(UserError, match="unfinished has not finished"):
         runs.control(tmp_path / "unfinished", out=tmp_path / "x")
     shutil.rmtree(run.path)  # its control goes on without it
-    assert runs.resumed(without.path).differences() == []
+    assert runs.differences(runs.resumed(without.path)) == []
 
 
 def test_a_control_sees_reals_as_the_run_does(real: Path, fake: Path, own: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from crossfake.datasets.faces import Face
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.leaks import SplitReport, split
 from crossfake.datasets.prepare import Prepared, prepare
-from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
+from crossfake.datasets.settings import Class, LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet
 from crossfake.datasets.sources.base import SOURCES, Asked, Member, Record, open_source
 from crossfake.datasets.sources.folder import is_video
@@ -90,9 +90,17 @@ def launder(settings: LaunderSettings) -> Laundered:
         earlier, cropper, size, quality = _as_before(settings.like, settings.face_model)
     else:
         cropper, size, quality = _chosen(settings, [*settings.real, *settings.fake])
-    sized: dict[str, Any] = {} if cropper.native else {"size": size, "enlarge": 1.0}
+    crop: dict[str, Any] = {
+        "crop": cropper.policy,
+        "margin": cropper.margin,
+        "edge": cropper.edge or None,
+        "pixels": cropper.pixels,
+        "min_size": cropper.min_size,
+        **({} if cropper.native else {"size": size, "enlarge": 1.0}),
+    }
+    sides: tuple[tuple[Class, tuple[str, ...]], ...] = (("real", settings.real), ("fake", settings.fake))
     done, folders = {}, []
-    for label, sources in (("real", settings.real), ("fake", settings.fake)):
+    for label, sources in sides:
         for word in sources:
             asked = Asked(word)
             knows = check_one_side(asked)
@@ -105,11 +113,6 @@ def launder(settings: LaunderSettings) -> Laundered:
                 PrepareSettings(
                     source=word,
                     out=folder,
-                    crop=cropper.policy,
-                    margin=cropper.margin,
-                    edge=cropper.edge,
-                    pixels=cropper.pixels,
-                    min_size=cropper.min_size,
                     generator=settings.generator if label == "fake" else "",
                     split=settings.split,
                     label=label,
@@ -119,7 +122,7 @@ def launder(settings: LaunderSettings) -> Laundered:
                     workers=settings.workers,
                     face_model=settings.face_model,
                     seed=settings.seed,
-                    **sized,
+                    **crop,
                 )
             )
     together = tuple([*earlier, *folders])

@@ -83,7 +83,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     )
     weights = calibration.class_weights(held.labels, settings.prior, held.weights)
     figures = _compare(detector, held, weights, settings)
-    chosen = settings.method
+    chosen: str = settings.method
     if chosen == "auto":
         chosen = min(calibration.METHODS, key=lambda method: figures[method]["nll"])
     fitted = calibration.with_interval(

@@ -15,7 +15,7 @@ from crossfake.options import options
 
 @click.command(cls=ManyValues)
 @options(CalibrateSettings)
-def calibrate(bundle: Path | None, coverage: float, novelty: str, **options: Any) -> None:
+def calibrate(bundle: Path | None, coverage: float, novelty: Any, **options: Any) -> None:
     """Make a detector's scores probabilities, and let it abstain.
 
     Only validation rows are used: those of its training, each kind of image counting as in training batches.

@@ -12,7 +12,7 @@ import click
 
 from crossfake.cli import THERE
 from crossfake.detect.commands.options import newest_bundle
-from crossfake.detect.settings import EvaluateSettings, ExplainSettings, PredictSettings
+from crossfake.detect.settings import EvaluateSettings, ExplainSettings, Faces, PredictSettings
 from crossfake.errors import UserError
 from crossfake.options import options
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 def predict(
     paths: tuple[str, ...],
     bundle: Path | None,
-    faces: str | None,
+    faces: Faces | None,
     as_json: bool,
     csv_file: Path | None,
     annotate: Path | None,

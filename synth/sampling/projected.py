@@ -133,14 +133,22 @@ def _crop(path: Path, model: Model) -> Images:
 def _photos(settings: ProjectSettings, model: Model) -> ShardSet:
     """The shards to project, made from a folder where it is none."""
     crop = model.card.get("crop") or {}
-    policy, margin = str(crop.get("policy", "none")), float(crop.get("margin", 0.0))
-    edge = str(crop.get("edge", "skip"))
+    policy, margin, edge = (
+        crop.get(*each) for each in (("policy", "none"), ("margin", 0.0), ("edge", "skip"))
+    )
     folder = settings.photos
     if not (folder / MANIFEST).is_file():
         folder = settings.out.with_name(settings.out.name + "-photos")
         prepare(
             PrepareSettings(
-                str(settings.photos), folder, model.size, policy, margin, edge=edge, label="real", workers=1
+                str(settings.photos),
+                folder,
+                model.size,
+                policy,
+                float(margin),
+                edge=edge,
+                label="real",
+                workers=1,
             )
         )
     photos = ShardSet(folder)

@@ -67,6 +67,10 @@ class Option:
     is_eager: bool = False
 
 
+class _OutOfRange(click.ClickException):
+    exit_code = 2
+
+
 class _InRange:
     """A number of a declared range: what is beyond it ends in one line, before a command does anything."""
 
@@ -77,9 +81,7 @@ class _InRange:
         try:
             check_number(param.opts[0] if param else "it", found, self.number)
         except UserError as error:
-            refused = click.ClickException(str(error))
-            refused.exit_code = 2
-            raise refused from error
+            raise _OutOfRange(str(error)) from error
         return found
 
 

@@ -132,10 +132,9 @@ def _crop(path: Path, model: Model) -> Images:
 
 def _photos(settings: ProjectSettings, model: Model) -> ShardSet:
     """The shards to project, made from a folder where it is none."""
-    crop = model.card.get("crop") or {}
-    policy, margin, edge = (
-        crop.get(*each) for each in (("policy", "none"), ("margin", 0.0), ("edge", "skip"))
-    )
+    crop: dict[str, Any] = model.card.get("crop") or {}
+    policy, edge = crop.get("policy", "none"), crop.get("edge", "skip")
+    margin = float(crop.get("margin", 0.0))
     folder = settings.photos
     if not (folder / MANIFEST).is_file():
         folder = settings.out.with_name(settings.out.name + "-photos")

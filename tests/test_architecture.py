@@ -21,7 +21,6 @@ LONG = {
     "datasets/crops.py": "the policies share one cropper, and the settings of each stand beside what it does",
     "datasets/identities.py": "faces, their descriptors and the persons they make: one walk over the data",
     "datasets/leaks.py": "a split is dealt, checked and written by the same groups",
-    "datasets/prepare.py": "settings, resuming and writing of one command, which every source goes through",
     "detect/prediction/media.py": "pictures and videos become faces by one path, so that both are judged alike",
     "experiments/run/running.py": "the order of a run from data to results, read from top to bottom",
 }

@@ -128,7 +128,9 @@ def test_the_card_says_what_is_known(detector: Detector) -> None:
 
 
 def test_it_is_exported_and_explained_as_the_network_sees_it(folder: Path, tmp_path: Path) -> None:
-    from crossfake.detect.settings import ExplainSettings, ExportSettings, explain, export
+    from crossfake.detect.bundle.export import export
+    from crossfake.detect.explain.explaining import explain
+    from crossfake.detect.settings import ExplainSettings, ExportSettings
 
     found = export(ExportSettings(folder / "sized", "torchscript", tmp_path / "m.torchscript"))
     assert found["deviation"] < 1e-4 and "driver" not in found

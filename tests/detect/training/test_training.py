@@ -149,7 +149,7 @@ def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(real: Path, fake: 
             losses.clear()
             if learner.step == 8:
                 across = {"loss": mean, **figures}  # of steps before the checkpoint, and after it
-    train(TrainSettings.resumed(run.path))
+    train(runs.resumed(run.path))
     ended = torch.load(run.checkpoints / "last.pt", weights_only=True)
     assert ended.keys() == {*state, "curriculum"} and ended["step"] == 12 and ended["losses"] == []
     for part in ("network", "average"):

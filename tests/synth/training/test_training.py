@@ -106,7 +106,7 @@ def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(reals: Path, tmp_p
             if step == 6:
                 break
             learner.train_step(*batch)
-    train(TrainSettings.resumed(run.path))
+    train(resumed(run.path))
     ended = torch.load(run.checkpoints / "00000006.pt", weights_only=True)
     assert ended.keys() == state.keys() and ended["step"] == 6
     for part in parts:

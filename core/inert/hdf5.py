@@ -90,7 +90,8 @@ class _Reader:
         version, _, count, _, size = self._unpack("<BBHII", at)
         if version != 1:
             raise Refused("an object of a newer kind (save it with h5py's default libver)")
-        blocks, found = [(at + 16, size)], []
+        blocks = [(at + 16, size)]
+        found: list[Any] = []
         while blocks and len(found) < count:
             place, left = blocks.pop(0)
             while left >= 8 and len(found) < count:

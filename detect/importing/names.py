@@ -176,7 +176,7 @@ _OURS = ("head.", "chain.", "network.")
 
 def from_tower(state: State, model: Model) -> State:
     """A vision transformer's names, transformers' or OpenAI's or timm's own, as timm's below ``network``."""
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     towers = _OPENAI if any(name.startswith("visual.") for name in state) else _HUGGING_FACE
     found: State = {}

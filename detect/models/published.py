@@ -108,9 +108,9 @@ class FixedPad(nn.Conv2d):
 
     def __init__(self, layer: nn.Conv2d, padding: int) -> None:
         super().__init__(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,
+            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,  # type: ignore[arg-type]
             groups=layer.groups, bias=layer.bias is not None, device=layer.weight.device,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         self.sides = (padding // 2, padding - padding // 2) * 2
         with torch.no_grad():
             for own, given in zip(self.parameters(), layer.parameters(), strict=True):

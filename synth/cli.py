@@ -127,7 +127,7 @@ def evaluate(metrics: str, sweep: str, **options: Any) -> None:
 def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     """Read a published generator, or images made elsewhere.
 
-    SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3 (StyleGAN2's networks), a .pt file of rosinality's, a diffusers
+    SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3, a .pt file of rosinality's, a diffusers
     pipeline (a folder, or a name on the Hugging Face hub), or a shard folder of fakes. Nothing in a file is run.
     """
     from crossfake.datasets.splits import NAMES

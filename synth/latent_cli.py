@@ -13,9 +13,10 @@ from crossfake.errors import UserError
 from crossfake.options import options
 from crossfake.seeds import parse_seeds
 from crossfake.synth.cli import synth
-from crossfake.synth.settings import ProjectSettings
+from crossfake.synth.settings import GenerateSettings, Move, ProjectSettings
 
 _model = options(ProjectSettings, "model")
+_move = options(GenerateSettings, "translate", "rotate")
 _where = options(ProjectSettings, "device", "precision")
 _label = click.option(
     "--label", type=click.IntRange(0, MOST), help="Number of the class.  [default: the first]"
@@ -32,6 +33,7 @@ _label = click.option(
     "--mix", type=click.Choice(["coarse", "middle", "fine"]), help="Take these styles of --columns."
 )
 @click.option("--columns", help="Seeds whose styles are taken.  [default: those of --seeds]")
+@_move
 @click.option("--out", type=click.Path(path_type=Path), default=Path("grid.png"), help="The sheet, a PNG.")
 @_label
 @_where
@@ -41,6 +43,8 @@ def grid(
     trunc: str,
     mix: str | None,
     columns: str | None,
+    translate: tuple[float, float],
+    rotate: float,
     out: Path,
     label: int | None,
     **where: Any,
@@ -50,11 +54,13 @@ def grid(
     from crossfake.synth.sampling import latents
 
     rows, psis = parse_seeds(seeds), latents.parse_psis(trunc)
+    how = Move(translate, rotate)
     if mix and len(psis) > 1:
         raise UserError("a table of mixed styles has one truncation", mend="give --trunc 0.7, say")
     if columns and not mix:
         raise UserError("--columns are for a table of mixed styles", mend="give --mix coarse with it")
     network = latents.open_model(model, **where)
+    latents.move(network, how)
     if mix:
         others = parse_seeds(columns) if columns else rows
         sheet = latents.mixing_table(network, rows, others, mix, psis[0], label)

@@ -39,6 +39,52 @@ Images = Annotated[Path, Existing(hint="name shards, a folder of pictures, or a 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 
 
+class _Pair(click.ParamType):
+    """Two numbers, as ``0.25,0``."""
+
+    name = "x,y"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        try:
+            x, y = map(float, value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not two numbers, such as 0.25,0", param, ctx)
+        return x, y
+
+
+Shift = Annotated[float, Bounds(-1, 1)]
+Turn = Annotated[float, Bounds(0, 360)]
+
+
+@dataclass(frozen=True)
+class Move:
+    """How pictures are moved and turned: by the input of their generator (Karras et al. 2021, app. F).
+
+    Attributes:
+        translate: right and down, in widths of the picture.
+        rotate: degrees, counterclockwise.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+
+    translate: tuple[Shift, ...] = (0.0, 0.0)
+    rotate: Turn = 0.0
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if len(self.translate) != 2:
+            raise UserError(
+                f"--translate has {len(self.translate)} numbers",
+                mend="give two: right and down, in widths of the picture",
+            )
+
+    def __bool__(self) -> bool:
+        return any(self.translate) or self.rotate % 360 != 0
+
+
 @dataclass(frozen=True)
 class GenerateSettings:
     """What to make.
@@ -56,6 +102,8 @@ class GenerateSettings:
         photos: shards of reals, for a model that edits them. Image i is made of photo i, and so on round.
         match_spectrum: filter each fake to its photo's power spectrum: as sharp as it, other traces stay.
         label: number of the class [default: all in turn].
+        translate: move a stylegan3's pictures right and down, in widths of the picture [default: 0,0].
+        rotate: turn a stylegan3's pictures counterclockwise, in degrees [default: 0].
         compile: translate the network first: pays from some 10,000 images on. It is torch.compile, which needs a C++
             compiler and half a minute. Images differ by rounding from those made without, so rows say that it was
             done.
@@ -73,12 +121,15 @@ class GenerateSettings:
     photos: Shards | None = None
     label: CountOrNone | None = None
     match_spectrum: bool = False
+    translate: Annotated[tuple[Shift, ...], _Pair()] = (0.0, 0.0)
+    rotate: Turn = 0.0
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        Move(self.translate, self.rotate)
         if self.family and self.model and self.family != "reconstruct":
             raise UserError("a family and a model are too much", mend="give --model or --family")
         if not self.n and not self.photos:

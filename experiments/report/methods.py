@@ -30,7 +30,8 @@ _BACKBONES = {  # the first that the name of a timm model holds
     "resnet": ("he2016deep",),
 }  # fmt: skip
 FAMILIES = {
-    "stylegan2": ("karras2020analyzing",), "dcgan": ("radford2016unsupervised",), "r3gan": ("huang2024gan",),
+    "stylegan2": ("karras2020analyzing",), "stylegan3": ("karras2021alias",), "stylegan3-r": ("karras2021alias",),
+    "dcgan": ("radford2016unsupervised",), "r3gan": ("huang2024gan",),
     "diffusion": ("ho2020denoising",), "autoencoder": ("kingma2014auto",), "blend": ("shiohara2022detecting",),
     "splice": ("li2020face",), "swap": ("li2020face",), "external": (), "pipeline": (),
     "reconstruct": ("rajan2025aligned", "guillaro2025bias"),

@@ -111,6 +111,8 @@ FAMILIES: Registry[Family] = Registry(
         "r3gan": f"{_HERE}.r3gan",
         "reconstruct": f"{_HERE}.reconstruct",
         "stylegan2": f"{_HERE}.stylegan2",
+        "stylegan3": f"{_HERE}.stylegan3",
+        "stylegan3-r": f"{_HERE}.stylegan3",
         "swap": f"{_HERE}.blend",
     },
 )

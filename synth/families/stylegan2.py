@@ -27,6 +27,7 @@ from crossfake.synth.families.layers import (
     minibatch_stddev,
     upsample,
 )
+from crossfake.synth.families.styles import StyleGenerator
 from crossfake.synth.training.adversarial import StyleLearner
 from crossfake.synth.training.learner import Plan
 
@@ -107,7 +108,7 @@ class ToRGB(nn.Module):
         return clamped(rgb.float() + self.bias[:, None, None], self.clamp)
 
 
-class Generator(nn.Module):
+class Generator(StyleGenerator):
     """Skip generator: each resolution adds its colours to the up-sampled picture so far.
 
     Args:
@@ -162,39 +163,6 @@ class Generator(nn.Module):
         self.num_ws = 2 * len(self.resolutions)
         self.randoms = z_dim + sum(resolution**2 for resolution in self.noise_resolutions)
 
-    def forward(
-        self,
-        randoms: Tensor,
-        psi: float = 1.0,
-        dtype: torch.dtype = torch.float32,
-        labels: Tensor | None = None,
-    ) -> Tensor:
-        z, noise = randoms[:, : self.z_dim], self.split_noise(randoms)
-        return self.synthesis(self.styles(z, labels, psi), noise, dtype)
-
-    def styles(self, z: Tensor, labels: Tensor | None = None, psi: float = 1.0, cutoff: int = 0) -> Tensor:
-        """w of every layer, ``[B, num_ws, w_dim]``, truncated towards the mean in the first ``cutoff`` layers, or all.
-
-        Truncation: w_avg + psi (w - w_avg) (Karras et al. 2019, app. B).
-        """
-        ws = self.mapping(z, labels).unsqueeze(1).expand(-1, self.num_ws, -1)
-        if psi == 1:
-            return ws
-        truncated = self.mapping.w_avg.lerp(ws, psi)
-        return torch.cat([truncated[:, :cutoff], ws[:, cutoff:]], dim=1) if cutoff else truncated
-
-    def mixed_styles(
-        self, z: Tensor, other: Tensor, labels: Tensor | None, cut: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Styles for training: from layer ``cut`` ``[B, 1]`` on they are those of another z.
-
-        Karras et al. 2019, sec. 3.1. Returns ``[B, num_ws, w_dim]`` and the first z's w ``[B, w_dim]``.
-        """
-        both = None if labels is None else torch.cat([labels, labels])
-        w, second = self.mapping(torch.cat([z, other]), both).chunk(2)
-        first = (torch.arange(self.num_ws, device=cut.device) < cut).unsqueeze(2)  # [B, num_ws, 1]
-        return torch.where(first, w.unsqueeze(1), second.unsqueeze(1)), w
-
     def split_noise(self, randoms: Tensor) -> list[Tensor]:
         """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors; none without noise."""
         if not self.noise_resolutions:
@@ -214,7 +182,7 @@ class Generator(nn.Module):
         return [layer.noise_const[None, None] for layer in layers]
 
     def synthesis(
-        self, ws: Tensor, noise: Sequence[Tensor | None], dtype: torch.dtype = torch.float32
+        self, ws: Tensor, noise: Sequence[Tensor | None] = (), dtype: torch.dtype = torch.float32
     ) -> Tensor:
         """w per layer ``[B, num_ws, w_dim]`` and noise per layer, or none, to images.
 
@@ -294,6 +262,12 @@ class Discriminator(nn.Module):
         """Keep the first ``layers`` parts, from the image on, as they are (freeze-D: Mo et al. 2020)."""
         for part in [self.from_rgb, *self.blocks.values()][:layers]:
             part.requires_grad_(False)
+
+
+def widths_in(weights: dict[str, Tensor]) -> list[int]:
+    """Feature maps at 4×4, 8×8, … of the discriminator that has these weights; ``KeyError`` if they are of none."""
+    sizes = {int(name.split(".")[1]) for name in weights if name.startswith("blocks.")}
+    return [len(weights["conv.bias"]), *(len(weights[f"blocks.{size}.conv0.bias"]) for size in sorted(sizes))]
 
 
 def _arguments(plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Published generators, and images made elsewhere, as model folders. Nothing that a file brings along is run.
 
-What can be read: pickles of the official StyleGAN2-ADA and StyleGAN3 repositories (StyleGAN2's networks), rosinality's
-``.pt`` files, and shards of images whose generator is not at hand.
+What can be read: pickles of the official StyleGAN2-ADA and StyleGAN3 repositories, rosinality's ``.pt`` files, and
+shards of images whose generator is not at hand.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,8 +28,8 @@ from crossfake.inert.values import Module, Refused, floats, number, shown
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.families.stylegan2 import Discriminator, Generator
-from crossfake.synth.importing import official, rosinality
+from crossfake.synth.families.stylegan2 import Discriminator, widths_in
+from crossfake.synth.importing import official, rosinality, stylegan3
 from crossfake.synth.sampling.models import CARD, DISCRIMINATOR, WEIGHTS, save_model
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -64,12 +65,12 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
         raise UserError(f"{source} is larger than any generator", mend="name another file")
     try:
         found = _read(source)
-        network = _built(Generator, found["arguments"], found["generator"])
+        network: Any = _built(FAMILIES.get(found["family"]).generator, found["arguments"], found["generator"])
     except UserError as error:
         raise UserError(f"{source}: {error.message}", mend=error.mend) from error
     except (RuntimeError, IndexError) as error:
         raise UserError(
-            f"{source} is no StyleGAN2 of colour images ({shown(str(error).splitlines()[-1].strip())})",
+            f"{source} is no StyleGAN of colour images ({shown(str(error).splitlines()[-1].strip())})",
             mend="import another file",
         ) from error
     classes = [str(k) for k in range(found["arguments"].get("classes", 0))]
@@ -77,7 +78,7 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
         "size": network.size, "channels": 0, "kimg": None, "network": found["arguments"], "classes": classes,
         "crop": None, "source": {"file": source.name, "sha256": hash_file(source), "format": found["format"]}, **facts,
     }  # fmt: skip
-    save_model(out, "stylegan2", network, card)
+    save_model(out, found["family"], network, card)
     if "discriminator" in found:
         weights = {name: tensor.contiguous() for name, tensor in found["discriminator"].items()}
         save_file(weights, out / DISCRIMINATOR)
@@ -85,7 +86,7 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
 
 
 def _read(source: Path) -> dict[str, Any]:
-    """``format``, ``arguments``, ``generator`` and, if it is there, ``discriminator``."""
+    """``format``, ``family``, ``arguments``, ``generator`` and, if it is there, ``discriminator``."""
     with open(source, "rb") as file:
         head = file.read(16)
     if is_torch_file(head):
@@ -95,7 +96,7 @@ def _read(source: Path) -> dict[str, Any]:
     return _official(source.read_bytes())
 
 
-def _built(kind: type[Network], arguments: dict[str, Any], state: dict[str, Tensor]) -> Network:
+def _built(kind: Callable[..., Network], arguments: dict[str, Any], state: dict[str, Tensor]) -> Network:
     """A network of these weights; ``RuntimeError`` when they do not fit. Nothing is allocated before they do: arrays of
     a few numbers may imply layers of any width."""
     with torch.device("meta"):
@@ -106,12 +107,13 @@ def _built(kind: type[Network], arguments: dict[str, Any], state: dict[str, Tens
 
 def _judge(arguments: dict[str, Any], clamp: float | None, weights: dict[str, Tensor]) -> dict[str, Any]:
     """The discriminator's weights as ``{"discriminator": …}``, or nothing where training could not start from them."""
-    same = {"size": arguments["size"], "classes": arguments.get("classes", 0), "widths": arguments["widths"]}
+    same = {"size": arguments["size"], "classes": arguments.get("classes", 0)}
     try:
+        same["widths"] = arguments.get("widths") or widths_in(weights)
         if clamp != arguments.get("clamp"):
             raise RuntimeError("its activations are limited in another way")
         _built(Discriminator, {**same, "clamp": clamp}, weights)
-    except RuntimeError:
+    except (RuntimeError, KeyError):
         tqdm.write("the discriminator is built in another way than the generator: it is left out")
         return {}
     return {"discriminator": weights}
@@ -128,12 +130,19 @@ def _official(content: bytes) -> dict[str, Any]:
         raise
     network = held.get("G_ema") if isinstance(held, dict) else None
     if not isinstance(network, Module):
-        raise UserError("it holds no G_ema", mend="import a network-snapshot file of StyleGAN2-ADA")
+        raise UserError(
+            "it holds no G_ema", mend="import a network-snapshot file of StyleGAN2-ADA or StyleGAN3"
+        )
     clamp, limit = _checked(network, "skip"), len(content)
-    arguments, generator = official.generator_state(floats(network.tensors(), limit))
+    arrays = floats(network.tensors(), limit)
+    if stylegan3.is_stylegan3(arrays):
+        family, arguments, generator = stylegan3.generator_state(arrays)
+    else:
+        family, (arguments, generator) = "stylegan2", official.generator_state(arrays)
     arguments["clamp"] = clamp
     found: dict[str, Any] = {
-        "format": "stylegan2-ada-pytorch",
+        "format": "stylegan2-ada-pytorch" if family == "stylegan2" else "stylegan3",
+        "family": family,
         "arguments": arguments,
         "generator": generator,
     }
@@ -150,6 +159,8 @@ def _checked(network: Module, architecture: str) -> float | None:
     for name, part in network.modules().items():
         place = name.rpartition(".")[2]
         _same(name, part, "architecture", (architecture,))
+        if number(part.state.get("output_scale", 0.25)) != 0.25:
+            raise UserError("its images are scaled in another way", mend="only the published scale is known")
         _same(name, part, "activation", ("lrelu", "linear") if place in _LINEAR else ("lrelu",))
         if re.fullmatch(r"mapping\.fc\d+", name):
             rate = number(part.state.get("bias_gain", 0.01))
@@ -189,7 +200,12 @@ def _rosinality(source: Path) -> dict[str, Any]:
     mean = held.get("latent_avg")
     means = {} if mean is None else floats({"latent_avg": mean}, limit)
     arguments, generator = rosinality.generator_state(floats(weights, limit), means.get("latent_avg"))
-    found: dict[str, Any] = {"format": "rosinality", "arguments": arguments, "generator": generator}
+    found: dict[str, Any] = {
+        "format": "rosinality",
+        "family": "stylegan2",
+        "arguments": arguments,
+        "generator": generator,
+    }
     if isinstance(held.get("d"), dict):
         found |= _judge(arguments, None, rosinality.discriminator_state(floats(held["d"], limit)))
     return found

@@ -31,10 +31,10 @@ from crossfake.files import write_json
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.matching import match_spectrum
-from crossfake.synth.sampling.latents import check_label
+from crossfake.synth.sampling.latents import check_label, move
 from crossfake.synth.sampling.models import Model, load_model, seen_by, untrained_model
 from crossfake.synth.sampling.photos import Photos
-from crossfake.synth.settings import GenerateSettings
+from crossfake.synth.settings import GenerateSettings, Move
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
@@ -60,6 +60,7 @@ def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -
     photos = _photos(model, settings)
     if photos and not settings.n:
         settings = replace(settings, n=len(photos.rows))
+    move(model, Move(settings.translate, settings.rotate))
     check_label(model, settings.label)
     if model.takes:
         model.take(settings.n - 1, 1, settings.split or "")  # too many are refused before any is written
@@ -165,6 +166,8 @@ def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None)
     made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
     if settings.compile:
         made_of["compiled"] = True
+    if Move(settings.translate, settings.rotate):
+        made_of |= {"translate": list(settings.translate), "rotate": settings.rotate}
     if settings.match_spectrum:
         made_of["spectrum"] = "photo"
     return made_of | {

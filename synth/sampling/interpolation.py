@@ -15,7 +15,7 @@ from crossfake.errors import UserError
 from crossfake.files import replacing
 from crossfake.images import Images
 from crossfake.progress import tqdm
-from crossfake.synth.families.stylegan2 import Generator as StyleGenerator
+from crossfake.synth.families.styles import StyleGenerator
 from crossfake.synth.sampling.latents import label_of, render, styled, styles_of, synthesise, vectors_of
 from crossfake.synth.sampling.models import Model
 

@@ -19,8 +19,9 @@ from crossfake.images import Images, captioned_sheet, to_uint8
 from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
-from crossfake.synth.families.stylegan2 import Generator as StyleGenerator
+from crossfake.synth.families.styles import StyleGenerator
 from crossfake.synth.sampling.models import Model, load_model, random_vectors
+from crossfake.synth.settings import Move
 
 # Karras et al. 2019, sec. 3.1: styles of 4² and 8², of 16² and 32², and of all finer layers
 LAYERS = {"coarse": slice(0, 4), "middle": slice(4, 8), "fine": slice(8, None)}
@@ -68,6 +69,17 @@ def styled(model: Model) -> StyleGenerator:
     if not isinstance(model.network, StyleGenerator):
         raise UserError(f"{model.path} is a {model.family}, which has no styles", mend="name a stylegan2")
     return model.network
+
+
+def move(model: Model, how: Move) -> None:
+    """Move and turn all that the model makes from now on; ``UserError`` for one that cannot."""
+    network, (right, down) = model.network, how.translate
+    if isinstance(network, StyleGenerator) and network.movable:
+        network.move((right, down), how.rotate)
+    elif how:
+        raise UserError(
+            f"{model.path} is a {model.family}, whose pictures cannot be moved", mend="name a stylegan3"
+        )
 
 
 def vectors_of(model: Model, seeds: Sequence[int]) -> Tensor:

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from crossfake.fit.checkpoints import newest_checkpoint
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.families.stylegan2 import Discriminator
+from crossfake.synth.families.stylegan2 import Discriminator, widths_in
 from crossfake.synth.quality.features import STAGES, InceptionFeatures
 from crossfake.synth.quality.lpips_diversity import SMALLEST, Lpips
 from crossfake.synth.sampling.models import DISCRIMINATOR, Model
@@ -162,12 +162,8 @@ def _inception(file: Path, model: Model) -> Callable[[Tensor], Tensor]:
 
 def _discriminator(model: Model) -> Discriminator | None:
     """The one that the model was trained against, from beside it or from its run's newest checkpoint."""
-    build = FAMILIES.get(model.family).discriminator
-    if build is not Discriminator:
+    if FAMILIES.get(model.family).discriminator is not Discriminator:
         return None
-    arguments: dict[str, Any] = model.card["network"]
-    shared = ("size", "channels", "classes", "widths", "clamp")
-    discriminator: nn.Module = build(**{k: v for k, v in arguments.items() if k in shared})
     try:
         if (model.path / DISCRIMINATOR).is_file():
             weights = load_file(model.path / DISCRIMINATOR)
@@ -178,8 +174,10 @@ def _discriminator(model: Model) -> Discriminator | None:
             weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[
                 "discriminator"
             ]
+        arguments: dict[str, Any] = model.card["network"]
+        shared = {name: arguments[name] for name in ("size", "classes", "clamp") if name in arguments}
+        discriminator = Discriminator(**shared, widths=widths_in(weights))
         discriminator.load_state_dict(weights)
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError):
         return None  # of another run, or cut short: the next network will do
-    assert isinstance(discriminator, Discriminator)
     return discriminator.eval().requires_grad_(False).to(model.device)

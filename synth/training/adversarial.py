@@ -169,7 +169,9 @@ class StyleLearner(Adversarial):
         mean = w.detach().mean(dim=0)
         self.ranks.average([mean])
         network.mapping.track(mean)
-        return network.synthesis(ws, network.split_noise(randoms), self.plan.dtype), ws
+        images = network.synthesis(ws, network.split_noise(randoms), self.plan.dtype)
+        network.track(self.plan.batch, self.ranks.average)
+        return images, ws
 
     def regularise(self, labels: Tensor | None) -> dict[str, Tensor]:
         if not self.plan.path_weight or (self.step - 1) % self.generator_every:

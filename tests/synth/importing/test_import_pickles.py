@@ -5,9 +5,7 @@ import io
 import os
 import pickle
 import struct
-import sys
 import tracemalloc
-import types
 from pathlib import Path
 from typing import Any
 
@@ -25,72 +23,9 @@ from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
 from crossfake.synth.settings import GenerateSettings
 
+from .conftest import nested
+
 WIDTHS = {4: 8, 8: 8, 16: 6}
-
-
-@pytest.fixture
-def official(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
-    """Stand-ins for the modules whose names official pickles use."""
-    persistence, util = types.ModuleType("torch_utils.persistence"), types.ModuleType("dnnlib.util")
-
-    class EasyDict(dict[str, Any]):
-        pass
-
-    def _reconstruct_persistent_obj(meta: Any) -> None:
-        raise AssertionError("the pickle was run")
-
-    EasyDict.__module__, EasyDict.__qualname__ = "dnnlib.util", "EasyDict"
-    _reconstruct_persistent_obj.__module__ = "torch_utils.persistence"
-    _reconstruct_persistent_obj.__qualname__ = "_reconstruct_persistent_obj"
-    persistence._reconstruct_persistent_obj = _reconstruct_persistent_obj  # type: ignore[attr-defined]
-    util.EasyDict = EasyDict  # type: ignore[attr-defined]
-    for name in ("torch_utils", "dnnlib"):
-        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
-    monkeypatch.setitem(sys.modules, "torch_utils.persistence", persistence)
-    monkeypatch.setitem(sys.modules, "dnnlib.util", util)
-
-    class Network:
-        """What the official decorator makes of a module when it is pickled."""
-
-        def __init__(self, class_name: str, **state: Any) -> None:
-            self.meta = {
-                "type": "class",
-                "version": 6,
-                "module_src": "import os\nos.system('touch run-by-the-import')\n",
-                "class_name": class_name,
-                "state": state,
-            }
-
-        def __reduce__(self) -> Any:
-            return _reconstruct_persistent_obj, (EasyDict(self.meta),)
-
-    return types.SimpleNamespace(Network=Network, EasyDict=EasyDict)
-
-
-def _nested(
-    official: Any, class_name: str, arrays: dict[str, torch.Tensor], frozen: bool, **facts: Any
-) -> Any:
-    """A tree of modules from dotted names; ``frozen`` puts the weights among the buffers."""
-    own = {key: value for key, value in arrays.items() if "." not in key}
-    parts: dict[str, dict[str, torch.Tensor]] = collections.defaultdict(dict)
-    for key, value in arrays.items():
-        if "." in key:
-            head, _, rest = key.partition(".")
-            parts[head][rest] = value
-    constant = ("resample_filter", "noise_const", "w_avg")
-    parameters = collections.OrderedDict(
-        (key, torch.nn.Parameter(value)) for key, value in own.items() if key not in constant and not frozen
-    )
-    buffers = collections.OrderedDict((key, value) for key, value in own.items() if key in constant or frozen)
-    inner = dict(facts)
-    if "weight" not in own:
-        inner.pop("conv_clamp", None)
-    elif any(name in own for name in ("noise_strength",)):
-        inner["activation"] = "lrelu"
-    modules = collections.OrderedDict(
-        (name, _nested(official, "Part", part, frozen, **facts)) for name, part in parts.items()
-    )
-    return official.Network(class_name, _parameters=parameters, _buffers=buffers, _modules=modules, **inner)
 
 
 def _arrays(classes: int = 0) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -146,8 +81,8 @@ def _file(official: Any, path: Path, classes: int = 0, frozen: bool = False, **f
     content = {
         "training_set_kwargs": official.EasyDict(resolution=16, scale=np.float64(0.5), shape=np.zeros(3)),
         "G": None,
-        "D": _nested(official, "Discriminator", d, frozen, **{**facts, "architecture": "resnet"}),
-        "G_ema": _nested(official, "Generator", g, False, **{"architecture": "skip", **facts}),
+        "D": nested(official, "Discriminator", d, frozen, **{**facts, "architecture": "resnet"}),
+        "G_ema": nested(official, "Generator", g, False, **{"architecture": "skip", **facts}),
         "augment_pipe": None,
     }
     path.write_bytes(pickle.dumps(content))
@@ -193,8 +128,8 @@ def test_images_of_an_imported_pickle_equal_the_reference(
     ]
     clamp = {"conv_clamp": 0.4} if name == "clamp" else {}
     content = {
-        "G_ema": _nested(official, "Generator", nets[0], False, architecture="skip", **clamp),
-        "D": _nested(official, "Discriminator", nets[1], False, architecture="resnet", **clamp),
+        "G_ema": nested(official, "Generator", nets[0], False, architecture="skip", **clamp),
+        "D": nested(official, "Discriminator", nets[1], False, architecture="resnet", **clamp),
     }
     (tmp_path / "n.pkl").write_bytes(pickle.dumps(content))
     network: Any = load_model(import_model(tmp_path / "n.pkl", tmp_path / "m"), precision="fp32").network
@@ -343,8 +278,8 @@ def test_numbers_of_numpy_are_read_without_numpy() -> None:
 def test_limits_that_are_not_the_same_everywhere(official: Any, tmp_path: Path) -> None:
     """In the generator they are refused; a discriminator with another than the generator's is left out."""
     arrays = _arrays()
-    generator = _nested(official, "Generator", arrays[0], False, conv_clamp=256)
-    judge = _nested(official, "Discriminator", arrays[1], False, conv_clamp=None)
+    generator = nested(official, "Generator", arrays[0], False, conv_clamp=256)
+    judge = nested(official, "Discriminator", arrays[1], False, conv_clamp=None)
     (tmp_path / "n.pkl").write_bytes(pickle.dumps({"G_ema": generator, "D": judge}))
     assert not (import_model(tmp_path / "n.pkl", tmp_path / "m") / "discriminator.safetensors").exists()
     block = generator.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["b8"]

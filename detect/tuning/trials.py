@@ -2,6 +2,8 @@
 
 All processes share one journal file, so a search needs no database. Every trial's sampler is made anew with a seed of
 (search seed, how many trials came before), so a search that was stopped proposes what an unstopped one would.
+Hence no ``study.optimize`` (one sampler for all, and workers that ask at once leave holes in a grid) and no heartbeat
+with retries (needs a database, and waits before it takes a killed trial for lost; :func:`recover` knows at once).
 """
 
 from __future__ import annotations

@@ -267,18 +267,18 @@ def _importance(study: Any) -> dict[str, float]:
     values = [trial.value for trial in ended_trials(study) if trial.state.name == "COMPLETE"]
     if len(values) < 4 or len(set(values)) < 2:
         return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    found = optuna.importance.get_param_importances(study, evaluator=_fanova())
     return {name: float(value) for name, value in found.items()}
 
 
-def _pictures(plan: Plan, result: dict[str, Any], out: Path) -> None:
-    from crossfake.detect.tuning.pictures import history_picture, importance_picture, parallel_picture
+def _fanova() -> Any:
+    return import_optuna().importance.FanovaImportanceEvaluator(seed=0)
 
-    history_picture(result["trials"], out / "history.png")
-    parallel_picture(result["trials"], plan.space, out / "parallel.png")
-    if result["importance"]:
-        importance_picture(result["importance"], out / "importance.png")
+
+def _pictures(plan: Plan, result: dict[str, Any], out: Path) -> None:
+    from crossfake.detect.tuning.pictures import draw_study
+
+    draw_study(open_study(plan), result["trials"], out, _fanova() if result["importance"] else None)
 
 
 def format_trials(result: dict[str, Any], most: int = 10) -> str:

@@ -31,6 +31,11 @@ _PARTS = {
 }
 
 
+def error_line(text: str) -> str:
+    """How an error that a user caused is shown."""
+    return f"{click.style('error:', fg='red', bold=True)} {text}"
+
+
 class Command(click.Command):
     """Refuses a second path for an option that takes one: click would forget the first without a word."""
 
@@ -60,9 +65,7 @@ class _Group(click.Group):
             if debug or told is None:
                 raise
             stopped = isinstance(told, stopping.Stopped)
-            click.echo(
-                str(told) if stopped else f"{click.style('error:', fg='red', bold=True)} {told}", err=True
-            )
+            click.echo(str(told) if stopped else error_line(str(told)), err=True)
             sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -31,12 +31,12 @@ import typing
 from collections.abc import Callable, Collection
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 import click
 
 from crossfake.bounds import Number, check_number, hints_of, numbers_of
-from crossfake.cli import SHARDS, THERE
+from crossfake.cli import SHARDS, THERE, error_line
 from crossfake.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,6 +69,9 @@ class Option:
 
 class _OutOfRange(click.ClickException):
     exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(error_line(self.message), file, err=True)
 
 
 class _InRange:

@@ -81,7 +81,7 @@ class View:
         windows: of each image when it is judged, as far as they differ.
     """
 
-    pixels: PixelKind = "aligned"
+    pixels: str = "aligned"
     window: WindowSide = 128
     windows: WindowCount = 5
 

@@ -89,9 +89,9 @@ def test_values_come_as_the_fields_have_them(tmp_path: Path, monkeypatch: pytest
     ("args", "said"),
     [
         (("--heat", "hot"), "'hot' is not a valid integer"),
-        (("--heat", "10"), "Error: --heat 10 is out of range: give a whole number from 50 to 250\n"),
+        (("--heat", "10"), "error: --heat 10 is out of range: give a whole number from 50 to 250\n"),
         (("--heat", "nan"), "'nan' is not a valid integer"),
-        (("--minutes", "nan"), "Error: --minutes nan is out of range: give a finite number\n"),
+        (("--minutes", "nan"), "error: --minutes nan is out of range: give a finite number\n"),
         (("--kind", "corn"), "'corn' is not one of 'rye', 'wheat'"),
         (("--inner", "1"), "No such option"),
     ],

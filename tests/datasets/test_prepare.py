@@ -243,7 +243,7 @@ def test_sources_are_read_only_a_little_ahead(monkeypatch: pytest.MonkeyPatch, t
     ("options", "message"),
     [
         ({"size": 4}, "--size 4 is out of range"),
-        ({"label": "maybe"}, "--label real or fake"),
+        ({"label": "maybe"}, "no label 'maybe': choose one of real, fake"),
         ({"split": "1/2/3"}, "three shares"),
         ({"codec": "jpeg"}, "no codec"),
         ({"codec": "original"}, "--crop none"),

@@ -39,7 +39,7 @@ Images = Annotated[Path, Existing(hint="name shards, a folder of pictures, or a 
 LpipsNet = Literal["alex", "vgg", "squeeze"]
 
 
-class _Pair(click.ParamType):
+class _Pair(click.ParamType[Any]):
     """Two numbers, as ``0.25,0``."""
 
     name = "x,y"

@@ -29,7 +29,6 @@ _SQRT2 = math.sqrt(2)
 _SCALE = 0.25  # of the last layer's output
 _FIRST_CUTOFF, _FIRST_STOP = 2.0, 2.0**2.1  # cycles per picture
 _LAST_STOP = 2.0**0.3  # over the last cutoff
-_CACHED = 2**20  # numbers that are worked on at a time
 _STRIP = 96  # rows at a time: a filter reaches a few, and the matrices' other entries are zeros
 _COARSE = 2**-9  # a part of a filter that is smaller is lost in the rounding of 16 bits
 _HALF_LIFE = 20_000  # images, of the running magnitudes
@@ -135,8 +134,7 @@ class FourierInput(nn.Module):
 class FilteredLeaky(nn.Module):
     """Leaky ReLU times √2 at a higher rate, between two low-pass filters (sec. 3.1): ``[B, C, n, n] -> [B, C, m, m]``.
 
-    Filters are matrix products along one axis for all channels. Without gradients, a few columns at a time go all the
-    way up and down again, so that the large signal in between never leaves the processor's cache.
+    Filters are matrix products along one axis for all channels; along the other, some rows at a time.
 
     Args:
         source: band of what comes in.
@@ -179,31 +177,23 @@ class FilteredLeaky(nn.Module):
         rise, fall, gather = (
             matrix.to(x.dtype) for matrix in (self.rise, self.fall[:, :parts], self.gather[:, :parts])
         )
+        x = x.permute(0, 2, 3, 1)  # as it lies in memory
         limit = self.limit
         if limit is not None and not x.is_cuda and not torch.compiler.is_compiling():
             largest = torch.stack(x.detach().aminmax()).abs().max()
             limit = None if largest * self.gain <= limit else limit  # far from it as a rule: one pass less
-        x = x.permute(0, 2, 3, 1)  # as it lies in memory
-        wide = self.length
-        if not torch.is_grad_enabled():
-            wide = max(8, _CACHED // (batch * channels * self.length))
-        columns = []
-        for a in range(0, self.length, wide):
-            b = min(a + wide, self.length)
-            near = self._reach(a, b, size)
-            y = torch.matmul(rise[a:b, near], x[:, :, near]).flatten(2)  # [B, n, (b - a) · C]
-            rows = []
-            for first in range(0, len(fall), _STRIP):
-                out = fall[first : first + _STRIP].flatten(0, 1)
-                low = first * self.down
-                high = (first + len(out) // parts - 1) * self.down + self.taps_down
-                near = self._reach(low, high, size)
-                z = clamped(leaky(torch.matmul(rise[low:high, near], y[:, near])), limit)
-                rows.append(torch.matmul(out[:, low:high], z))
-            y = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]
-            columns.append(y.reshape(batch, len(fall), parts, b - a, channels))
-        y = torch.cat(columns, dim=3) if len(columns) > 1 else columns[0]
-        return torch.matmul(gather.flatten(1), y.flatten(2, 3)).permute(0, 3, 1, 2)
+        x = torch.matmul(rise, x).flatten(2)  # [B, n, length · C]
+        rows = []
+        for first in range(0, len(fall), _STRIP):
+            out = fall[first : first + _STRIP].flatten(0, 1)
+            low = first * self.down
+            high = (first + len(out) // parts - 1) * self.down + self.taps_down
+            near = self._reach(low, high, size)
+            risen = clamped(leaky(torch.matmul(rise[low:high, near], x[:, near])), limit)
+            rows.append(torch.matmul(out[:, low:high], risen))
+        x = torch.cat(rows, dim=1) if len(rows) > 1 else rows[0]  # [B, m · R, length · C]
+        x = x.reshape(batch, len(fall), -1, channels)
+        return torch.matmul(gather.flatten(1), x).permute(0, 3, 1, 2)
 
     def _reach(self, a: int, b: int, size: int) -> slice:
         """The samples that meet a tap of rows ``a`` to ``b - 1`` of ``rise``."""
@@ -361,9 +351,12 @@ class Generator(StyleGenerator):
 
 
 def width_at(band: Band, channels: int, rotation: bool = False) -> int:
-    """Feature maps of a band: ``channels / (2 · cutoff)``, at most ``channels / 16`` and 512; twice that for R."""
+    """Feature maps of a band: ``channels / (2 · cutoff)``, at most ``channels / 16`` and 512; twice that for R.
+
+    At least 16: without noise pictures differ by the modulation of feature maps alone, and of few by little.
+    """
     width = min(round(channels / 2 / band.cutoff), channels // 16, 512)
-    return max(4, width) * (2 if rotation else 1)
+    return max(16, width) * (2 if rotation else 1)
 
 
 _PUBLISHED = Recipe(lr=0.0025, ema_kimg=10.0, r1_every=16, noise=False)

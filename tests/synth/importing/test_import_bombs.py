@@ -152,5 +152,5 @@ def test_widths_that_no_array_fills_are_not_allocated(tmp_path: Path) -> None:
         weights[f"{layer}.conv.weight"] = torch.zeros(1, 3, 50_000, 1, 1)
         weights[f"{layer}.conv.modulation.weight"] = torch.zeros(1, 1)
     torch.save({"g_ema": weights, "latent_avg": torch.zeros(4)}, tmp_path / "n.pt")
-    with pytest.raises(UserError, match="no StyleGAN2"):  # 90 GB if they were
+    with pytest.raises(UserError, match="no StyleGAN of colour images"):  # 90 GB if they were
         import_model(tmp_path / "n.pt", tmp_path / "m")

@@ -166,7 +166,7 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path: Path) -> None:
         ({"g_ema": {key: v for key, v in _generator().items() if not key.startswith("style")}}, "lacks"),
         (
             {"g_ema": {**_generator(), "to_rgb1.conv.weight": torch.zeros(1, 1, 8, 1, 1)}},
-            "no StyleGAN2 of colour",
+            "no StyleGAN of colour images",
         ),
     ]
     for number, (content, message) in enumerate(cases):

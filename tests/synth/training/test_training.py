@@ -282,7 +282,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_state(
 
 def test_bad_settings_are_one_line(reals: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'stylegan2'"):
-        TrainSettings(reals, tmp_path, family="stylegan")
+        TrainSettings(reals, tmp_path, family="stylgan2")
     with pytest.raises(UserError, match="--kimg"):
         TrainSettings(reals, tmp_path, kimg=0)
     with pytest.raises(UserError, match="--batch"):

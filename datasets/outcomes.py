@@ -19,10 +19,7 @@ from crossfake.datasets.crops import GLANCE, SMALLER, Crop, Cropper
 from crossfake.datasets.decode import Frame, Unreadable, decode, decode_image, file_bytes
 from crossfake.datasets.geometry import TOO_CLOSE, Skip
 from crossfake.datasets.settings import LARGEST_SHARE
-from crossfake.datasets.sources.base import (
-    Record,
-    Rejected,
-)
+from crossfake.datasets.sources.base import Record, Rejected
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.splits import Fractions
 from crossfake.datasets.types import Pixels, Polygons
@@ -99,12 +96,7 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
 def _rows(record: Record, crops: list[Crop], group: str, cropper: Cropper, options: Options) -> list[Outcome]:
     return [
         Outcome(
-            _treated(
-                crop.image,
-                record.split or options.fractions.split_of(record.group or group),
-                cropper,
-                options,
-            ),
+            _treated(crop.image, record, record.group or group, cropper, options),
             record.group or group,
             "" if crop.person is None else f"#face={crop.person}",
             None if crop.mask is None else crop.mask[..., 0],
@@ -135,9 +127,7 @@ def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Opti
             yield _left_out(crop, crop.picture, cropper, suffix)
             continue
         try:
-            treated = _treated(
-                crop.image, record.split or options.fractions.split_of(group), cropper, options
-            )
+            treated = _treated(crop.image, record, group, cropper, options)
         except Skip as reason:
             yield _left_out(reason, crop.image, cropper, suffix)
             continue
@@ -185,9 +175,9 @@ def _still_mask(record: Record) -> Pixels | Polygons | None:
     return decode_image(record.mask) if isinstance(record.mask, Path) else record.mask
 
 
-def _treated(image: Pixels, split: str, cropper: Cropper, options: Options) -> Pixels:
+def _treated(image: Pixels, record: Record, group: str, cropper: Cropper, options: Options) -> Pixels:
     """A crop as it is stored; only what is learned from is made smaller."""
-    if options.shrink and split != "test":
+    if options.shrink and (record.split or options.fractions.split_of(group)) != "test":
         image = shrunk(image, options.shrink, cropper.min_size)
     return with_history(image, options.history)
 

@@ -31,9 +31,7 @@ from crossfake.datasets.losses import (
 )
 from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
-from crossfake.datasets.settings import (
-    PrepareSettings,
-)
+from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.base import (

@@ -82,3 +82,15 @@ def random_inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("weights") / "inception.pth"
     torch.save(weights, file)
     return file
+
+
+def same_state(one: object, other: object, at: str = "") -> None:
+    """Nested dictionaries of tensors, to the bit."""
+    if isinstance(one, dict):
+        assert isinstance(other, dict) and one.keys() == other.keys(), at
+        for key in one:
+            same_state(one[key], other[key], f"{at}.{key}")
+    elif isinstance(one, torch.Tensor):
+        assert isinstance(other, torch.Tensor) and torch.equal(one, other), at
+    else:
+        assert one == other, at

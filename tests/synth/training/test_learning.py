@@ -27,7 +27,7 @@ from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.transfer import transfer
 from crossfake.synth.training.watch import Guard, diversity
 
-from ..conftest import PUBLISHED
+from ..conftest import PUBLISHED, same_state
 
 SMALL = {"batch": 8, "channels": 64, "device": "cpu"}
 
@@ -52,17 +52,6 @@ def _newest(run: Path) -> dict[str, object]:
     return state
 
 
-def _same(one: object, other: object, at: str = "") -> None:
-    if isinstance(one, dict):
-        assert isinstance(other, dict) and one.keys() == other.keys(), at
-        for key in one:
-            _same(one[key], other[key], f"{at}.{key}")
-    elif isinstance(one, torch.Tensor):
-        assert isinstance(other, torch.Tensor) and torch.equal(one, other), at
-    else:
-        assert one == other, at
-
-
 @pytest.mark.parametrize("augment", ["ada", "ada-all", "diffaugment"])
 def test_everything_is_resumed_with_classes_and_augmentation(
     augment: str, two_sources: Path, tmp_path: Path
@@ -73,7 +62,7 @@ def test_everything_is_resumed_with_classes_and_augmentation(
     whole = train(TrainSettings(out=tmp_path / "whole", kimg=0.048, **settings))
     part = train(TrainSettings(out=tmp_path / "part", kimg=0.024, **settings))
     train(resumed(part, kimg=0.048))
-    _same(_newest(whole), _newest(part))
+    same_state(_newest(whole), _newest(part))
     assert ("adaptive" in _newest(whole)) == augment.startswith("ada")
     model = load_model(whole)
     assert model.card["classes"] == ["bright", "dark"]

@@ -37,20 +37,7 @@ from crossfake.synth.training.runs import make_plan, resumed
 from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.watch import Guard
 
-from ..conftest import PUBLISHED
-
-
-def _equal(one: object, other: object, at: str = "") -> None:
-    """Nested dictionaries and lists of tensors, to the bit."""
-    if isinstance(one, dict):
-        assert isinstance(other, dict) and one.keys() == other.keys(), at
-        for key in one:
-            _equal(one[key], other[key], f"{at}.{key}")
-    elif isinstance(one, torch.Tensor):
-        assert isinstance(other, torch.Tensor) and torch.equal(one, other), at
-    else:
-        assert one == other, at
-
+from ..conftest import PUBLISHED, same_state
 
 LEARNING = [name for name in FAMILIES.names() if FAMILIES.get(name).learner]
 
@@ -80,7 +67,7 @@ def test_stopped_and_resumed_equals_never_stopped(family: str, reals: Path, tmp_
     train(resumed(part, kimg=0.048))
     newest = [max((run / "checkpoints").glob("*.pt")) for run in (whole, part)]
     one, other = (torch.load(path, weights_only=True) for path in newest)
-    _equal(one, other)
+    same_state(one, other)
     assert one["step"] == 6
     assert hash_file(whole / "model" / "generator.safetensors") == hash_file(
         part / "model" / "generator.safetensors"
@@ -110,7 +97,7 @@ def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(reals: Path, tmp_p
     ended = torch.load(run.checkpoints / "00000006.pt", weights_only=True)
     assert ended.keys() == state.keys() and ended["step"] == 6
     for part in parts:
-        _equal(ended[part], getattr(learner, part).state_dict())
+        same_state(ended[part], getattr(learner, part).state_dict())
     assert torch.equal(ended["rng"], learner.draws.rng.get_state())
 
 

@@ -226,17 +226,17 @@ if __name__ == "__main__":
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--crop", default="face", help="for --data; drawn faces are crops already")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0 is one per core")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     hardware = environment()["hardware"]
     print(f"{hardware['cpu']}, {hardware['cpus']} cores, load before starting {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as scratch:
         storage(Path(scratch))
-        source, crop, limit = (asked.data, asked.crop, None) if asked.data else ("toyfaces", "none", 5000)
+        source, crop, limit = (args.data, args.crop, None) if args.data else ("toyfaces", "none", 5000)
         out = Path(scratch) / "prepared"
-        preparing(PrepareSettings(source, out, asked.size, crop, limit=limit, workers=asked.workers))
-        if asked.data:
-            stages(asked.data)
-            windows(asked.data, Path(scratch))
+        preparing(PrepareSettings(source, out, args.size, crop, limit=limit, workers=args.workers))
+        if args.data:
+            stages(args.data)
+            windows(args.data, Path(scratch))
         indexing()
         videos(Path(scratch))
         auditing(out)

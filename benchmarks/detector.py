@@ -70,8 +70,8 @@ class Compress:
         return image
 
 
-def peer_batches(asked: argparse.Namespace, folder: Path, recipe: str, workers: int) -> Iterator[Any]:
-    sigma = 3 * asked.size / 224
+def peer_batches(args: argparse.Namespace, folder: Path, recipe: str, workers: int) -> Iterator[Any]:
+    sigma = 3 * args.size / 224
     width = 2 * int(np.ceil(3 * sigma)) + 1
     blur = transforms.RandomApply([transforms.GaussianBlur(width, (0.01, sigma))], p=0.5)
     transform = transforms.Compose(
@@ -84,7 +84,7 @@ def peer_batches(asked: argparse.Namespace, folder: Path, recipe: str, workers: 
     )
     loader: DataLoader[Any] = DataLoader(
         ImageFolder(str(folder / "png"), transform),
-        batch_size=asked.batch,
+        batch_size=args.batch,
         shuffle=True,
         drop_last=True,
         num_workers=workers,
@@ -94,38 +94,38 @@ def peer_batches(asked: argparse.Namespace, folder: Path, recipe: str, workers: 
         yield from loader
 
 
-def ours(asked: argparse.Namespace, folder: Path, recipe: str) -> Training:
+def ours(args: argparse.Namespace, folder: Path, recipe: str) -> Training:
     return Training(
         TrainSettings(
-            (folder / "real",), folder / "run", (folder / "fake",), model=asked.model, batch=asked.batch,
+            (folder / "real",), folder / "run", (folder / "fake",), model=args.model, batch=args.batch,
             steps=10**6, recipe=recipe, device="cpu",
         )
     )  # fmt: skip
 
 
-def input_rates(asked: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, float]:
+def input_rates(args: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, float]:
     """Batches as float32, per second of one core: CPU time, which other work on the machine does not change."""
-    training, theirs = ours(asked, folder, recipe), peer_batches(asked, folder, recipe, workers=0)
+    training, theirs = ours(args, folder, recipe), peer_batches(args, folder, recipe, workers=0)
     found: tuple[list[float], list[float]] = ([], [])
-    steps, numbers = max(10, asked.steps), itertools.count()
+    steps, numbers = max(10, args.steps), itertools.count()
 
     def own_batch() -> Tensor:
         return training.batch(next(numbers)).float().div_(255)
 
     own_batch(), next(theirs)
-    for _ in range(asked.rounds):
+    for _ in range(args.rounds):
         for rates, work in zip(found, (own_batch, lambda: next(theirs)), strict=True):
             started = time.process_time()
             for _ in range(steps):
                 work()
-            rates.append(steps * asked.batch / (time.process_time() - started))
+            rates.append(steps * args.batch / (time.process_time() - started))
     return statistics.median(found[0]), statistics.median(found[1])
 
 
-def plain_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[], object]:
+def plain_step(args: argparse.Namespace, batches: Iterator[Any]) -> Callable[[], object]:
     import timm
 
-    network = timm.create_model(asked.model, num_classes=1)
+    network = timm.create_model(args.model, num_classes=1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 
     def step() -> None:
@@ -138,12 +138,12 @@ def plain_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[]
     return step
 
 
-def timm_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[], object]:
+def timm_step(args: argparse.Namespace, batches: Iterator[Any]) -> Callable[[], object]:
     import timm
     from timm.optim import create_optimizer_v2
     from timm.task import ClassificationTask
 
-    network = timm.create_model(asked.model, num_classes=2).to(memory_format=torch.channels_last)
+    network = timm.create_model(args.model, num_classes=2).to(memory_format=torch.channels_last)
     task = ClassificationTask(network, device=torch.device("cpu"), verbose=False)
     optimizer = create_optimizer_v2(network, "adamw", lr=1e-3)
 
@@ -159,12 +159,10 @@ def timm_step(asked: argparse.Namespace, batches: Iterator[Any]) -> Callable[[],
     return step
 
 
-def training_rates(asked: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, ...]:
-    training = ours(asked, folder, recipe)
-    peers = [
-        make(asked, peer_batches(asked, folder, recipe, asked.workers)) for make in (plain_step, timm_step)
-    ]
-    clock = time.process_time if asked.clock == "processor" else time.perf_counter
+def training_rates(args: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, ...]:
+    training = ours(args, folder, recipe)
+    peers = [make(args, peer_batches(args, folder, recipe, args.workers)) for make in (plain_step, timm_step)]
+    clock = time.process_time if args.clock == "processor" else time.perf_counter
     found: tuple[list[float], ...] = ([], [], [])
     with contextlib.closing(training.batches()) as batches:
 
@@ -174,12 +172,12 @@ def training_rates(asked: argparse.Namespace, folder: Path, recipe: str) -> tupl
         works = (own_step, *peers)
         for work in works:
             work()
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             for rates, work in zip(found, works, strict=True):
                 started = clock()
-                for _ in range(asked.steps):
+                for _ in range(args.steps):
                     work()
-                rates.append(asked.steps * asked.batch / (clock() - started))
+                rates.append(args.steps * args.batch / (clock() - started))
     return tuple(map(statistics.median, found))
 
 
@@ -195,21 +193,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of the peers' DataLoaders")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="of trainings")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     keep_freed_memory()
     hardware = environment()["hardware"]
     print(f"{hardware['cpu']}, {hardware['cpus']} cores, load before starting {os.getloadavg()[0]:.1f}")
-    print(f"{asked.model}, {asked.size}×{asked.size}, batch {asked.batch}, {torch.get_num_threads()} threads")
+    print(f"{args.model}, {args.size}×{args.size}, batch {args.batch}, {torch.get_num_threads()} threads")
     print(f"\n{'images/s':<28}{'crossfake':>12}{'plain loop':>12}{'ratio':>8}{'timm, bf16':>12}{'ratio':>8}")
     with tempfile.TemporaryDirectory() as scratch:
-        write(Path(scratch), asked.images, asked.size)
+        write(Path(scratch), args.images, args.size)
         for what, recipe, measure in (
             ("input, mirrored", "plain", input_rates),
             ("input, blur and JPEG", "wang2020", input_rates),
             ("training, mirrored", "plain", training_rates),
             ("training, blur and JPEG", "wang2020", training_rates),
         ):
-            mine, *theirs = measure(asked, Path(scratch), recipe)
+            mine, *theirs = measure(args, Path(scratch), recipe)
             beside = "".join(f"{each:>12,.0f}{mine / each:>8.2f}" for each in theirs)
             print(f"{what:<28}{mine:>12,.0f}{beside}", flush=True)
 

@@ -44,8 +44,8 @@ def main() -> None:
     )
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    rng = np.random.default_rng(asked.seed)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data, killed, whole = folder / "data", folder / "killed", folder / "whole"
@@ -53,7 +53,7 @@ def main() -> None:
             for image in rng.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8):
                 writer.append(image, Row(0, "noise", split="train"))
         step, started, worst = 0, 0, 0
-        for trial in range(asked.trials):
+        for trial in range(args.trials):
             process = _start(data, killed, 1000.0)
             assert process.stdout is not None
             process.stdout.readline()  # imports are behind it
@@ -73,7 +73,7 @@ def main() -> None:
         for name, tensor in ends[0]["average"].items():
             if not torch.equal(tensor, ends[1]["average"][name]):
                 sys.exit(f"\n{name} differs from that of the training that was never stopped")
-        print(f"\n{asked.trials} kills, no checkpoint lost, {ends[0]['step']:,} steps equal to the bit")
+        print(f"\n{args.trials} kills, no checkpoint lost, {ends[0]['step']:,} steps equal to the bit")
 
 
 def _start(data: Path, out: Path, kimg: float) -> subprocess.Popen[bytes]:

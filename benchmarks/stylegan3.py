@@ -88,19 +88,19 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=4096)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=2)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     keep_freed_memory()  # as every command does
     dtype = compute_dtype(torch.device("cpu"), "auto")
     print(
-        f"{environment()['hardware']}\n{asked.size}×{asked.size}, channels {asked.channels}, batch {asked.batch}",
+        f"{environment()['hardware']}\n{args.size}×{args.size}, channels {args.channels}, batch {args.batch}",
         dtype,
     )
     for family in ("stylegan3", "stylegan3-r"):
         torch.manual_seed(0)
         network: Any = (
-            FAMILIES.get(family).generator(size=asked.size, channels=asked.channels, clamp=256.0).eval()
+            FAMILIES.get(family).generator(size=args.size, channels=args.channels, clamp=256.0).eval()
         )
-        ws = network.styles(torch.randn(asked.batch, network.z_dim)).detach()
+        ws = network.styles(torch.randn(args.batch, network.z_dim)).detach()
         with torch.no_grad():
             torch.testing.assert_close(peer_images(network, ws), network.synthesis(ws), atol=1e-4, rtol=1e-3)
 
@@ -112,7 +112,7 @@ def main() -> None:
             return peer_images(network, ws)
 
         for what in ("draw", "train"):
-            for turn in range(asked.rounds + 1):
+            for turn in range(args.rounds + 1):
                 if turn <= 1:  # the first turn prepares kernels and memory
                     took = {"ours": 0.0, "peer": 0.0}
                 for name, images in (("ours", ours), ("peer", peer)):
@@ -121,7 +121,7 @@ def main() -> None:
                             took[name] += seconds(images)
                     else:
                         took[name] += seconds(lambda images=images: images().square().mean().backward())
-            rates = {name: asked.rounds * asked.batch / time for name, time in took.items()}
+            rates = {name: args.rounds * args.batch / time for name, time in took.items()}
             ratio = rates["ours"] / rates["peer"]
             print(f"{family:<13}{what:<7}{rates['ours']:>8.2f}/s{rates['peer']:>8.2f}/s{ratio:>7.1f}")
 

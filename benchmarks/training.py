@@ -73,8 +73,8 @@ def styled(layer: Any, x: Tensor, w: Tensor, noise: Tensor) -> Tensor:
     return F.leaky_relu(x + layer.bias[:, None, None], 0.2) * _ROOT2
 
 
-def peer_images(network: Generator, randoms: Tensor) -> Tensor:
-    z, noise = randoms[:, : network.z_dim], network.split_noise(randoms)
+def peer_images(network: Generator, latents: Tensor) -> Tensor:
+    z, noise = latents[:, : network.z_dim], network.split_noise(latents)
     w = normalised(z)
     for layer in network.mapping.layers:
         w = (
@@ -119,74 +119,74 @@ def peer_logits(network: Discriminator, images: Tensor) -> Tensor:
     return logits.squeeze(1)
 
 
-def plan_of(asked: argparse.Namespace) -> Plan:
+def plan_of(args: argparse.Namespace) -> Plan:
     settings = TrainSettings(
-        Path(), Path(), batch=asked.batch, channels=asked.channels, gamma=0.0, path_weight=0.0, mixing=0.9, noise=True,
+        Path(), Path(), batch=args.batch, channels=args.channels, gamma=0.0, path_weight=0.0, mixing=0.9, noise=True,
         device="cpu",
     )  # fmt: skip
-    return make_plan(settings, asked.size)
+    return make_plan(settings, args.size)
 
 
-def steps(asked: argparse.Namespace, step: Callable[[], object]) -> float:
+def steps(args: argparse.Namespace, step: Callable[[], object]) -> float:
     """Images per second, after one step that allocates."""
     step()
     started, done = time.perf_counter(), 0
-    while time.perf_counter() - started < asked.seconds:
+    while time.perf_counter() - started < args.seconds:
         step()
         done += 1
-    return done * asked.batch / (time.perf_counter() - started)
+    return done * args.batch / (time.perf_counter() - started)
 
 
-def train_ours(asked: argparse.Namespace) -> float:
+def train_ours(args: argparse.Namespace) -> float:
     keep_freed_memory()  # as every command does
-    learner = StyleLearner(plan_of(asked), 0)
-    real = torch.randint(0, 256, (asked.batch, 3, asked.size, asked.size), dtype=torch.uint8)
-    return steps(asked, lambda: learner.train_step(real))
+    learner = StyleLearner(plan_of(args), 0)
+    real = torch.randint(0, 256, (args.batch, 3, args.size, args.size), dtype=torch.uint8)
+    return steps(args, lambda: learner.train_step(real))
 
 
-def train_peer(asked: argparse.Namespace) -> float:
+def train_peer(args: argparse.Namespace) -> float:
     generator, discriminator = (
-        Generator(asked.size, asked.channels),
-        Discriminator(asked.size, asked.channels),
+        Generator(args.size, args.channels),
+        Discriminator(args.size, args.channels),
     )
     optimizers = [torch.optim.Adam(n.parameters(), 0.0025, (0.0, 0.99)) for n in (generator, discriminator)]
-    real = torch.randn(asked.batch, 3, asked.size, asked.size)
+    real = torch.randn(args.batch, 3, args.size, args.size)
 
     def step() -> None:
         optimizers[0].zero_grad(set_to_none=True)
-        fake = peer_images(generator, torch.randn(asked.batch, generator.randoms))
+        fake = peer_images(generator, torch.randn(args.batch, generator.latent_dim))
         F.softplus(-peer_logits(discriminator.requires_grad_(False), fake)).mean().backward()
         optimizers[0].step()
         optimizers[1].zero_grad(set_to_none=True)
         discriminator.requires_grad_(True)
         with torch.no_grad():
-            fake = peer_images(generator, torch.randn(asked.batch, generator.randoms))
+            fake = peer_images(generator, torch.randn(args.batch, generator.latent_dim))
         F.softplus(peer_logits(discriminator, fake)).mean().backward()
         F.softplus(-peer_logits(discriminator, real)).mean().backward()
         optimizers[1].step()
 
-    return steps(asked, step)
+    return steps(args, step)
 
 
-def sample_ours(asked: argparse.Namespace) -> float:
+def sample_ours(args: argparse.Namespace) -> float:
     keep_freed_memory()
-    plan = plan_of(asked)
+    plan = plan_of(args)
     with tempfile.TemporaryDirectory() as folder:
         network = Generator(**plan.arguments)
-        card = {"size": asked.size, "channels": asked.channels, "network": plan.arguments, "classes": []}
+        card = {"size": args.size, "channels": args.channels, "network": plan.arguments, "classes": []}
         save_model(Path(folder) / "model", "stylegan2", network, card)
-        count = 64 * max(1, round(asked.seconds))
+        count = 64 * max(1, round(args.seconds))
         out = Path(folder) / "out"
         started = time.perf_counter()
         generate(GenerateSettings(count, Path(folder) / "model", out, device="cpu"))
         return count / (time.perf_counter() - started)
 
 
-def sample_peer(asked: argparse.Namespace) -> float:
-    network = Generator(asked.size, asked.channels).eval().requires_grad_(False)
+def sample_peer(args: argparse.Namespace) -> float:
+    network = Generator(args.size, args.channels).eval().requires_grad_(False)
     started, done = time.perf_counter(), 0
-    while time.perf_counter() - started < asked.seconds:
-        image = peer_images(network, torch.randn(1, network.randoms))[0]
+    while time.perf_counter() - started < args.seconds:
+        image = peer_images(network, torch.randn(1, network.latent_dim))[0]
         pixels = (image.permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
         Image.fromarray(pixels).save(io.BytesIO(), "PNG")
         done += 1
@@ -196,14 +196,14 @@ def sample_peer(asked: argparse.Namespace) -> float:
 MEASURES = {f.__name__: f for f in (train_ours, train_peer, sample_ours, sample_peer)}
 
 
-def check(asked: argparse.Namespace) -> None:
+def check(args: argparse.Namespace) -> None:
     """Both ways give the same images and logits."""
     torch.manual_seed(0)
-    generator, discriminator = Generator(asked.size, 1024), Discriminator(asked.size, 1024)
-    randoms = torch.randn(4, generator.randoms)
+    generator, discriminator = Generator(args.size, 1024), Discriminator(args.size, 1024)
+    latents = torch.randn(4, generator.latent_dim)
     with torch.no_grad():
-        images = generator(randoms)
-        torch.testing.assert_close(peer_images(generator, randoms), images, atol=1e-4, rtol=1e-3)
+        images = generator(latents)
+        torch.testing.assert_close(peer_images(generator, latents), images, atol=1e-4, rtol=1e-3)
         torch.testing.assert_close(
             peer_logits(discriminator, images), discriminator(images), atol=1e-4, rtol=1e-3
         )
@@ -219,19 +219,19 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--measure", choices=MEASURES, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
-        rate = MEASURES[asked.measure](asked)
+    args = parser.parse_args()
+    if args.measure:
+        rate = MEASURES[args.measure](args)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(json.dumps({"rate": rate, "memory": memory}))
         return
-    check(asked)
+    check(args)
     hardware = environment()["hardware"]
-    print(f"{hardware}\n{asked.size}×{asked.size}, channels {asked.channels}, batch {asked.batch}")
+    print(f"{hardware}\n{args.size}×{args.size}, channels {args.channels}, batch {args.batch}")
     print(f"{'':<12}{'crossfake':>12}{'peer':>12}{'ratio':>8}   peak memory, GB")
     for what in ("train", "sample"):
         found: dict[str, list[dict[str, float]]] = {"ours": [], "peer": []}
-        for _ in range(asked.rounds):
+        for _ in range(args.rounds):
             for who, measured in found.items():
                 command = [sys.executable, __file__, *sys.argv[1:], "--measure", f"{what}_{who}"]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -161,7 +161,7 @@ def check_bounds(settings: Any, prefix: str = "--") -> None:
         if (value := getattr(settings, name)) not in choices:
             raise UserError(
                 f"there is no {name} {value!r}",
-                mend=f"choose one of {', '.join(map(str, filter(None, choices)))}",
+                hint=f"choose one of {', '.join(map(str, filter(None, choices)))}",
             )
     for name, number in numbers_of(kind).items():
         value = getattr(settings, name)
@@ -169,7 +169,7 @@ def check_bounds(settings: Any, prefix: str = "--") -> None:
             continue
         said = f"{prefix}{name.replace('_', '-')}" if prefix else name
         if number.several and not isinstance(value, tuple | list | str):
-            raise UserError(f"{said} is {value!r}", mend="give a list of numbers")
+            raise UserError(f"{said} is {value!r}", hint="give a list of numbers")
         for each in value if number.several else (value,):
             check_number(said, each, number)
 
@@ -177,13 +177,13 @@ def check_bounds(settings: Any, prefix: str = "--") -> None:
 def check_number(name: str, value: Any, number: Number) -> None:
     """Raise ``UserError`` when a value is not within the bounds of a field, which messages call ``name``."""
     kind, bounds = number.kind, number.bounds or _FINITE
-    mend = (
+    hint = (
         f"give {bounds.words(kind)}" if number.bounds else f"give a finite {'whole ' * (kind is int)}number"
     )
     if not isinstance(value, Integral if kind is int else Real) or isinstance(value, bool):
-        raise UserError(f"{name} is {value!r}", mend=mend)
+        raise UserError(f"{name} is {value!r}", hint=hint)
     if value not in bounds:  # type: ignore[operator]
-        raise UserError(f"{name} {value} is out of range", mend=mend)
+        raise UserError(f"{name} {value} is out of range", hint=hint)
 
 
 _FINITE = Bounds(-1.7e308, 1.7e308)

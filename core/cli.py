@@ -43,7 +43,7 @@ class Command(click.Command):
         *_, order = self.make_parser(ctx).parse_args([*args])
         for param in order:
             if isinstance(param.type, click.Path) and not param.multiple and order.count(param) > 1:
-                raise UserError(f"{param.opts[0]} is given twice, and takes one path", mend="give it once")
+                raise UserError(f"{param.opts[0]} is given twice, and takes one path", hint="give it once")
         return super().parse_args(ctx, args)
 
 
@@ -89,7 +89,7 @@ def _of_full_disk(error: OSError | RuntimeError) -> UserError | None:
     where = getattr(error, "filename", None) or f"{tempfile.gettempdir()} or the folder written to"
     return UserError(
         f"the disk is full ({where})",
-        mend="free some space, or name another folder; TMPDIR is for temporary files",
+        hint="free some space, or name another folder; TMPDIR is for temporary files",
     )
 
 
@@ -185,7 +185,7 @@ class Existing(click.Path):
             return
         wanted = [path / name for name in self.holds] or [path]
         if not any(map(os.path.lexists, wanted)):
-            raise UserError(f"{path} {self.wrong}", mend=self.hint)
+            raise UserError(f"{path} {self.wrong}", hint=self.hint)
 
 
 THERE = Existing()

@@ -28,21 +28,21 @@ def pick_device(name: str = "auto") -> torch.device:
         if device.type != "cuda":
             torch.zeros(1, device=device).tolist()  # is it here, and does it compute?
     except Exception as error:  # each kind of device has errors of its own
-        raise UserError(f"there is no device {name!r} here", mend="use auto, cpu, cuda or cuda:0") from error
+        raise UserError(f"there is no device {name!r} here", hint="use auto, cpu, cuda or cuda:0") from error
     if device.type != "cuda":
         return device
     if not torch.cuda.is_available():
-        raise UserError("no CUDA device is available here", mend="use --device cpu or auto")
+        raise UserError("no CUDA device is available here", hint="use --device cpu or auto")
     own, here = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.index is not None and here > 1:
         raise UserError(
-            f"{here} processes cannot share {device}", mend="use --device auto: each takes its own"
+            f"{here} processes cannot share {device}", hint="use --device auto: each takes its own"
         )
     device = torch.device("cuda", own if device.index is None else device.index)
     if device.index >= (count := torch.cuda.device_count()):
         raise UserError(
             f"there is no {device}: this machine has {count} GPU{'s' if count > 1 else ''}",
-            mend="start fewer processes" if here > 1 else "use --device auto",
+            hint="start fewer processes" if here > 1 else "use --device auto",
         )
     return device
 

@@ -39,7 +39,7 @@ class Ranks:
         if batch % (self.world * together):
             raise UserError(
                 f"a batch of {batch} cannot be shared by {self.world} processes",
-                mend=f"give --batch a multiple of {self.world * together}",
+                hint=f"give --batch a multiple of {self.world * together}",
             )
         try:
             from accelerate import Accelerator, InitProcessGroupKwargs  # type: ignore[import-untyped]
@@ -50,7 +50,7 @@ class Ranks:
         self._accelerator = Accelerator(cpu=device.type == "cpu", kwargs_handlers=[patience])
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and talks."""
         return self.rank == 0
 

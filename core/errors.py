@@ -10,29 +10,29 @@ from typing import Any
 
 
 class UserError(Exception):
-    """Something the user can mend: printed as one line, exit code 2, without a traceback.
+    """Something the user can put right: printed as one line, exit code 2, without a traceback.
 
     Args:
         message: what is wrong, naming the file or the value.
-        mend: what to do about it, as an imperative ("give --size a power of two").
+        hint: what to do about it, as an imperative ("give --size a power of two").
 
     Example:
-        >>> str(UserError("runs/x holds no model", mend="train one with 'synth train'"))
+        >>> str(UserError("runs/x holds no model", hint="train one with 'synth train'"))
         "runs/x holds no model: train one with 'synth train'"
     """
 
-    def __init__(self, message: str, mend: str | None = None) -> None:
-        self.message, self.mend = message, mend
-        super().__init__(f"{message}: {mend}" if mend else message)
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        self.message, self.hint = message, hint
+        super().__init__(f"{message}: {hint}" if hint else message)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Between processes, whatever a subclass is made of."""
-        return _again, (type(self), self.message, self.mend)
+        return _again, (type(self), self.message, self.hint)
 
 
-def _again(kind: type[UserError], message: str, mend: str | None) -> UserError:
+def _again(kind: type[UserError], message: str, hint: str | None) -> UserError:
     error = kind.__new__(kind)
-    UserError.__init__(error, message, mend)
+    UserError.__init__(error, message, hint)
     return error
 
 
@@ -45,7 +45,7 @@ class MissingDependency(UserError):
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"this needs the package {package}", mend=how_to_install(extra))
+        super().__init__(f"this needs the package {package}", hint=how_to_install(extra))
 
 
 def how_to_install(extra: str) -> str:

@@ -137,5 +137,5 @@ def save_png(image: Images, path: Path) -> None:
         Image.fromarray(image).save(path, format="PNG")
     except OSError as error:
         raise UserError(
-            f"cannot write {path} ({error.strerror or error})", mend="check the folder and its space"
+            f"cannot write {path} ({error.strerror or error})", hint="check the folder and its space"
         ) from error

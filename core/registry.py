@@ -70,7 +70,7 @@ def unregistered(what: str, kind: str, name: Any) -> UserError:
     """The error for something on disk that needs a plug-in: a name that nothing registered in this process."""
     return UserError(
         f"{what} is of the {kind} {name!r}, which is not known here",
-        mend=f"start the file that registers it in place of the command (python {name}.py …), or update crossfake",
+        hint=f"start the file that registers it in place of the command (python {name}.py …), or update crossfake",
     )
 
 
@@ -81,5 +81,5 @@ class Unknown(UserError):
 def unknown(kind: str, name: str, known: list[str]) -> Unknown:
     """The error for a name that is not among ``known``, with the nearest one if any is near."""
     near = difflib.get_close_matches(name, known, n=1)
-    mend = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
-    return Unknown(f"there is no {kind} {name!r}", mend=mend)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}"
+    return Unknown(f"there is no {kind} {name!r}", hint=hint)

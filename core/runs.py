@@ -42,7 +42,7 @@ class Run:
         run = cls(Path(path))
         if run.config_file.exists() and not resume:
             raise UserError(
-                f"{path} holds a run already", mend="continue it with --resume, or name another --out"
+                f"{path} holds a run already", hint="continue it with --resume, or name another --out"
             )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ class Run:
             write_json(run.path / "environment.json", environment())
         except OSError as error:
             raise UserError(
-                f"cannot write the run folder {path} ({error.strerror})", mend="name another --out"
+                f"cannot write the run folder {path} ({error.strerror})", hint="name another --out"
             ) from error
         (run.path / _DONE).unlink(missing_ok=True)
         return run
@@ -83,7 +83,7 @@ class Run:
             option = f"--{name.replace('_', '-')}"
             raise UserError(
                 f"{self.path} was begun with {option} {begun}, not {asked}",
-                mend=f"leave {option} out, or start another --out",
+                hint=f"leave {option} out, or start another --out",
             )
 
     def log(self, values: dict[str, Any], step: int) -> None:

@@ -12,7 +12,7 @@ class Stopped(UserError):
     """Ctrl-C ended long work in good order."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} was stopped", mend="run the same command again and it goes on from there")
+        super().__init__(f"{what} was stopped", hint="run the same command again and it goes on from there")
 
 
 class Stopper:

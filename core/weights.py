@@ -81,7 +81,7 @@ def find_weights(name: str, file: str | Path | None = None) -> Path:
     """
     if file is not None:
         if not Path(file).is_file():
-            raise UserError(f"the {name} weights {file} are not there", mend="check the path")
+            raise UserError(f"the {name} weights {file} are not there", hint="check the path")
         return Path(file)
     weights, why = KNOWN[name], ""
     if found := locate(name):
@@ -93,7 +93,7 @@ def find_weights(name: str, file: str | Path | None = None) -> Path:
             why = f", and fetching it failed ({reason_of(error)})"
     raise UserError(
         f"{weights.purpose} needs the file {weights.files[0]}{why}",
-        mend=f"fetch it from {weights.origin} and put it into {folders()[0]}",
+        hint=f"fetch it from {weights.origin} and put it into {folders()[0]}",
     )
 
 
@@ -135,7 +135,7 @@ def _fetched(weights: Weights) -> Path:
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise UserError(
             f"{weights.url} is not the file that it was (its SHA-256 differs)",
-            mend=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
+            hint=f"fetch {weights.files[0]} from {weights.origin} and put it into {folders()[0]}",
         )
     file = folders()[-2] / weights.files[0]
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ def map_in_order(work: Callable[[T], R], tasks: Iterable[T], workers: int = 0) -
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, perhaps for want of memory",
-                mend="run the same again with fewer --workers",
+                hint="run the same again with fewer --workers",
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)

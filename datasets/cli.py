@@ -45,7 +45,7 @@ def prepare(**options: Any) -> None:
     if wrong in typed():
         raise UserError(
             f"--{wrong.replace('_', '-')} is not for {options['pixels']} pixels",
-            mend=f"leave it out, or give --pixels {'aligned' if wrong == 'size' else 'native'}",
+            hint=f"leave it out, or give --pixels {'aligned' if wrong == 'size' else 'native'}",
         )
     click.echo(prepare(settings).table())
 
@@ -74,7 +74,7 @@ def fixture(name: str, out: Path) -> None:
     try:
         made = SOURCES.get(name)().fixture(out)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {out} ({error.strerror})", hint="name another --out") from error
     click.echo(
         f"a miniature of {name}: read it with 'crossfake data prepare {made} --crop none --out SHARDS'"
     )
@@ -111,7 +111,7 @@ def launder(**options: Any) -> None:
     follow = {"crop", "size", "quality", "margin", "pixels", "min_size"}
     if options["like"] and (taken := typed() & follow):
         name = min(taken).replace("_", "-")
-        raise UserError(f"--{name} follows from {options['like']}", mend=f"leave --{name} or --like out")
+        raise UserError(f"--{name} follows from {options['like']}", hint=f"leave --{name} or --like out")
     from crossfake.datasets.launder import launder
 
     done = launder(LaunderSettings(**options))
@@ -144,7 +144,7 @@ def split(check: bool, **options: Any) -> None:
         click.echo(leaks.split(settings).text())
         return
     if settings.redeal:
-        raise UserError("--check decides nothing, --redeal does", mend="give one of them")
+        raise UserError("--check decides nothing, --redeal does", hint="give one of them")
     report = leaks.check(settings)
     click.echo(report.text())
     if report.offences:

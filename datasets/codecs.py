@@ -16,7 +16,7 @@ CODECS = ("raw", "webp", "original")
 
 def check_codec(codec: str) -> None:
     if codec not in CODECS:
-        raise UserError(f"there is no codec {codec!r}", mend=f"choose one of {', '.join(CODECS)}")
+        raise UserError(f"there is no codec {codec!r}", hint=f"choose one of {', '.join(CODECS)}")
 
 
 def encode(image: Pixels | bytes, codec: str) -> bytes:

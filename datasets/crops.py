@@ -131,26 +131,26 @@ class Cropper:
             ("choice of edges", self.edge or "skip", ("skip", "reflect", "clip")),
         ):
             if value not in known:
-                raise UserError(f"there is no {kind} {value!r}", mend=f"choose one of {', '.join(known)}")
+                raise UserError(f"there is no {kind} {value!r}", hint=f"choose one of {', '.join(known)}")
         default, other = EDGES[self.pixels]
         if self.edge not in ("", default, other):
             raise UserError(
-                f"--edge {self.edge} is not for {self.pixels} pixels", mend=f"choose {default} or {other}"
+                f"--edge {self.edge} is not for {self.pixels} pixels", hint=f"choose {default} or {other}"
             )
         if self.edge not in ("", default) and not self.finds_faces:
-            raise UserError(f"--crop {self.policy} stays within the picture", mend="leave --edge out")
+            raise UserError(f"--crop {self.policy} stays within the picture", hint="leave --edge out")
         object.__setattr__(self, "edge", self.edge or default)
         if self.native:
             object.__setattr__(self, "size", 0)
         elif not self.size:
-            raise UserError("--size 0 is out of range", mend="give a whole number above 0")
+            raise UserError("--size 0 is out of range", hint="give a whole number above 0")
         if self.margin == 0.0:
             object.__setattr__(self, "margin", FFHQ_MARGIN if self.finds_faces else 1.0)
         largest = {"center": 1.0, "none": 1.0}.get(self.policy, 6.5)
         if not (0.25 if self.policy != "none" else 1.0) <= self.margin <= largest:
             raise UserError(
                 f"a margin of {self.margin} is out of range for --crop {self.policy}",
-                mend="leave --margin out"
+                hint="leave --margin out"
                 if self.policy == "none"
                 else f"give --margin between 0.25 and {largest:g}",
             )

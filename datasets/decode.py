@@ -43,7 +43,7 @@ class Unreadable(UserError):
 
     def __init__(self, name: str, reason: str) -> None:
         self.name, self.reason = name, reason
-        super().__init__(f"{name} cannot be read as an image ({reason})", mend="replace or remove it")
+        super().__init__(f"{name} cannot be read as an image ({reason})", hint="replace or remove it")
 
     def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
         return Unreadable, (self.name, self.reason)  # so that it can leave a worker process

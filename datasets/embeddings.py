@@ -90,9 +90,9 @@ def _model(name: str, weights: Path | None) -> Any:
     from safetensors.torch import load_file
 
     if not timm.is_model(name):
-        raise UserError(f"timm has no model {name!r}", mend="see timm.list_models()")
+        raise UserError(f"timm has no model {name!r}", hint="see timm.list_models()")
     if weights is not None and not weights.is_file():
-        raise UserError(f"the weights {weights} are not there", mend="check the path")
+        raise UserError(f"the weights {weights} are not there", hint="check the path")
     try:
         model = timm.create_model(name, pretrained=weights is None, num_classes=0)
         if weights is not None:
@@ -107,7 +107,7 @@ def _model(name: str, weights: Path | None) -> Any:
             if result.missing_keys:
                 raise UserError(
                     f"{weights} is not of {name}: {result.missing_keys[0]} is missing",
-                    mend="name another --embedding",
+                    hint="name another --embedding",
                 )
     except UserError:
         raise
@@ -117,6 +117,6 @@ def _model(name: str, weights: Path | None) -> Any:
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"the weights of {name} could not be had ({reason})",
-            mend="fetch them and name them with --weights",
+            hint="fetch them and name them with --weights",
         ) from error
     return model.eval()

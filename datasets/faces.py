@@ -125,7 +125,7 @@ def _detector(model: Path, threshold: float) -> cv2.FaceDetectorYN:
     try:
         return cv2.FaceDetectorYN.create(str(model), "", (320, 320), threshold)
     except cv2.error as error:
-        raise UserError(f"{model} is not a YuNet model", mend="give another --face-model") from error
+        raise UserError(f"{model} is not a YuNet model", hint="give another --face-model") from error
 
 
 def overlap(one: Box, other: Box) -> float:

@@ -231,7 +231,7 @@ class Seen:
                 raise ValueError("its hash differs")
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{path} is damaged ({error})", mend="copy it again from where the model was trained"
+                f"{path} is damaged ({error})", hint="copy it again from where the model was trained"
             ) from error
         return found
 
@@ -258,7 +258,7 @@ def seen_by_makers(shards: ShardSet) -> Seen:
         if shards.attributes.get("seen", found.digest) != found.digest:
             raise UserError(
                 f"{shards.path / FILE} is not of these shards",
-                mend="copy the whole folder again",
+                hint="copy the whole folder again",
             )
         named = ", ".join(name for name in np.unique(shards.columns["generator"]).tolist() if name)
         return replace(found, blocks=tuple(replace(each, by=each.by or named) for each in found.blocks))
@@ -268,7 +268,7 @@ def seen_by_makers(shards: ShardSet) -> Seen:
 
 
 def refuse_overlap(
-    seen: Seen, sets: Sequence[ShardSet], rows: Sequence[Rows], mend: str, by: str = "", now: str = ""
+    seen: Seen, sets: Sequence[ShardSet], rows: Sequence[Rows], hint: str, by: str = "", now: str = ""
 ) -> None:
     """Raise :class:`UserError` if one of the rows, or another image of its group, was seen.
 
@@ -276,7 +276,7 @@ def refuse_overlap(
         seen: by what is going to be measured, or trained.
         sets: folders of the rows.
         rows: of each.
-        mend: what the user can do.
+        hint: what the user can do.
         by: who has seen it, where that is not clear, as ``" by runs/one"``.
         now: what it is now, where that is not clear, as ``"is held out, and "``.
     """
@@ -289,7 +289,7 @@ def refuse_overlap(
                 names = np.unique(shards.columns["group"][chosen[shared]])
                 others = f", and so were {len(names) - 1:,} others" if len(names) > 1 else ""
                 raise UserError(
-                    f"group {str(names[0])!r} of {shards.path} {now}was {block.how}{who}{others}", mend=mend
+                    f"group {str(names[0])!r} of {shards.path} {now}was {block.how}{who}{others}", hint=hint
                 )
             twins = block.twins(shards, chosen)
             if (twins >= 0).any():
@@ -297,7 +297,7 @@ def refuse_overlap(
                 raise UserError(
                     f"image {chosen[place]} of {shards.path} {now}was {block.how}{who}: "
                     f"it is image {twins[place]} of {block.folder}",
-                    mend=mend,
+                    hint=hint,
                 )
 
 
@@ -313,14 +313,14 @@ def count_overlap(seen: Seen, shards: ShardSet, rows: Rows) -> tuple[int, int]:
     return int(grouped.sum()), int(twin.sum())
 
 
-def refuse_unknown(seen: Seen, force: bool, mend: str) -> list[str]:
+def refuse_unknown(seen: Seen, force: bool, hint: str) -> list[str]:
     """What cannot be looked at, as notes for a report where the user insists.
 
     Raises:
         UserError: there is something, and the user does not insist.
     """
     if seen.unknown and not force:
-        raise UserError(seen.unknown[0], mend=mend)
+        raise UserError(seen.unknown[0], hint=hint)
     return [f"{text}: overlap with it is unchecked" for text in seen.unknown]
 
 

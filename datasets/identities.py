@@ -83,19 +83,19 @@ class Recogniser:
             if threshold is not None and not 0 < threshold <= 1:
                 raise UserError(
                     f"--identity-threshold {threshold} is no distance of dlib's",
-                    mend=f"give one above 0 and up to 1; {DLIB_DISTANCE} is as published",
+                    hint=f"give one above 0 and up to 1; {DLIB_DISTANCE} is as published",
                 )
             limit = DLIB_DISTANCE if threshold is None else threshold
             return cls("dlib", _dlib_files(), find_weights("yunet", face_model), limit, threshold is not None)
         if not model.is_file():
-            raise UserError(f"the recogniser {model} is not there", mend="check --identity-model")
+            raise UserError(f"the recogniser {model} is not there", hint="check --identity-model")
         if threshold is None and "sface" not in model.name.lower():
             raise UserError(
                 f"{model.name} is not known to be SFace, whose threshold is published",
-                mend="give the least cosine of one person's faces with --identity-threshold",
+                hint="give the least cosine of one person's faces with --identity-threshold",
             )
         if threshold is not None and not 0 < threshold < 1:
-            raise UserError(f"--identity-threshold {threshold} is no cosine", mend="give one between 0 and 1")
+            raise UserError(f"--identity-threshold {threshold} is no cosine", hint="give one between 0 and 1")
         limit = float(np.sqrt(2 - 2 * (SFACE_COSINE if threshold is None else threshold)))
         return cls(
             model.name, (model.resolve(),), find_weights("yunet", face_model), limit, threshold is not None
@@ -427,7 +427,7 @@ class _Onnx:
         except cv2.error as error:
             raise UserError(
                 f"{file} is no face recogniser that takes 112×112 pixels",
-                mend="give another --identity-model",
+                hint="give another --identity-model",
             ) from error
 
     def describe(self, image: Pixels, face: Face) -> Features:

@@ -15,7 +15,7 @@ import numpy as np
 from crossfake.datasets.crops import crop_words
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, open_source
+from crossfake.datasets.sources.base import SOURCES, Record, Rejected, SourceSpec, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
@@ -37,11 +37,11 @@ def inspect(word: str, out: Path | None = None) -> str:
     Raises:
         UserError: it is not there or holds no images.
     """
-    asked = Asked(word)
+    spec = SourceSpec(word)
     return (
-        _of_shards(asked.path, out or asked.path)
-        if asked.layout == "shards"
-        else _of_source(asked, out or _outside(asked.path))
+        _of_shards(spec.path, out or spec.path)
+        if spec.layout == "shards"
+        else _of_source(spec, out or _outside(spec.path))
     )
 
 
@@ -79,26 +79,24 @@ def _sizes(shards: ShardSet) -> str:
     return f"native pixels, shorter side {low} to {high} (median {middle})"
 
 
-def _of_source(asked: Asked, out: Path) -> str:
+def _of_source(spec: SourceSpec, out: Path) -> str:
     """Counted by names alone; only the pictures of the sheet are opened."""
     counts: Counter[tuple[Any, ...]] = Counter()
     sampled: dict[str, _Sample] = {}
-    endless = SOURCES.get(asked.layout).endless
-    for record in itertools.islice(open_source(asked), _SHEET if endless else None):
+    endless = SOURCES.get(spec.layout).endless
+    for record in itertools.islice(open_source(spec), _SHEET if endless else None):
         counts[record.source, record.generator, record.label, record.split] += 1
         sampled.setdefault(record.source, _Sample()).add(record)
     head = [
-        f"{asked.word}: draws any number, here {_SHEET}"
+        f"{spec.word}: draws any number, here {_SHEET}"
         if endless
-        else f"{asked.word}: {plural(counts.total(), 'file')}, read as {asked.layout}"
+        else f"{spec.word}: {plural(counts.total(), 'file')}, read as {spec.layout}"
     ]
     sheets = []
     for source, sample in sampled.items():
         pictures = [picture for record in sample.kept if (picture := _first_picture(record)) is not None]
         sheets.append(_sheet(source, pictures[:_SHEET], None, out))
-    return "\n".join(
-        [*head, "", *_table(counts), *asked.missing.lines(), *asked.left_out.lines(), "", *sheets]
-    )
+    return "\n".join([*head, "", *_table(counts), *spec.missing.lines(), *spec.left_out.lines(), "", *sheets])
 
 
 class _Sample:

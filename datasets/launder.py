@@ -22,7 +22,7 @@ from crossfake.datasets.leaks import SplitReport, split
 from crossfake.datasets.prepare import Prepared, prepare
 from crossfake.datasets.settings import Class, LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked, Member, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Member, Record, SourceSpec, open_source
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.types import Pixels
@@ -102,12 +102,12 @@ def launder(settings: LaunderSettings) -> Laundered:
     done, folders = {}, []
     for label, sources in sides:
         for word in sources:
-            asked = Asked(word)
-            knows = check_one_side(asked)
-            folder = settings.out / label / (asked.name if len(sources) > 1 else "")
+            spec = SourceSpec(word)
+            knows = check_one_side(spec)
+            folder = settings.out / label / (spec.name if len(sources) > 1 else "")
             taken = itertools.count(2)  # two folders may be called the same
             while folder in folders:
-                folder = settings.out / label / f"{asked.name}-{next(taken)}"
+                folder = settings.out / label / f"{spec.name}-{next(taken)}"
             folders.append(folder)
             done[f"{label}: {word}"] = prepare(
                 PrepareSettings(
@@ -141,23 +141,23 @@ def _as_before(like: Path, face_model: Path | None) -> tuple[list[Path], Cropper
     )
     hint = "name the --out of an earlier 'crossfake data launder'"
     if not folders:
-        raise UserError(f"{like} holds no shards", mend=hint)
+        raise UserError(f"{like} holds no shards", hint=hint)
     sets = [ShardSet(folder) for folder in folders]
     for each in sets:
         treated = [(s.size, s.attributes.get("crop"), s.attributes.get("history")) for s in (sets[0], each)]
         if treated[0] != treated[1]:
-            raise UserError(f"{sets[0].path} and {each.path} were treated in different ways", mend=hint)
+            raise UserError(f"{sets[0].path} and {each.path} were treated in different ways", hint=hint)
     size, crop = sets[0].size, sets[0].attributes.get("crop")
     history = sets[0].attributes.get("history") or []
     steps = [re.fullmatch(r"jpeg (\d+) 4:2:0", str(step)) for step in history]
     if not (size or sets[0].native) or not isinstance(crop, dict) or len(steps) != 1 or steps[0] is None:
         was = ", ".join(map(str, history)) or "no common compression"
-        raise UserError(f"{sets[0].path} was not laundered ({was})", mend=hint)
+        raise UserError(f"{sets[0].path} was not laundered ({was})", hint=hint)
     cropper = Cropper.from_description(size or 0, crop, face_model)
     if (here := cropper.description()) != crop:
         raise UserError(
             f"{like} was cropped as {crop_words(crop)}, which is {crop_words(here)} here",
-            mend="name the YuNet that it was cropped with as --face-model",
+            hint="name the YuNet that it was cropped with as --face-model",
         )
     return folders, cropper, cropper.size, int(steps[0][1])
 
@@ -173,7 +173,7 @@ def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, 
     measured = {word: _measure(word, croppers[0]) for word in dict.fromkeys(words)}
     for word, pictures in measured.items():
         if not pictures:
-            raise UserError(f"no picture of {word} could be cropped", mend="look at --crop")
+            raise UserError(f"no picture of {word} could be cropped", hint="look at --crop")
 
     qualities = [quality for pictures in measured.values() for _, _, quality in pictures]
     quality = settings.quality or int(np.clip(np.quantile(qualities, 0.1), *_QUALITIES))
@@ -195,7 +195,7 @@ def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, 
             break
     every = [side for found in fitting.values() for side in found]
     if not every:
-        raise UserError(f"no picture could be cropped ({', '.join(words)})", mend="give a smaller --margin")
+        raise UserError(f"no picture could be cropped ({', '.join(words)})", hint="give a smaller --margin")
     limit = float(np.quantile(every, 0.05)) / _SHRINK
     size = settings.size or max((each for each in _SIZES if each <= limit), default=_SIZES[0])
     return cropper, size, quality
@@ -204,7 +204,7 @@ def _chosen(settings: LaunderSettings, words: list[str]) -> tuple[Cropper, int, 
 def _measure(word: str, cropper: Cropper) -> list[_Measured]:
     """What the choice rests on, of a sample of one source."""
     found = []
-    for record in tqdm(_spread(Asked(word)), desc=f"measure {word}", unit="img", leave=False):
+    for record in tqdm(_spread(SourceSpec(word)), desc=f"measure {word}", unit="img", leave=False):
         with contextlib.suppress(Skip, Unreadable, OSError):
             for image, quality in _pictures(record):
                 (face, *_) = cropper.choose(image, None, None)
@@ -213,14 +213,12 @@ def _measure(word: str, cropper: Cropper) -> list[_Measured]:
     return found
 
 
-def _spread(asked: Asked) -> Iterator[Record]:
+def _spread(spec: SourceSpec) -> Iterator[Record]:
     """Records at even distances over the whole source."""
-    total = SOURCES.get(asked.layout)().count(asked) or _SAMPLE
+    total = SOURCES.get(spec.layout)().count(spec) or _SAMPLE
     wanted = {int((k + 0.5) * total / _SAMPLE) for k in range(_SAMPLE)}
     return (
-        record
-        for number, record in enumerate(itertools.islice(open_source(asked), total))
-        if number in wanted
+        record for number, record in enumerate(itertools.islice(open_source(spec), total)) if number in wanted
     )
 
 

@@ -230,7 +230,7 @@ class _Rows:
         if not np.isfinite(features).any():
             raise UserError(
                 f"no face was found in any picture of {', '.join(str(each.path) for each in self.sets)}",
-                mend="leave --identities out",
+                hint="leave --identities out",
             )
         return join(features, _components([given], near), recogniser)
 
@@ -315,7 +315,7 @@ def check(settings: SplitSettings) -> CheckReport:
         if len(rows.sets) == 1:
             raise UserError(
                 f"no row of {rows.sets[0].path} has a split",
-                mend=f"run 'crossfake data split {rows.sets[0].path}' first",
+                hint=f"run 'crossfake data split {rows.sets[0].path}' first",
             )
         sides, unsplit = np.array([str(each.path) for each in rows.sets])[rows.of], 0
     sides = np.where(sides == "", "train", sides)
@@ -382,11 +382,11 @@ def _refuse_held_out(sets: Sequence[ShardSet], split: str) -> None:
         return max(shares.train, shares.val, shares.test) > 1 - 1e-6
 
     for each in sets:
-        asked = str(each.attributes.get("split") or "")
-        if asked and one_sided(asked) and not one_sided(split):
+        spec = str(each.attributes.get("split") or "")
+        if spec and one_sided(spec) and not one_sided(split):
             raise UserError(
-                f"{each.path} was prepared with --split {asked}, and --redeal would deal it as {split}",
-                mend="leave it out, and split all folders without --redeal afterwards",
+                f"{each.path} was prepared with --split {spec}, and --redeal would deal it as {split}",
+                hint="leave it out, and split all folders without --redeal afterwards",
             )
 
 
@@ -459,5 +459,5 @@ def _write(shards: ShardSet, groups: Strings, sides: Strings) -> None:
         write_text(shards.path / SPLITS, text.getvalue())
     except OSError as error:
         raise UserError(
-            f"cannot write {shards.path / SPLITS} ({error.strerror})", mend="check the folder and its space"
+            f"cannot write {shards.path / SPLITS} ({error.strerror})", hint="check the folder and its space"
         ) from error

@@ -36,9 +36,9 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.sources.base import (
     SOURCES,
-    Asked,
     Record,
     Rejected,
+    SourceSpec,
     open_source,
 )
 from crossfake.datasets.sources.folder import is_video
@@ -116,21 +116,21 @@ def prepare(settings: PrepareSettings) -> Prepared:
     """
     cropper = settings.cropper()
     named = settings.named_labels()
-    asked = Asked(settings.source, settings.seed, settings.size, settings.variant, named)
-    layout = asked.layout
-    opened = open_source(asked)
-    classes = SOURCES.get(layout)().classes(asked)
-    rest = label_of_rest(asked, classes, settings.label)
+    spec = SourceSpec(settings.source, settings.seed, settings.size, settings.variant, named)
+    layout = spec.layout
+    opened = open_source(spec)
+    classes = SOURCES.get(layout)().classes(spec)
+    rest = label_of_rest(spec, classes, settings.label)
     records = _wanted(opened, settings, rest)
     first = next(records, None)
     if first is None:
-        raise UserError(f"{settings.source} has no {settings.only} images", mend="leave --only out")
-    before = ShardSet(asked.path) if layout == "shards" else None
+        raise UserError(f"{settings.source} has no {settings.only} images", hint="leave --only out")
+    before = ShardSet(spec.path) if layout == "shards" else None
     if before is not None:
         _check_treated(before, settings)
     history = [*(before.attributes.get("history", []) if before else [])]
     attributes = {
-        "source": settings.name or asked.name,
+        "source": settings.name or spec.name,
         "source_hash": before.hash if before else "",
         "crop": cropper.description(before.attributes.get("crop") if before else None),
         "history": history + settings.treatment,
@@ -148,7 +148,7 @@ def prepare(settings: PrepareSettings) -> Prepared:
         attributes["frames"] = settings.frames
     expected = None if settings.only or classes is None else classes.total
     if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip", "manifest"):
-        tqdm.write(f"reading {asked.path} as {layout}; folder:{asked.path} reads it as plain files")
+        tqdm.write(f"reading {spec.path} as {layout}; folder:{spec.path} reads it as plain files")
     with (
         Stopper() as stopper,
         ShardWriter(
@@ -159,8 +159,8 @@ def prepare(settings: PrepareSettings) -> Prepared:
             masks=SOURCES.get(layout).has_masks and settings.codec != "original" and not settings.native,
         ) as writer,
     ):
-        work = _Work(settings, asked, rest, cropper, writer)
-        work.run(itertools.chain([first], records), expected, f"prepare {asked.name}", stopper)
+        work = _Work(settings, spec, rest, cropper, writer)
+        work.run(itertools.chain([first], records), expected, f"prepare {spec.name}", stopper)
     if before is not None and (record := Seen.load(before.path)):
         record.save(settings.out)  # fakes keep what their generator learned from
     if work.rejects:
@@ -171,27 +171,27 @@ def prepare(settings: PrepareSettings) -> Prepared:
         margin = keeping_margin(margins_of(line[-1] for line in read_skipped(settings.out)))
         raise UserError(
             f"no image of {settings.source} could be used ({reasons})",
-            mend=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",
+            hint=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",
         )
     shards = ShardSet(settings.out)
     columns = shards.columns
     fakes = columns["label"] == 1
     counts = int((~fakes).sum()), int(fakes.sum())
-    notes = [*asked.notes, *_of_one_group(columns)]
+    notes = [*spec.notes, *_of_one_group(columns)]
     if before is not None and before.size and settings.native:
         notes.append(
-            f"{asked.path} holds pixels of {before.size}×{before.size}: native crops of it are no larger"
+            f"{spec.path} holds pixels of {before.size}×{before.size}: native crops of it are no larger"
         )
-    if classes and rest is not None and not settings.label and label_of(asked.path.resolve().stem) != 0:
+    if classes and rest is not None and not settings.label and label_of(spec.path.resolve().stem) != 0:
         notes.append(f"nothing named a class: all {sum(counts):,} are taken as real; --label fake otherwise")
     return Prepared(
         settings.out,
         *counts,
         dict(work.skipped),
-        asked.missing,
+        spec.missing,
         work.seconds,
         losses_of(shards) or {},
-        asked.left_out,
+        spec.left_out,
         dict(work.codes),
         tuple(notes),
     )
@@ -204,7 +204,7 @@ def _check_treated(before: ShardSet, settings: PrepareSettings) -> None:
     if before.native and faces and not settings.native and not settings.cropper().finds_faces:
         raise UserError(
             f"{before.path} holds native crops, which are not aligned",
-            mend="give --pixels native, or --crop face to align them",
+            hint="give --pixels native, or --crop face to align them",
         )
 
 
@@ -238,7 +238,7 @@ class _Work:
     """One call of :func:`prepare` while it writes."""
 
     settings: PrepareSettings
-    asked: Asked
+    spec: SourceSpec
     rest: int | None
     cropper: Cropper
     writer: ShardWriter
@@ -253,7 +253,7 @@ class _Work:
         out = self.settings.out
         done = Done(self.writer)
         if done.last is not None:
-            done.check(_wanted(open_source(self.asked.again()), self.settings, self.rest))
+            done.check(_wanted(open_source(self.spec.again()), self.settings, self.rest))
         totals = [number for number in (self.settings.limit, expected) if number is not None]
         self.skipped.update(done.skipped(out / SKIPPED))
         fractions = Fractions.parse(self.settings.split, self.settings.seed)
@@ -283,7 +283,7 @@ class _Work:
                     bar.set_postfix(skipped=self.skipped.total(), refresh=False)
                 if stopper.asked:  # between two records: an interrupt inside a library's lock might hang
                     raise KeyboardInterrupt("run the same command again and it goes on from there")
-            listing.writerows([name, reason, NO_RECORD, "", ""] for name, reason in self.asked.left_out.files)
+            listing.writerows([name, reason, NO_RECORD, "", ""] for name, reason in self.spec.left_out.files)
         self.seconds = time.monotonic() - started
 
 

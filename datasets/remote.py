@@ -78,7 +78,7 @@ def pull(hash: str, url: str) -> Path:
                 _fetch(files, f"{root}/{hash}", whole, f"{url}/{hash}")
             if hash_of(whole) != hash or not _intact(whole):
                 raise UserError(
-                    f"{url}/{hash} is damaged", mend="delete it there and run again: it is uploaded anew"
+                    f"{url}/{hash} is damaged", hint="delete it there and run again: it is uploaded anew"
                 )
             whole.rename(folder)
     return folder
@@ -95,7 +95,7 @@ def find(folder: Path, hash: str, url: str | None) -> Path:
     if url is None:
         raise UserError(
             f"{platform.node()} does not have the shards {folder}, or has others there",
-            mend="put them where all machines find them, or give --store URL",
+            hint="put them where all machines find them, or give --store URL",
         )
     return pull(hash, url)
 
@@ -110,12 +110,12 @@ def hash_of(folder: Path) -> str | None:
 
 def _fetch(files: Any, there: str, folder: Path, name: str) -> None:
     if not files.exists(f"{there}/{MANIFEST}"):
-        raise UserError(f"there are no shards {name}", mend="upload them with crossfake.datasets.remote.push")
+        raise UserError(f"there are no shards {name}", hint="upload them with crossfake.datasets.remote.push")
     folder.mkdir()
     files.get_file(f"{there}/{MANIFEST}", str(folder / MANIFEST))
     for line in read_manifest(folder):
         if Path(line["name"]).name != line["name"]:
-            raise UserError(f"{name} names a file outside its folder, {line['name']}", mend="do not trust it")
+            raise UserError(f"{name} names a file outside its folder, {line['name']}", hint="do not trust it")
         files.get_file(f"{there}/{line['name']}", str(folder / line["name"]))
     if files.exists(f"{there}/{SPLITS}"):
         files.get_file(f"{there}/{SPLITS}", str(folder / SPLITS))
@@ -138,10 +138,10 @@ def _store(url: str) -> Iterator[tuple[Any, str]]:
         raise
     except ImportError as error:
         package = known_implementations[url.partition("://")[0]]["class"].partition(".")[0]
-        mend = f"pip install {package}" if package != "fsspec" else str(error)
-        raise UserError(f"{url} needs a package that is not installed", mend=mend) from error
+        hint = f"pip install {package}" if package != "fsspec" else str(error)
+        raise UserError(f"{url} needs a package that is not installed", hint=hint) from error
     except Exception as error:  # every store has errors of its own
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise UserError(
-            f"the store {url} does not work ({reason})", mend="check its address, the network and your rights"
+            f"the store {url} does not work ({reason})", hint="check its address, the network and your rights"
         ) from error

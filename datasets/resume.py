@@ -53,7 +53,7 @@ class Done:
         """Refuse a source that does not have the last row's file: it cannot be the one that was prepared before."""
         if not any(self.last == origin_of(record, "") or self._has_begun(record) for record in records):
             raise UserError(
-                f"{self.out} holds images that the source no longer has", mend="name another --out"
+                f"{self.out} holds images that the source no longer has", hint="name another --out"
             )
 
     def rest(self, record: Record, outcomes: list[Outcome]) -> list[Outcome]:
@@ -63,7 +63,7 @@ class Done:
         origins = [origin_of(record, outcome.suffix) for outcome in outcomes]
         if self.last not in origins:
             raise UserError(
-                f"{record.origin} is not what {self.out} was made from", mend="name another --out"
+                f"{record.origin} is not what {self.out} was made from", hint="name another --out"
             )
         place = origins.index(self.last)
         return [outcome for outcome in outcomes[:place] if outcome.image is None] + outcomes[place + 1 :]

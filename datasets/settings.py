@@ -115,20 +115,20 @@ class PrepareSettings:
         unused = [name for name in _ABOUT_FACES if name in self.filters()]
         if unused and not self.cropper().finds_faces:
             raise UserError(
-                f"--crop {self.crop} looks for no faces", mend=f"leave --{unused[0].replace('_', '-')} out"
+                f"--crop {self.crop} looks for no faces", hint=f"leave --{unused[0].replace('_', '-')} out"
             )
         if self.codec == "original" and self.crop != "none":
-            raise UserError("codec original keeps files as they are", mend="give --crop none with it")
+            raise UserError("codec original keeps files as they are", hint="give --crop none with it")
         if self.codec == "original" and self.native:
-            raise UserError("codec original keeps files, not pixels", mend="give --codec raw or webp")
+            raise UserError("codec original keeps files, not pixels", hint="give --codec raw or webp")
         if self.shrink and not self.native:
             raise UserError(
-                "--shrink is for native crops: aligned ones have one size", mend="give --pixels native"
+                "--shrink is for native crops: aligned ones have one size", hint="give --pixels native"
             )
         if self.source == "toyfaces" and self.limit is None:
-            raise UserError("toyfaces never ends", mend="say how many with --limit 5000")
+            raise UserError("toyfaces never ends", hint="say how many with --limit 5000")
         if self.source == "toyfaces" and self.cropper().finds_faces:
-            raise UserError("toyfaces are drawn as crops already", mend="give --crop none")
+            raise UserError("toyfaces are drawn as crops already", hint="give --crop none")
 
     @property
     def native(self) -> bool:
@@ -225,18 +225,18 @@ class LaunderSettings:
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.pixels == "native" and self.size:
-            raise UserError("native crops keep their own size", mend="leave --size out")
+            raise UserError("native crops keep their own size", hint="leave --size out")
         if self.like is not None:
             if not self.real and not self.fake:
-                raise UserError("there is nothing new to treat alike", mend="give --real or --fake")
+                raise UserError("there is nothing new to treat alike", hint="give --real or --fake")
             if self.size or self.quality or self.margin:
                 raise UserError(
-                    f"size, quality and margin are those of {self.like}", mend="leave them or --like out"
+                    f"size, quality and margin are those of {self.like}", hint="leave them or --like out"
                 )
         elif not self.real or not self.fake:
             raise UserError(
                 "laundering needs both classes",
-                mend="give --real and --fake, or --like an earlier laundering",
+                hint="give --real and --fake, or --like an earlier laundering",
             )
 
 
@@ -286,10 +286,10 @@ class SplitSettings:
         folders = {folder.resolve(): folder for folder in self.folders}  # one that is named twice counts once
         object.__setattr__(self, "folders", tuple(folders.values()))
         if not self.folders:
-            raise UserError("there is nothing to split", mend="name shard folders")
+            raise UserError("there is nothing to split", hint="name shard folders")
         for name, value in (
             ("--identity-model", self.identity_model),
             ("--identity-threshold", self.identity_threshold),
         ):
             if value is not None and not self.identities:
-                raise UserError(f"{name} is about faces", mend="give --identities with it")
+                raise UserError(f"{name} is about faces", hint="give --identities with it")

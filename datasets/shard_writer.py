@@ -264,7 +264,7 @@ class ShardWriter:
             self._current: ShardFile | None = self._open(_next_index(done))
         except OSError as error:
             raise UserError(
-                f"cannot write {out} ({error.strerror or error})", mend="name another --out"
+                f"cannot write {out} ({error.strerror or error})", hint="name another --out"
             ) from error
         self.rows_done += self._current.rows
         if self._current.last_row is not None:
@@ -285,7 +285,7 @@ class ShardWriter:
         ours = (self.size, self.codec, self.attributes, self.masks)
         if (existing.size, existing.codec, existing.attributes, existing.has_masks) != ours:
             raise UserError(
-                f"{self.out} holds shards made with other settings", mend="name another --out or delete it"
+                f"{self.out} holds shards made with other settings", hint="name another --out or delete it"
             )
 
     def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
@@ -308,7 +308,7 @@ class ShardWriter:
                 self._current = None
         except WRITE_ERRORS as error:
             raise UserError(
-                f"cannot write {self.out} ({error})", mend="free some space and run it again"
+                f"cannot write {self.out} ({error})", hint="free some space and run it again"
             ) from error
 
     def extend(self, images: Iterable[Pixels | bytes], rows: Iterable[Row]) -> None:
@@ -357,7 +357,7 @@ def lock_folder(folder: Path, team: str = "") -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         raise UserError(
-            f"another process writes to {folder}", mend="wait for it, or name another --out"
+            f"another process writes to {folder}", hint="wait for it, or name another --out"
         ) from error
     except OSError:
         pass  # a file system without locks

@@ -190,7 +190,7 @@ class _Columns(dict[str, Array]):
             decided = [row[name] for row in rows]
         except KeyError as error:
             raise UserError(
-                f"{file} belongs to other shards", mend="delete it and run 'crossfake data split' again"
+                f"{file} belongs to other shards", hint="delete it and run 'crossfake data split' again"
             ) from error
         return np.array([*decided, *own[len(rows) :].tolist()])
 
@@ -214,11 +214,11 @@ class ShardSet:
         self.path = Path(path)
         manifest = read_manifest(self.path)
         if not manifest:
-            raise UserError(f"{path} is not a shard folder", mend="make one with 'crossfake data prepare'")
+            raise UserError(f"{path} is not a shard folder", hint="make one with 'crossfake data prepare'")
         for line in manifest:
             if not (self.path / line["name"]).exists():
                 raise UserError(
-                    f"shard {self.path / line['name']} is missing", mend="prepare or copy the folder again"
+                    f"shard {self.path / line['name']} is missing", hint="prepare or copy the folder again"
                 )
         self.names = [str(line["name"]) for line in manifest]
         self.counts = [int(line["count"]) for line in manifest]
@@ -255,7 +255,7 @@ class ShardSet:
                 self._files[index] = h5py.File(path, "r")
             except OSError as error:
                 raise UserError(
-                    f"shard {path} cannot be opened", mend="see 'crossfake data verify'"
+                    f"shard {path} cannot be opened", hint="see 'crossfake data verify'"
                 ) from error
         return self._files[index]
 
@@ -273,7 +273,7 @@ class ShardSet:
             return np.full((len(self), 2), self.size, np.int64)
         if not self.native:
             raise UserError(
-                f"{self.path} holds whole files of any size", mend="prepare it with --pixels native"
+                f"{self.path} holds whole files of any size", hint="prepare it with --pixels native"
             )
         return np.concatenate([self.file(k)["shape"][:] for k in range(len(self.names))]).astype(np.int64)
 
@@ -316,7 +316,7 @@ class ShardSet:
         except (OSError, KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"row {row} of shard {self.path / self.names[shard]} is damaged",
-                mend="see 'crossfake data verify'",
+                hint="see 'crossfake data verify'",
             ) from error
 
     def read(self, index: int) -> Pixels:
@@ -335,7 +335,7 @@ class ShardSet:
         if not (0 <= top <= height - size and 0 <= left <= width - size):
             raise UserError(
                 f"row {index} of {self.path} is {height}×{width}: no window of {size} at {top}, {left}",
-                mend="take a smaller window",
+                hint="take a smaller window",
             )
         if self.native and self.codec == "raw":
             with self._row(index) as (part, row):
@@ -355,7 +355,7 @@ class ShardSet:
         if self.native:
             raise UserError(
                 f"the images of {self.path} have sizes of their own",
-                mend="prepare it without --pixels native for this",
+                hint="prepare it without --pixels native for this",
             )
         return np.stack([self.read(int(index)) for index in indices])
 

@@ -41,7 +41,7 @@ class Fractions:
             shares = []
         if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) < 1e-6:
             raise UserError(
-                f"{text!r} does not name three shares that add up to 1", mend="write --split 0.8/0.1/0.1"
+                f"{text!r} does not name three shares that add up to 1", hint="write --split 0.8/0.1/0.1"
             )
         return cls(shares[0], shares[1], shares[2], seed)
 

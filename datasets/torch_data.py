@@ -61,7 +61,7 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
             wanted = f"split {split!r}" if split else "such"
             raise UserError(
                 f"{', '.join(str(s.path) for s in self.sets)} has no {wanted} images",
-                mend="prepare with --split",
+                hint="prepare with --split",
             )
         if window:
             self._check_window(window)
@@ -71,7 +71,7 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
         if len(sizes) > 1 or None in sizes:
             named = ", ".join(f"{shards.path} {shards.size or 'any size'}" for shards in self.sets)
             raise UserError(
-                f"images of one size are needed, found {named}", mend="prepare all with the same --size"
+                f"images of one size are needed, found {named}", hint="prepare all with the same --size"
             )
         return int(sizes.pop() or 0)
 
@@ -80,13 +80,13 @@ class ShardDataset(Dataset[tuple[Tensor, int, int]]):
             if not shards.native:
                 raise UserError(
                     f"the images of {shards.path} were resized: windows are of native ones",
-                    mend="prepare it with --pixels native",
+                    hint="prepare it with --pixels native",
                 )
             small = int((shards.shapes[rows].min(1) < window).sum())
             if small:
                 raise UserError(
                     f"{plural(small, 'image')} of {shards.path} {'is' if small == 1 else 'are'} smaller than {window}",
-                    mend=f"prepare it with --min-size {window}, or take a smaller window",
+                    hint=f"prepare it with --min-size {window}, or take a smaller window",
                 )
 
     def set_epoch(self, epoch: int) -> None:

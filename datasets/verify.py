@@ -28,7 +28,7 @@ def verify(folder: str | Path) -> list[str]:
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"{folder} is not a shard folder", mend="make one with 'crossfake data prepare'")
+        raise UserError(f"{folder} is not a shard folder", hint="make one with 'crossfake data prepare'")
     return list(_problems(folder))
 
 
@@ -92,7 +92,7 @@ def _wrong_splits(folder: Path) -> Iterator[str]:
             if unknown:
                 yield f"{folder / SPLITS}: {sorted(unknown)[0]!r} is no split"
         except UserError as error:
-            yield f"{error.message}: {error.mend}"
+            yield f"{error.message}: {error.hint}"
         except (OSError, KeyError, ValueError, RuntimeError):
             pass  # a damaged shard, which is on the list already
 

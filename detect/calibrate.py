@@ -69,7 +69,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     seen = None
     if notes:
         seen = _check_unseen(detector, data.validation_rows(made=recipe is not None))
-        notes += refuse_unknown(seen, force=True, mend="")
+        notes += refuse_unknown(seen, force=True, hint="")
     notes += reopened.notes
     weighed = reopened.weigh(validation.kinds)
     logits, features = _outputs(detector, validation.images, "validation")
@@ -148,7 +148,7 @@ def _check_hash(found: str, detector: Detector, reopened: Reopened, force: bool)
         )
         raise UserError(
             "these are not the validation images that the detector was chosen on",
-            mend=f"{own}, or --force to calibrate on these",
+            hint=f"{own}, or --force to calibrate on these",
         )
     return ["calibrated on other validation images than training used; the threshold is theirs too"]
 
@@ -158,7 +158,7 @@ def _check_unseen(detector: Detector, parts: Sequence[Part]) -> Seen:
     sets, rows = [pool.shards for pool, _, _ in parts], [rows for _, _, rows in parts]
     seen = seen_by(detector, sets)
     refuse_overlap(
-        seen.only("trained on"), sets, rows, mend="name folders that were split as for its training"
+        seen.only("trained on"), sets, rows, hint="name folders that were split as for its training"
     )
     return union([seen, *(Seen.of(*each, "validated on") for each in zip(sets, rows, strict=True))])
 
@@ -197,7 +197,7 @@ def _compare(
             },
         }
     except ValueError as error:
-        raise UserError(f"too few validation images ({error})", mend="prepare more with --split") from error
+        raise UserError(f"too few validation images ({error})", hint="prepare more with --split") from error
     return {
         name: {
             **calibration.figures(held.labels, found, weights),
@@ -242,7 +242,7 @@ def _replace_card(folder: Path, card: dict[str, Any]) -> None:
                 path.unlink()
     except OSError as error:
         raise UserError(
-            f"cannot write {folder} ({error.strerror})", mend="free some space or copy the bundle"
+            f"cannot write {folder} ({error.strerror})", hint="free some space or copy the bundle"
         ) from error
 
 

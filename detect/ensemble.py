@@ -73,7 +73,7 @@ def fit_weights(
 
             fitted = LogisticRegression(max_iter=1000).fit(logits, labels, counts)
             return Weights(np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]))
-    raise UserError(f"there is no method {method!r}", mend=f"choose one of {', '.join(METHODS)}")
+    raise UserError(f"there is no method {method!r}", hint=f"choose one of {', '.join(METHODS)}")
 
 
 def _simplex(logits: Array, labels: npt.NDArray[np.int64], counts: Array) -> Array:
@@ -185,7 +185,7 @@ def _config(bundles: Sequence[Path], method: str, data: TrainingData, val_hash: 
 
 def _check_members(members: Sequence[Detector]) -> None:
     if len(members) < 2:
-        raise UserError("an ensemble needs at least two detectors", mend="name more bundles")
+        raise UserError("an ensemble needs at least two detectors", hint="name more bundles")
     first = members[0]
     seen: dict[str, Path] = {}
     for member in members:
@@ -194,11 +194,11 @@ def _check_members(members: Sequence[Detector]) -> None:
                 raise UserError(
                     f"{member.path} was trained on another {fact} than {first.path} "
                     f"({member.card.get(fact)} and {first.card.get(fact)})",
-                    mend="train them on images prepared alike",
+                    hint="train them on images prepared alike",
                 )
         if member.hash in seen:
             raise UserError(
-                f"{member.path} and {seen[member.hash]} are the same detector", mend="leave one out"
+                f"{member.path} and {seen[member.hash]} are the same detector", hint="leave one out"
             )
         seen[member.hash] = member.path
 
@@ -217,7 +217,7 @@ def _check_data(members: Sequence[Detector], data: TrainingData, force: bool) ->
             seen.only("trained on"),
             sets,
             [pool.val for pool in pools],
-            mend="give the folders that the members were trained on",
+            hint="give the folders that the members were trained on",
             by=f" by {member.path}",
         )
         every.append(seen)

@@ -66,7 +66,7 @@ class TuneSettings:
         if self.trial_steps is not None and self.trial_steps > self.base.steps:
             raise UserError(
                 f"a trial of {self.trial_steps} steps is longer than the final training of {self.base.steps}",
-                mend="give --trial-steps between 1 and --steps",
+                hint="give --trial-steps between 1 and --steps",
             )
 
 
@@ -111,7 +111,7 @@ class CalibrateSettings:
         if self.method == "temperature" and self.prior is not None:
             raise UserError(
                 "a temperature cannot shift a prior",
-                mend="use --method beta or isotonic, or leave out --prior",
+                hint="use --method beta or isotonic, or leave out --prior",
             )
 
 
@@ -172,7 +172,7 @@ class EvaluateSettings:
 
     def __post_init__(self) -> None:
         if not self.data:
-            raise UserError("there is nothing to evaluate on", mend="name shard folders with --data DIR")
+            raise UserError("there is nothing to evaluate on", hint="name shard folders with --data DIR")
         check_bounds(self)
 
 
@@ -231,7 +231,7 @@ class ExplainSettings:
 
     def __post_init__(self) -> None:
         if not self.photos and not self.check:
-            raise UserError("there is no image to explain", mend="name images, or --check")
+            raise UserError("there is no image to explain", hint="name images, or --check")
         if self.method != "auto":
             from crossfake.detect.explain.methods import METHODS  # brings torch
 
@@ -261,4 +261,4 @@ class ExportSettings:
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.int8 and self.format != "onnx":
-            raise UserError("int8 is for ONNX", mend="use --format onnx")
+            raise UserError("int8 is for ONNX", hint="use --format onnx")

@@ -88,7 +88,7 @@ class View:
     def __post_init__(self) -> None:
         if self.pixels not in get_args(PixelKind):
             raise UserError(
-                f"there is no view {self.pixels!r}", mend=f"choose one of {', '.join(get_args(PixelKind))}"
+                f"there is no view {self.pixels!r}", hint=f"choose one of {', '.join(get_args(PixelKind))}"
             )
         check_bounds(self)
 
@@ -120,7 +120,7 @@ class View:
                 return Whole(**found)
             return cls(**found)
         except TypeError as error:
-            raise UserError(f"a card's view is damaged ({error})", mend="copy the bundle again") from error
+            raise UserError(f"a card's view is damaged ({error})", hint="copy the bundle again") from error
 
     def places(self, shape: Sequence[int], count: int | None = None) -> Indices:
         """Top and left of the windows of an image, ``[K, 2]``: a grid over it, from the middle outwards.
@@ -140,7 +140,7 @@ class View:
         if room.min() < 0:
             raise UserError(
                 f"an image of {shape[0]}×{shape[1]} is smaller than the window of {self.window}",
-                mend="take a larger image: none is enlarged",
+                hint="take a larger image: none is enlarged",
             )
         count = self.windows if count is None else count
         grid = np.round(_grid(count) * room).astype(np.int64)
@@ -161,7 +161,7 @@ class View:
             if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
                 raise UserError(
                     f"the detector takes uint8 images [H, W, 3], not {image.dtype} {image.shape}",
-                    mend="prepare them with --pixels native",
+                    hint="prepare them with --pixels native",
                 )
             places = self.places(image.shape, count)
             counts.append(len(places))
@@ -194,20 +194,20 @@ class View:
             if shards.native:
                 raise UserError(
                     f"{shards.path} holds native pixels, which an aligned view does not take",
-                    mend="prepare it with --size, or train with --view native",
+                    hint="prepare it with --size, or train with --view native",
                 )
             return
         if not shards.native:
             raise UserError(
                 f"the images of {shards.path} were resized: a native view needs their own pixels",
-                mend="prepare it with --pixels native, or train with --view aligned",
+                hint="prepare it with --pixels native, or train with --view aligned",
             )
         shapes = shards.shapes if rows is None else shards.shapes[rows]
         if small := int((shapes.min(axis=1) < self.window).sum()):
             raise UserError(
                 f"{plural(small, 'image')} of {shards.path} {'is' if small == 1 else 'are'} smaller than the window "
                 f"of {self.window}",
-                mend=f"prepare it with --min-size {self.window}, or train with a smaller --window",
+                hint=f"prepare it with --min-size {self.window}, or train with a smaller --window",
             )
 
 

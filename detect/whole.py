@@ -81,7 +81,7 @@ class Whole(View):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise UserError(
                 f"the detector takes uint8 images [H, W, 3], not {image.dtype} {image.shape}",
-                mend="give it pictures",
+                hint="give it pictures",
             )
         height, width = image.shape[:2]
         if self.resize:
@@ -136,7 +136,7 @@ def check_faces(crop: dict[str, Any], shards: ShardSet, force: bool | None) -> N
     if held and not force and crop.get("policy") in faces and held.get("policy") not in faces:
         raise UserError(
             f"{shards.path} holds pictures as they are, and the detector looks at faces",
-            mend="prepare them with --crop square" + (", or --force" if force is not None else ""),
+            hint="prepare them with --crop square" + (", or --force" if force is not None else ""),
         )
 
 

@@ -28,7 +28,7 @@ def find_config(name: str) -> Path:
     if shipped.is_file():
         return shipped
     known = ", ".join(path.stem for path in sorted(CONFIGS.glob("*.yaml")))
-    raise UserError(f"there is no configuration {name}", mend=f"name a YAML file, or one of {known}")
+    raise UserError(f"there is no configuration {name}", hint=f"name a YAML file, or one of {known}")
 
 
 @experiment.command()
@@ -61,7 +61,7 @@ def run(
     from crossfake.experiments.design.config import load
 
     if executor == "local" and (address or store):
-        raise UserError("--address and --store are for Ray", mend="add --executor ray")
+        raise UserError("--address and --store are for Ray", hint="add --executor ray")
     file = find_config(config)
     settings = load(file, quick)
     settings.check_paths()
@@ -146,7 +146,7 @@ def verify(folder: Path) -> None:
     if found:
         raise UserError(
             f"{folder}: {plural(len(found), 'number')} not as reported",
-            mend="write the report anew, or ask why",
+            hint="write the report anew, or ask why",
         )
     click.echo(f"{folder}: all numbers are those of the stored scores")
 

@@ -149,7 +149,7 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise UserError(f"there is no host {host!r} here", mend="give --host 127.0.0.1") from error
+        raise UserError(f"there is no host {host!r} here", hint="give --host 127.0.0.1") from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,6 +159,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise UserError(
             f"cannot listen on {host}, port {port} ({error.strerror})",
-            mend="stop what listens there, or give another --port",
+            hint="stop what listens there, or give another --port",
         ) from error
     return listener

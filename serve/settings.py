@@ -62,16 +62,16 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         if not self.bundles:
-            raise UserError("there is no detector to serve", mend="name one with --bundle")
+            raise UserError("there is no detector to serve", hint="name one with --bundle")
         check_bounds(self)
         make = "make one with 'openssl rand -hex 24' and give it as --token or CROSSFAKE_TOKEN"
         if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _plain(self.token)):
             raise UserError(
                 f"a token needs {_SHORTEST_TOKEN} or more letters, digits and signs of ASCII, without spaces",
-                mend=make,
+                hint=make,
             )
         if self.token is None and not is_loopback(self.host):
-            raise UserError(f"{self.host} can be reached by others, and there is no token", mend=make)
+            raise UserError(f"{self.host} can be reached by others, and there is no token", hint=make)
         if self.public_url is not None:
             object.__setattr__(self, "public_url", _origin(self.public_url))
         for proxy in self.trusted_proxies:
@@ -80,7 +80,7 @@ class ServeSettings:
             except ValueError:
                 raise UserError(
                     f"a trusted proxy is known by its address, which {proxy!r} is not",
-                    mend="give --trusted-proxy 127.0.0.1, or a network such as 10.0.0.0/8",
+                    hint="give --trusted-proxy 127.0.0.1, or a network such as 10.0.0.0/8",
                 ) from None
 
     @property
@@ -121,7 +121,7 @@ def _origin(address: str) -> str:
             standard = {"http": 80, "https": 443}[parts.scheme] == parts.port
             return f"{parts.scheme}://{parts.netloc.rpartition(':')[0] if standard else parts.netloc}"
     raise UserError(
-        f"{address!r} is no address of a site", mend="give --public-url https://facts.example, no more"
+        f"{address!r} is no address of a site", hint="give --public-url https://facts.example, no more"
     )
 
 

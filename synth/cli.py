@@ -25,7 +25,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
     if resume:
         RUN.check(out)
     elif not options["data"]:
-        raise UserError("there is nothing to train on", mend="name shards of real images with --data DIR")
+        raise UserError("there is nothing to train on", hint="name shards of real images with --data DIR")
     from crossfake.device import rank_world
     from crossfake.runs import Run
     from crossfake.synth.training import loop

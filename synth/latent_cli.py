@@ -56,9 +56,9 @@ def grid(
     rows, psis = parse_seeds(seeds), latents.parse_psis(trunc)
     how = Move(translate, rotate)
     if mix and len(psis) > 1:
-        raise UserError("a table of mixed styles has one truncation", mend="give --trunc 0.7, say")
+        raise UserError("a table of mixed styles has one truncation", hint="give --trunc 0.7, say")
     if columns and not mix:
-        raise UserError("--columns are for a table of mixed styles", mend="give --mix coarse with it")
+        raise UserError("--columns are for a table of mixed styles", hint="give --mix coarse with it")
     network = latents.open_model(model, **where)
     latents.move(network, how)
     if mix:
@@ -111,9 +111,9 @@ def project(image: Path | None, batch: Path | None, **chosen: Any) -> None:
     """Find the styles that make a photo: IMAGE, or all of --batch as shards of hard fakes."""
     photos = image or batch
     if photos is None or (image and batch):
-        raise UserError("there is not one thing to project", mend="name an IMAGE, or photos with --batch DIR")
+        raise UserError("there is not one thing to project", hint="name an IMAGE, or photos with --batch DIR")
     if image and not image.is_file():
-        raise UserError(f"{image} is a folder", mend="give it with --batch")
+        raise UserError(f"{image} is a folder", hint="give it with --batch")
     from crossfake.synth.sampling.projected import project_photo, project_set
 
     settings = ProjectSettings(photos=photos, **chosen)

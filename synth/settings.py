@@ -78,7 +78,7 @@ class Move:
         if len(self.translate) != 2:
             raise UserError(
                 f"--translate has {len(self.translate)} numbers",
-                mend="give two: right and down, in widths of the picture",
+                hint="give two: right and down, in widths of the picture",
             )
 
     def __bool__(self) -> bool:
@@ -131,12 +131,12 @@ class GenerateSettings:
         check_bounds(self)
         Move(self.translate, self.rotate)
         if self.family and self.model and self.family != "reconstruct":
-            raise UserError("a family and a model are too much", mend="give --model or --family")
+            raise UserError("a family and a model are too much", hint="give --model or --family")
         if not self.n and not self.photos:
-            raise UserError("it is not said how many images to make", mend="give a number with --n")
+            raise UserError("it is not said how many images to make", hint="give a number with --n")
         if self.match_spectrum and not self.photos:
             raise UserError(
-                "spectra are matched to photos, and there are none", mend="name them with --photos"
+                "spectra are matched to photos, and there are none", hint="name them with --photos"
             )
 
 
@@ -196,17 +196,17 @@ class EvaluateSettings:
         check_bounds(self)
         for name in self.metrics or ("none",):
             if name not in METRICS:
-                raise UserError(f"--metrics {name} is unknown", mend=f"use {', '.join(METRICS)}")
+                raise UserError(f"--metrics {name} is unknown", hint=f"use {', '.join(METRICS)}")
         if "fd" in self.metrics and self.metrics != METRICS and not self.features:
             raise UserError(
-                "fd is of networks that are named", mend="give --features timm:NAME --weights FILE"
+                "fd is of networks that are named", hint="give --features timm:NAME --weights FILE"
             )
         if len(self.features) != len(self.weights) or not all(f.startswith("timm:") for f in self.features):
             raise UserError(
-                "every other network needs its own file", mend="give --features timm:NAME with --weights FILE"
+                "every other network needs its own file", hint="give --features timm:NAME with --weights FILE"
             )
         if self.features and "fd" not in self.metrics:
-            raise UserError("--features is for the figure fd", mend="add fd to --metrics, or drop --features")
+            raise UserError("--features is for the figure fd", hint="add fd to --metrics, or drop --features")
 
 
 @dataclass(frozen=True)

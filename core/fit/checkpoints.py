@@ -45,7 +45,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
             torch.save(state, temporary)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"cannot write {path} ({error})", mend="free some space and go on with --resume"
+            f"cannot write {path} ({error})", hint="free some space and go on with --resume"
         ) from error
 
 
@@ -65,7 +65,7 @@ def restore_checkpoint(training: Training, checkpoint: Path) -> None:
     except Exception as error:  # load_state_dict raises many kinds, in many lines
         raise UserError(
             f"{checkpoint} does not fit this run ({' '.join(str(error).split())[:_LONGEST]})",
-            mend="resume with the settings it had, or start another --out",
+            hint="resume with the settings it had, or start another --out",
         ) from error
 
 
@@ -91,7 +91,7 @@ def open_run(
     if found:
         training.check_unchanged(run)
         restore_checkpoint(training, found)  # before anything of the run is written: it may not fit
-    if training.leads:
+    if training.is_main:
         run = Run.create(out, config, kind=kind, resume=resume)
         if resume:
             run.trim_log(training.learner.step)  # so that no line stands twice

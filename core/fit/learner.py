@@ -114,13 +114,13 @@ class Training:
     checkpoint_name: ClassVar[str] = "{step:08d}.pt"
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and talks."""
-        return self.learner.ranks.leads
+        return self.learner.ranks.is_main
 
     def say(self, text: str) -> None:
         """Write a line above the bar, in one of the processes."""
-        if self.leads:
+        if self.is_main:
             tqdm.write(text)
 
     @property

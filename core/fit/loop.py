@@ -64,7 +64,7 @@ def fit(training: Training, run: Run) -> bool:
                     _log(training, run, bar, clock, snapshot)
                 elif stop:  # the figures so far are in the checkpoint, and count in the next line
                     training.check(learner.means(), run)
-                    if training.leads:
+                    if training.is_main:
                         save_checkpoint(training, run)
             # by vote: only the processes that were sent a signal know of it
             return not (stop and learner.step < arguments.steps and ranks.agreed(stopper.asked))
@@ -80,7 +80,7 @@ def _bar(training: Training) -> tqdm:
         unit=arguments.unit,
         unit_scale=arguments.per_step > 1,
         desc=arguments.title,
-        disable=not training.leads,
+        disable=not training.is_main,
     )
 
 
@@ -93,7 +93,7 @@ def _log(training: Training, run: Run, bar: tqdm, clock: _Clock, snapshot: bool)
     if snapshot:
         figures |= training.validate()
     figures |= training.rates(*clock.per_step())
-    if training.leads:
+    if training.is_main:
         if snapshot:
             save_checkpoint(training, run)
             figures |= training.snapshot(run)

@@ -44,7 +44,7 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
     except UserError:
         raise
     except (ValueError, LookupError, OSError, struct.error, RuntimeError, OverflowError) as error:
-        raise UserError(f"the file is damaged ({shown(error)})", mend="download it again") from error
+        raise UserError(f"the file is damaged ({shown(error)})", hint="download it again") from error
 
 
 class _Reader:

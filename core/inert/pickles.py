@@ -124,8 +124,8 @@ class Machine:
             RuntimeError,
             OverflowError,
         ) as error:
-            raise UserError(f"the file is damaged ({shown(error)})", mend="download it again") from error
-        raise UserError("the file ends too early", mend="download it again")
+            raise UserError(f"the file is damaged ({shown(error)})", hint="download it again") from error
+        raise UserError("the file ends too early", hint="download it again")
 
     # The rest is one method for each opcode that moves things about; pickletools documents them.
 

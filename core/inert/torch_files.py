@@ -58,7 +58,7 @@ def read_torch_file(path: Path) -> Any:
         struct.error,
         zipfile.BadZipFile,
     ) as error:
-        raise UserError(f"the file is damaged ({shown(error)})", mend="download it again") from error
+        raise UserError(f"the file is damaged ({shown(error)})", hint="download it again") from error
 
 
 def _read_archive(archive: zipfile.ZipFile, size: int) -> Any:
@@ -69,7 +69,7 @@ def _read_archive(archive: zipfile.ZipFile, size: int) -> Any:
         raise Refused("more bytes than it has")
     pickles = [member.filename for member in members if member.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise UserError("it is no file of torch.save", mend="name a .pkl or .pt file")
+        raise UserError("it is no file of torch.save", hint="name a .pkl or .pt file")
     folder = pickles[0].removesuffix(".pkl")
     storages: dict[str, Storage] = {}
 

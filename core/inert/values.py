@@ -34,7 +34,7 @@ class Refused(UserError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"the file asks for {what}, which is refused", mend="import files from a source that you trust"
+            f"the file asks for {what}, which is refused", hint="import files from a source that you trust"
         )
 
 
@@ -169,12 +169,12 @@ def floats(weights: dict[Any, Any], limit: int) -> dict[str, Tensor]:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise UserError(
                 f"{shown(name) if isinstance(name, str) else 'a key'} is no array",
-                mend="import a published file",
+                hint="import a published file",
             )
     if sum(value.numel() * value.element_size() for value in weights.values()) > limit:
         raise Refused("more numbers than are there")
     found = {name: value.to(torch.float32, copy=True).contiguous() for name, value in weights.items()}
     for name, value in found.items():
         if not value.isfinite().all():
-            raise UserError(f"{shown(name)} is not finite", mend="import an earlier snapshot")
+            raise UserError(f"{shown(name)} is not finite", hint="import an earlier snapshot")
     return found

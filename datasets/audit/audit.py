@@ -62,7 +62,7 @@ def _check_enough(facts: Sequence[Facts], corrupt: Sequence[Facts]) -> None:
             unread = [fact for fact in corrupt if fact.label == label]
             raise UserError(
                 f"none of {len(unread):,} {name} pictures can be read ({unread[0].name}: {unread[0].problem})",
-                mend=f"name another source with --{name}",
+                hint=f"name another source with --{name}",
             )
 
 

@@ -95,8 +95,8 @@ def check_numbers(found: Survey) -> Check:
         return Check("numbers", "numbers", WARN, few, "add pictures of that class", figures)
     if max(reals, fakes) > _UNBALANCED * min(reals, fakes):
         uneven = f"{said}: accuracy is misleading where one class is more than three times the other"
-        mend = "take as many of each with --limit, or judge by AUC and balanced accuracy"
-        return Check("numbers", "numbers", WARN, uneven, mend, figures)
+        hint = "take as many of each with --limit, or judge by AUC and balanced accuracy"
+        return Check("numbers", "numbers", WARN, uneven, hint, figures)
     return Check("numbers", "numbers", PASS, said, figures=figures)
 
 
@@ -115,9 +115,9 @@ def check_losses(found: Survey) -> list[Check]:
     if not uneven and all(loss.share <= MANY for loss in known.values()):
         return [Check("losses", name, PASS, said, figures=figures)]
     apart = abs(known["real"].share - known["fake"].share) if uneven else 0.0
-    mend = way_out(both.margins) or "look at skipped.csv, and choose what is prepared alike for both classes"
+    hint = way_out(both.margins) or "look at skipped.csv, and choose what is prepared alike for both classes"
     verdict = FAIL if apart > MANY else WARN
-    return [Check("losses", name, verdict, f"{said}: what is left is a selection", mend, figures)]
+    return [Check("losses", name, verdict, f"{said}: what is left is a selection", hint, figures)]
 
 
 def check_copies(facts: Sequence[Facts], labels: Ints, exact: Ints, near: Ints) -> Check:
@@ -162,17 +162,17 @@ def check_across_classes(facts: Sequence[Facts], labels: Ints, exact: Ints, near
     pairs = _across(facts, near, labels, alike)
     if len(equal):
         meaning = f"{plural(len(equal), 'picture is', 'pictures are')} real and fake, the same to the pixel"
-        mend = "remove them from one class: one of their labels is wrong"
+        hint = "remove them from one class: one of their labels is wrong"
         smaller = min(np.bincount(labels))
         verdict = FAIL if len(equal) > _BOTH * smaller else WARN
         pairs = (_across(facts, exact, labels, equal) + pairs)[:_SHOWN]
-        return Check("both classes", name, verdict, meaning, mend, figures, pairs)
+        return Check("both classes", name, verdict, meaning, hint, figures, pairs)
     if apart:
         meaning = (
             f"{plural(len(apart), 'fake has', 'fakes have')} a near copy among the reals, in another group"
         )
-        mend = "give a face swap and its original the same group; remove pictures with the wrong label"
-        return Check("both classes", name, WARN, meaning, mend, figures, pairs)
+        hint = "give a face swap and its original the same group; remove pictures with the wrong label"
+        return Check("both classes", name, WARN, meaning, hint, figures, pairs)
     if len(alike):
         meaning = (
             f"{plural(len(alike), 'near copy', 'near copies')} across the classes, each within one group"
@@ -212,10 +212,10 @@ def check_groups(found: Survey) -> Check:
     if not count:
         return Check("groups", "groups across splits", PASS, "every group is in one split", figures=figures)
     meaning = f"{plural(count, 'group is', 'groups are')} in more than one split: {', '.join(names)}"
-    mend = (
+    hint = (
         "'crossfake data split' sets one side's rows aside; --redeal, before training, keeps groups together"
     )
-    return Check("groups", "groups across splits", FAIL, meaning, mend, figures)
+    return Check("groups", "groups across splits", FAIL, meaning, hint, figures)
 
 
 def check_memory(facts: Sequence[Facts], labels: Ints, codes: npt.NDArray[np.uint64]) -> Check:
@@ -253,8 +253,8 @@ def check_memory(facts: Sequence[Facts], labels: Ints, codes: npt.NDArray[np.uin
     if share <= _MEMORISED:
         return Check("memory", name, PASS, said, figures=figures, pairs=pairs)
     meaning = f"{said}: expected of face swaps, of a generator a sign of memorised pictures"
-    mend = "look at the pairs on the page; keep the generator's training photos out of the test reals"
-    return Check("memory", name, WARN, meaning, mend, figures, pairs)
+    hint = "look at the pairs on the page; keep the generator's training photos out of the test reals"
+    return Check("memory", name, WARN, meaning, hint, figures, pairs)
 
 
 def _linked(facts: Sequence[Facts], keys: list[list[int]]) -> tuple[Pair, ...]:

@@ -58,7 +58,7 @@ def write(result: Audit, facts: Sequence[Facts], out: Path) -> None:
         write_text(out / HTML, page)
     except OSError as error:
         raise UserError(
-            f"cannot write {out} ({error.strerror or error})", mend="name another --out"
+            f"cannot write {out} ({error.strerror or error})", hint="name another --out"
         ) from error
 
 

@@ -31,7 +31,7 @@ class Kind:
     found: str  # completes "told apart by …"
     needs: str = ""
     linear: bool = False
-    match: str = ""  # what to do where laundering does not mend it
+    match: str = ""  # what to do where laundering does not help
     caution: str = ""
 
 
@@ -165,7 +165,7 @@ def _run(
     settings: AuditSettings,
     has_face_model: bool,
 ) -> Probe:
-    def result(verdict: str, meaning: str, auc: float | None, n: int = 0, mend: str = "") -> Probe:
+    def result(verdict: str, meaning: str, auc: float | None, n: int = 0, hint: str = "") -> Probe:
         low, high = (0.5, 0.5) if auc is not None else (0.0, 1.0)
         return Probe(
             kind.key,
@@ -177,7 +177,7 @@ def _run(
             n,
             verdict,
             meaning,
-            mend,
+            hint,
             launder=not kind.match,
         )
 
@@ -186,7 +186,7 @@ def _run(
             NOT_RUN,
             "YuNet's weights are not there, so no face was looked for",
             None,
-            mend="see 'crossfake doctor' for where they come from, or give --face-model",
+            hint="see 'crossfake doctor' for where they come from, or give --face-model",
         )
     values, have = table_of(facts, kind.key)
     counts = np.bincount(labels[have], minlength=2)
@@ -198,7 +198,7 @@ def _run(
     verdict = judge(found, settings)
     best, worded = telling(values, labels[have], kind.key)
     meaning = _meaning(kind, found, verdict, worded)
-    mend = _mend(kind, facts, settings) if verdict in (WARN, FAIL) else ""
+    hint = _hint(kind, facts, settings) if verdict in (WARN, FAIL) else ""
     return Probe(
         kind.key,
         kind.name,
@@ -209,7 +209,7 @@ def _run(
         found.n,
         verdict,
         meaning,
-        mend,
+        hint,
         NAMES[kind.key][best] if worded else "",
         not kind.match,
     )
@@ -294,7 +294,7 @@ def _meaning(kind: Kind, found: learning.Separation, verdict: str, worded: str) 
     return f"told apart by {kind.found}{detail}{caution}"
 
 
-def _mend(kind: Kind, facts: Sequence[Facts], settings: AuditSettings) -> str:
+def _hint(kind: Kind, facts: Sequence[Facts], settings: AuditSettings) -> str:
     if kind.match:
         return kind.match
     return launder_command(settings) if all(fact.is_file for fact in facts) else _FROM_FILES

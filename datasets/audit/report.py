@@ -64,16 +64,16 @@ class Audit:
             parts.append("nothing but forgery was found to tell real from fake")
         return f"audit: {self.verdict.upper()}: {'; '.join(parts)}"
 
-    def mends(self) -> list[tuple[str, list[str]]]:
-        """What to do about failures and warnings: each mend once, with the names of what it mends."""
+    def hints(self) -> list[tuple[str, list[str]]]:
+        """What to do about failures and warnings: each hint once, with the names of what it is for."""
         found: dict[str, list[str]] = {}
         for result in self.results:
-            if result.mend:
-                found.setdefault(result.mend, []).append(result.name)
+            if result.hint:
+                found.setdefault(result.hint, []).append(result.name)
         return list(found.items())
 
     def table(self) -> str:
-        """Probes, checks, verdict and mends as aligned text."""
+        """Probes, checks, verdict and hints as aligned text."""
         rows = [["probe", "AUC", "95% interval", "n", "verdict", "meaning"]]
         alike: dict[tuple[str, ...], list[str]] = {}  # rows that say the same are one
         for probe in self.probes:
@@ -91,10 +91,10 @@ class Audit:
         checks = [["check", "verdict", "meaning"]]
         checks += [[check.name, _loud(check.verdict), check.meaning] for check in self.checks]
         lines = [*_aligned(rows, right=(1, 3)), "", *_aligned(checks), "", printable(self.summary())]
-        for mend, names in self.mends():
+        for hint, names in self.hints():
             lines.append(f"  {', '.join(names)}:")
             lines += textwrap.wrap(
-                printable(mend),
+                printable(hint),
                 TERMINAL,
                 initial_indent=" " * 4,
                 subsequent_indent=" " * 4,

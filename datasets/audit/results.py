@@ -22,10 +22,10 @@ class Probe:
         n: pictures.
         verdict: ``pass``, ``warn``, ``fail``, ``cannot tell`` or ``not run``.
         meaning: one sentence.
-        mend: what to do; empty when there is nothing to mend.
+        hint: what to do; empty when there is nothing to do.
         telling: the measure that differs most between the classes; empty when none does.
-        launder: whether passing both classes through the same crop, size and compression mends it. What it does not
-            mend lies in what the pictures show, where a poor generator may be to blame as well as the data.
+        launder: whether passing both classes through the same crop, size and compression is the cure. What it does not
+            cure lies in what the pictures show, where a poor generator may be to blame as well as the data.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Probe:
     n: int
     verdict: str
     meaning: str
-    mend: str = ""
+    hint: str = ""
     telling: str = ""
     launder: bool = True
 
@@ -51,7 +51,7 @@ class Probe:
             "n": self.n,
             "verdict": self.verdict,
             "meaning": self.meaning,
-            "mend": self.mend,
+            "hint": self.hint,
             "telling": self.telling,
             "launder": self.launder,
         }
@@ -75,7 +75,7 @@ class Check:
         name: for people.
         verdict: ``pass``, ``warn``, ``fail``, ``cannot tell``, or ``note`` for what is only worth knowing.
         meaning: one sentence.
-        mend: what to do; empty when there is nothing to mend.
+        hint: what to do; empty when there is nothing to do.
         figures: the counts behind it, JSON-able.
         pairs: pictures that show it.
     """
@@ -84,7 +84,7 @@ class Check:
     name: str
     verdict: str
     meaning: str
-    mend: str = ""
+    hint: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
     pairs: tuple[Pair, ...] = ()
 
@@ -94,6 +94,6 @@ class Check:
             "name": self.name,
             "verdict": self.verdict,
             "meaning": self.meaning,
-            "mend": self.mend,
+            "hint": self.hint,
             "figures": self.figures,
         }

@@ -12,7 +12,7 @@ import numpy as np
 from crossfake.datasets.audit.settings import CLASSES, SPLITS, AuditSettings
 from crossfake.datasets.losses import Loss, losses_of
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Record, SourceSpec, open_source
 from crossfake.datasets.sources.labelling import check_one_side
 from crossfake.datasets.sources.shards import record_of
 from crossfake.errors import UserError
@@ -99,15 +99,15 @@ def survey(settings: AuditSettings) -> Survey:
     found = Survey()
     for label, name in enumerate(CLASSES):
         for word in settings.words(name):
-            asked = _asked(word, settings)
-            check_one_side(asked)
-            if asked.layout == "shards":
-                shards = ShardSet(asked.path)
-                found.hashes[str(asked.path)] = shards.hash
+            spec = _spec(word, settings)
+            check_one_side(spec)
+            if spec.layout == "shards":
+                shards = ShardSet(spec.path)
+                found.hashes[str(spec.path)] = shards.hash
                 if (losses := losses_of(shards)) is not None:
                     found.losses[name] = found.losses.get(name, Loss()) + losses[name]
             count = 0
-            for own_label, group, split in _outlines(asked, settings.limit):
+            for own_label, group, split in _outlines(spec, settings.limit):
                 if _wanted(own_label, split, label, settings):
                     found.note(group, split, label)
                     count += 1
@@ -118,7 +118,7 @@ def survey(settings: AuditSettings) -> Survey:
                     else ""
                 )
                 raise UserError(
-                    f"{word} holds no {name} pictures{of_split}", mend=f"name another source with --{name}"
+                    f"{word} holds no {name} pictures{of_split}", hint=f"name another source with --{name}"
                 )
             found.rows[label, word] = count
     return found
@@ -133,56 +133,56 @@ def sample(settings: AuditSettings, found: Survey) -> Iterator[Picked]:
         wanted = iter(int((k + 0.5) * total / count) for k in range(count))
         target, number = next(wanted), 0
         for word in words:
-            asked = _asked(word, settings)
+            spec = _spec(word, settings)
             end = number + found.rows[label, word]
             numbers = []
             while target < end:
                 numbers.append(target - number)
                 target = next(wanted, total)
-            named = asked.name  # looked up once: a layout is recognised by listing folders
-            native = asked.layout == "shards" and ShardSet(asked.path).native
-            for record in _records(asked, numbers, label, settings):
+            named = spec.name  # looked up once: a layout is recognised by listing folders
+            native = spec.layout == "shards" and ShardSet(spec.path).native
+            for record in _records(spec, numbers, label, settings):
                 yield Picked(record, label, f"{named}/{record.origin}", native)
             number = end
 
 
-def _asked(word: str, settings: AuditSettings) -> Asked:
-    return Asked(word, seed=settings.seed)
+def _spec(word: str, settings: AuditSettings) -> SourceSpec:
+    return SourceSpec(word, seed=settings.seed)
 
 
 def _wanted(own: int | None, split: str, label: int, settings: AuditSettings) -> bool:
     return (own is None or own == label) and (not settings.split or split in settings.split)
 
 
-def _outlines(asked: Asked, limit: int) -> Iterator[tuple[int | None, str, str]]:
+def _outlines(spec: SourceSpec, limit: int) -> Iterator[tuple[int | None, str, str]]:
     """Label, group and split of every record; of shards without reading any pixels."""
-    if asked.layout == "shards":
-        columns = ShardSet(asked.path).columns
+    if spec.layout == "shards":
+        columns = ShardSet(spec.path).columns
         yield from zip(*(columns[name].tolist() for name in ("label", "group", "split")), strict=True)
         return
-    for record in _opened(asked, limit):
+    for record in _opened(spec, limit):
         yield record.label, record.group, record.split
 
 
-def _opened(asked: Asked, limit: int) -> Iterator[Record]:
+def _opened(spec: SourceSpec, limit: int) -> Iterator[Record]:
     """Every record; of a source that draws without end as many as are looked at."""
-    endless = not SOURCES.get(asked.layout).needs_path
-    return itertools.islice(open_source(asked), limit if endless else None)
+    endless = not SOURCES.get(spec.layout).needs_path
+    return itertools.islice(open_source(spec), limit if endless else None)
 
 
-def _records(asked: Asked, numbers: list[int], label: int, settings: AuditSettings) -> Iterator[Record]:
+def _records(spec: SourceSpec, numbers: list[int], label: int, settings: AuditSettings) -> Iterator[Record]:
     """The records with these numbers, counted among those of the class and split asked for."""
     if not numbers:
         return
-    if asked.layout == "shards":
-        shards = ShardSet(asked.path)
+    if spec.layout == "shards":
+        shards = ShardSet(spec.path)
         rows = shards.select(split=settings.split or None, label=label)
         for row in rows[np.array(numbers)].tolist():
             yield record_of(shards, row)
         return
     wanted = iter(numbers)
     target, number = next(wanted), 0
-    for record in _opened(asked, settings.limit):
+    for record in _opened(spec, settings.limit):
         if not _wanted(record.label, record.split, label, settings):
             continue
         if number == target:

@@ -54,17 +54,17 @@ class AuditSettings:
         check_bounds(self)
         for name in CLASSES:
             if not self.words(name):
-                raise UserError(f"there is no source of {name}s", mend=f"give --{name}")
+                raise UserError(f"there is no source of {name}s", hint=f"give --{name}")
             if not all(self.words(name)):
-                raise UserError(f"a source of {name}s has no name", mend=f"give --{name} a folder")
+                raise UserError(f"a source of {name}s has no name", hint=f"give --{name} a folder")
         if self.warn > self.fail:
             raise UserError(
                 f"thresholds {self.warn:g} and {self.fail:g} are out of order",
-                mend="choose 0.5 <= --warn <= --fail <= 1",
+                hint="choose 0.5 <= --warn <= --fail <= 1",
             )
         for split in self.split:
             if split not in (*SPLITS, ""):  # "" has rows that no split claims, such as one's own fakes
-                raise UserError(f"there is no split {split!r}", mend=f"choose of {', '.join(SPLITS)}")
+                raise UserError(f"there is no split {split!r}", hint=f"choose of {', '.join(SPLITS)}")
 
     def words(self, name: str) -> tuple[str, ...]:
         """The sources of one class, ``real`` or ``fake``, each once."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from crossfake.datasets.filetypes import HEAD, Kind, head_of, kind_of
 from crossfake.datasets.sources.base import (
     SOURCES,
-    Asked,
     Member,
     Record,
     Rejected,
     Source,
+    SourceSpec,
 )
 from crossfake.datasets.sources.folder import IMAGES, VIDEOS, is_clutter, is_hidden, labelled, slashed
 from crossfake.datasets.sources.naming import ByFolders
@@ -40,15 +40,15 @@ class Archive(Source):
     def recognises(self, root: Path) -> bool:
         return root.is_file() and (root.suffix.lower() == ".zip" or kind_of(head_of(root)) == "archive")
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         """Images in the order of sorted names, labelled by their folders as those of any folder.
 
         Names that climb out of the archive are listed as skipped.
         """
-        source = asked.path.resolve().stem
-        entries = _entries(asked.path)
-        by = ByFolders({os.path.dirname(way) for way, _ in entries if os.path.dirname(way)}, asked.labels)
-        for way, kind, found in _members(asked.path, entries, asked.left_out):
+        source = spec.path.resolve().stem
+        entries = _entries(spec.path)
+        by = ByFolders({os.path.dirname(way) for way, _ in entries if os.path.dirname(way)}, spec.labels)
+        for way, kind, found in _members(spec.path, entries, spec.left_out):
             image: Member | Rejected = found
             if kind == "video" and isinstance(found, Member):
                 image = Rejected("video in an archive", "unpack it")
@@ -83,13 +83,13 @@ def _entries(path: Path) -> list[tuple[str, zipfile.ZipInfo]]:
     if is_one_of_several(path):
         raise UserError(
             f"{path} is one part of an archive in several",
-            mend=f"join them: zip -s 0 {path.with_suffix('.zip').name} --out whole.zip",
+            hint=f"join them: zip -s 0 {path.with_suffix('.zip').name} --out whole.zip",
         )
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [(slashed(entry.filename), entry) for entry in archive.infolist()]
     except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path} is not a whole zip archive ({error})", mend="download it again") from error
+        raise UserError(f"{path} is not a whole zip archive ({error})", hint="download it again") from error
     files = [(way, entry) for way, entry in entries if not way.endswith("/") and not is_hidden(way)]
     return sorted(files, key=lambda pair: pair[0])
 

@@ -84,7 +84,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SourceSpec:
     """What the user asked a source for.
 
     Attributes:
@@ -110,27 +110,27 @@ class Asked:
     notes: list[str] = field(default_factory=list, compare=False)
     matched: set[str] = field(default_factory=set, compare=False)
 
-    def again(self) -> Asked:
+    def again(self) -> SourceSpec:
         """The same, with nothing counted yet: what is missing is counted once."""
-        return Asked(self.word, self.seed, self.size, self.variant, self.labels)
+        return SourceSpec(self.word, self.seed, self.size, self.variant, self.labels)
 
     @cached_property
     def layout(self) -> str:
         """Name of the source that reads it: the one typed, or the one that recognises the path."""
         if not self.word.strip():
-            raise UserError("no source is named", mend="name a folder, a data set or an archive")
+            raise UserError("no source is named", hint="name a folder, a data set or an archive")
         typed, colon, path = self.word.partition(":")
         if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
             return typed
         if not is_there(self.path):
             if os.sep in self.word:  # nobody would name a data set so
-                raise UserError(f"there is no source or folder {self.word!r}", mend="check the path")
+                raise UserError(f"there is no source or folder {self.word!r}", hint="check the path")
             names = [name for name in SOURCES.names() if name not in ("folder", "shards")]
             raise unknown("source or folder", self.word, names)
         fitting = [name for name in SOURCES.names() if SOURCES.get(name)().recognises(self.path)]
         if len(fitting) > 1:
             named = " or ".join(f"{name}:{self.path}" for name in fitting)
-            raise UserError(f"{self.path} looks like several data sets", mend=f"write {named}")
+            raise UserError(f"{self.path} looks like several data sets", hint=f"write {named}")
         if not fitting:
             self._look_below()
         return fitting[0] if fitting else "folder"
@@ -143,7 +143,7 @@ class Asked:
                     if below.is_dir() and SOURCES.get(name)().recognises(below):
                         raise UserError(
                             f"{below} looks like {name}",
-                            mend=f"name that, or folder:{self.path} for plain files",
+                            hint=f"name that, or folder:{self.path} for plain files",
                         )
 
     @property
@@ -186,19 +186,19 @@ class Source:
         """Whether the folder, by its names alone, is laid out as this data set is published."""
         return False
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         """Every image of it; ``UserError`` when a list that it cannot do without is not there or damaged."""
         raise NotImplementedError
 
-    def count(self, asked: Asked) -> int | None:
+    def count(self, spec: SourceSpec) -> int | None:
         """How many records there will be, for the progress bar; None where nobody knows."""
-        return sum(1 for _ in self.records(asked.again())) if self.needs_path else None
+        return sum(1 for _ in self.records(spec.again())) if self.needs_path else None
 
-    def classes(self, asked: Asked) -> Classes | None:
+    def classes(self, spec: SourceSpec) -> Classes | None:
         """How many files of each class it says it has, without opening any; None where it draws or fetches them."""
         if not self.needs_path:
             return None
-        found, again = Classes(), asked.again()
+        found, again = Classes(), spec.again()
         for record in self.records(again):
             found.add(record.origin, record.source, record.label, isinstance(record.image, Rejected))
         found.tables, found.matched = again.left_out.tables, again.matched
@@ -206,7 +206,7 @@ class Source:
 
     def fixture(self, out: Path) -> Path:
         """Write a miniature of the layout with drawn faces, for tests and tutorials; returns what to read."""
-        raise UserError("there is no miniature of this source", mend="choose another")
+        raise UserError("there is no miniature of this source", hint="choose another")
 
 
 SOURCES: Registry[type[Source]] = Registry(
@@ -247,29 +247,29 @@ _PUBLISHED = (
 _NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface")
 
 
-def open_source(asked: Asked) -> Iterator[Record]:
+def open_source(spec: SourceSpec) -> Iterator[Record]:
     """Records of a data set, a shard folder, an archive or a folder of images and videos.
 
     Raises:
         UserError: the word is none of them, or there is no image.
     """
-    source = SOURCES.get(asked.layout)()
-    if source.needs_path and not is_there(asked.path):
-        raise UserError(f"{asked.path} is not there", mend="check the path")
-    if asked.variant and not source.variants:
-        raise UserError(f"{asked.layout} has one version only", mend="leave --variant out")
-    if asked.labels and not source.takes_labels:
+    source = SOURCES.get(spec.layout)()
+    if source.needs_path and not is_there(spec.path):
+        raise UserError(f"{spec.path} is not there", hint="check the path")
+    if spec.variant and not source.variants:
+        raise UserError(f"{spec.layout} has one version only", hint="leave --variant out")
+    if spec.labels and not source.takes_labels:
         raise UserError(
-            f"{asked.layout} knows its own labels",
-            mend=f"leave --labels out, or read it as plain files: folder:{asked.path}",
+            f"{spec.layout} knows its own labels",
+            hint=f"leave --labels out, or read it as plain files: folder:{spec.path}",
         )
-    records = source.records(asked)
+    records = source.records(spec)
     first = next(records, None)
     if first is None:
-        lines = [*asked.missing.lines(), *asked.left_out.lines()]
+        lines = [*spec.missing.lines(), *spec.left_out.lines()]
         gone = f" ({'; '.join(line.strip() for line in lines)})" if lines else ""
         raise UserError(
-            f"{asked.word} holds no images{gone}", mend="name a folder of JPEG, PNG, WebP, … files"
+            f"{spec.word} holds no images{gone}", hint="name a folder of JPEG, PNG, WebP, … files"
         )
     return itertools.chain([first], records)
 

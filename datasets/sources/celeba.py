@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import IMAGES, walk
 from crossfake.errors import UserError
 
@@ -26,12 +26,12 @@ class CelebA(Source):
     def recognises(self, root: Path) -> bool:
         return (root / "img_align_celeba").is_dir() or _list(root, "list_eval_partition") is not None
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
         found = {name: _list(root, name) for name in _LISTS}
         for name, file in found.items():
             if file is None:
-                asked.missing.add("list", f"{name}.txt")
+                spec.missing.add("list", f"{name}.txt")
         split, person = (_column(file) if (file := found[name]) else {} for name in _LISTS)
         folder = next(
             (root / f for f in ("img_align_celeba", "Img/img_align_celeba") if (root / f).is_dir()), root
@@ -48,7 +48,7 @@ class CelebA(Source):
                 label=0,
             )
         if len(split) > seen:
-            asked.missing.add(
+            spec.missing.add(
                 f"of the images that {_LISTS[0]} names", f"{len(split) - seen:,} of {len(split):,}"
             )
 
@@ -82,7 +82,7 @@ def _column(file: Path) -> dict[str, str]:
         values = {}
         for number, row in enumerate(rows, 1):
             if row and len(row) < 2:
-                raise UserError(f"{file} line {number} has no value", mend="download it again")
+                raise UserError(f"{file} line {number} has no value", hint="download it again")
             if row and row[1].lstrip("-").isdecimal():  # Kaggle's file has a header
                 values[row[0]] = row[1]
     return values

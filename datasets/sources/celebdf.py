@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import faceforensics
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import walk
 from crossfake.errors import UserError
 
@@ -30,22 +30,22 @@ class CelebDF(Source):
     def recognises(self, root: Path) -> bool:
         return (root / "Celeb-synthesis").is_dir() or (root / _TESTING).is_file()
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        testing = _testing(asked)
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        testing = _testing(spec)
         seen: set[str] = set()
         for folder, label in _FOLDERS.items():
-            if not (asked.path / folder).is_dir():
-                asked.missing.add("folder", folder)
+            if not (spec.path / folder).is_dir():
+                spec.missing.add("folder", folder)
                 continue
-            for path in walk(asked.path / folder):
-                origin = path.relative_to(asked.path).as_posix()
+            for path in walk(spec.path / folder):
+                origin = path.relative_to(spec.path).as_posix()
                 video = faceforensics.video_of(path)
                 listed = f"{folder}/{video}.mp4"
                 if listed in testing:
                     if (
                         testing[listed] == label and listed not in seen
                     ):  # the list's 1 is real, a label's 1 is fake
-                        asked.missing.add(f"agreement of {_TESTING} with the folder", origin)
+                        spec.missing.add(f"agreement of {_TESTING} with the folder", origin)
                     seen.add(listed)
                 yield Record(
                     path,
@@ -57,7 +57,7 @@ class CelebDF(Source):
                     generator="celebdf" if label else "",
                 )
         for origin in sorted(testing.keys() - seen):
-            asked.missing.add(f"video named by {_TESTING}", origin)
+            spec.missing.add(f"video named by {_TESTING}", origin)
 
     def fixture(self, out: Path) -> Path:
         from crossfake.datasets.sources.fixtures import face_video
@@ -86,16 +86,16 @@ def group_of(stem: str) -> str:
     return f"celebdf:{parts[0]}_{parts[-1]}"
 
 
-def _testing(asked: Asked) -> dict[str, int]:
-    file = asked.path / _TESTING
+def _testing(spec: SourceSpec) -> dict[str, int]:
+    file = spec.path / _TESTING
     if not file.is_file():
-        asked.missing.add("official split", _TESTING)
+        spec.missing.add("official split", _TESTING)
         return {}
     testing = {}
     for number, line in enumerate(file.read_text(errors="replace").splitlines(), 1):
         if line.strip():
             mark, _, origin = line.strip().partition(" ")
             if mark not in ("0", "1") or not origin:
-                raise UserError(f"{file} line {number} is not '1 FOLDER/VIDEO'", mend="download it again")
+                raise UserError(f"{file} line {number} is not '1 FOLDER/VIDEO'", hint="download it again")
             testing[origin.strip()] = int(mark)
     return testing

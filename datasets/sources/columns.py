@@ -169,7 +169,7 @@ def rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     yield number, {clean(name): value for name, value in found.items()}
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(
-            f"{table} cannot be read ({error})", mend="one JSON object a line, or a CSV with a header"
+            f"{table} cannot be read ({error})", hint="one JSON object a line, or a CSV with a header"
         ) from error
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from crossfake.datasets.sources import celebdf, faceforensics
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.folder import subfolders, walk
 from crossfake.datasets.sources.naming import label_of
@@ -32,8 +32,8 @@ class DF40(Source):
         top = _top(root)
         return any({"ff", "cdf"} & set(subfolders(top / method)) for method in subfolders(top))
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        top = _top(asked.path)
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        top = _top(spec.path)
         found = [
             (method, subset)
             for method in subfolders(top)
@@ -53,7 +53,7 @@ class DF40(Source):
                 label = 1 if subset != "real" and "real" not in path.relative_to(top).parts[2:-1] else 0
                 yield Record(
                     path,
-                    origin=path.relative_to(asked.path).as_posix(),
+                    origin=path.relative_to(spec.path).as_posix(),
                     source="df40",
                     group=_group(method, subset, path, component),
                     label=label,

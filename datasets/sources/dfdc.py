@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, Source, is_there
+from crossfake.datasets.sources.base import SOURCES, Record, Rejected, Source, SourceSpec, is_there
 from crossfake.datasets.sources.folder import VIDEOS, subfolders, walk
 from crossfake.datasets.sources.naming import label_of, split_of
 from crossfake.errors import UserError
@@ -31,8 +31,8 @@ class DFDC(Source):
     def recognises(self, root: Path) -> bool:
         return any(_is_table(folder / _TABLE) for folder in _parts(root))
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
         tables = {folder: _read(folder / _TABLE) for folder in _parts(root) if _is_table(folder / _TABLE)}
         splits = {split_of(str(row.get("split") or "")) for rows in tables.values() for row in rows.values()}
         for folder, rows in tables.items():
@@ -57,7 +57,7 @@ class DFDC(Source):
                 )
             for name in rows:
                 if not is_there(folder / name) and not is_there(folder / Path(name).stem):
-                    asked.missing.add(f"video named by {_TABLE}", name)
+                    spec.missing.add(f"video named by {_TABLE}", name)
 
     def fixture(self, out: Path) -> Path:
         from crossfake.datasets.sources.fixtures import face_video, write_json
@@ -97,5 +97,5 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         if not all(isinstance(row, dict) for row in content.values()):
             raise ValueError("it names no videos")
     except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error})", mend="download it again") from error
+        raise UserError(f"{path} cannot be read ({error})", hint="download it again") from error
     return {str(name): row for name, row in content.items()}

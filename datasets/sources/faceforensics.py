@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.folder import named_video, subfolders, walk
 from crossfake.errors import UserError
@@ -36,36 +36,34 @@ class FaceForensics(Source):
     def recognises(self, root: Path) -> bool:
         return (root / "manipulated_sequences").is_dir() or (root / "original_sequences").is_dir()
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
-        if asked.variant and asked.variant not in self.variants:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
+        if spec.variant and spec.variant not in self.variants:
             raise UserError(
-                f"FaceForensics++ has no version {asked.variant!r}",
-                mend=f"choose one of {', '.join(self.variants)}",
+                f"FaceForensics++ has no version {spec.variant!r}",
+                hint=f"choose one of {', '.join(self.variants)}",
             )
         listed = _listed_pairs(root)
         if not listed:
-            asked.missing.add("official split", "train.json, val.json, test.json")
+            spec.missing.add("official split", "train.json, val.json, test.json")
         sequences = [("original_sequences", name, 0) for name in ("youtube", "actors")]
         sequences += [("manipulated_sequences", name, 1) for name in METHODS]
         files: list[tuple[str, int, Path, str]] = []  # sequence, label, video or frame, the video's name
-        version = asked.variant or _common_version(root, [f"{kind}/{name}" for kind, name, _ in sequences])
+        version = spec.variant or _common_version(root, [f"{kind}/{name}" for kind, name, _ in sequences])
         for kind, name, label in sequences:
             folder = _version(root / kind / name, version)
             if folder is None:
-                asked.missing.add(
-                    f"sequence{f' in {asked.variant}' if asked.variant else ''}", f"{kind}/{name}"
-                )
+                spec.missing.add(f"sequence{f' in {spec.variant}' if spec.variant else ''}", f"{kind}/{name}")
                 continue
             files += [(name, label, path, video_of(path)) for path in walk(folder)]
-        if version and version != asked.variant and version != self.variants[0]:
-            asked.notes.append(f"read in {version}, the version that all sequences have")
+        if version and version != spec.variant and version != self.variants[0]:
+            spec.notes.append(f"read in {version}, the version that all sequences have")
         component = components(
             [*PAIRS, *(pair for pair, _ in listed), *(ids_of(video) for *_, video in files)]
         )
         actors = [ids[0] for *_, video in files if (ids := ids_of(video))[0].startswith(_ACTOR)]
         if len(set(actors)) > 1 and len({component[each] for each in actors}) == 1:
-            asked.notes.append(
+            spec.notes.append(
                 f"DeepFakeDetection's actors are swapped with one another: all {len(actors):,} files of theirs are one "
                 "group, on one side of any split"
             )
@@ -90,7 +88,7 @@ class FaceForensics(Source):
             )
         there = {each for _, label, _, video in files if not label for each in ids_of(video)}
         for each in sorted({name for pair, _ in listed for name in pair} - there):
-            asked.missing.add("original video of the official split", each)
+            spec.missing.add("original video of the official split", each)
 
     def fixture(self, out: Path) -> Path:
         from crossfake.datasets.sources.fixtures import face_video, mask_video, write_json
@@ -176,7 +174,7 @@ def _listed_pairs(root: Path) -> list[tuple[tuple[str, ...], str]]:
             content = json.loads(file.read_text())
             pairs += [(tuple(str(each) for each in pair), split) for pair in content]
         except (ValueError, TypeError) as error:
-            raise UserError(f"{file} is no list of pairs ({error})", mend="download it again") from error
+            raise UserError(f"{file} is no list of pairs ({error})", hint="download it again") from error
     return pairs
 
 
@@ -193,7 +191,7 @@ def _common_version(root: Path, sequences: Iterable[str]) -> str:
         every = [name for name in FaceForensics.variants if any(name in found for found in there.values())]
         raise UserError(
             f"the sequences of {root} have no version in common ({held})",
-            mend=f"give --variant {' or '.join(every)}: those that lack it are left out",
+            hint=f"give --variant {' or '.join(every)}: those that lack it are left out",
         )
     return common[0] if common else ""
 

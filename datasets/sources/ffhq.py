@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import IMAGES, walk
 
 _FOLDERS = ("images1024x1024", "thumbnails128x128")  # in the order of preference
@@ -21,8 +21,8 @@ class FFHQ(Source):
     def recognises(self, root: Path) -> bool:
         return any((root / name).is_dir() for name in _FOLDERS)
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
         folder = next((root / name for name in _FOLDERS if (root / name).is_dir()), root)
         for path in walk(folder, IMAGES):
             number = int(path.stem) if path.stem.isdecimal() else None

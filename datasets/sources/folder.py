@@ -11,10 +11,10 @@ from crossfake.datasets.filetypes import head_of, is_archive, kind_of
 from crossfake.datasets.sources.base import (
     ON_REQUEST,
     SOURCES,
-    Asked,
     Record,
     Rejected,
     Source,
+    SourceSpec,
     is_shards,
 )
 from crossfake.datasets.sources.naming import SKIP, ByFolders
@@ -56,25 +56,25 @@ class Folder(Source):
     has_videos = True
     takes_labels = True
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         """Every image and video below a folder, in the order of sorted names.
 
         Where folders are called real and fake (in any of the usual words), they label what is in them, and what lies
         loose beside them is skipped; see :class:`~crossfake.datasets.sources.naming.ByFolders`.
         """
-        root = asked.path
+        root = spec.path
         if root.is_file():
             head = head_of(root)
             if root.suffix.lower() not in IMAGES | VIDEOS and kind_of(head) not in ("image", "video"):
                 what = "an archive that is not read here" if is_archive(head) else "a file of another kind"
-                raise UserError(f"{root} is {what}", mend="name an image, a video, a zip archive or a folder")
+                raise UserError(f"{root} is {what}", hint="name an image, a video, a zip archive or a folder")
             yield Record(root, origin=root.name, source=root.resolve().stem)
             return
         if is_shards(root):
-            raise UserError(f"{root} is a shard folder", mend=f"name it as it is, {root}")
+            raise UserError(f"{root} is a shard folder", hint=f"name it as it is, {root}")
         source = root.resolve().name
-        by = ByFolders(_ways(root, set()), asked.labels)
-        for path in walk(root, left_out=asked.left_out):
+        by = ByFolders(_ways(root, set()), spec.labels)
+        for path in walk(root, left_out=spec.left_out):
             origin = slashed(path.relative_to(root).as_posix())
             yield labelled(Record(path, origin=origin, source=source), by)
 
@@ -161,7 +161,7 @@ def _listing(root: Path) -> Iterator[tuple[str, bool]]:
 
 
 def _unlisted(root: Path, error: OSError) -> UserError:
-    return UserError(f"{root} cannot be listed ({error.strerror})", mend="check its permissions")
+    return UserError(f"{root} cannot be listed ({error.strerror})", hint="check its permissions")
 
 
 def is_clutter(name: str) -> bool:
@@ -179,7 +179,7 @@ def subfolders(root: Path) -> list[str]:
         return []
     except OSError as error:
         raise UserError(
-            f"{root} cannot be listed ({error.strerror})", mend="check its permissions"
+            f"{root} cannot be listed ({error.strerror})", hint="check its permissions"
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import find_folders, subfolders, walk
 from crossfake.datasets.sources.naming import split_of
 
@@ -22,22 +22,22 @@ class ForenSynths(Source):
     def recognises(self, root: Path) -> bool:
         return next(find_folders(root, _HOLDING, depth=3), None) is not None
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        for folder in find_folders(asked.path, _HOLDING):
-            parts = list(folder.relative_to(asked.path).parts)
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        for folder in find_folders(spec.path, _HOLDING):
+            parts = list(folder.relative_to(spec.path).parts)
             at = next((place for place, part in enumerate(parts) if split_of(part)), None)
             split = split_of(parts[at]) if at is not None else ""
             rest = parts[at + 1 :] if at is not None else parts
             only_progan = split in ("train", "val") and len(rest) < 2
-            generator = "progan" if only_progan else (rest or [asked.path.resolve().name])[0]
+            generator = "progan" if only_progan else (rest or [spec.path.resolve().name])[0]
             for name, label in _CLASSES.items():
                 if name not in subfolders(folder):
-                    asked.missing.add("folder", (folder / name).relative_to(asked.path).as_posix())
+                    spec.missing.add("folder", (folder / name).relative_to(spec.path).as_posix())
                     continue
                 for path in walk(folder / name):
                     yield Record(
                         path,
-                        origin=path.relative_to(asked.path).as_posix(),
+                        origin=path.relative_to(spec.path).as_posix(),
                         source="forensynths",
                         split=split,
                         label=label,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import find_folders, subfolders, walk
 from crossfake.datasets.sources.naming import split_of
 
@@ -28,15 +28,15 @@ class GenImage(Source):
         found = next(find_folders(root, _HOLDING, depth=4), None)
         return found is not None and found.name in ("train", "val")
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        for folder in find_folders(asked.path, _HOLDING):
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        for folder in find_folders(spec.path, _HOLDING):
             generator = generator_of(folder.parent.name)
             for name, label in _CLASSES.items():
                 if name not in subfolders(folder):
-                    asked.missing.add("folder", (folder / name).relative_to(asked.path).as_posix())
+                    spec.missing.add("folder", (folder / name).relative_to(spec.path).as_posix())
                     continue
                 for path in walk(folder / name):
-                    origin = path.relative_to(asked.path).as_posix()
+                    origin = path.relative_to(spec.path).as_posix()
                     yield Record(
                         path,
                         origin=origin,

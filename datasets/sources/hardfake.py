@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import subfolders, walk
 
 
@@ -21,15 +21,15 @@ class HardFakeVsRealFaces(Source):
         with open(root / "data.csv", encoding="utf-8", errors="replace") as file:
             return "images_id" in file.readline(1000)
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         for label, name in enumerate(("real", "fake")):
-            if not (asked.path / name).is_dir():
-                asked.missing.add("folder", name)
+            if not (spec.path / name).is_dir():
+                spec.missing.add("folder", name)
                 continue
-            for path in walk(asked.path / name):
+            for path in walk(spec.path / name):
                 yield Record(
                     path,
-                    origin=path.relative_to(asked.path).as_posix(),
+                    origin=path.relative_to(spec.path).as_posix(),
                     source="hardfakevsrealfaces",
                     label=label,
                     generator="stylegan2-ffhq" if label else "",

@@ -11,10 +11,10 @@ from typing import Any
 from crossfake.datasets.sources.base import (
     ON_REQUEST,
     SOURCES,
-    Asked,
     Record,
     Rejected,
     Source,
+    SourceSpec,
     is_there,
 )
 from crossfake.datasets.sources.columns import (
@@ -52,39 +52,39 @@ class HuggingFace(Source):
     def recognises(self, root: Path) -> bool:
         return _is_parquet(root) or any(_table(folder) for folder in _folders(root))
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
         files = _parquet(root)
         if files:
             for file in files:
-                yield from _parquet_records(asked, file)
+                yield from _parquet_records(spec, file)
             return
         facts: dict[str, dict[str, Any]] = {}
         for folder in _folders(root):
-            facts |= _metadata(asked, root, folder)
+            facts |= _metadata(spec, root, folder)
         parts = [name for name in subfolders(root) if split_of(name)]
         for folder in [root / name for name in parts] or [root]:
             for path in walk(folder, IMAGES):
                 origin = slashed(path.relative_to(root).as_posix())
-                found = _class(facts.get(origin, {}), asked, None, path)
+                found = _class(facts.get(origin, {}), spec, None, path)
                 if not found.stated:
                     parts_of = reversed(origin.split("/")[:-1])
-                    labels = ((part, asked.labels.get(part, label_of(part))) for part in parts_of)
+                    labels = ((part, spec.labels.get(part, label_of(part))) for part in parts_of)
                     part, label = next((each for each in labels if each[1] is not None), ("", None))
-                    asked.matched.add(part)
+                    spec.matched.add(part)
                     found = Class(label, found.generator, stated=False)
-                yield _record(path, origin, asked, found, split_of(folder.name) if parts else "")
+                yield _record(path, origin, spec, found, split_of(folder.name) if parts else "")
 
-    def classes(self, asked: Asked) -> Classes | None:
-        root, files = asked.path, _parquet(asked.path)
+    def classes(self, spec: SourceSpec) -> Classes | None:
+        root, files = spec.path, _parquet(spec.path)
         if not files:
-            found = super().classes(asked)
+            found = super().classes(spec)
             tables = [table for folder in _folders(root) if (table := _table(folder))]
             columns = [row for table in tables[:1] for _, row in rows(table)][:1]
         else:
-            found = Classes(matched=asked.matched)
+            found = Classes(matched=spec.matched)
             for file in files:
-                for record in _parquet_records(asked, file, pixels=False):
+                for record in _parquet_records(spec, file, pixels=False):
                     refused = isinstance(record.image, Rejected)
                     found.add(record.origin, record.source, record.label, refused)
             columns = [dict.fromkeys(_opened(files[0]).schema_arrow.names)]
@@ -92,9 +92,9 @@ class HuggingFace(Source):
             found.columns = tuple(filter(None, columns[0]))
         return found
 
-    def count(self, asked: Asked) -> int | None:
-        files = _parquet(asked.path)  # which say it without being read
-        return sum(_opened(file).metadata.num_rows for file in files) if files else super().count(asked)
+    def count(self, spec: SourceSpec) -> int | None:
+        files = _parquet(spec.path)  # which say it without being read
+        return sum(_opened(file).metadata.num_rows for file in files) if files else super().count(spec)
 
     def fixture(self, out: Path) -> Path:
         """An imagefolder, and beside it the same as parquet when pyarrow is there."""
@@ -132,9 +132,9 @@ def _is_parquet(root: Path) -> bool:
     return bool(_parquet(root)) and next(walk(root, IMAGES), None) is None
 
 
-def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[Record]:
+def _parquet_records(spec: SourceSpec, file: Path, pixels: bool = True) -> Iterator[Record]:
     """Rows of a file; without ``pixels`` only what they say of their class is read."""
-    parquet, root = _opened(file), asked.path
+    parquet, root = _opened(file), spec.path
     origin = file.relative_to(root).as_posix()
     ways = [file.name.split("-")[0].split(".")[0], *reversed(origin.split("/")[:-1])]
     split = next(filter(None, map(split_of, ways)), "")
@@ -143,7 +143,7 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
         image = next((name for name in ("image", "img", "jpg", "png") if name in columns), None)
         if image is None:
             raise UserError(
-                f"{file} has no column image (but {', '.join(columns)})", mend="rename the one that it is"
+                f"{file} has no column image (but {', '.join(columns)})", hint="rename the one that it is"
             )
         cleaned = _clean_names(columns)
         about = [cleaned[name] for name in (*LABELS, *GENERATORS, "category") if name in cleaned]
@@ -153,9 +153,9 @@ def _parquet_records(asked: Asked, file: Path, pixels: bool = True) -> Iterator[
         kept = [*([image] if pixels or not about else []), *about]
         for batch in parquet.iter_batches(batch_size=64 if pixels else 4096, columns=kept):
             for row in batch.to_pylist():
-                found = _class({clean(each): row[each] for each in about}, asked, names, file)
+                found = _class({clean(each): row[each] for each in about}, spec, names, file)
                 content = _content(row[image]) if pixels else b""
-                yield _record(content, f"{origin}:{number}", asked, found, split)
+                yield _record(content, f"{origin}:{number}", spec, found, split)
                 number += 1
     except _import_pyarrow().ArrowException as error:
         raise _damaged(file, error) from error
@@ -165,14 +165,16 @@ def _clean_names(columns: Iterable[str]) -> dict[str, str]:
     return {clean(name): name for name in columns}
 
 
-def _record(image: Path | bytes | Rejected, origin: str, asked: Asked, found: Class, split: str) -> Record:
+def _record(
+    image: Path | bytes | Rejected, origin: str, spec: SourceSpec, found: Class, split: str
+) -> Record:
     """A file that has a class; an empty cell, where there is a column for it, is no class."""
     if found.label == SKIP:
         image = ON_REQUEST
     elif found.label is None and found.stated:
         image = _NOT_LABELLED
     label = None if found.label == SKIP else found.label
-    source = asked.path.resolve().name
+    source = spec.path.resolve().name
     return Record(image, origin, source, split=split, label=label, generator=found.generator)
 
 
@@ -192,7 +194,7 @@ def _opened(file: Path) -> Any:
 
 
 def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file} is not a whole parquet file ({error})", mend="download it again")
+    return UserError(f"{file} is not a whole parquet file ({error})", hint="download it again")
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
@@ -203,15 +205,15 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
         return None
 
 
-def _class(row: dict[str, Any], asked: Asked, names: list[str] | None, where: Path) -> Class:
+def _class(row: dict[str, Any], spec: SourceSpec, names: list[str] | None, where: Path) -> Class:
     try:
-        found = class_of(row, asked.labels, names)
-        asked.matched.add(found.matched)
+        found = class_of(row, spec.labels, names)
+        spec.matched.add(found.matched)
         return found
     except NoClass as error:
         raise UserError(
             f"{where}: {error}",
-            mend="say what the words mean: --labels real=WORD,… fake=WORD,…",
+            hint="say what the words mean: --labels real=WORD,… fake=WORD,…",
         ) from error
 
 
@@ -224,7 +226,7 @@ def _table(folder: Path) -> Path | None:
     return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
 
 
-def _metadata(asked: Asked, root: Path, folder: Path) -> dict[str, dict[str, Any]]:
+def _metadata(spec: SourceSpec, root: Path, folder: Path) -> dict[str, dict[str, Any]]:
     """Rows of a folder's table, by the image's path below the root."""
     table = _table(folder)
     facts = {}
@@ -234,7 +236,7 @@ def _metadata(asked: Asked, root: Path, folder: Path) -> dict[str, dict[str, Any
         if there is not None:
             facts[Path(os.path.relpath(there, root)).as_posix()] = row
         elif places[0][1]:
-            asked.missing.add("image named by its metadata", places[0][1])
+            spec.missing.add("image named by its metadata", places[0][1])
     return facts
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import subfolders, walk
 
 _SPLITS = {"Train": "train", "Validation": "val", "Test": "test"}
@@ -30,17 +30,17 @@ class KaggleDeepfakeReal(Source):
             re.fullmatch(r"(real|fake)_\d+", path.stem) for path in itertools.islice(walk(top / "Train"), 1)
         )
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        top = _top(asked.path)
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        top = _top(spec.path)
         for folder, split in _SPLITS.items():
             for label, kind in enumerate(("Real", "Fake")):
                 if not (top / folder / kind).is_dir():
-                    asked.missing.add("folder", f"{folder}/{kind}")
+                    spec.missing.add("folder", f"{folder}/{kind}")
                     continue
                 for path in walk(top / folder / kind):
                     yield Record(
                         path,
-                        origin=path.relative_to(asked.path).as_posix(),
+                        origin=path.relative_to(spec.path).as_posix(),
                         source="kaggle-deepfake-real",
                         split=split,
                         label=label,

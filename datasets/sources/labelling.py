@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from crossfake.datasets.sources.base import (
     SOURCES,
-    Asked,
+    SourceSpec,
 )
 from crossfake.datasets.sources.naming import LOOSE, differing
 from crossfake.datasets.sources.tallies import Classes
@@ -14,7 +14,7 @@ _SHOWN = 8  # folders that one line has room for
 _KINDS = {0: "real", 1: "fake", None: "?"}
 
 
-def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> int | None:
+def label_of_rest(spec: SourceSpec, classes: Classes | None, label: str | None) -> int | None:
     """The label of the files to which their source gives none; None where there are no such files.
 
     What the user says counts. Without a word, one folder that nothing names a class is real: that is for the caller to
@@ -27,10 +27,10 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
     Raises:
         UserError: nothing says what some files are, and they are not simply one folder.
     """
-    if classes is None and not SOURCES.get(asked.layout).endless:
+    if classes is None and not SOURCES.get(spec.layout).endless:
         return None
     if classes is not None:
-        _check_names(asked, classes)
+        _check_names(spec, classes)
     if classes is not None and not classes.count(None):
         return None
     if label:
@@ -39,72 +39,72 @@ def label_of_rest(asked: Asked, classes: Classes | None, label: str | None) -> i
         return 0
     if classes.columns:
         raise UserError(
-            f"{asked.path} has no column known to be the label, only {', '.join(classes.columns)}",
-            mend="rename the column that says it to label, or give --label real or fake for all",
+            f"{spec.path} has no column known to be the label, only {', '.join(classes.columns)}",
+            hint="rename the column that says it to label, or give --label real or fake for all",
         )
-    if SOURCES.get(asked.layout).is_table:
+    if SOURCES.get(spec.layout).is_table:
         raise UserError(
-            f"{asked.path} gives {classes.count(None):,} of {classes.total:,} files no label",
-            mend="fill in the column, or give --label real or fake for those without",
+            f"{spec.path} gives {classes.count(None):,} of {classes.total:,} files no label",
+            hint="fill in the column, or give --label real or fake for those without",
         )
     names = differing(folder for folder, _ in classes.folders)
-    if len(set(names.values())) > 1 or asked.labels or classes.count(0) or classes.count(1):
+    if len(set(names.values())) > 1 or spec.labels or classes.count(0) or classes.count(1):
         raise UserError(
-            f"{asked.word} does not say what all of its files are: {_shown(classes, names)}", mend=_MEND
+            f"{spec.word} does not say what all of its files are: {_shown(classes, names)}", hint=_HINT
         )
     if classes.hint:
         raise UserError(
             f"{classes.hint} would be called real, its name or folder hints at a fake",
-            mend="give --label real or fake, or sort the files into folders called real and fake",
+            hint="give --label real or fake, or sort the files into folders called real and fake",
         )
     if classes.tables:
-        table = asked.path / classes.tables[0]
+        table = spec.path / classes.tables[0]
         raise UserError(
-            f"nothing names {asked.word} real or fake, and {classes.tables[0]} lies beside the pictures",
-            mend=f"name that table if it says so ({table}), or give --label real or fake",
+            f"nothing names {spec.word} real or fake, and {classes.tables[0]} lies beside the pictures",
+            hint=f"name that table if it says so ({table}), or give --label real or fake",
         )
     return 0
 
 
-_MEND = (
+_HINT = (
     "give --label real or fake for those with '?', or name their folders: --labels real=FOLDER,… fake=FOLDER,… "
     "(skip=FOLDER leaves one out)"
 )
 
 
-def _check_names(asked: Asked, classes: Classes) -> None:
-    if SOURCES.get(asked.layout).is_table:
-        if unknown := sorted(set(asked.labels) - classes.matched):
+def _check_names(spec: SourceSpec, classes: Classes) -> None:
+    if SOURCES.get(spec.layout).is_table:
+        if unknown := sorted(set(spec.labels) - classes.matched):
             raise UserError(
-                f"{asked.path} has no label {unknown[0]!r}",
-                mend="name the words in its column for the label as they stand there",
+                f"{spec.path} has no label {unknown[0]!r}",
+                hint="name the words in its column for the label as they stand there",
             )
         return
-    for name in asked.labels:
+    for name in spec.labels:
         if name != LOOSE and not any(f"/{name}/" in f"/{way}/" for way in classes.ways):
             found = sorted(set(differing(classes.ways).values()))
             more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
             raise UserError(
-                f"{asked.word} has no folder {name!r}",
-                mend=f"name {', '.join(found[:_SHOWN])}{more} in --labels",
+                f"{spec.word} has no folder {name!r}",
+                hint=f"name {', '.join(found[:_SHOWN])}{more} in --labels",
             )
 
 
-def check_one_side(asked: Asked) -> bool:
+def check_one_side(spec: SourceSpec) -> bool:
     """Whether a source that the user names on one side, as real or as fake, labels its files itself.
 
     Raises:
         UserError: it labels some of them only: the others would count on whichever side it is named.
     """
-    classes = SOURCES.get(asked.layout)().classes(asked)
+    classes = SOURCES.get(spec.layout)().classes(spec)
     if classes is None:
         return False
     labelled = classes.count(0) + classes.count(1)
     if labelled and classes.count(None):
         names = differing(folder for folder, _ in classes.folders)
         raise UserError(
-            f"{asked.word} labels some of its files only: {_shown(classes, names)}",
-            mend="prepare it with 'crossfake data prepare --labels', and name the shards",
+            f"{spec.word} labels some of its files only: {_shown(classes, names)}",
+            hint="prepare it with 'crossfake data prepare --labels', and name the shards",
         )
     return labelled > 0
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from crossfake.datasets.sources.base import (
     ON_REQUEST,
     SOURCES,
-    Asked,
     Record,
     Source,
+    SourceSpec,
     is_there,
 )
 from crossfake.datasets.sources.columns import FILES, LABELS, NoClass, class_of, file_of, group_of, rows
@@ -39,33 +39,33 @@ class Manifest(Source):
     def recognises(self, root: Path) -> bool:
         return root.suffix.lower() in (".csv", ".tsv", ".jsonl") and root.is_file()
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        table = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        table = spec.path
         seen: set[str] = set()
         for number, row in rows(table):
             name = file_of(row, table.parent)
             if not name:
                 raise UserError(
                     f"{table} line {number} names no file (its columns: {', '.join(filter(None, row))})",
-                    mend=f"give it the columns {', '.join(_KNOWN)}; file may be called {', '.join(FILES[1:])}, too",
+                    hint=f"give it the columns {', '.join(_KNOWN)}; file may be called {', '.join(FILES[1:])}, too",
                 )
             path = table.parent / name
             if not is_there(path):
-                asked.missing.add("file", name)
+                spec.missing.add("file", name)
                 continue
             try:
-                found = class_of(row, asked.labels)
+                found = class_of(row, spec.labels)
             except NoClass as error:
                 raise UserError(
                     f"{table} line {number}: {error}",
-                    mend="write real or fake, or say what the words mean: --labels real=WORD,… fake=WORD,…",
+                    hint="write real or fake, or say what the words mean: --labels real=WORD,… fake=WORD,…",
                 ) from error
-            asked.matched.add(found.matched)
+            spec.matched.add(found.matched)
             label = found.label
             split = str(row.get("split") or "").strip()
             if split and not split_of(split):
                 raise UserError(
-                    f"{table} line {number}: {split!r} is no split", mend="write train, val or test"
+                    f"{table} line {number}: {split!r} is no split", hint="write train, val or test"
                 )
             source = str(row.get("source") or table.resolve().parent.name)
             group = group_of(row, name)
@@ -81,9 +81,9 @@ class Manifest(Source):
             )
             seen.add(name)
 
-    def classes(self, asked: Asked) -> Classes | None:
-        found = super().classes(asked)
-        columns = next((row for _, row in rows(asked.path)), {})
+    def classes(self, spec: SourceSpec) -> Classes | None:
+        found = super().classes(spec)
+        columns = next((row for _, row in rows(spec.path)), {})
         if found and not set(LABELS).intersection(columns):
             found.columns = tuple(filter(None, columns))
         return found

@@ -95,11 +95,11 @@ def parse_labels(texts: Sequence[str]) -> dict[str, int]:
             if kind not in _CLASSES or not found:
                 raise UserError(
                     f"--labels {part!r} names no class and its folders",
-                    mend="write --labels real=FOLDER,FOLDER fake=FOLDER, and skip=FOLDER for what is neither",
+                    hint="write --labels real=FOLDER,FOLDER fake=FOLDER, and skip=FOLDER for what is neither",
                 )
             for name in found:
                 if labels.setdefault(name, _CLASSES[kind]) != _CLASSES[kind]:
-                    raise UserError(f"--labels puts {name!r} into two classes", mend="name it once")
+                    raise UserError(f"--labels puts {name!r} into two classes", hint="name it once")
     return labels
 
 

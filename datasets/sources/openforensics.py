@@ -11,9 +11,9 @@ import numpy as np
 
 from crossfake.datasets.sources.base import (
     SOURCES,
-    Asked,
     Record,
     Source,
+    SourceSpec,
 )
 from crossfake.datasets.sources.folder import IMAGES, walk
 from crossfake.datasets.sources.naming import label_of, split_of
@@ -37,22 +37,22 @@ class OpenForensics(Source):
     def recognises(self, root: Path) -> bool:
         return any((root / f"{part}_poly.json").is_file() for part in _PARTS)
 
-    def records(self, asked: Asked) -> Iterator[Record]:
-        root = asked.path
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
+        root = spec.path
         files: dict[str, list[Path]] = {}
         for path in walk(root, IMAGES):
             files.setdefault(path.name, []).append(path)
         for part in _PARTS:
             file = root / f"{part}_poly.json"
             if not file.is_file():
-                asked.missing.add("annotations", file.name)
+                spec.missing.add("annotations", file.name)
                 continue
             try:
-                yield from _part(asked, part, json.loads(file.read_text()), files)
+                yield from _part(spec, part, json.loads(file.read_text()), files)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"{file} is not in COCO's format ({type(error).__name__}: {error})",
-                    mend="download it again",
+                    hint="download it again",
                 ) from error
 
     def fixture(self, out: Path) -> Path:
@@ -94,7 +94,7 @@ class OpenForensics(Source):
         return out
 
 
-def _part(asked: Asked, part: str, content: Any, files: dict[str, list[Path]]) -> Iterator[Record]:
+def _part(spec: SourceSpec, part: str, content: Any, files: dict[str, list[Path]]) -> Iterator[Record]:
     labels = {each["id"]: label_of(each["name"]) for each in content["categories"]}
     faces: dict[Any, list[Any]] = {}
     for annotation in content["annotations"]:
@@ -104,12 +104,12 @@ def _part(asked: Asked, part: str, content: Any, files: dict[str, list[Path]]) -
         there = files.get(name, [])
         path = next((path for path in there if part in path.parts), there[0] if there else None)
         if path is None:
-            asked.missing.add(f"image named by {part}_poly.json", name)
+            spec.missing.add(f"image named by {part}_poly.json", name)
             continue
         for face in faces.get(image["id"], []):
             label = labels.get(face["category_id"])
             if label is None:
-                asked.missing.add("category that is real or fake", str(face["category_id"]))
+                spec.missing.add("category that is real or fake", str(face["category_id"]))
                 continue
             x, y, width, height = (float(value) for value in face["bbox"])
             yield Record(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.sources.folder import walk
 from crossfake.errors import UserError
 
@@ -19,7 +19,7 @@ class LFW(Source):
     about = "13,233 photos of 5,749 people, fetched by scikit-learn, real"
     needs_path = False
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         from sklearn.datasets import fetch_lfw_people, get_data_home
 
         try:  # loads the few people with 500 photos; what matters is that it unpacks the rest
@@ -39,7 +39,7 @@ class Olivetti(Source):
     about = "400 grey photos of 40 people, fetched by scikit-learn, real"
     needs_path = False
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         from sklearn.datasets import fetch_olivetti_faces
 
         try:
@@ -55,5 +55,5 @@ class Olivetti(Source):
 def _not_fetched(name: str, error: OSError) -> UserError:
     reason = str(error).partition("\n")[0]
     return UserError(
-        f"{name} could not be fetched ({reason})", mend="check the network, or name a folder of images"
+        f"{name} could not be fetched ({reason})", hint="check the network, or name a folder of images"
     )

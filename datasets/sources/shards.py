@@ -10,9 +10,9 @@ from pathlib import Path
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import (
     SOURCES,
-    Asked,
     Record,
     Source,
+    SourceSpec,
     is_shards,
 )
 from crossfake.datasets.sources.tallies import Classes
@@ -25,12 +25,12 @@ class Shards(Source):
     def recognises(self, root: Path) -> bool:
         return is_shards(root)
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         """Every row; labels, groups, splits, seeds and parents are kept.
 
         Origins are kept where they are unique, so that parents are found again, else row numbers stand for them.
         """
-        existing = ShardSet(asked.path)
+        existing = ShardSet(spec.path)
         times = Counter(existing.columns["origin"].tolist())
         for row in range(len(existing)):
             record = record_of(existing, row)
@@ -40,11 +40,11 @@ class Shards(Source):
                 number = f"{row:08d}"  # which an earlier taking over may have given
                 yield dataclasses.replace(record, origin=f"{number}+" if number in times else number)
 
-    def count(self, asked: Asked) -> int | None:
-        return len(ShardSet(asked.path))
+    def count(self, spec: SourceSpec) -> int | None:
+        return len(ShardSet(spec.path))
 
-    def classes(self, asked: Asked) -> Classes:
-        labels = ShardSet(asked.path).columns["label"]
+    def classes(self, spec: SourceSpec) -> Classes:
+        labels = ShardSet(spec.path).columns["label"]
         return Classes(Counter(("", int(label)) for label in labels), total=len(labels))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Source
+from crossfake.datasets.sources.base import SOURCES, Record, Source, SourceSpec
 from crossfake.datasets.toyfaces import toyface
 
 
@@ -15,11 +15,11 @@ class ToyFaces(Source):
     needs_path = False
     endless = True
 
-    def records(self, asked: Asked) -> Iterator[Record]:
+    def records(self, spec: SourceSpec) -> Iterator[Record]:
         """Face number i depends on (seed, i) only."""
         for number in itertools.count():
             yield Record(
-                toyface((asked.seed, number), asked.size),
-                origin=f"{asked.seed}-{number:07d}",
+                toyface((spec.seed, number), spec.size),
+                origin=f"{spec.seed}-{number:07d}",
                 source="toyfaces",
             )

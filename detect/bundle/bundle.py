@@ -95,7 +95,7 @@ class Detector:
     def __post_init__(self) -> None:
         if self.windows is not None and (self.view.whole or not self.view.native):
             raise UserError(
-                f"the detector in {self.path} sees whole images, not windows", mend="leave --windows out"
+                f"the detector in {self.path} sees whole images, not windows", hint="leave --windows out"
             )
 
     @property
@@ -156,13 +156,13 @@ class Detector:
             held = f"images of {shards.size}×{shards.size}" if shards.size else "whole files"
             raise UserError(
                 f"{shards.path} holds {held}, the detector takes {self.size}×{self.size}",
-                mend=f"prepare it with --size {self.size}",
+                hint=f"prepare it with --size {self.size}",
             )
         crop, own = shards.attributes.get("crop"), self.card["crop"]
         if crop and own and crop != own and not force:
             raise UserError(
                 f"{shards.path} was cropped as {crop_words(crop)}, the detector was trained on {crop_words(own)}",
-                mend="prepare it the same way" + (", or --force" if force is not None else ""),
+                hint="prepare it the same way" + (", or --force" if force is not None else ""),
             )
 
     def outputs(self, images: Images) -> Outputs:
@@ -198,7 +198,7 @@ class Detector:
         elif images.shape[1:] != (self.size, self.size, 3) or images.dtype != np.uint8:
             raise UserError(
                 f"the detector takes uint8 images of {self.size}×{self.size}, not {images.dtype} {images.shape[1:]}",
-                mend="prepare them with the --size and --crop that it was trained with",
+                hint="prepare them with the --size and --crop that it was trained with",
             )
         else:  # one empty batch says how many features there are
             starts = range(0, max(1, len(images)), self.batch)
@@ -208,7 +208,7 @@ class Detector:
         if not np.isfinite(logits).all():
             raise UserError(
                 f"the detector in {self.path} gives {logits[~np.isfinite(logits)][0]} for an image",
-                mend="its weights are damaged: copy or train it again",
+                hint="its weights are damaged: copy or train it again",
             )
         return logits, np.concatenate([part[1] for part in parts])
 
@@ -329,10 +329,10 @@ def load(
             fit, or the ONNX file is of other weights.
     """
     if backend not in BACKENDS:
-        raise UserError(f"there is no back end {backend!r}", mend=f"use {' or '.join(BACKENDS)}")
+        raise UserError(f"there is no back end {backend!r}", hint=f"use {' or '.join(BACKENDS)}")
     folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"{path} holds no detector", mend="name a run of 'detect train' or a bundle folder")
+        raise UserError(f"{path} holds no detector", hint="name a run of 'detect train' or a bundle folder")
     target = pick_device(device)
     try:
         card = json.loads((folder / CARD).read_text())
@@ -350,7 +350,7 @@ def load(
             raise unregistered(f"the detector in {folder}", "model", card["model"]) from error
         reason = (str(error) or type(error).__name__).partition("\n")[0]
         raise UserError(
-            f"the detector in {folder} is damaged ({reason})", mend="copy or train it again"
+            f"the detector in {folder} is damaged ({reason})", hint="copy or train it again"
         ) from error
     if backend in _FILES:
         network = open_onnx(folder / _FILES[backend], weights, int(card["size"]))

@@ -92,7 +92,7 @@ def export(settings: ExportSettings) -> dict[str, Any]:
     if isinstance(detector.view, Whole) and not detector.view.fixed:
         raise UserError(
             f"{detector.card['model']} sees pictures of any size, and an exported file takes one",
-            mend="use the bundle itself",
+            hint="use the bundle itself",
         )
     name = INT8 if settings.int8 else FORMATS[settings.format]
     out = Path(settings.out) if settings.out else detector.path / name
@@ -115,7 +115,7 @@ def export(settings: ExportSettings) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).strip().partition("\n")[0]
         raise UserError(
             f"{detector.card['model']} cannot be written as {settings.format} ({reason})",
-            mend="try the other --format",
+            hint="try the other --format",
         ) from error
     report = {"checked": len(checked), "on": kind, "deviation": _check(detector, run, checked)}
     if settings.int8:
@@ -174,7 +174,7 @@ def _images(
     if images:
         return np.concatenate(images), np.concatenate(labels), "images of " + ", ".join(map(str, folders))
     if settings.images:
-        raise UserError(f"{folders[0]} has test rows only", mend="name shards with validation rows")
+        raise UserError(f"{folders[0]} has test rows only", hint="name shards with validation rows")
     drawn = np.stack([toyface(seed, detector.size) for seed in range(_CHECKED)])
     return drawn, np.zeros(len(drawn), np.int64), "drawn faces, for want of photos"
 
@@ -252,7 +252,7 @@ def _check(detector: Detector, run: Callable[[Pixels], Found], images: Pixels) -
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"the exported file does not run on every batch size ({reason})", mend="try the other --format"
+            f"the exported file does not run on every batch size ({reason})", hint="try the other --format"
         ) from error
     ends = [detector.probability(logits + sign * TOLERANCE) + sign * TOLERANCE for sign in (-1, 1)]
     deviations = {
@@ -265,7 +265,7 @@ def _check(detector: Detector, run: Callable[[Pixels], Found], images: Pixels) -
         if not deviation <= TOLERANCE:  # not a number is a deviation too
             raise UserError(
                 f"the exported {name} deviate by {deviation:.2g}, more than {TOLERANCE:g}, so no file was written",
-                mend="try the other --format",
+                hint="try the other --format",
             )
     return float(np.abs(found[0] - logits).max())
 
@@ -309,7 +309,7 @@ def _cost(
     """AP before and after on the images given."""
     if len(np.unique(labels)) < 2:
         raise UserError(
-            "the AP that int8 costs needs reals and fakes", mend="name validation shards with --images"
+            "the AP that int8 costs needs reals and fakes", hint="name validation shards with --images"
         )
     seen = Windows(images, np.ones(len(images), np.int64)) if detector.view.whole else images
     before, after = detector.outputs(seen)[0], _batched(run, images)[0]
@@ -327,4 +327,4 @@ def _write(out: Path, content: bytes) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(out, content)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {out} ({error.strerror})", hint="name another --out") from error

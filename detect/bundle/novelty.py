@@ -91,14 +91,14 @@ def fit(
         UserError: the model has no features, or too few rows.
     """
     if method not in METHODS:
-        raise UserError(f"there is no novelty {method!r}", mend=f"use {', '.join(METHODS)}")
+        raise UserError(f"there is no novelty {method!r}", hint=f"use {', '.join(METHODS)}")
     arrays: dict[str, npt.NDArray[Any]] = {}
     if method != "energy":
         if not features.size:
-            raise UserError("this model gives no features", mend="use --novelty energy")
+            raise UserError("this model gives no features", hint="use --novelty energy")
         if len(features) <= _NEIGHBOUR:
             raise UserError(
-                f"{len(features)} training images are too few to tell what is usual", mend="give more"
+                f"{len(features)} training images are too few to tell what is usual", hint="give more"
             )
     if method == "knn":
         chosen = np.linspace(0, len(features) - 1, min(len(features), MOST_REFERENCES)).astype(np.int64)

@@ -38,7 +38,7 @@ class OnnxNetwork(Model):
         return list(self.session.run(OUTPUTS, {INPUT: images}))
 
     def features(self, images: Tensor) -> Tensor:
-        raise UserError("ONNX Runtime gives scores but no gradients", mend="use the torch back end for this")
+        raise UserError("ONNX Runtime gives scores but no gradients", hint="use the torch back end for this")
 
 
 def open_session(model: bytes) -> Any:
@@ -93,7 +93,7 @@ def open_onnx(path: Path, weights: str, size: int) -> OnnxNetwork:
     kind = " --int8" if path.name == INT8 else ""
     again = f"make it again with 'detect export --bundle {path.parent}{kind}'"
     if not path.is_file():
-        raise UserError(f"there is no {path}", mend=again)
+        raise UserError(f"there is no {path}", hint=again)
     try:
         session = open_session(path.read_bytes())
         facts = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
@@ -107,9 +107,9 @@ def open_onnx(path: Path, weights: str, size: int) -> OnnxNetwork:
         raise
     except Exception as error:  # ONNX Runtime and protobuf have errors of their own, without a common parent
         reason = (str(error) or type(error).__name__).partition("\n")[0]
-        raise UserError(f"{path} is no ONNX file of a detector ({reason})", mend=again) from error
+        raise UserError(f"{path} is no ONNX file of a detector ({reason})", hint=again) from error
     if found != weights or found_size != size:
-        raise UserError(f"{path} is of other weights than the bundle's", mend=again)
+        raise UserError(f"{path} is of other weights than the bundle's", hint=again)
     return OnnxNetwork(session, facts)
 
 

@@ -37,7 +37,7 @@ def import_detector(
     if source is None or name is None or out is None:
         raise UserError(
             "a file, its name and a folder are needed",
-            mend="give FILE --as NAME --out models/NAME, or --list to see the names",
+            hint="give FILE --as NAME --out models/NAME, or --list to see the names",
         )
     from crossfake.detect.bundle.bundle import load
     from crossfake.detect.importing.importer import import_detector

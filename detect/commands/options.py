@@ -16,7 +16,7 @@ def newest_bundle() -> Path:
     run = newest_run("detect")
     if run is None:
         raise UserError(
-            "there is no trained detector under runs/", mend="train one, or name one with --bundle"
+            "there is no trained detector under runs/", hint="train one, or name one with --bundle"
         )
     click.echo(f"no --bundle given: taking the newest finished run, {run}", err=True)
     return run
@@ -34,13 +34,13 @@ def synthetic_defaults(
     if newest is None:
         raise UserError(
             "there are no generated fakes under runs/",
-            mend="make some with 'synth train --data DIR' and 'synth generate --n 50000', or try 'crossfake demo'",
+            hint="make some with 'synth train --data DIR' and 'synth generate --n 50000', or try 'crossfake demo'",
         )
     click.echo(f"--with-synthetic: taking the newest generated fakes, {newest}")
     if not real:
         run = Run(newest.parent)
         if not run.config_file.exists() or "data" not in run.config:
-            raise UserError(f"the reals behind {newest} are not known", mend="name reals with --real DIR")
+            raise UserError(f"the reals behind {newest} are not known", hint="name reals with --real DIR")
         data = run.config["data"]
         real = (Path(data),) if isinstance(data, str) else tuple(map(Path, data))
         named = " and ".join(map(str, real))

@@ -94,7 +94,7 @@ def predict(
     if annotate:
         click.echo(f"annotated copies: {annotate}", err=True)
     if not summary.judged:
-        raise UserError("nothing could be judged", mend="the reasons are listed above")
+        raise UserError("nothing could be judged", hint="the reasons are listed above")
 
 
 def _with_bar(predictions: Iterator[Prediction]) -> Iterator[Prediction]:

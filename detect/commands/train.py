@@ -62,17 +62,17 @@ def train(
     chosen |= {"options": options["options"]} if option else {}
     if resume:
         if options["out"] is None:
-            raise UserError("which run is to be resumed?", mend="name it with --out")
+            raise UserError("which run is to be resumed?", hint="name it with --out")
         if synthetic:
             raise UserError(
-                "--resume goes on with the fakes that the run has", mend="leave --with-synthetic out"
+                "--resume goes on with the fakes that the run has", hint="leave --with-synthetic out"
             )
         settings = resumed(options["out"], **{k: v for k, v in chosen.items() if k != "out"})
     elif options["match_steps"] is not None:
         if taken := sorted(set(chosen) & set(MATCHED)):
             raise UserError(
                 f"--match-steps takes {taken[0]} from the run that it matches",
-                mend=f"leave --{taken[0].replace('_', '-')} out",
+                hint=f"leave --{taken[0].replace('_', '-')} out",
             )
         run = chosen.pop("match_steps")
         _, synthetic = synthetic_defaults((run,), synthetic)
@@ -101,7 +101,7 @@ def _pair(text: str) -> tuple[str, Any]:
     """``head=nearest``, ``tower_size=224``: what JSON can read is no string."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise UserError(f"{text!r} names no value", mend="write --option NAME=VALUE")
+        raise UserError(f"{text!r} names no value", hint="write --option NAME=VALUE")
     try:
         return name, json.loads(value)
     except ValueError:

@@ -44,7 +44,7 @@ def tune(resume: bool, space: str, synthetic: tuple[Path, ...], **options: Any) 
 
     if resume:
         if options["out"] is None:
-            raise UserError("which search is to be resumed?", mend="name it with --out")
+            raise UserError("which search is to be resumed?", hint="name it with --out")
         names = typed() & {"trials", "minutes", "workers"}
         settings = resumed(options["out"], **{name: options[name] for name in names})
     else:

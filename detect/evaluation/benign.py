@@ -47,7 +47,7 @@ def false_alarms(
     """
     reals, rng = np.flatnonzero(scored.labels == 0), np.random.default_rng(seed)
     if not len(reals):
-        raise UserError("there are no reals to edit", mend="name some with --data DIR, or leave --benign out")
+        raise UserError("there are no reals to edit", hint="name some with --data DIR, or leave --benign out")
     chosen = np.sort(rng.permutation(reals)[:_MOST])
     draws = rng.random((len(chosen), len(KINDS), RANDOMS))
     alarms = np.zeros((1 + len(KINDS), len(chosen)), np.int64)

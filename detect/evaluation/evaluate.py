@@ -103,7 +103,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     for shards, chosen in zip(sets, rows, strict=True):
         if not len(chosen):
             raise UserError(
-                f"{shards.path} has no {settings.split} rows", mend="name another --split, or --split all"
+                f"{shards.path} has no {settings.split} rows", hint="name another --split, or --split all"
             )
     insists = settings.force or settings.split in ("all", "train")
     seen = seen_by(detector, sets)
@@ -174,7 +174,7 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
             kept.append(np.concatenate([np.empty(0, np.int64), *readable]))
     if not scores:
         raise UserError(
-            f"no image can be read: {damaged[0]}", mend="see 'crossfake data verify', or prepare it again"
+            f"no image can be read: {damaged[0]}", hint="see 'crossfake data verify', or prepare it again"
         )
     columns = {
         name: np.concatenate([shards.columns[name][good] for shards, good in zip(sets, kept, strict=True)])
@@ -185,7 +185,7 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
         first = str(columns["origin"][np.flatnonzero(np.isnan(found))[0]])
         raise UserError(
             f"the detector gives no number for {int(np.isnan(found).sum()):,} images, the first is {first!r}",
-            mend="evaluate with --precision fp32; if that does not help, train it again",
+            hint="evaluate with --precision fp32; if that does not help, train it again",
         )
     folder = np.repeat(np.arange(len(sets)), [len(good) for good in kept])
     labels = columns.pop("label").astype(np.int64)
@@ -335,7 +335,7 @@ def _note_opening(detector: Detector, hashes: dict[str, str], split: str) -> Non
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise UserError(
-            f"cannot write {record} ({error.strerror})", mend="copy the bundle to where you may write"
+            f"cannot write {record} ({error.strerror})", hint="copy the bundle to where you may write"
         ) from error
 
 
@@ -366,4 +366,4 @@ def _write(out: Path, result: dict[str, Any], scored: Scored, units: tuple[Poole
                     table.writerow([*facts, pooled.count[unit], *values])
         write_json(out / "evaluation.json", result)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {out} ({error.strerror})", hint="name another --out") from error

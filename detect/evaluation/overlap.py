@@ -24,7 +24,7 @@ from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.training.data import Pool
 from crossfake.errors import UserError
 
-_MEND = (
+_HINT = (
     "prepare and split all folders together before anything is trained, or --force to see flattered figures"
 )
 _UNKNOWN = (
@@ -87,8 +87,8 @@ def check_overlap(
     trained, validated = seen.only("trained on"), seen.only("validated on")
     apart = [chosen[s.columns["split"][chosen] != "val"] for s, chosen in zip(sets, rows, strict=True)]
     if not force:
-        refuse_overlap(trained, sets, rows, _MEND)
-        refuse_overlap(validated, sets, apart, _MEND)
+        refuse_overlap(trained, sets, rows, _HINT)
+        refuse_overlap(validated, sets, apart, _HINT)
         return notes
     for known, looked_at, was in ((trained, rows, "trained on"), (validated, apart, "validated on")):
         for shards, chosen in zip(sets, looked_at, strict=True):

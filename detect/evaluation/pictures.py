@@ -210,6 +210,6 @@ def _save(figure: Any, path: Path) -> None:
     try:
         figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.08)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error
     finally:
         plt.close(figure)

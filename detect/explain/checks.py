@@ -66,7 +66,7 @@ def check(
     method = pick(network, detector.size, method)
     fakes, reals = (_read(validation_rows(sets, images, label), detector.view) for label in (1, 0))
     if fakes is None and reals is None:
-        raise UserError("there are no validation images to check on", mend="name shards with --data DIR")
+        raise UserError("there are no validation images to check on", hint="name shards with --data DIR")
     pointed = {}
     if reals is not None:
         whole = reals

@@ -70,7 +70,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     """
     detector = bundle.load(settings.bundle, settings.device, face_model=settings.face_model)
     if settings.check and detector.view.whole:
-        raise UserError("maps of a published detector are not checked", mend="leave --check out")
+        raise UserError("maps of a published detector are not checked", hint="leave --check out")
     name = pick(detector.network, detector.size, settings.method)
     out = settings.out or detector.path.parent / "explanations"
     sets: list[ShardSet] = []
@@ -79,7 +79,7 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
     explained = list(_explained(settings.photos, detector, name, sets, out))
     if explained and not any(one.picture for one in explained):
         first = explained[0]
-        raise UserError(f"nothing could be explained: {first.path}: {first.reason}", mend="name other images")
+        raise UserError(f"nothing could be explained: {first.path}: {first.reason}", hint="name other images")
     facts = {
         "bundle": str(settings.bundle),
         "model": detector.card["model"],
@@ -107,7 +107,7 @@ def _explained(
     if not files:
         if photos:
             raise UserError(
-                f"there is no image in {photos[0]}", mend="name images, or folders that hold some"
+                f"there is no image in {photos[0]}", hint="name images, or folders that hold some"
             )
         return
     draw = _artist(detector, name, sets)
@@ -137,10 +137,10 @@ def _explained(
 def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:
     """What the detector sees of a file: each face, the largest first, or the one square of another crop policy."""
     if is_video(file):
-        raise UserError("not an image", mend="of a video, explain single frames")
+        raise UserError("not an image", hint="of a video, explain single frames")
     content = file_bytes(file)
     if is_animated(content):
-        raise UserError("an animation", mend="explain single frames")
+        raise UserError("an animation", hint="explain single frames")
     if not detector.crop.finds_faces:
         return [detector.crop.open(content)]
     faces = detector.crop.each_face(content, decode_image(content, str(file), at_least=GLANCE))
@@ -196,7 +196,7 @@ def _artist(
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if not path.exists():
-            raise UserError(f"{path} is not there", mend="check the path")
+            raise UserError(f"{path} is not there", hint="check the path")
         if path.is_dir():
             yield from walk(path, IMAGES)
         else:
@@ -218,4 +218,4 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, content)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error

@@ -98,7 +98,7 @@ def pick(network: nn.Module, size: int, name: str = "auto") -> str:
     if not method.fits(network, size):
         raise UserError(
             f"{name} needs {method.needs}, which this model has not",
-            mend=f"choose one of {', '.join(usable(network, size))}",
+            hint=f"choose one of {', '.join(usable(network, size))}",
         )
     return name
 
@@ -122,7 +122,7 @@ def attribute(network: nn.Module, images: Pixels, name: str = "auto") -> Maps:
     if method.maps is None:
         raise UserError(
             f"{name} makes a picture, not a map",
-            mend=f"choose one of {', '.join(usable(network, images.shape[1], maps_only=True))}",
+            hint=f"choose one of {', '.join(usable(network, images.shape[1], maps_only=True))}",
         )
     found = [np.empty((0, *images.shape[1:3]), np.float32)]
     with as_it_is(network):

@@ -221,6 +221,6 @@ def _save(figure: Any, title: str, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=130)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error
     finally:
         plt.close(figure)

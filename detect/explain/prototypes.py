@@ -58,7 +58,7 @@ class Prototypes:
                 names += [str(columns["generator"][row] or columns["source"][row]) for row in rows]
         if not images:
             raise UserError(
-                "there are no training images to compare with", mend="name shards with --data DIR"
+                "there are no training images to compare with", hint="name shards with --data DIR"
             )
         found = np.concatenate(parts)
         center = found.mean(0)

@@ -36,7 +36,7 @@ def open_sets(folders: Sequence[Path], detector: Any) -> list[ShardSet]:
         if not sets:
             raise UserError(
                 f"the data that {detector.path} was trained on is not here" + (f": {told}" if told else ""),
-                mend="name shards with --data DIR",
+                hint="name shards with --data DIR",
             )
         if wrong:
             tqdm.write(f"left out, though trained on: {told}; name shards with --data DIR")

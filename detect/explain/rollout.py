@@ -62,7 +62,7 @@ def rollout(network: nn.Module, images: Tensor) -> Tensor:
         if mean.shape[0] != len(images) or (flow is not None and flow.shape != mean.shape):
             raise UserError(
                 "this transformer's tokens do not all see each other",
-                mend="explain it with --method occlusion",
+                hint="explain it with --method occlusion",
             )
         mixed = 0.5 * mean + 0.5 * torch.eye(mean.shape[-1], device=mean.device)
         flow = mixed if flow is None else mixed @ flow

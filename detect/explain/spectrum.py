@@ -83,7 +83,7 @@ class Spectra:
     def of_images(cls, images: Iterable[Pixels]) -> Spectra:
         spectra = np.stack([log_spectrum(image) for image in images] or [np.empty((0, 0))])
         if not spectra.size:
-            raise UserError("there are no reals to compare spectra with", mend="name shards with --data DIR")
+            raise UserError("there are no reals to compare spectra with", hint="name shards with --data DIR")
         profiles = np.stack([azimuthal(spectrum) for spectrum in spectra])
         return cls(spectra.mean(0), spectra.std(0), profiles.mean(0), profiles.std(0), len(spectra))
 

@@ -28,17 +28,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         UserError: it is none of them, damaged, asks for more than data, or has numbers that are not finite.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there", mend="check the path")
+        raise UserError(f"{path} is not there", hint="check the path")
     size = path.stat().st_size
     if size > _MOST_BYTES:
-        raise UserError(f"{path} is larger than any detector", mend="name another file")
+        raise UserError(f"{path} is larger than any detector", hint="name another file")
     try:
         return floats(_tensors(path), size)
     except UserError as error:
-        raise UserError(f"{path}: {error.message}", mend=error.mend) from error
+        raise UserError(f"{path}: {error.message}", hint=error.hint) from error
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error.strerror or error})", mend="check the file"
+            f"{path} cannot be read ({error.strerror or error})", hint="check the file"
         ) from error
 
 
@@ -53,10 +53,10 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         try:
             return load(path.read_bytes())
         except (SafetensorError, ValueError, KeyError, TypeError, OverflowError) as error:
-            raise UserError(f"the file is damaged ({shown(error)})", mend="download it again") from error
+            raise UserError(f"the file is damaged ({shown(error)})", hint="download it again") from error
     raise UserError(
         "it is no file of torch.save, safetensors or Keras's HDF5",
-        mend="name a .pth, .safetensors or .h5 file",
+        hint="name a .pth, .safetensors or .h5 file",
     )
 
 
@@ -74,5 +74,5 @@ def _unwrapped(held: Any) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(value, Tensor)
     }
     if not tensors:
-        raise UserError("it holds no weights", mend="name the authors' checkpoint")
+        raise UserError("it holds no weights", hint="name the authors' checkpoint")
     return tensors

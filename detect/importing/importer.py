@@ -40,17 +40,17 @@ def import_detector(
         PosixPath('models/meso4')
     """
     if (out / bundle.CARD).exists():
-        raise UserError(f"{out} holds a detector already", mend="name another --out")
+        raise UserError(f"{out} holds a detector already", hint="name another --out")
     entry = find(name, load_table(table))
     state = read_tensors(source)
     if entry.backbone and len(state) <= 2 and backbone is None:
         raise UserError(
             f"{source} holds the last layer only, and {name} needs its tower",
-            mend=f"fetch {entry.backbone} and name it with --backbone",
+            hint=f"fetch {entry.backbone} and name it with --backbone",
         )
     if backbone is not None:
         if not entry.backbone:
-            raise UserError(f"a file of {name} holds all of it", mend="leave --backbone out")
+            raise UserError(f"a file of {name} holds all of it", hint="leave --backbone out")
         state = {**read_tensors(backbone), **state}
     model = build(entry, state, source)
     digest = hash_file(source)
@@ -75,7 +75,7 @@ def build(entry: Entry, state: names.State, source: Path) -> Model:
         names.fill(model, fitting)
         return model.eval()
     assert wrong is not None
-    raise UserError(f"{source} is no {entry.name} ({wrong.message})", mend=wrong.mend) from wrong
+    raise UserError(f"{source} is no {entry.name} ({wrong.message})", hint=wrong.hint) from wrong
 
 
 def translated(entry: Entry, state: names.State, model: Model) -> names.State:
@@ -90,7 +90,7 @@ def translated(entry: Entry, state: names.State, model: Model) -> names.State:
             found = names.READS[step](found, model)
     except (KeyError, RuntimeError, ValueError, IndexError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"its layers are of another kind: {reason}", mend="name another --as") from error
+        raise UserError(f"its layers are of another kind: {reason}", hint="name another --as") from error
     return names.check(names.one_logit(found, model, entry.classes, entry.positive), model)
 
 

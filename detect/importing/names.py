@@ -14,7 +14,7 @@ from crossfake.errors import UserError
 from crossfake.inert.values import shown
 
 State = dict[str, Tensor]
-_MEND = "name another --as, or give the authors' file"
+_HINT = "name another --as, or give the authors' file"
 _KERAS_EPSILON, _EPSILON = 1e-3, 1e-5  # of batch normalisation
 
 
@@ -49,7 +49,7 @@ def from_keras(state: State, model: Model) -> State:
         own = [name for name, each in model.named_modules() if isinstance(each, module)]
         theirs = [layers.get(kind, {})[number] for number in sorted(layers.get(kind, {}))]
         if len(own) != len(theirs):
-            raise UserError(f"it has {len(theirs)} layers {kind}, not {len(own)}", mend="name another --as")
+            raise UserError(f"it has {len(theirs)} layers {kind}, not {len(own)}", hint="name another --as")
         for number, (name, layer) in enumerate(zip(own, theirs, strict=True)):
             found |= {f"{name}.{key}": value for key, value in _KERAS[kind](layer, not number).items()}
     return found
@@ -239,7 +239,7 @@ def one_logit(state: State, model: Model, classes: int, positive: str) -> State:
             continue
         if classes == 2:
             if len(tensor) != 2:
-                raise UserError(f"its last layer has {len(tensor)} outputs, not 2", mend="name another --as")
+                raise UserError(f"its last layer has {len(tensor)} outputs, not 2", hint="name another --as")
             tensor = tensor[1:] - tensor[:1]
         found[key] = -tensor if positive == "real" else tensor
     return found
@@ -259,11 +259,11 @@ def check(state: State, model: nn.Module) -> State:
     ):
         if names:
             more = f" and {len(names) - 1} others" if len(names) > 1 else ""
-            raise UserError(f"it {what} {shown(min(names))}{more}", mend=_MEND)
+            raise UserError(f"it {what} {shown(min(names))}{more}", hint=_HINT)
     for name, tensor in own.items():
         if tensor.shape != theirs[name].shape:
             mine, found = ("×".join(map(str, t.shape)) or "one number" for t in (tensor, theirs[name]))
-            raise UserError(f"{name} is {found}, not {mine}", mend=_MEND)
+            raise UserError(f"{name} is {found}, not {mine}", hint=_HINT)
     return theirs
 
 

@@ -41,11 +41,11 @@ class Sees:
 
     def __post_init__(self) -> None:
         if self.looks_at not in _LOOKS:
-            raise UserError(f"looks_at is {self.looks_at!r}", mend=f"choose one of {', '.join(_LOOKS)}")
+            raise UserError(f"looks_at is {self.looks_at!r}", hint=f"choose one of {', '.join(_LOOKS)}")
         if self.interpolation not in get_args(Interpolation):
             raise UserError(
                 f"interpolation is {self.interpolation!r}",
-                mend=f"choose one of {', '.join(get_args(Interpolation))}",
+                hint=f"choose one of {', '.join(get_args(Interpolation))}",
             )
         check_bounds(self)
 
@@ -119,7 +119,7 @@ class Entry:
     def __post_init__(self) -> None:
         check_bounds(self)
         if self.positive not in ("fake", "real"):
-            raise UserError(f"positive is {self.positive!r}", mend="write fake or real")
+            raise UserError(f"positive is {self.positive!r}", hint="write fake or real")
 
     @property
     def normalisation(self) -> str:
@@ -180,15 +180,15 @@ def _read(path: Path) -> dict[str, Entry]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason})", mend="correct the file") from error
+        raise UserError(f"{path} cannot be read ({reason})", hint="correct the file") from error
     if not isinstance(content, dict) or not all(isinstance(each, dict) for each in content.values()):
-        raise UserError(f"{path} holds no detectors", mend="give an entry under each detector's name")
+        raise UserError(f"{path} holds no detectors", hint="give an entry under each detector's name")
     return {str(name): _entry(path, str(name), facts) for name, facts in content.items()}
 
 
 def _entry(path: Path, name: str, facts: dict[str, Any]) -> Entry:
-    def mistake(what: str, mend: str) -> UserError:
-        return UserError(f"{path}, {name}: {what}", mend=mend)
+    def mistake(what: str, hint: str) -> UserError:
+        return UserError(f"{path}, {name}: {what}", hint=hint)
 
     known = {each.name for each in fields(Entry)} - {"name"}
     needed = {*_TEXTS, "trained_on", "sees", "model"}
@@ -225,7 +225,7 @@ def _entry(path: Path, name: str, facts: dict[str, Any]) -> Entry:
         given["sees"] = Sees(**given["sees"])
         return Entry(name, **given)
     except UserError as error:
-        raise mistake(error.message, error.mend or "correct it") from error
+        raise mistake(error.message, error.hint or "correct it") from error
     except TypeError as error:
         raise mistake(f"a key does not fit ({error})", "see the comments in detectors.yaml") from error
 

@@ -108,9 +108,9 @@ def attention_layers(network: nn.Module, rank: int) -> list[str]:
     }
     if not found:
         raise UserError(
-            "the tower has no attention that lora or effort could tune", mend="leave tune at none"
+            "the tower has no attention that lora or effort could tune", hint="leave tune at none"
         )
     most = min(min(layer.in_features, layer.out_features) for layer in found.values())
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= most:
-        raise UserError(f"rank cannot be {rank!r}", mend=f"choose a whole number from 1 to {most}")
+        raise UserError(f"rank cannot be {rank!r}", hint=f"choose a whole number from 1 to {most}")
     return list(found)

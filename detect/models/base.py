@@ -152,7 +152,7 @@ def check_size(size: object) -> int:
     if not isinstance(size, int) or isinstance(size, bool) or not SMALLEST <= size <= LARGEST:
         raise UserError(
             f"a model cannot be built for images of {size!r} pixels",
-            mend=f"give a size from {SMALLEST} to {LARGEST}",
+            hint=f"give a size from {SMALLEST} to {LARGEST}",
         )
     return size
 
@@ -163,7 +163,7 @@ def check_images(images: Tensor, size: int) -> None:
         height, width = images.shape[-2:]
         raise UserError(
             f"the model was built for images of {size}×{size}, not {height}×{width}",
-            mend=f"build it with options={{'size': {height}}}",
+            hint=f"build it with options={{'size': {height}}}",
         )
 
 
@@ -171,11 +171,11 @@ def unfit(images: Tensor, name: str) -> UserError:
     """The error for images that a network halves to nothing, or to maps that no longer match."""
     return UserError(
         f"{name} cannot take images of {images.shape[-2]}×{images.shape[-1]}",
-        mend="prepare larger ones, best a multiple of 32 in size, or choose another model",
+        hint="prepare larger ones, best a multiple of 32 in size, or choose another model",
     )
 
 
 def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise ``UserError`` unless the value is one of the choices."""
     if value not in choices:
-        raise UserError(f"{option} cannot be {value!r}", mend=f"choose one of {', '.join(choices)}")
+        raise UserError(f"{option} cannot be {value!r}", hint=f"choose one of {', '.join(choices)}")

@@ -47,7 +47,7 @@ class NearestHead(nn.Module):
         """Logits ``[B, 1]``: 100 × (largest cosine to a fake − largest cosine to a real)."""
         if not len(self.real) or not len(self.fake):
             raise UserError(
-                "the nearest-neighbour head has nothing to compare with", mend="call fit_bank first"
+                "the nearest-neighbour head has nothing to compare with", hint="call fit_bank first"
             )
         with full_precision(features):
             real, fake = (
@@ -96,10 +96,10 @@ class ClipProbe(Model):
         check_choice("head", head, ("linear", "positive", "nearest"))
         check_choice("tune", tune, ("none", "layernorm", "lora", "effort"))
         if head == "nearest" and tune != "none":
-            raise UserError("the nearest-neighbour head has nothing to tune", mend="leave tune at none")
+            raise UserError("the nearest-neighbour head has nothing to tune", hint="leave tune at none")
         self.native = pixels == "native"
         if self.native and tower_size is not None:
-            raise UserError("native windows are never resized", mend="leave tower_size out")
+            raise UserError("native windows are never resized", hint="leave tower_size out")
         asked = size if self.native else tower_size
         network = timm_network(tower, None if asked is None else check_size(asked), pretrained, self.native)
         published: Any = network.pretrained_cfg
@@ -119,7 +119,7 @@ class ClipProbe(Model):
         if tune == "layernorm":
             norms = [module for module in self.tower.modules() if isinstance(module, nn.LayerNorm)]
             if not norms:
-                raise UserError(f"{tower} has no layer normalisation to tune", mend="leave tune at none")
+                raise UserError(f"{tower} has no layer normalisation to tune", hint="leave tune at none")
             for norm in norms:
                 norm.requires_grad_(True)
         elif tune in ("lora", "effort"):
@@ -153,12 +153,12 @@ class ClipProbe(Model):
         """
         if not self.nearest:
             raise UserError(
-                "a linear head keeps no bank", mend="build the model with options={'head': 'nearest'}"
+                "a linear head keeps no bank", hint="build the model with options={'head': 'nearest'}"
             )
         fakes = labels.bool()
         if features.shape != (len(labels), self.width) or fakes.all() or not fakes.any():
             raise UserError(
-                f"a bank needs features [N, {self.width}] of reals and of fakes", mend="give it both kinds"
+                f"a bank needs features [N, {self.width}] of reals and of fakes", hint="give it both kinds"
             )
         unit = F.normalize(features.float(), dim=1)
         self._set_bank(int((~fakes).sum()), int(fakes.sum()))

@@ -53,15 +53,15 @@ class Ensemble(Model):
         from crossfake.detect.models.factory import create_model
 
         if not members:
-            raise UserError("an ensemble needs members", mend="make one with 'detect ensemble BUNDLE BUNDLE'")
+            raise UserError("an ensemble needs members", hint="make one with 'detect ensemble BUNDLE BUNDLE'")
         weights = [1 / len(members)] * len(members) if weights is None else [float(w) for w in weights]
         self.temperatures = [float(member.get("temperature", 1.0)) for member in members]
         if len(weights) != len(members) or not all(map(math.isfinite, [*weights, float(bias)])):
             raise UserError(
-                f"an ensemble of {len(members)} cannot have the weights {weights}", mend="give one per member"
+                f"an ensemble of {len(members)} cannot have the weights {weights}", hint="give one per member"
             )
         if not all(0 < temperature < math.inf for temperature in self.temperatures):
-            raise UserError("a temperature must be positive", mend="calibrate the members again")
+            raise UserError("a temperature must be positive", hint="calibrate the members again")
         self.members = nn.ModuleList(
             create_model(member["model"], options=member.get("options") or {}) for member in members
         )

@@ -39,7 +39,7 @@ def create_model(
         UserError: unknown name or option, weights that cannot be had, or that do not fit.
     """
     if pretrained and weights:
-        raise UserError("--pretrained and --weights exclude each other", mend="give one of them")
+        raise UserError("--pretrained and --weights exclude each other", hint="give one of them")
     build = MODELS.get(name) if name in MODELS else partial(TimmModel, name)
     known = [
         key
@@ -50,9 +50,9 @@ def create_model(
     for key in given:
         if key not in known or key == "pretrained":
             others = ", ".join(sorted({*known, "size"} - {"pretrained", "pixels"}))
-            raise UserError(f"{name} has no option {key!r}", mend=f"its options are {others}")
+            raise UserError(f"{name} has no option {key!r}", hint=f"its options are {others}")
     if pretrained and "pretrained" not in known:
-        raise UserError(f"there are no published weights for {name}", mend="leave --pretrained out")
+        raise UserError(f"there are no published weights for {name}", hint="leave --pretrained out")
     model = build(**given, **({"pretrained": True} if pretrained else {}))
     model.name = name
     if pretrained or weights:

@@ -52,7 +52,7 @@ class Published(TimmModel):
         check_choice("form", form, FORMS)
         super().__init__(architecture, size=size)
         if len(mean) != 3 or len(std) != 3 or not all(each > 0 for each in std):
-            raise UserError("mean and std need three numbers each", mend="give one per channel, std above 0")
+            raise UserError("mean and std need three numbers each", hint="give one per channel, std above 0")
         self.normalise = Normalise(tuple(map(float, mean)), tuple(map(float, std)))
         self.form = form
         self.options |= {"architecture": architecture, "mean": [*map(float, mean)], "std": [*map(float, std)]}
@@ -133,7 +133,7 @@ def pad_for(network: nn.Module, size: int, stem: bool) -> None:
     """
     strided = [(n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1]
     if not strided or any(m.kernel_size[0] == 1 for _, m in strided):
-        raise UserError("only EfficientNets have a padding to fix", mend="leave padding out")
+        raise UserError("only EfficientNets have a padding to fix", hint="leave padding out")
     for number, (name, layer) in enumerate(strided):
         stride, kernel, smaller = layer.stride[0], layer.kernel_size[0], -(-size // layer.stride[0])
         padding = max(0, (smaller - 1) * stride + kernel - size) if number or stem else 0

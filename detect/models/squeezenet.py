@@ -31,7 +31,7 @@ class SqueezeNet(Model):
         except OSError as error:
             raise UserError(
                 f"the weights of squeezenet could not be fetched ({type(error).__name__})",
-                mend=f"fetch {published.url} elsewhere and name the file with --weights",
+                hint=f"fetch {published.url} elsewhere and name the file with --weights",
             ) from error
         # Its own classifier is a convolution to 1,000 classes
         network.classifier = nn.Identity()

@@ -120,7 +120,7 @@ def timm_network(architecture: str, size: int | None, pretrained: bool, flexible
             raise
         raise UserError(
             f"{architecture} takes images of one size only",
-            mend="choose a vision transformer or a convolutional network for native pixels",
+            hint="choose a vision transformer or a convolutional network for native pixels",
         ) from error
     except Exception as error:  # hubs raise many kinds of error when there is no network
         if not pretrained:
@@ -128,18 +128,18 @@ def timm_network(architecture: str, size: int | None, pretrained: bool, flexible
                 raise
             raise UserError(
                 f"{architecture} cannot be built for images of {size} pixels",
-                mend=f"choose another size, such as {config.input_size[-1] if config else 224}",
+                hint=f"choose another size, such as {config.input_size[-1] if config else 224}",
             ) from error
         wanted = config.hf_hub_id or config.url if config else "the hub"
         raise UserError(
             f"the weights of {architecture} could not be fetched ({type(error).__name__})",
-            mend=f"fetch {wanted} elsewhere and name the file with --weights",
+            hint=f"fetch {wanted} elsewhere and name the file with --weights",
         ) from error
     patch = patch_size(network)
     if "img_size" in arguments and size and size % patch and not flexible:
         raise UserError(
             f"{architecture} cuts images into patches of {patch} pixels, and {size} is no multiple of that",
-            mend=f"prepare images of {max(1, size // patch) * patch} pixels",
+            hint=f"prepare images of {max(1, size // patch) * patch} pixels",
         )
     return network
 
@@ -169,7 +169,7 @@ def _source(architecture: str, config: Any) -> dict[str, Any]:
         raise UserError(
             f"the weights of {architecture} could not be fetched: {constants.ENDPOINT} cannot be reached ({why}), and "
             f"they are not in {constants.HF_HUB_CACHE}",
-            mend=f"fetch {url} elsewhere and name the file with --weights in place of --pretrained",
+            hint=f"fetch {url} elsewhere and name the file with --weights in place of --pretrained",
         )
     return {}
 

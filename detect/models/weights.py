@@ -41,7 +41,7 @@ def load_weights(model: Model, path: Path) -> None:
     left = sum(tensor.numel() for name, tensor in _expected(own).items() if name not in fitting)
     if left > 0.1 * sum(tensor.numel() for tensor in own.values()):
         raise UserError(
-            f"{path} fits only {len(fitting)} of {len(own)} tensors", mend="check that it is of this model"
+            f"{path} fits only {len(fitting)} of {len(own)} tensors", hint="check that it is of this model"
         )
     module.load_state_dict(fitting, strict=False)
 
@@ -57,14 +57,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         )
     except FileNotFoundError as error:
-        raise UserError(f"{path} is not there", mend="check --weights") from error
+        raise UserError(f"{path} is not there", hint="check --weights") from error
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(
-            f"{path} cannot be read as weights", mend="give safetensors or a file of tensors"
+            f"{path} cannot be read as weights", hint="give safetensors or a file of tensors"
         ) from error
     except Exception as error:  # the unpickler refuses whatever is not a tensor
         raise UserError(
-            f"{path} holds more than tensors, so it was not opened", mend="convert it to safetensors"
+            f"{path} holds more than tensors, so it was not opened", hint="convert it to safetensors"
         ) from error
     return _unwrapped(state, path)
 
@@ -112,7 +112,7 @@ def _unwrapped(state: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no weights", mend="give safetensors or a file of tensors")
+        raise UserError(f"{path} holds no weights", hint="give safetensors or a file of tensors")
     return {
         str(name).removeprefix("module."): value for name, value in state.items() if isinstance(value, Tensor)
     }

@@ -64,9 +64,9 @@ class Annotator:
             folder.mkdir(parents=True, exist_ok=True)
             taken = next(iter(os.scandir(folder)), None)
         except OSError as error:
-            raise UserError(f"cannot use {folder} ({error.strerror})", mend="name another folder") from error
+            raise UserError(f"cannot use {folder} ({error.strerror})", hint="name another folder") from error
         if taken:
-            raise UserError(f"{folder} holds files already", mend="name a new folder for --annotate")
+            raise UserError(f"{folder} holds files already", hint="name a new folder for --annotate")
 
     def annotate(self, media: Media, prediction: Prediction) -> Prediction:
         """Draw what was found, and say where.
@@ -403,4 +403,4 @@ def _save(image: Pixels, target: Path) -> None:
 
 def _cannot_write(target: Path, error: Exception) -> UserError:
     reason = getattr(error, "strerror", None) or error
-    return UserError(f"cannot write {target} ({reason})", mend="check the folder and its space")
+    return UserError(f"cannot write {target} ({reason})", hint="check the folder and its space")

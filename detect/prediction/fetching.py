@@ -26,13 +26,13 @@ def is_url(name: str) -> bool:
 def check_url(url: str, allowed: bool) -> UserError | None:
     """Why a URL is not to be fetched, or None."""
     if not allowed:
-        return UserError(f"{url} is a URL, and none is fetched unasked", mend="add --allow-urls")
+        return UserError(f"{url} is a URL, and none is fetched unasked", hint="add --allow-urls")
     try:
         fine = urlsplit(url).scheme.lower() in _SCHEMES and bool(urlsplit(url).hostname)
     except ValueError:
         fine = False
     if not fine:
-        return UserError(f"{url} is no web address", mend="name one that starts with http or https")
+        return UserError(f"{url} is no web address", hint="name one that starts with http or https")
     return None
 
 
@@ -76,7 +76,7 @@ def fetch(url: str, most_bytes: int = FETCH_BYTES, most_seconds: float = FETCH_S
 
 
 def _failed(url: str, why: str) -> UserError:
-    return UserError(f"cannot be fetched ({why.splitlines()[0]})", mend=f"check the address {url}")
+    return UserError(f"cannot be fetched ({why.splitlines()[0]})", hint=f"check the address {url}")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

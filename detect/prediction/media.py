@@ -200,10 +200,10 @@ def _wrong(name: str, allow_urls: bool) -> UserError | None:
         there = False
     if not there:
         return UserError(
-            f"{name!r} is not there" if "\0" in name else f"{name} is not there", mend="check the path"
+            f"{name!r} is not there" if "\0" in name else f"{name} is not there", hint="check the path"
         )
     if is_shards(Path(name)):
-        return UserError(f"{name} is a shard folder", mend="judge it with 'detect evaluate --data'")
+        return UserError(f"{name} is a shard folder", hint="judge it with 'detect evaluate --data'")
     return None
 
 

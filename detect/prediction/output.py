@@ -163,7 +163,7 @@ def writing_csv(predictions: Iterator[Prediction], path: Path) -> Iterator[Predi
                 table.writerows(_rows(prediction))
                 yield prediction
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --csv") from error
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --csv") from error
 
 
 def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:

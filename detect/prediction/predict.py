@@ -88,7 +88,7 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
         reason = error.message if isinstance(error, UserError) else str(error)
         raise UserError(
             f"the detector in {detector.path} was trained on a crop that cannot be made here ({reason})",
-            mend="update crossfake, or cut the pictures yourself and judge them with --faces whole",
+            hint="update crossfake, or cut the pictures yourself and judge them with --faces whole",
         ) from error
     if faces == "whole" and own.finds_faces:
         note = (
@@ -165,4 +165,4 @@ def _judged(
         judge()
     yield from finished()
     if not count:
-        raise UserError("there is no image to judge", mend="name images, or folders that hold some")
+        raise UserError("there is no image to judge", hint="name images, or folders that hold some")

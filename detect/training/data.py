@@ -104,7 +104,7 @@ class Pool:
             train, val = train[~held_out], train[held_out]
         if not len(train) and not len(val):
             kind = "fake" if label else "real"
-            raise UserError(f"{folder} has no {kind} images to train on", mend="check its labels and splits")
+            raise UserError(f"{folder} has no {kind} images to train on", hint="check its labels and splits")
         return cls(shards, train, val)
 
     def seen(self) -> Seen:
@@ -173,10 +173,10 @@ class TrainingData:
                 learned from is unknown.
         """
         if not real:
-            raise UserError("a detector needs reals", mend="name them with --real DIR")
+            raise UserError("a detector needs reals", hint="name them with --real DIR")
         if not fake and not synthetic and not reals_only:
             raise UserError(
-                "a detector needs fakes", mend="name them with --fake DIR or --with-synthetic DIR"
+                "a detector needs fakes", hint="name them with --fake DIR or --with-synthetic DIR"
             )
         pools = [
             [Pool.open(folder, label) for folder in folders]
@@ -185,7 +185,7 @@ class TrainingData:
         for kind, part in (("real", pools[0]), ("fake", pools[1] + pools[2])):
             if part and not any(len(pool.train) for pool in part):
                 named = " and ".join(str(pool.shards.path) for pool in part)
-                raise UserError(f"{named} has no {kind} images to train on", mend="check its splits")
+                raise UserError(f"{named} has no {kind} images to train on", hint="check its splits")
         if reals_only:  # what is given besides validates
             pools[1] = [replace(pool, train=pool.train[:0]) for pool in pools[1]]
         refuse_twice([pool.shards for pool in pools[0]])
@@ -197,13 +197,13 @@ class TrainingData:
         if len(sizes) > 1 or None in sizes:
             named = ", ".join(f"{pool.shards.path} {pool.shards.size or 'any size'}" for pool in every)
             raise UserError(
-                f"images of one size are needed, found {named}", mend="prepare all with the same --size"
+                f"images of one size are needed, found {named}", hint="prepare all with the same --size"
             )
         crops = {crop_words(crop): crop for pool in every if (crop := pool.shards.attributes.get("crop"))}
         if len(crops) > 1 and not force:
             raise UserError(
                 f"the folders were cropped differently ({' and '.join(crops)})",
-                mend="prepare all with the same --crop, --margin and --edge, or --force if that is the point",
+                hint="prepare all with the same --crop, --margin and --edge, or --force if that is the point",
             )
         makers = union(pool.makers() for pool in pools[1] + pools[2])
         notes = refuse_unknown(makers, force, _GENERATE_AGAIN)
@@ -250,7 +250,7 @@ class TrainingData:
             if not any(len(pool.val) for pool in pools):
                 raise UserError(
                     f"there are no {'fakes' if label else 'reals'} to validate on",
-                    mend="prepare with --split; of photos, 'synth generate --split val' makes them",
+                    hint="prepare with --split; of photos, 'synth generate --split val' makes them",
                 )
             for pool in pools:
                 rows = np.random.default_rng(0).permutation(pool.val)[: most // len(pools)]
@@ -333,7 +333,7 @@ def refuse_twice(sets: Sequence[ShardSet]) -> None:
         if shards.hash in seen:
             other = seen[shards.hash]
             what = "is named twice" if other == shards.path else f"holds the same images as {other}"
-            raise UserError(f"{shards.path} {what}", mend="name it once")
+            raise UserError(f"{shards.path} {what}", hint="name it once")
         seen[shards.hash] = shards.path
 
 
@@ -342,7 +342,7 @@ def _limited(pools: Sequence[Pool], most: int) -> list[Pool]:
     parts = [(pool, rows) for pool in pools for rows in pool.by_generator()]
     if most < len(parts):
         raise UserError(
-            f"{most} synthetic fakes are fewer than their {len(parts)} generators", mend=f"take {len(parts)}"
+            f"{most} synthetic fakes are fewer than their {len(parts)} generators", hint=f"take {len(parts)}"
         )
     shares, left = {}, most
     for waiting, number in enumerate(sorted(range(len(parts)), key=lambda k: len(parts[k][1]))):
@@ -370,7 +370,7 @@ def read_told(
     for text in damaged:
         tqdm.write(f"left out: {text}")
     if len(rows) and not len(whole):
-        raise UserError(f"no image of {shards.path} can be read", mend="see 'crossfake data verify'")
+        raise UserError(f"no image of {shards.path} can be read", hint="see 'crossfake data verify'")
     return pixels, whole
 
 

@@ -66,7 +66,7 @@ class Learner(base.Learner):
         self.stages = [stage for stage in self.stages if stage]
         self.remembers = bool(getattr(network, "nearest", False))
         if not self.stages and not self.remembers:
-            raise UserError(f"{settings.model} has nothing to learn", mend="choose another --model")
+            raise UserError(f"{settings.model} has nothing to learn", hint="choose another --model")
         self.optimizer = torch.optim.AdamW(
             [{"params": stage} for stage in self.stages or [[nn.Parameter(torch.zeros(0))]]],
             lr=settings.lr,
@@ -245,5 +245,5 @@ def not_finite(what: str, step: int, run: Run | None = None) -> UserError:
     """The error of a training that ran away."""
     kept = run is not None and newest_checkpoint(run.path) is not None
     state = f"; the last good state is in {run.checkpoints}" if run is not None and kept else ""
-    mend = "go on with --resume and a smaller --lr" if kept else "train with a smaller --lr and another --out"
-    return UserError(f"{what} is not finite at step {step}{state}", mend=mend)
+    hint = "go on with --resume and a smaller --lr" if kept else "train with a smaller --lr and another --out"
+    return UserError(f"{what} is not finite at step {step}{state}", hint=hint)

@@ -141,14 +141,14 @@ class Training(base.Training):
         """Wherever the data lie now."""
         config, hashes = run.config, self.data.hashes()
         before: dict[str, str] = config.get("data_hashes") or {}
-        mend = "resume with the data it had, or start another --out"
+        hint = "resume with the data it had, or start another --out"
         if list(before.values()) != list(hashes.values()):
             new = [folder for folder, value in hashes.items() if value not in before.values()]
             gone = [folder for folder, value in before.items() if value not in hashes.values()]
             what = (new or gone or list(hashes))[0]
-            raise UserError(f"{what} is not among the data of {run.path} as it was", mend=mend)
+            raise UserError(f"{what} is not among the data of {run.path} as it was", hint=hint)
         if config.get("validation_hash") != self.held.digest:
-            raise UserError(f"the validation images of {run.path} have changed", mend=mend)
+            raise UserError(f"the validation images of {run.path} have changed", hint=hint)
 
     def check(self, means: dict[str, float], run: Run) -> None:
         if not math.isfinite(means["loss"]):
@@ -244,7 +244,7 @@ def train(
     facts |= {} if training.alike else {WEIGHED: training.shares()}
     config, audit = {**asdict(settings), **facts}, {"verdict": "", "summary": ""}
     run, found = open_run(training, settings.out, config, kind="detect", resume=settings.resume)
-    if training.leads:
+    if training.is_main:
         audit = data.audit()
         write_json(run.path / "audit.json", audit)
     say(audit["summary"])
@@ -271,7 +271,7 @@ def train(
     logits = learner.logits(held.images, "fp32")  # as bundles score
     card = calibration.by_temperature(logits, held.labels, training.weighed.weights)
     ap = training.weighed.figures(held.labels, logits)["val_ap"]  # the best one of the log may be bfloat16's
-    if training.leads:
+    if training.is_main:
         bundle.save(
             run.model,
             learner.judge,
@@ -301,7 +301,7 @@ def _remember(training: Training, run: Run) -> None:
     """In place of steps: a bank of images as the recipe leaves them."""
     learner, settings = training.learner, training.settings
     if training.ranks.world > 1:
-        raise UserError(f"{settings.model} does not train", mend="start it without torchrun")
+        raise UserError(f"{settings.model} does not train", hint="start it without torchrun")
     count = -(-_BANK // settings.batch)
     steps = tqdm(range(count), unit="batch", desc=settings.model)
     learner.remember(map(training.batch, steps), training.sampler.labels)

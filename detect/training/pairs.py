@@ -42,7 +42,7 @@ class Pairs:
         if not any(self._parents.values()):
             raise UserError(
                 "none of the fakes was made of one of the reals that are trained on: there are no pairs",
-                mend="make some with 'synth generate --photos' of these reals, or leave --pair out",
+                hint="make some with 'synth generate --photos' of these reals, or leave --pair out",
             )
         self._children: dict[tuple[int, int], list[int]] = {}
         for stratum, parents in self._parents.items():

@@ -52,12 +52,12 @@ class Recipe:
         crop: how they were cut out of photos, as shards describe it.
 
     Attributes:
-        randoms: random numbers that an image takes.
+        n_random: random numbers that an image takes.
         reals_only: fakes are made from the reals of the batch: what is called has reals only, and what comes back is
             these and, after them, as many fakes.
     """
 
-    randoms: ClassVar[int] = 1
+    n_random: ClassVar[int] = 1
     reals_only: ClassVar[bool] = False
 
     def __init__(self, probability: float, size: int, crop: Mapping[str, Any] | None = None) -> None:
@@ -67,8 +67,8 @@ class Recipe:
         """Cut nothing off: the network is made for images of this size."""
 
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
-        """All that is random about ``count`` images, ``[count, randoms]``."""
-        return rng.random((count, self.randoms))
+        """All that is random about ``count`` images, ``[count, n_random]``."""
+        return rng.random((count, self.n_random))
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """uint8 ``[B, 3, H, W]`` on the CPU, as the shards have them, to the batch that is trained on."""
@@ -98,7 +98,7 @@ class Wang2020(Recipe):
     for smaller ones. Of larger ones a square of 224 is cut in training; the network judges them whole, as theirs does.
     """
 
-    randoms = 7
+    n_random = 7
     _cuts: bool = True
 
     def keep_size(self) -> None:
@@ -129,7 +129,7 @@ class Robust(Recipe):
     Each of the three with the probability, and with half the probability the chain in place of them.
     """
 
-    randoms = 16
+    n_random = 16
 
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         images = mirrored(images, draws[:, 0] < 0.5)
@@ -157,7 +157,7 @@ class Native(Recipe):
     scale is changed before, by 0.8 to 1.25.
     """
 
-    randoms = 11
+    n_random = 11
     _rescaling: ClassVar[float] = 0.2  # as often as this share of the probability
     _scales: ClassVar[tuple[float, float]] = (0.8, 1.25)
     _compression: ClassVar[float] = 1.0
@@ -202,7 +202,7 @@ class NativeRescaling(Native):
 class NativeStrong(Native):
     """Every window at another scale, 0.6 to 1.5, and through JPEG of quality 50 to 95: twice with the probability."""
 
-    randoms = 12
+    n_random = 12
     _scales = (0.6, 1.5)
     _qualities = (50, 95)
 
@@ -223,7 +223,7 @@ class SelfBlended(Wang2020):
     a part of a face, if any: there the mask has a face's shape, and lies where an aligned crop would have one.
     """
 
-    randoms = Wang2020.randoms + RANDOMS
+    n_random = Wang2020.n_random + RANDOMS
     reals_only = True
 
     def __init__(self, probability: float, size: int, crop: Mapping[str, Any] | None = None) -> None:
@@ -243,7 +243,7 @@ class SelfBlended(Wang2020):
         return super().__call__(torch.cat([images, fakes]), np.concatenate([draws, draws]))
 
     def fakes(self, reals: Pixels, draws: Draws) -> Pixels:
-        u = draws[:, Wang2020.randoms :]
+        u = draws[:, Wang2020.n_random :]
         made = [
             self_blended(real, self._face(real), numbers)[0] for real, numbers in zip(reals, u, strict=True)
         ]

@@ -116,7 +116,7 @@ def reopen(
         known = ", ".join(detector.card.get("data_hashes") or {})
         raise UserError(
             f"{detector.path} does not say which of its data are reals and which fakes",
-            mend="name the folders of its training with --real DIR and --fake DIR"
+            hint="name the folders of its training with --real DIR and --fake DIR"
             + (f": {known}" if known else ""),
         )
     if facts is None:  # the order in which they were trained with is that of their hashes
@@ -156,14 +156,14 @@ def reopen_shared(
     if unknown := [path for path in known if path not in records]:
         raise UserError(
             f"{unknown[0]} does not say which of its data are reals and which fakes",
-            mend="name the folders of its training with --real DIR and --fake DIR",
+            hint="name the folders of its training with --real DIR and --fake DIR",
         )
     first = records[lead]
     for path, facts in records.items():
         if any(facts[name] != first[name] for name in _FOLDERS):
             raise UserError(
                 f"{path} was trained with other folders than {lead}",
-                mend="with --real DIR and --fake DIR, name folders whose val rows neither was trained on, such as "
+                hint="with --real DIR and --fake DIR, name folders whose val rows neither was trained on, such as "
                 "those that both know",
             )
     notes = [
@@ -214,7 +214,7 @@ def _elsewhere(
     if not (real and fake):
         raise UserError(
             "reals and fakes are needed",
-            mend="name both, --real DIR and --fake DIR, or neither for what was trained with",
+            hint="name both, --real DIR and --fake DIR, or neither for what was trained with",
         )
     own = [folder for folder in fake if ShardSet(folder).hash in facts.get("synthetic", ())]
     folders = {"real": list(real), "fake": [folder for folder in fake if folder not in own], "synthetic": own}
@@ -247,7 +247,7 @@ def _places(
         where = "where it lies as it was" if len(told) == 1 else "where they lie as they were"
         raise UserError(
             f"{detectors[0].path} was trained with {', '.join(told)}",
-            mend=f"name {where} with {' and '.join(f'{option} DIR' for option in lost)}, or train anew",
+            hint=f"name {where} with {' and '.join(f'{option} DIR' for option in lost)}, or train anew",
         )
     return places
 

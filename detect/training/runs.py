@@ -26,7 +26,7 @@ def resumed(out: Path, **changed: Any) -> TrainSettings:
     try:
         kept = _kept(run)
     except OSError as error:
-        raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        raise UserError(f"{out} holds no run to resume", hint="start it without --resume") from error
     for name in ("model", "tune", "recipe"):
         run.refuse_other(name, changed.get(name))
     return TrainSettings(**{**kept, **changed, "out": Path(out), "resume": True})
@@ -41,7 +41,7 @@ def control(run: Path, **changed: Any) -> TrainSettings:
     try:
         kept = _kept(Run(run))
     except OSError as error:
-        raise UserError(f"{run} holds no training to match", mend="name a run of 'detect train'") from error
+        raise UserError(f"{run} holds no training to match", hint="name a run of 'detect train'") from error
     fixed = {
         "synthetic": (),
         "synthetic_limit": 0,
@@ -66,13 +66,13 @@ def matched(settings: TrainSettings) -> TrainSettings:
         return settings
     other, lines = Run(path), Run(path).log_lines()
     if not other.config_file.exists() or not lines:
-        raise UserError(f"{path} holds no training to match", mend="name a run of 'detect train'")
+        raise UserError(f"{path} holds no training to match", hint="name a run of 'detect train'")
     config = other.config
     _check_training(other, config)
     if not other.finished:
         raise UserError(
             f"{path} has not finished: its control would make fewer steps",
-            mend=f"finish it first with 'detect train --out {path} --resume'",
+            hint=f"finish it first with 'detect train --out {path} --resume'",
         )
     taken = {name: config[name] for name in MATCHED if name in config}
     return replace(settings, **taken, stop_after=lines[-1]["step"])
@@ -111,4 +111,4 @@ def _kept(run: Run) -> dict[str, Any]:
 
 def _check_training(run: Run, config: Mapping[str, Any]) -> None:
     if config.get("kind") != "detect" or "synthetic" not in config:
-        raise UserError(f"{run.path} holds no training", mend="name a run of 'detect train'")
+        raise UserError(f"{run.path} holds no training", hint="name a run of 'detect train'")

@@ -105,7 +105,7 @@ class Stratum:
             except UserError as error:
                 self._damaged.add(nth)
                 tqdm.write(f"left out: {error.message}")
-        raise UserError(f"all images of {self.shards[0].path} are damaged", mend="prepare them again")
+        raise UserError(f"all images of {self.shards[0].path} are damaged", hint="prepare them again")
 
     def _read(self, shards: ShardSet, row: int, at: Sequence[float]) -> Pixels:
         if not self.view.native:
@@ -223,7 +223,7 @@ class Sampler:
         if schedule == "warmup" and self.own == self.fakes:
             raise UserError(
                 "a warm-up has no given fakes to begin with",
-                mend="give --fake, too, or a --synthetic-ratio below 1",
+                hint="give --fake, too, or a --synthetic-ratio below 1",
             )
         self.apart: dict[KindName, bool] = {
             "real": balance == "source",

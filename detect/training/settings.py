@@ -128,34 +128,34 @@ class TrainSettings:
         if self.synthetic_limit and not self.synthetic:
             raise UserError(
                 f"{self.synthetic_limit} synthetic fakes cannot be chosen of none",
-                mend="name them with --with-synthetic DIR",
+                hint="name them with --with-synthetic DIR",
             )
         if self.synthetic_schedule != "constant" and not self.synthetic:
             raise UserError(
                 f"a {self.synthetic_schedule} of synthetic fakes needs some",
-                mend="name them with --with-synthetic DIR, or leave --synthetic-schedule out",
+                hint="name them with --with-synthetic DIR, or leave --synthetic-schedule out",
             )
         starts = self.pretrained or self.weights is not None
         if self.tune == "scratch" and starts:
-            raise UserError("training from scratch takes no weights", mend="leave them or --tune scratch out")
+            raise UserError("training from scratch takes no weights", hint="leave them or --tune scratch out")
         if self.tune in ("full", "probe", "gradual") and not starts:
             raise UserError(
                 f"--tune {self.tune} needs a network that has learnt something",
-                mend="give --pretrained or --weights FILE",
+                hint="give --pretrained or --weights FILE",
             )
         if RECIPES.get(self.recipe).reals_only:
             if self.synthetic:
                 raise UserError(
                     f"{self.recipe} makes its fakes from the reals",
-                    mend="leave --with-synthetic out, or choose another --recipe",
+                    hint="leave --with-synthetic out, or choose another --recipe",
                 )
             if self.batch % 2:
-                raise UserError(f"{self.recipe} pairs images", mend="give --batch an even number")
+                raise UserError(f"{self.recipe} pairs images", hint="give --batch an even number")
             if self.pair:
-                raise UserError(f"{self.recipe} pairs images itself", mend="leave --pair out")
+                raise UserError(f"{self.recipe} pairs images itself", hint="leave --pair out")
         if self.pair and self.batch % 2:
-            raise UserError("pairs need a batch of an even number", mend="give --batch an even number")
+            raise UserError("pairs need a batch of an even number", hint="give --batch an even number")
         if self.loss == "contrastive" and self.mixup:
             raise UserError(
-                "mixed images have no class to contrast", mend="leave --mixup or --loss contrastive out"
+                "mixed images have no class to contrast", hint="leave --mixup or --loss contrastive out"
             )

@@ -70,6 +70,6 @@ def _save(axes: Any, path: Path) -> None:
     try:
         axes.figure.savefig(path, dpi=150, bbox_inches="tight")
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error
     finally:
         plt.close(axes.figure)

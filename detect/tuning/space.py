@@ -58,13 +58,13 @@ class Range:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise UserError(f"low {self.low:g} is not below high {self.high:g}", mend="correct them")
+            raise UserError(f"low {self.low:g} is not below high {self.high:g}", hint="correct them")
         if self.log and (self.low <= 0 or self.step is not None):
-            raise UserError("a log range needs low above 0 and no step", mend="leave out log or correct it")
+            raise UserError("a log range needs low above 0 and no step", hint="leave out log or correct it")
         if self.step is not None and not 0 < self.step <= self.high - self.low:
-            raise UserError(f"step {self.step:g} does not fit between low and high", mend="correct it")
+            raise UserError(f"step {self.step:g} does not fit between low and high", hint="correct it")
         if self.points < 2:
-            raise UserError("a grid needs at least 2 points of a range", mend="give points: 3")
+            raise UserError("a grid needs at least 2 points of a range", hint="give points: 3")
 
     def distribution(self) -> Any:
         from optuna.distributions import FloatDistribution, IntDistribution
@@ -173,7 +173,7 @@ def find_space(name: str | Path) -> Path:
         if file.is_file():
             return file
     known = ", ".join(path.stem for path in sorted(SPACES.glob("*.yaml")))
-    raise UserError(f"there is no search space {name}", mend=f"name a YAML file, or one of {known}")
+    raise UserError(f"there is no search space {name}", hint=f"name a YAML file, or one of {known}")
 
 
 def load_space(file: Path, base: TrainSettings | None = None) -> SearchSpace:
@@ -185,7 +185,7 @@ def load_space(file: Path, base: TrainSettings | None = None) -> SearchSpace:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {file}", mend="name a YAML file with --space") from error
+        raise UserError(f"cannot read {file}", hint="name a YAML file with --space") from error
     return parse_space(text, str(file), base)
 
 
@@ -197,9 +197,9 @@ def parse_space(text: str, file: str = "the space", base: TrainSettings | None =
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", error)
-        raise UserError(f"{file}{place} is not YAML ({reason})", mend="correct the line") from error
+        raise UserError(f"{file}{place} is not YAML ({reason})", hint="correct the line") from error
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{file} names no settings", mend="write lines like 'lr: {low: 1e-4, high: 1e-2}'")
+        raise UserError(f"{file} names no settings", hint="write lines like 'lr: {low: 1e-4, high: 1e-2}'")
     hints = typing.get_type_hints(TrainSettings)
     known = [field.name for field in dataclasses.fields(TrainSettings) if field.name not in NOT_SEARCHED]
     searched: dict[str, Range | Choices] = {}
@@ -208,13 +208,13 @@ def parse_space(text: str, file: str = "the space", base: TrainSettings | None =
         name = str(key.value)
         try:
             if name in searched or name in fixed:
-                raise UserError("it is given twice", mend="keep one of them")
+                raise UserError("it is given twice", hint="keep one of them")
             if name in NOT_SEARCHED and name in hints:
-                raise UserError("it is not for searching", mend="give it on the command line")
+                raise UserError("it is not for searching", hint="give it on the command line")
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
-                mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-                raise UserError("there is no such setting", mend=mend)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+                raise UserError("there is no such setting", hint=hint)
             read = _entry(part, hints[name])
             if isinstance(read, Range | Choices):
                 searched[name] = read
@@ -224,7 +224,7 @@ def parse_space(text: str, file: str = "the space", base: TrainSettings | None =
             raise _placed(error, file, key) from error
     if not searched:
         raise UserError(
-            f"{file} leaves nothing to search", mend="give a setting a range or a list of choices"
+            f"{file} leaves nothing to search", hint="give a setting a range or a list of choices"
         )
     space = SearchSpace(searched, fixed)
     if base is not None:
@@ -238,7 +238,7 @@ def parse_space(text: str, file: str = "the space", base: TrainSettings | None =
 
 def _placed(error: UserError, file: str, key: yaml.Node) -> UserError:
     line = key.start_mark.line + 1
-    return UserError(f"{file}, line {line}: {key.value}: {error.message}", mend=error.mend)
+    return UserError(f"{file}, line {line}: {key.value}: {error.message}", hint=error.hint)
 
 
 def _try(space: SearchSpace, base: TrainSettings, name: str) -> None:
@@ -251,37 +251,37 @@ def _try(space: SearchSpace, base: TrainSettings, name: str) -> None:
         dataclasses.replace(base, **{**space.fixed, name: value})
 
 
-def _entry(node: yaml.Node, hint: Any) -> Range | Choices | tuple[Any]:
+def _entry(node: yaml.Node, annotation: Any) -> Range | Choices | tuple[Any]:
     """A range, choices, or a fixed value in a tuple of one."""
     try:
         value = yaml.SafeLoader("").construct_object(node, deep=True)
     except yaml.YAMLError as error:
-        raise UserError(str(getattr(error, "problem", error)), mend="write plain values") from error
+        raise UserError(str(getattr(error, "problem", error)), hint="write plain values") from error
     if isinstance(value, list):
         value = {"choices": value}
     if not isinstance(value, dict):
-        return (typed_value(value, hint),)
+        return (typed_value(value, annotation),)
     if set(value) == {"choices"}:
         choices = value["choices"]
         if not isinstance(choices, list) or not choices:
-            raise UserError(f"expected a list of choices, found {choices!r}", mend="write it as [a, b]")
-        values = tuple(typed_value(choice, hint) for choice in choices)
+            raise UserError(f"expected a list of choices, found {choices!r}", hint="write it as [a, b]")
+        values = tuple(typed_value(choice, annotation) for choice in choices)
         if any(first in values[:number] for number, first in enumerate(values)):
-            raise UserError("a choice is given twice", mend="keep one of them")
+            raise UserError("a choice is given twice", hint="keep one of them")
         return Choices(values)
-    if not {"low", "high"} & set(value) and _is_mapping(hint):
-        return (typed_value(value, hint),)
+    if not {"low", "high"} & set(value) and _is_mapping(annotation):
+        return (typed_value(value, annotation),)
     for key in value:
         if key not in _RANGE:
             near = difflib.get_close_matches(str(key), [*_RANGE, "choices"], n=1)
-            mend = f"did you mean {near[0]}?" if near else f"known are {', '.join(_RANGE)}, or choices alone"
-            raise UserError(f"a range has no {key!r}", mend=mend)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(_RANGE)}, or choices alone"
+            raise UserError(f"a range has no {key!r}", hint=hint)
     for key in ("low", "high"):
         if key not in value:
-            raise UserError(f"{key} is missing", mend="add it")
-    number = next((kind for kind in _alternatives(hint) if kind in (int, float)), None)
+            raise UserError(f"{key} is missing", hint="add it")
+    number = next((kind for kind in _alternatives(annotation) if kind in (int, float)), None)
     if number is None:
-        raise UserError("only numbers have a range", mend="give a list of choices")
+        raise UserError("only numbers have a range", hint="give a list of choices")
     ends = {key: typed_value(value[key], number) for key in ("low", "high")}
     step = None if value.get("step") is None else typed_value(value["step"], number)
     points = typed_value(value.get("points", 3), int)
@@ -289,7 +289,7 @@ def _entry(node: yaml.Node, hint: Any) -> Range | Choices | tuple[Any]:
                  integer=number is int)  # fmt: skip
 
 
-def typed_value(value: Any, hint: Any) -> Any:
+def typed_value(value: Any, annotation: Any) -> Any:
     """A value read from YAML as the type that a setting has.
 
     ``1e-4`` is a number here, although YAML 1.1 wants ``1.0e-4``; lists become tuples, and paths ``Path``.
@@ -301,7 +301,7 @@ def typed_value(value: Any, hint: Any) -> Any:
         >>> typed_value("1e-4", float), typed_value("a.pt", Path | None), typed_value([1, 2], tuple[int, ...])
         (0.0001, PosixPath('a.pt'), (1, 2))
     """
-    kinds = _alternatives(hint)
+    kinds = _alternatives(annotation)
     if value is None and type(None) in kinds or Any in kinds:
         return value
     for kind in kinds:
@@ -328,14 +328,19 @@ def typed_value(value: Any, hint: Any) -> Any:
                 continue
     names = [getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is not Literal
              else " or ".join(map(str, typing.get_args(kind))) for kind in kinds if kind is not type(None)]  # fmt: skip
-    raise UserError(f"expected {' or '.join(names)}, found {value!r}", mend="correct it")
+    raise UserError(f"expected {' or '.join(names)}, found {value!r}", hint="correct it")
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in (types.UnionType, typing.Union)
+        else (annotation,)
+    )
 
 
-def _is_mapping(hint: Any) -> bool:
+def _is_mapping(annotation: Any) -> bool:
     return any(
-        (typing.get_origin(kind) or kind) in (dict, collections.abc.Mapping) for kind in _alternatives(hint)
+        (typing.get_origin(kind) or kind) in (dict, collections.abc.Mapping)
+        for kind in _alternatives(annotation)
     )

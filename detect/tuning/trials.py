@@ -139,7 +139,7 @@ def recover(plan: Plan) -> None:
         study = open_study(plan)
         lost = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
     except (ValueError, KeyError) as error:
-        raise UserError(f"{journal} is damaged ({error})", mend="name another --out") from error
+        raise UserError(f"{journal} is damaged ({error})", hint="name another --out") from error
     for trial in lost:
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         shutil.rmtree(trial_folder(plan, trial.number), ignore_errors=True)

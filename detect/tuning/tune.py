@@ -55,7 +55,7 @@ def resumed(out: Path, **changed: Any) -> TuneSettings:
     """
     config = Run(out).config if Run(out).config_file.is_file() else {}
     if config.get("kind") != "tune":
-        raise UserError(f"{out} holds no search to resume", mend="start it without --resume")
+        raise UserError(f"{out} holds no search to resume", hint="start it without --resume")
     hints = typing.get_type_hints(TrainSettings)
     base = {name: typed_value(value, hints[name]) for name, value in config["base"].items() if name in hints}
     names = {field.name for field in dataclasses.fields(TuneSettings)} - {"base", "space"}
@@ -85,7 +85,7 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
     import_optuna()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError(
-            "a search starts its trials itself", mend="start it without torchrun, with --workers N"
+            "a search starts its trials itself", hint="start it without torchrun, with --workers N"
         )
     plan, final, data = _planned(settings)
     out = settings.base.out
@@ -106,7 +106,7 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
         _write(result, out)
         reasons = [trial["reason"] for trial in result["trials"] if trial["state"] == "failed"]
         if result["best"] is None and reasons:
-            raise UserError(f"no trial succeeded ({reasons[0]})", mend=f"see {out / 'trials'}")
+            raise UserError(f"no trial succeeded ({reasons[0]})", hint=f"see {out / 'trials'}")
         if result["best"] is not None:
             _pictures(plan, result, out)
             if not stopped:
@@ -124,7 +124,7 @@ def _planned(settings: TuneSettings) -> tuple[Plan, TrainSettings, TrainingData]
     base = dataclasses.replace(settings.base, resume=False)
     space = load_space(settings.space, base)
     if settings.trial_steps is not None and "steps" in {**space.searched, **space.fixed}:
-        raise UserError("both --trial-steps and the space give steps", mend="leave one of them out")
+        raise UserError("both --trial-steps and the space give steps", hint="leave one of them out")
     final = dataclasses.replace(base, **space.fixed)
     trials = settings.trials or 20
     if settings.method == "grid":
@@ -152,11 +152,11 @@ def _opened(settings: TuneSettings, facts: dict[str, Any]) -> Run:
     old = Run(out).config if Run(out).config_file.is_file() else None
     if old is not None:
         if old.get("kind") != "tune":
-            raise UserError(f"{out} holds a run of another kind", mend="name another --out")
+            raise UserError(f"{out} holds a run of another kind", hint="name another --out")
         if WEIGHED not in old:
             raise UserError(
                 f"the search in {out} began when every validation image counted alike: new trials cannot be compared",
-                mend="name another --out",
+                hint="name another --out",
             )
         free = ("trials", "minutes", "workers", "bootstrap", "base")
         pairs = [(name, old.get(name), facts[name]) for name in facts if name not in free]
@@ -169,7 +169,7 @@ def _opened(settings: TuneSettings, facts: dict[str, Any]) -> Run:
             if as_text(before) != as_text(now):
                 raise UserError(
                     f"the search in {out} began with another {name}",
-                    mend="name another --out, or go on as it was with --resume",
+                    hint="name another --out, or go on as it was with --resume",
                 )
     run = Run.create(out, facts, kind="tune", resume=old is not None)
     if settings.space.resolve() != (out / _SPACE).resolve():
@@ -190,7 +190,7 @@ def _alone(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
-                f"another 'detect tune' is at work in {out}", mend="wait for it, or name another --out"
+                f"another 'detect tune' is at work in {out}", hint="wait for it, or name another --out"
             ) from error
         yield
 

@@ -14,11 +14,11 @@ from crossfake.synth.training.learner import Learner, Plan, to_network
 
 
 class Eigenfaces(nn.Module):
-    """Gaussian vectors ``[B, randoms]`` to float32 images ``[B, 3, size, size]``, about [-1, 1]."""
+    """Gaussian vectors ``[B, latent_dim]`` to float32 images ``[B, 3, size, size]``, about [-1, 1]."""
 
     def __init__(self, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
-        self.size, self.randoms = size, channels
+        self.size, self.latent_dim = size, channels
         self.encoder = nn.Sequential(  # normalised, so that Gaussian codes look like those of photos
             nn.Linear(3 * size**2, channels), nn.BatchNorm1d(channels, affine=False)
         )
@@ -27,12 +27,12 @@ class Eigenfaces(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        images: Tensor = self.decoder(psi * randoms)
+        images: Tensor = self.decoder(psi * latents)
         return images.unflatten(1, (3, self.size, self.size))
 
 

@@ -59,16 +59,16 @@ class Detector:
 
     def __post_init__(self) -> None:
         if bool(self.model) == (self.bundle is not None):
-            raise UserError("a detector is trained or there already", mend="give it a model: or a bundle:")
+            raise UserError("a detector is trained or there already", hint="give it a model: or a bundle:")
         if self.bundle is not None:
             if self.settings or self.seeds:
                 raise UserError(
-                    "a detector that is not trained has nothing to set", mend="leave settings and seeds out"
+                    "a detector that is not trained has nothing to set", hint="leave settings and seeds out"
                 )
             object.__setattr__(self, "name", self.name or self.bundle.name)
         object.__setattr__(self, "name", self.name or self.model)
         if not self.name.isprintable():
-            raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line")
+            raise UserError(f"{self.name!r} is no name for a table", hint="write it on one line")
         check_bounds(self, prefix="")
 
 
@@ -109,13 +109,13 @@ class Generator:
         check_bounds(self, prefix="")
         if not self.dir and not self.family and self.model is None:
             raise UserError(
-                f"the fakes of {self.name} are neither there nor made", mend="give dir:, model: or family:"
+                f"the fakes of {self.name} are neither there nor made", hint="give dir:, model: or family:"
             )
         if not self.dir and self.n < 1:
-            raise UserError(f"n is {self.n}", mend="say how many fakes are made, at least 1")
+            raise UserError(f"n is {self.n}", hint="say how many fakes are made, at least 1")
         if not re.fullmatch(r"[\w .-]+" if self.dir else r"[\w.-]+", self.name):
             raise UserError(
-                f"{self.name!r} names a folder", mend="use letters, digits, '-', '_' and '.' only"
+                f"{self.name!r} names a folder", hint="use letters, digits, '-', '_' and '.' only"
             )
 
     @property
@@ -145,9 +145,9 @@ class Mix:
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable() or "," in self.name:
-            raise UserError(f"{self.name!r} is no name for a table", mend="write it on one line, without ','")
+            raise UserError(f"{self.name!r} is no name for a table", hint="write it on one line, without ','")
         if not self.fakes:
-            raise UserError(f"condition {self.name} has no fakes", mend="name generators in fakes:")
+            raise UserError(f"condition {self.name} has no fakes", hint="name generators in fakes:")
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,9 @@ class Config:
     def __post_init__(self) -> None:
         check_bounds(self, prefix="")
         if not self.real and not self.prepare:
-            raise UserError("there are no reals", mend="give real: [shard folder], or prepare:")
+            raise UserError("there are no reals", hint="give real: [shard folder], or prepare:")
         if not self.detectors or not self.seeds:
-            raise UserError("there is nothing to train", mend="give at least one detector and one seed")
+            raise UserError("there is nothing to train", hint="give at least one detector and one seed")
         for kind, names in (
             ("detectors", [d.name for d in self.detectors]),
             ("generators", ["real", *(g.name for g in self.generators)]),
@@ -251,7 +251,7 @@ class Config:
                         if files[file] == name
                         else (f"the {kind} {files[file]!r} and {name!r} would write the same files")
                     )
-                    raise UserError(alike, mend="give each its own name")
+                    raise UserError(alike, hint="give each its own name")
                 files[file] = name
 
     @property
@@ -295,7 +295,7 @@ class Config:
         Raises:
             UserError: naming the line of one that is not there.
         """
-        from crossfake.datasets.sources.base import Asked, is_shards, is_there
+        from crossfake.datasets.sources.base import SourceSpec, is_shards, is_there
 
         def look(key: Key, good: bool, wrong: str, hint: str = "check the path") -> None:
             if not good:
@@ -338,11 +338,11 @@ class Config:
         files(("prepare",), self.prepare, "face_model")
         if word := self.prepare.get("source"):
             try:
-                asked = Asked(str(word))
-                needs_path = asked.layout != str(word)
+                spec = SourceSpec(str(word))
+                needs_path = spec.layout != str(word)
             except UserError as error:
-                raise self.mistake(("prepare", "source"), error.message, error.mend or "") from error
-            look(("prepare", "source"), not needs_path or is_there(asked.path), f"{asked.path} is not there")
+                raise self.mistake(("prepare", "source"), error.message, error.hint or "") from error
+            look(("prepare", "source"), not needs_path or is_there(spec.path), f"{spec.path} is not there")
 
     def of(self, role: Role) -> tuple[Generator, ...]:
         return tuple(generator for generator in self.generators if generator.role == role)
@@ -369,13 +369,13 @@ def load(source: str | Path | dict[str, Any], quick: bool = False) -> Config:
         node = yaml.compose(Path(source).read_text(), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read {source}", mend="name a YAML file, or see 'crossfake experiment list'"
+            f"cannot read {source}", hint="name a YAML file, or see 'crossfake experiment list'"
         ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", error)
-        raise UserError(f"{source}{place} is not YAML ({reason})", mend="correct the line") from error
+        raise UserError(f"{source}{place} is not YAML ({reason})", hint="correct the line") from error
     lines: dict[Key, int] = {}
     value = plain_values(node, (), lines, str(source)) if node is not None else None
     return _read(value, lines, str(source), quick)
@@ -390,7 +390,7 @@ def _read(value: Any, lines: dict[Key, int], file: str, quick: bool) -> Config:
         there = {key[1:]: line for key, line in lines.items() if key[:1] == ("quick",) and len(key) > 1}
     config = typing.cast(Config, build(Config, value, (), lines, file))
     if quick and shorter is None:
-        raise UserError(f"{file} has no quick version", mend="leave --quick out, or write quick: {…} into it")
+        raise UserError(f"{file} has no quick version", hint="leave --quick out, or write quick: {…} into it")
     if shorter is not None:
         small = typing.cast(Config, build(Config, shorter, (), lines | there, file))
         config, lines = (small, lines | there) if quick else (config, lines)

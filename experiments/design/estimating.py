@@ -10,7 +10,7 @@ from pathlib import Path
 from crossfake.datasets.prepare import prepare
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked
+from crossfake.datasets.sources.base import SOURCES, SourceSpec
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, Generator
@@ -52,9 +52,9 @@ class Sketch:
             UserError: the source cannot be read, a face model is missing, or none of the photos can be used.
         """
         given = dict(config.prepare)
-        asked = Asked(str(given["source"]), int(given.get("seed", 0)), int(given.get("size", 64)))
+        spec = SourceSpec(str(given["source"]), int(given.get("seed", 0)), int(given.get("size", 64)))
         limit = given.pop("limit", None)
-        count = SOURCES.get(asked.layout)().count(asked) or limit or 0
+        count = SOURCES.get(spec.layout)().count(spec) or limit or 0
         photos = min(count, limit) if limit else count
         sample = min(photos, _SAMPLE)
         done = prepare(PrepareSettings(**given, out=work / "reals", limit=sample))

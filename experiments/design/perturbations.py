@@ -83,7 +83,7 @@ def perturb(images: Pictures, name: str, strength: float | None, seed: int = 0) 
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (images.shape[1],) * 2 + (3,):
         raise UserError(
             f"{name} takes square uint8 pictures, not {images.dtype} {images.shape[1:]}",
-            mend="crop them first",
+            hint="crop them first",
         )
     return np.stack(_each(list(images), name, strength, seed)) if len(images) else images.copy()
 
@@ -106,7 +106,7 @@ def check(name: str, strength: float) -> None:
         number = "whole number" if found.whole else "number"
         raise UserError(
             f"{name} cannot have the strength {strength:g}",
-            mend=f"give a {number} from {found.low:g} to {found.high:g}: {found.axis}",
+            hint=f"give a {number} from {found.low:g} to {found.high:g}: {found.axis}",
         )
 
 
@@ -119,7 +119,7 @@ def given(coding: dict[str, float]) -> tuple[str, float] | None:
     if not coding:
         return None
     if len(coding) != 1 or not set(coding) <= set(CODECS):
-        raise UserError(f"reencode is {coding}", mend="give one of {jpeg: 85} and {webp: 85}")
+        raise UserError(f"reencode is {coding}", hint="give one of {jpeg: 85} and {webp: 85}")
     ((name, quality),) = coding.items()
     check(name, quality)
     return name, float(quality)
@@ -220,7 +220,7 @@ def _benign(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
 
 @_register("pgd", "adversarial change, largest difference in grey levels", (1.0, 2.0, 4.0, 8.0), 1, 255)
 def _pgd(image: Pixels, eps: float, _: np.random.Generator) -> Pixels:
-    raise UserError("pgd asks the detector", mend="call crossfake.experiments.run.adversarial.pgd with one")
+    raise UserError("pgd asks the detector", hint="call crossfake.experiments.run.adversarial.pgd with one")
 
 
 def _bytes(pixels: np.ndarray) -> Pixels:

@@ -126,17 +126,17 @@ def design(config: Config) -> Design:
     for setting, owner in _SETTINGS.items():
         if getattr(config, setting) and owner != config.protocol:
             raise UserError(
-                f"{setting} means nothing to {config.protocol}", mend=f"leave it out, or use {owner}"
+                f"{setting} means nothing to {config.protocol}", hint=f"leave it out, or use {owner}"
             )
     conditions, contrasts, axis = make(config)
     names = [condition.name for condition in conditions]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"two conditions are called {twice[0]!r}", mend="train on it once")
+        raise UserError(f"two conditions are called {twice[0]!r}", hint="train on it once")
     for detector in config.detectors:
         if wrong := [name for name in detector.only if name not in names]:
             raise UserError(
                 f"{detector.name} is trained in condition {wrong[0]} only, which there is not",
-                mend=nearest(wrong[0], names),
+                hint=nearest(wrong[0], names),
             )
     if all(detector.only for detector in config.detectors):
         wanted = {name for detector in config.detectors for name in detector.only}
@@ -153,7 +153,7 @@ def design(config: Config) -> Design:
     if config.perturbations and not changed:
         raise UserError(
             f"{config.protocol} trains on every generator in some conditions only, and none of those is perturbed",
-            mend="give a generator with role: unseen, or leave perturbations out",
+            hint="give a generator with role: unseen, or leave perturbations out",
         )
     return Design(tuple(conditions), (*plain, *changed), tuple(contrasts), axis)
 
@@ -204,7 +204,7 @@ def _needed(config: Config, *roles: str) -> list[tuple[str, ...]]:
     """Names by role, each role filled."""
     for role in roles:
         if not config.of(role):  # type: ignore[arg-type]
-            raise UserError(f"there are no {role} fakes", mend=f"give a generator with role: {role}")
+            raise UserError(f"there are no {role} fakes", hint=f"give a generator with role: {role}")
     return [_names(config.of(role)) for role in roles]  # type: ignore[arg-type]
 
 
@@ -223,7 +223,7 @@ def _dose(config: Config) -> Parts:
     given, own, unseen = _needed(config, "seen", "synthetic", "unseen")
     doses = sorted(set(config.doses))
     if len(doses) < 2 or doses[0] != 0:
-        raise UserError(f"doses are {doses}", mend="give 0 and at least one more, say [0, 1000, 5000]")
+        raise UserError(f"doses are {doses}", hint="give 0 and at least one more, say [0, 1000, 5000]")
     conditions = [Condition("0", "the seen fakes alone", given, x=0.0)]
     conditions += [
         Condition(f"{n:,}", f"with {n:,} of one's own fakes", given, own, n, float(n)) for n in doses[1:]
@@ -253,7 +253,7 @@ def _matrix(config: Config) -> Parts:
         for name in names:
             if name not in _names(trainable):
                 known = ", ".join(_names(trainable))
-                raise UserError(f"train_on names {name}, which is not trained on", mend=f"known are {known}")
+                raise UserError(f"train_on names {name}, which is not trained on", hint=f"known are {known}")
     conditions = [
         Condition(" + ".join(names), f"fakes of {' and '.join(names)} alone", names) for names in subsets
     ]
@@ -271,12 +271,12 @@ def _leave_one_out(config: Config) -> Parts:
 
     kin = dict.fromkeys(map(left_with, pool))
     if len(kin) < 2:
-        raise UserError("there is nothing to leave out", mend="give at least two generators, or families")
+        raise UserError("there is nothing to leave out", hint="give at least two generators, or families")
     for relative in config.of("seen"):
         if config.by == "family" and relative.kin in kin:
             raise UserError(
                 f"{relative.name} is always trained on, so its family {relative.kin} cannot be left out",
-                mend="give it another family, or no role",
+                hint="give it another family, or no role",
             )
     members = {k: _names([g for g in pool if left_with(g) == k]) for k in kin}
     every = _names(pool)
@@ -297,10 +297,10 @@ def _leave_one_out(config: Config) -> Parts:
 def _chronological(config: Config) -> Parts:
     undated = [g.name for g in config.generators if g.year is None]
     if undated:
-        raise UserError(f"{undated[0]} has no year", mend="say when the generator was published, year: 2019")
+        raise UserError(f"{undated[0]} has no year", hint="say when the generator was published, year: 2019")
     years = sorted({g.year for g in config.generators if g.year is not None})
     if len(years) < 2:
-        raise UserError("all generators are of one year", mend="give some of later years")
+        raise UserError("all generators are of one year", hint="give some of later years")
 
     def until(year: int) -> tuple[str, ...]:
         return _names([g for g in config.generators if g.year is not None and g.year <= year])
@@ -330,28 +330,28 @@ def _transfer(config: Config) -> Parts:
 def _conditions(config: Config) -> Parts:
     """A generator's role says only whether its fakes are one's own (``synthetic``)."""
     if not config.conditions:
-        raise UserError("there are no conditions", mend="give conditions: [{name: a, fakes: [NAME]}]")
+        raise UserError("there are no conditions", hint="give conditions: [{name: a, fakes: [NAME]}]")
     known = {g.name: g for g in config.generators}
     if brought := [name for name, g in known.items() if g.real]:
-        raise UserError(f"{brought[0]} has reals of its own", mend="list them under photos:")
+        raise UserError(f"{brought[0]} has reals of its own", hint="list them under photos:")
     conditions = []
     for mix in config.conditions:
         if wrong := [name for name in mix.fakes if name not in known]:
             raise UserError(
                 f"condition {mix.name} names fakes of {wrong[0]}, which is no generator",
-                mend=nearest(wrong[0], known),
+                hint=nearest(wrong[0], known),
             )
         if tested := [name for name in mix.fakes if known[name].role == "unseen"]:
             raise UserError(
                 f"condition {mix.name} trains on {tested[0]}, whose role is unseen",
-                mend="leave one of both out",
+                hint="leave one of both out",
             )
         own = tuple(name for name in mix.fakes if known[name].role == "synthetic")
         given = tuple(name for name in mix.fakes if name not in own)
         if unknown := [name for name in mix.without if name not in {p.name for p in config.photos}]:
             raise UserError(
                 f"condition {mix.name} leaves out {unknown[0]}, which is no set of photos",
-                mend="name one of photos:",
+                hint="name one of photos:",
             )
         about = mix.about or f"fakes of {' and '.join(mix.fakes)}"
         conditions.append(Condition(mix.name, about, given, own, without=mix.without, train=mix.train))
@@ -360,11 +360,11 @@ def _conditions(config: Config) -> Parts:
     names = [detector.name for detector in config.detectors]
     for pair in config.detector_contrasts:
         if len(pair) != 2 or not set(pair) <= set(names):
-            raise UserError(f"{list(pair)} is no pair of detectors", mend=f"choose two of {', '.join(names)}")
+            raise UserError(f"{list(pair)} is no pair of detectors", hint=f"choose two of {', '.join(names)}")
     for pair in config.contrasts:
         if len(pair) != 2 or not set(pair) <= set(by_name):
             raise UserError(
-                f"{list(pair)} is no pair of conditions", mend=f"choose two of {', '.join(by_name)}"
+                f"{list(pair)} is no pair of conditions", hint=f"choose two of {', '.join(by_name)}"
             )
         a, b = pair
         trained = by_name[a].trained_on | by_name[b].trained_on

@@ -37,11 +37,11 @@ def plain_values(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) ->
     return scalar.construct_object(node, deep=True)
 
 
-def mistake_at(file: str, lines: dict[Key, int], key: Key, what: str, mend: str) -> UserError:
+def mistake_at(file: str, lines: dict[Key, int], key: Key, what: str, hint: str) -> UserError:
     line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), None)
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
     return UserError(
-        f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", mend=mend
+        f"{file}{f', line {line}' if line else ''}: {f'{path}: ' if path else ''}{what}", hint=hint
     )
 
 
@@ -54,8 +54,8 @@ def nearest(name: Any, known: Iterable[str]) -> str:
 def build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> Any:
     """Turn plain values into ``kind``: a dataclass, a tuple of things, a Literal, or a plain type."""
 
-    def mistake(what: str, mend: str, at: Key = key) -> UserError:
-        return mistake_at(file, lines, at, what, mend)
+    def mistake(what: str, hint: str, at: Key = key) -> UserError:
+        return mistake_at(file, lines, at, what, hint)
 
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
@@ -89,7 +89,7 @@ def build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> 
         try:
             return typing.cast(Any, kind)(**arguments)
         except UserError as error:
-            raise mistake(error.message, error.mend or "correct it") from error
+            raise mistake(error.message, error.hint or "correct it") from error
     if origin is dict:
         if not isinstance(value, dict):
             raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")

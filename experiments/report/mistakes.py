@@ -91,7 +91,7 @@ def _read(results: Results, test: str, row: int) -> Images:
                 break
             return shards.read(index)
         at -= len(rows)
-    raise UserError(f"the pictures of {test} are not where they were", mend="put the shards back")
+    raise UserError(f"the pictures of {test} are not where they were", hint="put the shards back")
 
 
 def _uri(image: Images) -> str:

@@ -62,17 +62,17 @@ def pack(folder: str | Path, out: Path | None = None, pictures: bool = False) ->
     results = Results(folder)
     if results.pending:
         raise UserError(
-            f"{folder}: {len(results.pending)} cells are not finished", mend="run the experiment to its end"
+            f"{folder}: {len(results.pending)} cells are not finished", hint="run the experiment to its end"
         )
     if wrong := verify(folder):
         raise UserError(
             f"{folder}: the report is not what the scores give ({wrong[0]})",
-            mend=f"write it anew: crossfake experiment report {folder}",
+            hint=f"write it anew: crossfake experiment report {folder}",
         )
     name = folder.resolve().name
     out = out or (folder if folder.name else folder.resolve()).parent / f"{name}.zip"
     if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"{out} cannot be written", mend="name a file in a folder that is there: --out x.zip")
+        raise UserError(f"{out} cannot be written", hint="name a file in a folder that is there: --out x.zip")
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / name
         copy.mkdir()
@@ -187,7 +187,7 @@ def _refuse_other_figures(folder: Path, copy: Path) -> None:
     contrasts = [(place / "contrasts.csv").read_text() for place in (folder, copy)]
     if rows(folder) != rows(copy) or contrasts[0] != contrasts[1]:
         raise UserError(
-            f"{folder}: the archive's figures would not be the report's", mend="write the report anew"
+            f"{folder}: the archive's figures would not be the report's", hint="write the report anew"
         )
 
 
@@ -200,7 +200,7 @@ def _zip(root: Path, files: list[Path], out: Path) -> None:
                 entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
                 archive.writestr(entry, file.read_bytes())
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {out} ({error.strerror})", hint="name another --out") from error
 
 
 def verify_archive(archive: str | Path) -> list[str]:
@@ -218,22 +218,22 @@ def verify_archive(archive: str | Path) -> list[str]:
 
 @contextmanager
 def _unpacked(archive: Path) -> Iterator[Path]:
-    mend = "make one with 'crossfake experiment pack'"
+    hint = "make one with 'crossfake experiment pack'"
     with tempfile.TemporaryDirectory() as temporary:
         try:
             with zipfile.ZipFile(archive) as opened:
                 entries = opened.infolist()
                 if sum(entry.file_size for entry in entries) > _MAX_BYTES:
-                    raise UserError(f"{archive} unpacks to more than {_MAX_BYTES >> 30} GiB", mend=mend)
+                    raise UserError(f"{archive} unpacks to more than {_MAX_BYTES >> 30} GiB", hint=hint)
                 for entry in entries:
                     opened.extract(entry, temporary)  # which leaves out '..' and what leads to the root
         except _DAMAGED as error:
-            raise UserError(f"{archive} is not a whole zip archive ({error})", mend=mend) from error
+            raise UserError(f"{archive} is not a whole zip archive ({error})", hint=hint) from error
         found = [file.parent for file in Path(temporary).glob(f"*/{SUMS}")]
         if len(found) != 1:
-            raise UserError(f"{archive} holds no packed experiment", mend=mend)
+            raise UserError(f"{archive} holds no packed experiment", hint=hint)
         if not _stays_inside(found[0]):
-            raise UserError(f"{archive}: its experiment.json names files outside of it", mend=mend)
+            raise UserError(f"{archive}: its experiment.json names files outside of it", hint=hint)
         yield found[0]
 
 

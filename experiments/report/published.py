@@ -57,10 +57,10 @@ def load(path: Path) -> dict[str, Rows]:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason})", mend="correct the file") from error
+        raise UserError(f"{path} cannot be read ({reason})", hint="correct the file") from error
     if not isinstance(content, dict) or not all(isinstance(entries, list) for entries in content.values()):
         raise UserError(
-            f"{path} holds no published figures", mend="give a list of entries under each protocol's name"
+            f"{path} holds no published figures", hint="give a list of entries under each protocol's name"
         )
     found: dict[str, Rows] = {}
     for name, entries in content.items():
@@ -70,7 +70,7 @@ def load(path: Path) -> dict[str, Rows]:
         marks = [(row["method"], row["test"], row["figure"]) for row in rows]
         twice = [mark for mark in marks if marks.count(mark) > 1]
         if twice:
-            raise UserError(f"{path}, {name}: {', '.join(twice[0])} is given twice", mend="keep one of them")
+            raise UserError(f"{path}, {name}: {', '.join(twice[0])} is given twice", hint="keep one of them")
         found[name] = rows
     return found
 
@@ -78,8 +78,8 @@ def load(path: Path) -> dict[str, Rows]:
 def _rows(path: Path, place: str, entry: Any) -> Rows:
     """The rows of one entry: one row of a published table."""
 
-    def mistake(what: str, mend: str) -> UserError:
-        return UserError(f"{path}, entry {place}: {what}", mend=mend)
+    def mistake(what: str, hint: str) -> UserError:
+        return UserError(f"{path}, entry {place}: {what}", hint=hint)
 
     if not isinstance(entry, dict) or set(entry) != {*_TEXTS, "values"}:
         raise mistake("its keys do not fit", f"give {', '.join(_TEXTS)} and values, and nothing else")

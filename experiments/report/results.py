@@ -125,7 +125,7 @@ class Results:
             self.resamples = resamples or int(config["resamples"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"{folder} holds no experiment", mend="make one with 'crossfake experiment run'"
+                f"{folder} holds no experiment", hint="make one with 'crossfake experiment run'"
             ) from error
         self.store = Path(config["cache"]) if config.get("cache") else self.folder / "cells"
         self.truths: dict[str, Truth] = {}
@@ -140,7 +140,7 @@ class Results:
                 self.pending.append(entry)
         self.detectors = list(dict.fromkeys(cell.detector for cell in self.cells))
         if not self.cells:
-            raise UserError(f"{folder}: no cell is finished yet", mend="run the experiment again; it goes on")
+            raise UserError(f"{folder}: no cell is finished yet", hint="run the experiment again; it goes on")
         self._by_place = {(c.detector, c.condition, c.seed): c for c in self.cells}
         self._draws: tuple[tuple[str, bytes], Counts] | None = None
         self._primary: dict[str, dict[str, Measured]] = {}
@@ -165,7 +165,7 @@ class Results:
                 if labels != [0] * test["n_real"] + [1] * test["n_fake"] or groups != known.groups:
                     raise ValueError("its lines are not those of the test")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged ({error})", mend="delete its folder and run again") from error
+            raise UserError(f"{file} is damaged ({error})", hint="delete its folder and run again") from error
         return Cell(entry["detector"], entry["condition"], entry["seed"], entry["key"], folder, card, scores)
 
     # which tests and seeds there are

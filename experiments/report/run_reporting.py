@@ -49,7 +49,7 @@ def run_report(folder: str | Path) -> Path:
     run = Run(Path(folder))
     if not run.config_file.is_file():
         raise UserError(
-            f"{folder} holds no run", mend="name a folder that 'synth train' or 'detect train' wrote"
+            f"{folder} holds no run", hint="name a folder that 'synth train' or 'detect train' wrote"
         )
     file = run.path / "report.html"
     write_text(file, environment(TEMPLATES).get_template("run.html").render(**_page(run)))

@@ -64,7 +64,7 @@ class Sheet:
             with open(results.folder / PICTURES, newline="") as file:
                 listed = [tuple(row[name] for name in _COLUMNS[:4]) for row in csv.DictReader(file)]
         except (OSError, KeyError) as error:
-            raise UserError(f"{results.folder} lists no pictures", mend="run the experiment again") from error
+            raise UserError(f"{results.folder} lists no pictures", hint="run the experiment again") from error
         chosen = _chosen(results)
         groups = sorted({group for test, _ in chosen.values() for group in results.truths[test].groups})
         numbers = {group: f"g{number:0{len(str(len(groups)))}}" for number, group in enumerate(groups)}
@@ -77,7 +77,7 @@ class Sheet:
             if len(mine) != len(rows):
                 raise UserError(
                     f"{results.folder} lists {len(mine)} pictures of {name}, and scores {len(rows)}",
-                    mend="run the experiment again",
+                    hint="run the experiment again",
                 )
             lines += [(*line, numbers[truth.groups[row]]) for line, row in zip(mine, rows, strict=True)]
             columns.append(np.stack([cell.scores[test][rows] for cell in results.cells]))
@@ -127,7 +127,7 @@ class Sheet:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{folder} holds no sheet of scores ({error})",
-                mend="make one with 'crossfake experiment report RUN --scores FOLDER'",
+                hint="make one with 'crossfake experiment report RUN --scores FOLDER'",
             ) from error
 
     def save(self, folder: Path) -> None:

@@ -44,16 +44,16 @@ def pgd(
     """
     fake = np.asarray(labels)
     if fake.shape != (len(images),) or not np.isin(fake, (0, 1)).all():
-        raise UserError(f"labels {fake.shape} do not fit {len(images)} pictures", mend="give 0 or 1 for each")
+        raise UserError(f"labels {fake.shape} do not fit {len(images)} pictures", hint="give 0 or 1 for each")
     levels = math.floor(eps * 255 + 1e-6) if math.isfinite(eps) else 0
     if not 1 <= levels <= 255 or steps < 1:
         raise UserError(
             f"PGD cannot make {steps} steps within {eps:g}",
-            mend="give eps from 1/255 to 1, and 1 step or more",
+            hint="give eps from 1/255 to 1, and 1 step or more",
         )
     if not is_differentiable(detector.network, detector.size):
         raise UserError(
-            f"{detector.card['model']} has no gradient to its pixels", mend="attack another model"
+            f"{detector.card['model']} has no gradient to its pixels", hint="attack another model"
         )
     direction = 1.0 - 2.0 * fake  # that of the logit when the detector errs: up for reals, down for fakes
     worst, loss = images.copy(), direction * detector.outputs(images)[0]

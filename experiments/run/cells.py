@@ -263,7 +263,7 @@ def _pictures(
                 from crossfake.experiments.run.adversarial import pgd
 
                 if shards.native:
-                    raise UserError("pgd attacks aligned images", mend="leave pgd out, or use another data:")
+                    raise UserError("pgd attacks aligned images", hint="leave pgd out, or use another data:")
                 images = pgd(detector, images, shards.columns["label"][part], eps=strength / 255)
             else:
                 images = perturbations.perturb(images, name, strength, seed=first)

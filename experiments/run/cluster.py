@@ -105,7 +105,7 @@ class Ray:
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"no Ray cluster answers at {self.address or 'this machine'} ({_line(error)})",
-                mend="start one with 'ray start --head', and name the address that it prints",
+                hint="start one with 'ray start --head', and name the address that it prints",
             ) from error
 
     def _share(self, specs: Sequence[CellSpec]) -> None:
@@ -148,7 +148,7 @@ def _demands(ray: Any, spec: CellSpec) -> dict[str, Any]:
         raise UserError(
             f"no machine of the Ray cluster can hold {spec.label}: {asked['CPU']} cores, {asked['GPU']} GPUs "
             f"and {asked['memory'] / 2**30:.0f} GiB of memory",
-            mend="add one, or ask for less (OMP_NUM_THREADS, processes, device)",
+            hint="add one, or ask for less (OMP_NUM_THREADS, processes, device)",
         )
     return {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], "memory": asked["memory"]}
 
@@ -198,7 +198,7 @@ def _cell(
         if version != __version__:
             raise UserError(
                 f"{platform.node()} has crossfake {__version__}, not {version}",
-                mend="install the same everywhere",
+                hint="install the same everywhere",
             )
         places = {folder: remote.find(folder, hash, store) for folder, hash in _shards(spec).items()}
         with tempfile.TemporaryDirectory(prefix="crossfake-") as temporary:
@@ -221,7 +221,7 @@ def _received(ray: Any, done: Any, folder: Path) -> Exception | None:
         return UserError(f"it could not be run on its machine ({str(error).strip().splitlines()[-1]})")
     except ray.exceptions.RayError as error:
         return UserError(
-            f"its worker died {_RETRIES + 1} times ({_line(error)})", mend="perhaps memory is short there"
+            f"its worker died {_RETRIES + 1} times ({_line(error)})", hint="perhaps memory is short there"
         )
     if archive is None:
         return UserError(reason)

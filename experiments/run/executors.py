@@ -87,7 +87,7 @@ def _isolated(spec: CellSpec, cells: Path, threads: int) -> Exception | None:
             except BrokenProcessPool:
                 continue
     return UserError(
-        f"its process died {_ATTEMPTS} times, perhaps for want of memory", mend="use fewer --workers"
+        f"its process died {_ATTEMPTS} times, perhaps for want of memory", hint="use fewer --workers"
     )
 
 

@@ -94,7 +94,7 @@ def run(
     experiment.write(audits, failures)
     if len(failures) == len(specs):
         raise UserError(
-            f"no detector could be trained ({failures[0]['error']})", mend="correct that and run it again"
+            f"no detector could be trained ({failures[0]['error']})", hint="correct that and run it again"
         )
     folder.finish({"cells": len(specs), "failures": len(failures)})
     return folder.path
@@ -116,7 +116,7 @@ def check(config: Config) -> Design:
         try:
             kind(**ours, **settings)
         except UserError as error:
-            raise config.mistake(at, error.message, error.mend or "correct it") from error
+            raise config.mistake(at, error.message, error.hint or "correct it") from error
         except TypeError as error:  # a word where a number should be
             raise config.mistake(
                 at, str(error), f"see the fields of {kind.__module__}.{kind.__name__}"
@@ -216,7 +216,7 @@ class Experiment:
             planned.axis,
         )
         if not self.rows:
-            raise UserError("there is nothing to test on", mend="prepare with a test split, say 0.8/0.1/0.1")
+            raise UserError("there is nothing to test on", hint="prepare with a test split, say 0.8/0.1/0.1")
         self.given = {data: self.sets.of(data) for data in self.sides}
         self.hashes = {test.name: test.hash for test in self.given[config.data[0]]}
         uneven = [note for side in self.sides.values() for note in self._check_alike(side)]
@@ -292,7 +292,7 @@ class Experiment:
                 f"{' and '.join(map(crop_words, crops))})"
             )
             if shards.size != ours.size or not insists:
-                raise UserError(what, mend="prepare both with the same --size and --crop")
+                raise UserError(what, hint="prepare both with the same --size and --crop")
             notes[what] = None
         return list(notes)
 
@@ -316,15 +316,15 @@ class Experiment:
             bool(self.config.train.get("force")),
             "repeat its 'synth generate' with a model that says so, or write force: true below train:",
         )
-        mend = "split by group with 'crossfake data prepare', or take the pictures out of one side"
+        hint = "split by group with 'crossfake data prepare', or take the pictures out of one side"
         looked: set[tuple[Path, bytes]] = set()
         for test in self.design.tests:
             new = [(s, rows) for s, rows in side.rows[test.name] if (s.path, rows.tobytes()) not in looked]
             looked |= {(shards.path, rows.tobytes()) for shards, rows in new}
             try:
-                refuse_overlap(trained, [shards for shards, _ in new], [rows for _, rows in new], mend)
+                refuse_overlap(trained, [shards for shards, _ in new], [rows for _, rows in new], hint)
             except UserError as error:
-                raise UserError(f"test {test.name}: {error.message}", mend=mend) from error
+                raise UserError(f"test {test.name}: {error.message}", hint=hint) from error
         return notes
 
     def _seen(self) -> list[tuple[str, str]]:
@@ -353,7 +353,7 @@ class Experiment:
                 if known and not declared and asked & {test.base, test.fake}:
                     raise UserError(
                         f"test {test.name} is of {known[0]}, which '{condition.name}' trains on",
-                        mend="it is not unseen",
+                        hint="it is not unseen",
                     )
                 if known or declared:
                     found.append((condition.name, test.name))

@@ -75,10 +75,10 @@ def make_splices(real: list[Path], out: Path, n: int, seed: int = 0) -> Path:
     for name, pool in pools.items():
         if len(set(group[pool])) < 2:
             raise UserError(
-                f"the {name} split of {real[0]} has no two different people", mend="give more photos"
+                f"the {name} split of {real[0]} has no two different people", hint="give more photos"
             )
     if not pools:
-        raise UserError(f"{real[0]} has no splits", mend="prepare it with --split 0.8/0.1/0.1")
+        raise UserError(f"{real[0]} has no splits", hint="prepare it with --split 0.8/0.1/0.1")
     chances = np.array([len(pool) for pool in pools.values()], float)
     attributes = {
         "family": "splice", "seed": seed, "n": n, "real": [s.hash for s in sets],

@@ -177,8 +177,8 @@ class Stages:
         from crossfake.synth.training.settings import TrainSettings
 
         if len(self.reals) > 1:
-            mend = f"give {generator.name} a model:"
-            raise UserError("generators train on one shard folder of reals", mend=mend)
+            hint = f"give {generator.name} a model:"
+            raise UserError("generators train on one shard folder of reals", hint=hint)
         key = hash_json([generator.family, generator.train, ShardSet(self.reals[0]).hash])[:8]
         out = self.out / "generators" / f"{generator.name}-{key}"
         run = Run(out)

@@ -53,7 +53,7 @@ class Side:
         left = self._left_out(condition)
         kept = tuple(folder for folder in self.stages.reals if folder not in left)
         if not kept:
-            raise UserError(f"condition {condition.name} leaves no reals", mend="leave fewer sources out")
+            raise UserError(f"condition {condition.name} leaves no reals", hint="leave fewer sources out")
         return kept
 
     def fakes(self, condition: Condition) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -77,7 +77,7 @@ class Side:
         if shared := [name for name in condition.without if sets[name].source or not sets[name].dir]:
             raise UserError(
                 f"condition {condition.name} leaves out {shared[0]}, which shares its folder with others",
-                mend="prepare each source of photos into a folder of its own, and give it as dir:",
+                hint="prepare each source of photos into a folder of its own, and give it as dir:",
             )
         return {folder for name in condition.without for folder in sets[name].dir}
 
@@ -89,7 +89,7 @@ def _made_of(folder: Path, photos: set[str]) -> bool:
     if len(among) > 1:
         raise UserError(
             f"{folder} holds fakes of photos that are left out, and of others",
-            mend="generate them from each source of photos into a folder of its own",
+            hint="generate them from each source of photos into a folder of its own",
         )
     return among == {True}
 
@@ -193,7 +193,7 @@ def rows_of(side: Side, test: Test, planned: Design) -> Rows:
     if not real or not fake:
         raise UserError(
             f"the test {test.name} lacks {'reals' if not real else 'fakes'}",
-            mend="prepare with a test split, say 0.8/0.1/0.1",
+            hint="prepare with a test split, say 0.8/0.1/0.1",
         )
     return real + fake
 

@@ -25,8 +25,8 @@ class RunGenerators:
     """The generators of finished runs, and of model folders, below ``root``.
 
     Pictures are those of ``synth grid`` and ``synth interpolate``: seed s is image 0 of ``synth generate --seed s``.
-    Its methods may be called from several threads, and raise :class:`crossfake.errors.UserError` for what a user can
-    mend: an unknown name, a damaged model, a generator that cannot do what is asked.
+    Its methods may be called from several threads, and raise :class:`crossfake.errors.UserError`:
+    an unknown name, a damaged model, a generator that cannot do what is asked.
 
     Args:
         root: searched anew whenever names are asked for.
@@ -72,7 +72,7 @@ class RunGenerators:
             UserError: fewer than two seeds.
         """
         if len(seeds) < 2:
-            raise UserError("a walk from one seed leads nowhere", mend="name two seeds or more")
+            raise UserError("a walk from one seed leads nowhere", hint="name two seeds or more")
         with self._lock:
             model = self._model(name)
             space = "w" if has_styles(model) else "z"
@@ -99,7 +99,7 @@ class RunGenerators:
     def _model(self, name: str) -> Model:
         card = self._found().get(name)  # by the names that were found, so that no path leads elsewhere
         if card is None:
-            raise UserError(f"there is no generator {name!r}", mend="choose one of the list")
+            raise UserError(f"there is no generator {name!r}", hint="choose one of the list")
         key = (name, card.stat().st_mtime)
         model = self._loaded.pop(key, None) or load_model(card.parent, self.device)
         self._loaded[key] = model

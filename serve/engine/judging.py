@@ -54,7 +54,7 @@ def seats(bundles: Sequence[Path], device: str, face_model: Path | None) -> tupl
         UserError: no bundles, or one cannot be loaded.
     """
     if not bundles:
-        raise UserError("there is no detector", mend="name one with --bundle RUN")
+        raise UserError("there is no detector", hint="name one with --bundle RUN")
     taken = {ENSEMBLE}
     made = []
     for path in bundles:

@@ -31,9 +31,9 @@ class Refused(UserError):
         status: for HTTP: 413 for what is too much, 415 for what is of no known kind, 422 for the rest.
     """
 
-    def __init__(self, code: str, message: str, mend: str, status: int = 422) -> None:
+    def __init__(self, code: str, message: str, hint: str, status: int = 422) -> None:
         self.code, self.status = code, status
-        super().__init__(message, mend)
+        super().__init__(message, hint)
 
 
 def kind_of(head: bytes) -> Kind | None:

@@ -197,8 +197,8 @@ class _Form:
             )
             self._drop(Refused("not-an-image", f"this is {words}", "send another file", 415))
         elif kind not in self.kinds:
-            mend = "send it to /api/v1/batch" if kind == "archive" else "send pictures, or one zip of them"
-            self._drop(Refused("wrong-kind", f"{kind}s are not taken here", mend, 415))
+            hint = "send it to /api/v1/batch" if kind == "archive" else "send pictures, or one zip of them"
+            self._drop(Refused("wrong-kind", f"{kind}s are not taken here", hint, 415))
         else:
             self._kind = kind
         return head

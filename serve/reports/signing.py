@@ -64,7 +64,7 @@ def open_key(path: Path | None = None) -> Ed25519PrivateKey:
             _create(path, ed25519, serialization)
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise UserError(
-                f"others can read the key {path}", mend=f"chmod 600 {path}, if you still trust it"
+                f"others can read the key {path}", hint=f"chmod 600 {path}, if you still trust it"
             )
         key = serialization.load_pem_private_key(_small(path), password=None)
         if not isinstance(key, ed25519.Ed25519PrivateKey):
@@ -78,10 +78,10 @@ def open_key(path: Path | None = None) -> Ed25519PrivateKey:
     except OSError as error:
         raise UserError(
             f"cannot use the key {path} ({error.strerror})",
-            mend="name another, or correct the folder's permissions",
+            hint="name another, or correct the folder's permissions",
         ) from error
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is no Ed25519 key without a password", mend="name another") from error
+        raise UserError(f"{path} is no Ed25519 key without a password", hint="name another") from error
     return key
 
 
@@ -113,10 +113,10 @@ def read_public_key(path: Path) -> bytes:
             raise ValueError("another kind of key")
     except OSError as error:
         raise UserError(
-            f"cannot read {path} ({error.strerror})", mend="name the sender's public key"
+            f"cannot read {path} ({error.strerror})", hint="name the sender's public key"
         ) from error
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path} is no public Ed25519 key", mend=f"name the sender's {PUBLIC}") from error
+        raise UserError(f"{path} is no public Ed25519 key", hint=f"name the sender's {PUBLIC}") from error
     return bytes(key.public_bytes_raw())
 
 
@@ -182,7 +182,7 @@ def unseal(document: bytes) -> Sealed:
     start = document.find(MARKER)
     if start < 0:
         raise UserError(
-            "there is no signature in it", mend="name a report that crossfake wrote, as it was sent"
+            "there is no signature in it", hint="name a report that crossfake wrote, as it was sent"
         )
     try:
         found, length = json.JSONDecoder().raw_decode(document[start:].decode("latin-1"))

@@ -87,14 +87,14 @@ def write_report(
         PosixPath('reports/crossfake-3f1c09a2b4d5.html')
     """
     if fmt not in ("html", "pdf"):
-        raise UserError(f"there is no report as {fmt!r}", mend="use html or pdf")
+        raise UserError(f"there is no report as {fmt!r}", hint="use html or pdf")
     document = render(analysis, fmt, open_key(key))
     target = folder / f"crossfake-{analysis.sha256[:12]}.{fmt}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(target, document)
     except OSError as error:
-        raise UserError(f"cannot write {target} ({error.strerror})", mend="name another folder") from error
+        raise UserError(f"cannot write {target} ({error.strerror})", hint="name another folder") from error
     return target
 
 
@@ -124,13 +124,13 @@ def verify_report(path: Path, public_key: Path | None = None) -> Verified:
         with open(path, "rb") as file:
             document = file.read(_LARGEST + 1)
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})", mend="name a report") from error
+        raise UserError(f"cannot read {path} ({error.strerror})", hint="name a report") from error
     if len(document) > _LARGEST:
-        raise UserError(f"{path} is larger than any report", mend="name a report")
+        raise UserError(f"{path} is larger than any report", hint="name a report")
     try:
         sealed = unseal(document)
     except UserError as error:
-        raise UserError(f"{path} is no report: {error.message}", mend=error.mend) from error
+        raise UserError(f"{path} is no report: {error.message}", hint=error.hint) from error
     signer = fingerprint(sealed.public) if sealed.public else ""
     if sealed.problem:
         return Verified("changed", signer, sealed.payload, sealed.problem)

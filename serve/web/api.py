@@ -60,8 +60,8 @@ def _known_fields(request: Request) -> None:
     known = {field.alias for field in request.scope["route"].dependant.query_params}
     for name in request.query_params:
         if name not in known:
-            mend = f"use {' or '.join(sorted(known))}" if known else "leave it out"
-            raise Refused("unknown-field", "the query has a field that is not known", mend)
+            hint = f"use {' or '.join(sorted(known))}" if known else "leave it out"
+            raise Refused("unknown-field", "the query has a field that is not known", hint)
 
 
 class _Stopped(Exception):

@@ -145,16 +145,16 @@ def status_of(words: str) -> str:
 def problem(error: Exception) -> str:
     """What went wrong, for people. Of a fault of our own no detail: it may hold names of files."""
     if isinstance(error, UserError):
-        return render("problem.html", what=sentence(error.message), mend=sentence(error.mend or ""))
+        return render("problem.html", what=sentence(error.message), hint=sentence(error.hint or ""))
     if isinstance(error, Unreadable):
         return render(
             "problem.html",
             what="This file cannot be opened: it is damaged.",
-            mend="Save or send it again, if possible from where it comes.",
+            hint="Save or send it again, if possible from where it comes.",
         )
     for place in traceback.extract_tb(error.__traceback__)[-1:]:
         _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
-    return render("problem.html", what="Something went wrong here.", mend="Try again, or another file.")
+    return render("problem.html", what="Something went wrong here.", hint="Try again, or another file.")
 
 
 def merge_stability(analysis: Analysis, later: Analysis) -> Analysis:

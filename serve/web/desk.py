@@ -56,7 +56,7 @@ class Desk:
             if len(self._inside) >= self.places + self.waiting:
                 raise Busy(
                     f"The server is busy: {len(self._inside)} others are before you",
-                    mend="try again in a minute",
+                    hint="try again in a minute",
                 )
             self._inside.append(job)
         job.future = self._pool.submit(job.run)

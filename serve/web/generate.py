@@ -107,7 +107,7 @@ def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
         try:
             found = generators.layers(name)
             if not found:
-                raise UserError("this generator has no styles to mix", mend="choose another one, or pictures")
+                raise UserError("this generator has no styles to mix", hint="choose another one, or pictures")
         except Exception as error:
             return {mixing: gr.update(visible=False), progress: problem(error)}
         return {mixing: gr.update(visible=True), layers: gr.update(choices=list(found), value=found[0])}
@@ -139,11 +139,11 @@ def _made(
         return render("generate.html", pictures=list(zip(pictures, rows, strict=True)))
     if what == "Walk between seeds":
         if len(rows) > 6:
-            raise UserError(f"a walk past {len(rows)} seeds is long", mend="name 2 to 6 seeds")
+            raise UserError(f"a walk past {len(rows)} seeds is long", hint="name 2 to 6 seeds")
         return render("walk.html", pictures=generators.interpolate(name, rows, psi, _STEPS), seeds=rows)
     columns = parse_seeds(others, _MOST)
     if len(rows) * len(columns) > _MOST * 2:
-        raise UserError("these are too many pairs to mix", mend=f"name at most {_MOST * 2} in all")
+        raise UserError("these are too many pairs to mix", hint=f"name at most {_MOST * 2} in all")
     seeds = ", ".join(map(str, rows))
     words = f"The {layers} styles of seeds {others} (columns) in the pictures of seeds {seeds} (rows)"
     return render("sheet.html", sheet=generators.mix(name, rows, columns, layers, psi), words=words)

@@ -87,7 +87,7 @@ async def _answer(path: str, send: Send) -> None:
     elif path.startswith(("/api/", "/metrics")):
         error = {
             "error": "the detectors are being loaded",
-            "mend": f"try again in {_AGAIN} s",
+            "hint": f"try again in {_AGAIN} s",
             "code": "loading",
         }
         kind, body = b"application/json", json.dumps(error).encode()

@@ -27,10 +27,10 @@ ERROR = {
     "description": "What is wrong, what to do about it, and a code for programs.",
     "properties": {
         "error": {"type": "string", "description": "What is wrong."},
-        "mend": {"type": "string", "description": "What to do about it; may be empty."},
+        "hint": {"type": "string", "description": "What to do about it; may be empty."},
         "code": {"type": "string", "description": "Stays the same when the words change."},
     },
-    "required": ["error", "mend", "code"],
+    "required": ["error", "hint", "code"],
     "additionalProperties": False,
 }
 
@@ -90,7 +90,7 @@ def _answers(name: str, says: dict[str, Any]) -> dict[str, Any]:
 
 def _error(code: int) -> dict[str, Any]:
     about, name, words = _ERRORS[code]
-    shown = {"error": words, "mend": "what to do about it", "code": name}
+    shown = {"error": words, "hint": "what to do about it", "code": name}
     content = {"application/json": {"schema": _ref("Error"), "example": shown}}
     made: dict[str, Any] = {"description": about, "content": content}
     if code in (429, 503):

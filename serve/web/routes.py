@@ -65,7 +65,7 @@ def add_routes(app: FastAPI, sessions: Sessions, reports: Reports) -> None:
         except OSError:  # the visitor has just begun something else, or left
             return _message(*_GONE)
         except UserError as error:
-            return _message(error.message, error.mend or "", 422)
+            return _message(error.message, error.hint or "", 422)
         shown = path.suffix in (".jpg", ".png")
         kind = "inline" if shown else "attachment"
         return FileResponse(path, filename=name, headers=_HEADERS, content_disposition_type=kind)
@@ -81,6 +81,6 @@ def add_routes(app: FastAPI, sessions: Sessions, reports: Reports) -> None:
     app.add_route("/runs/{path:path}", of_run, include_in_schema=False)
 
 
-def _message(what: str, mend: str, status: int) -> Response:
-    page = f"<!doctype html><html lang=en><title>crossfake</title><h1>{html.escape(what)}</h1><p>{html.escape(mend)}"
+def _message(what: str, hint: str, status: int) -> Response:
+    page = f"<!doctype html><html lang=en><title>crossfake</title><h1>{html.escape(what)}</h1><p>{html.escape(hint)}"
     return HTMLResponse(page, status, headers=_HEADERS)

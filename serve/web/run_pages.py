@@ -35,10 +35,10 @@ class Reports:
         self._root, self._named = (root or Path()).resolve(), tuple(path.resolve() for path in named)
         for given, path in zip(named, self._named, strict=True):
             if not path.is_relative_to(self._root):
-                raise UserError(f"{given} is not below {root}", mend="name the folder of both with --runs")
+                raise UserError(f"{given} is not below {root}", hint="name the folder of both with --runs")
             if not (path.is_dir() or (path.is_file() and path.suffix == ".html")):
                 raise UserError(
-                    f"{given} is no page and no folder", mend="name an HTML file, or a run with --reports"
+                    f"{given} is no page and no folder", hint="name an HTML file, or a run with --reports"
                 )
 
     def pages(self) -> dict[str, str]:

@@ -259,8 +259,8 @@ def too_large(most: int, what: str = "the request") -> Refused:
 
 
 def error_json(error: Refused) -> dict[str, str]:
-    """``{error, mend, code}``, as all errors are answered."""
-    return {"error": error.message, "mend": error.mend or "", "code": error.code}
+    """``{error, hint, code}``, as all errors are answered."""
+    return {"error": error.message, "hint": error.hint or "", "code": error.code}
 
 
 def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:

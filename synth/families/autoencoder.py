@@ -39,10 +39,10 @@ class Autoencoder(nn.Module):
         channels: width of the networks, as R3GAN's.
         classes: none are known.
 
-    Shapes: vectors ``[B, randoms]`` → float32 ``[B, 3, size, size]``, about [-1, 1].
+    Shapes: vectors ``[B, latent_dim]`` → float32 ``[B, 3, size, size]``, about [-1, 1].
     """
 
-    randoms = _LATENT
+    latent_dim = _LATENT
 
     def __init__(self, size: int, channels: int, classes: int = 0) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ class Autoencoder(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        latents = self.mean + psi * (randoms @ self.factor().T)
-        return self.decode(latents.reshape(-1, _DEPTH, _SIDE, _SIDE), dtype)
+        codes = self.mean + psi * (latents @ self.factor().T)
+        return self.decode(codes.reshape(-1, _DEPTH, _SIDE, _SIDE), dtype)
 
     def edit(
         self, photos: Sequence[Pixels], partners: Sequence[Pixels], vectors: Tensor, dtype: torch.dtype

@@ -3,8 +3,8 @@
 
 The contract of a generator, ``Generator(**arguments)``:
 
-- ``size``, and ``randoms``: how many Gaussian numbers an image takes. They are *everything* random about it.
-- Called with vectors ``[B, randoms]``, a truncation ``psi``, a ``dtype`` for its convolutions and one-hot ``labels``
+- ``size``, and ``latent_dim``: how many Gaussian numbers an image takes. They are *everything* random about it.
+- Called with vectors ``[B, latent_dim]``, a truncation ``psi``, a ``dtype`` for its convolutions and one-hot ``labels``
   ``[B, classes]`` or None, it returns float32 ``[B, 3, size, size]`` with black at -1 and white at 1.
 - Where it can work on photos, it has ``edit(photos, partners, vectors, dtype)``: lists of uint8 ``[H, W, 3]`` to a list
   of the same shapes as the photos. ``partnered`` says that it takes partners, as many others, of other people;
@@ -93,7 +93,7 @@ def log2_size(size: int) -> int:
     """log2 of an image size; anything but a power of two from 16 to 1024 is a ``UserError``."""
     if size not in (16, 32, 64, 128, 256, 512, 1024):
         raise UserError(
-            f"generators make images of 16, 32, … 1024 pixels, not {size}", mend="prepare with such a --size"
+            f"generators make images of 16, 32, … 1024 pixels, not {size}", hint="prepare with such a --size"
         )
     return size.bit_length() - 1
 

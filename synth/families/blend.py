@@ -27,7 +27,7 @@ class Blender(nn.Module):
     Images are made one by one, so each is the same in whatever company.
     """
 
-    randoms = RANDOMS
+    latent_dim = RANDOMS
     needs_photos: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
     partnered: ClassVar[bool] = False

@@ -27,14 +27,14 @@ def _initialise(module: nn.Module) -> None:
 
 
 class Generator(nn.Module):
-    """Gaussian vectors ``[B, randoms]`` to float32 images ``[B, 3, size, size]`` in [-1, 1].
+    """Gaussian vectors ``[B, latent_dim]`` to float32 images ``[B, 3, size, size]`` in [-1, 1].
 
     Truncation scales z towards 0, the mean image.
     """
 
     def __init__(self, size: int, channels: int, classes: int = 0, z_dim: int = 100) -> None:
         super().__init__()
-        self.size, self.z_dim, self.randoms = size, z_dim, z_dim
+        self.size, self.z_dim, self.latent_dim = size, z_dim, z_dim
         widths = _widths(size, channels)
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(z_dim, widths[0], 4, bias=False),
@@ -53,13 +53,13 @@ class Generator(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        z = (randoms * psi).to(memory_format=torch.contiguous_format)[:, :, None, None]
-        with torch.autocast(randoms.device.type, dtype, enabled=dtype != torch.float32):
+        z = (latents * psi).to(memory_format=torch.contiguous_format)[:, :, None, None]
+        with torch.autocast(latents.device.type, dtype, enabled=dtype != torch.float32):
             images: Tensor = self.layers(z.contiguous(memory_format=torch.channels_last))
         return images.float()
 

@@ -51,7 +51,7 @@ class Diffusion(nn.Module):
     def __init__(self, size: int, channels: int, classes: int = 0, steps: int = 20) -> None:
         super().__init__()
         diffusers = import_diffusers()
-        self.size, self.classes, self.steps, self.randoms = size, classes, steps, 3 * size**2
+        self.size, self.classes, self.steps, self.latent_dim = size, classes, steps, 3 * size**2
         levels = log2_size(size) - 2  # down to 8×8
         width = max(8, channels // size // 8 * 8)
         widths = [width * (1 if k == 0 else 4 if k == levels - 1 else 2) for k in range(levels)]
@@ -83,15 +83,15 @@ class Diffusion(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
         # the cosine schedule begins at pure noise, whose logarithm of the signal's share the solver cannot step from
         sampler = import_diffusers().DPMSolverMultistepScheduler(**_SCHEDULE, lambda_min_clipped=-5.1)
-        sampler.set_timesteps(self.steps, device=randoms.device)
-        images = randoms.reshape(-1, 3, self.size, self.size) * psi
+        sampler.set_timesteps(self.steps, device=latents.device)
+        images = latents.reshape(-1, 3, self.size, self.size) * psi
         for step in sampler.timesteps:
             v = self.denoise(images, step.expand(len(images)), dtype, labels)
             images = sampler.step(v, step, images).prev_sample

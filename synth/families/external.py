@@ -27,14 +27,14 @@ class External(nn.Module):
         UserError: they are not there any more, or are others.
     """
 
-    randoms = 0
+    latent_dim = 0
 
     def __init__(self, shards: str, size: int, content: str) -> None:
         super().__init__()
         self.size, self.pool = size, ShardSet(Path(shards))
         self._chosen: dict[str, npt.NDArray[np.int64]] = {}
         if self.pool.size != size or self.pool.content_hash != content:
-            raise UserError(f"{shards} holds other images than when it was imported", mend="import it again")
+            raise UserError(f"{shards} holds other images than when it was imported", hint="import it again")
 
     def rows(self, split: str = "") -> npt.NDArray[np.int64]:
         """Rows of the fakes of a split, in order; of all of them where the pool is not split, or none is named."""
@@ -52,10 +52,10 @@ class External(nn.Module):
             if not len(rows) and others:
                 raise UserError(
                     f"{self.pool.path} has no fakes of split {split}, only of {' and '.join(others)}",
-                    mend=f"take those with --split {others[0]}",
+                    hint=f"take those with --split {others[0]}",
                 )
             there = f"{len(rows):,} fakes only" + (f", of split {split}" if split else "")
-            raise UserError(f"{self.pool.path} has {there}", mend="ask for fewer")
+            raise UserError(f"{self.pool.path} has {there}", hint="ask for fewer")
         return self.pool.read_many(rows[first : first + count])
 
 

@@ -35,7 +35,7 @@ class Pipeline(nn.Module):
         MissingDependency: diffusers is not installed.
     """
 
-    randoms = 2
+    latent_dim = 2
 
     def __init__(self, name: str, size: int, steps: int = 25, prompt: str = "") -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Pipeline(nn.Module):
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise UserError(
-                f"{name} cannot be loaded ({reason})", mend="name a folder with model_index.json"
+                f"{name} cannot be loaded ({reason})", hint="name a folder with model_index.json"
             ) from error
         if "DDPM" in type(self._pipe.scheduler).__name__:
             self._pipe.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(
@@ -58,19 +58,19 @@ class Pipeline(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        self._pipe.to(randoms.device)
-        seeds = randoms.cpu().numpy().astype(np.float32).view(np.uint32).astype(np.int64)
+        self._pipe.to(latents.device)
+        seeds = latents.cpu().numpy().astype(np.float32).view(np.uint32).astype(np.int64)
         sources = [torch.Generator().manual_seed(int(a) << 31 ^ int(b)) for a, b in seeds]
         asked: dict[str, Any] = {"generator": sources, "num_inference_steps": self.steps, "output_type": "np"}
         if "prompt" in self._takes:
-            asked["prompt"] = [self.prompt] * len(randoms)
+            asked["prompt"] = [self.prompt] * len(latents)
         else:
-            asked["batch_size"] = len(randoms)
+            asked["batch_size"] = len(latents)
         images = torch.from_numpy(np.asarray(self._pipe(**asked).images)).permute(0, 3, 1, 2).float()
         if images.shape[2:] != (self.size, self.size):
             images = nn.functional.interpolate(
@@ -104,5 +104,5 @@ def look_for(name: str, file: str = "model_index.json") -> None:
     if why := unreachable(url):
         raise UserError(
             f"{name} is not in {constants.HF_HUB_CACHE}, and {constants.ENDPOINT} cannot be reached ({why})",
-            mend=f"fetch all of {constants.ENDPOINT}/{name} elsewhere and name its folder",
+            hint=f"fetch all of {constants.ENDPOINT}/{name} elsewhere and name its folder",
         )

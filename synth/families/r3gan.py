@@ -78,14 +78,14 @@ class Residual(nn.Module):
 
 
 class Generator(nn.Module):
-    """Gaussian vectors ``[B, randoms]`` to float32 images ``[B, 3, size, size]``, about [-1, 1].
+    """Gaussian vectors ``[B, latent_dim]`` to float32 images ``[B, 3, size, size]``, about [-1, 1].
 
     Truncation scales z towards 0.
     """
 
     def __init__(self, size: int, channels: int, classes: int = 0, z_dim: int = 64) -> None:
         super().__init__()
-        self.size, self.classes, self.randoms = size, classes, z_dim
+        self.size, self.classes, self.latent_dim = size, classes, z_dim
         widths = widths_to(size, channels)
         self.embed = nn.Linear(classes, _EMBEDDING, bias=False) if classes else None
         self.start = nn.Linear(z_dim + (_EMBEDDING if classes else 0), widths[0], bias=False)
@@ -102,12 +102,12 @@ class Generator(nn.Module):
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        z = randoms * psi
+        z = latents * psi
         if self.embed is not None:
             z = torch.cat([z, self.embed(labels)], dim=1)
         x = self.basis * self.start(z)[:, :, None, None]

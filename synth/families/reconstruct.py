@@ -43,7 +43,7 @@ class Reconstructor(nn.Module):
         MissingDependency: it is one of diffusers, which is not installed.
     """
 
-    randoms = 0
+    latent_dim = 0
     needs_photos: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
 
@@ -158,12 +158,12 @@ def _taesd(folder: Path) -> Taesd:
         if len(files) != 1:
             raise UserError(
                 f"{folder} holds {len(files) or 'no'} files *{part}.safetensors",
-                mend=f"put one encoder and its decoder there, from {_TAESD}",
+                hint=f"put one encoder and its decoder there, from {_TAESD}",
             )
         try:
             loaded = load_file(files[0])
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{files[0]} is damaged ({error})", mend="copy it again") from error
+            raise UserError(f"{files[0]} is damaged ({error})", hint="copy it again") from error
         weights |= {f"{part}.{name}": tensor.float() for name, tensor in loaded.items()}
     try:
         depth = len(weights["encoder.14.bias"])
@@ -171,7 +171,7 @@ def _taesd(folder: Path) -> Taesd:
         network.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise UserError(
-            f"{folder} holds no autoencoder of the TAESD family", mend=f"take its files from {_TAESD}"
+            f"{folder} holds no autoencoder of the TAESD family", hint=f"take its files from {_TAESD}"
         ) from error
     return network
 
@@ -188,7 +188,7 @@ class Published(nn.Module):
         part, config = _config(name, diffusers)
         kind = str(config.get("_class_name", "another model"))
         if kind not in _KINDS:
-            raise UserError(f"{name} is {kind}", mend=f"name one of {', '.join(_KINDS)}")
+            raise UserError(f"{name} is {kind}", hint=f"name one of {', '.join(_KINDS)}")
         try:
             self.network = getattr(diffusers, kind).from_pretrained(
                 name, subfolder=part or None, use_safetensors=True
@@ -196,7 +196,7 @@ class Published(nn.Module):
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise UserError(
-                f"{name} cannot be loaded ({reason})", mend="name a folder with config.json and safetensors"
+                f"{name} cannot be loaded ({reason})", hint="name a folder with config.json and safetensors"
             ) from error
         widths = config.get("block_out_channels") or config["decoder_block_out_channels"]
         self.factor = 2 ** (len(widths) - 1)
@@ -217,20 +217,20 @@ def _config(name: str, diffusers: Any) -> tuple[str, dict[str, Any]]:
                 try:
                     return part, dict(json.loads(file.read_text()))
                 except (ValueError, TypeError) as error:
-                    raise UserError(f"{file} is damaged ({error})", mend="copy it again") from error
+                    raise UserError(f"{file} is damaged ({error})", hint="copy it again") from error
         raise UserError(
             f"{name} holds no autoencoder",
-            mend=f"name a folder with encoder.safetensors and decoder.safetensors ({_TAESD}), or one of diffusers",
+            hint=f"name a folder with encoder.safetensors and decoder.safetensors ({_TAESD}), or one of diffusers",
         )
     if name.count("/") != 1:
-        raise UserError(f"{name} is not there", mend="check the path, or give a name on the hub: OWNER/NAME")
+        raise UserError(f"{name} is not there", hint="check the path, or give a name on the hub: OWNER/NAME")
     look_for(name, "config.json")
     for part in ("", *_PARTS):
         try:
             return part, diffusers.AutoencoderKL.load_config(name, subfolder=part or None)
         except OSError:
             continue
-    raise UserError(f"{name} holds no autoencoder", mend=f"name one of {', '.join(_KINDS)}")
+    raise UserError(f"{name} holds no autoencoder", hint=f"name one of {', '.join(_KINDS)}")
 
 
 FAMILIES.register("reconstruct")(

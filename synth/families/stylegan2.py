@@ -123,11 +123,11 @@ class Generator(StyleGenerator):
         clamp: limit of every activation, None for none.
 
     Everything random about an image is one Gaussian vector: z first, then the noise of every layer, if there is any.
-    ``forward`` takes such vectors ``[B, randoms]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
+    ``forward`` takes such vectors ``[B, latent_dim]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
 
     Example:
         >>> generator = Generator(size=16, channels=256)
-        >>> generator(torch.randn(2, generator.randoms)).shape
+        >>> generator(torch.randn(2, generator.latent_dim)).shape
         torch.Size([2, 3, 16, 16])
     """
 
@@ -161,13 +161,13 @@ class Generator(StyleGenerator):
         planes = [4] + [resolution for resolution in self.resolutions[1:] for _ in range(2)]
         self.noise_resolutions = planes if noise else []
         self.num_ws = 2 * len(self.resolutions)
-        self.randoms = z_dim + sum(resolution**2 for resolution in self.noise_resolutions)
+        self.latent_dim = z_dim + sum(resolution**2 for resolution in self.noise_resolutions)
 
-    def split_noise(self, randoms: Tensor) -> list[Tensor]:
+    def split_noise(self, latents: Tensor) -> list[Tensor]:
         """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors; none without noise."""
         if not self.noise_resolutions:
             return []
-        parts = randoms[:, self.z_dim :].split(
+        parts = latents[:, self.z_dim :].split(
             [resolution**2 for resolution in self.noise_resolutions], dim=1
         )
         return [p.reshape(-1, 1, r, r) for p, r in zip(parts, self.noise_resolutions, strict=True)]

@@ -269,11 +269,11 @@ class Generator(StyleGenerator):
         rotation: configuration R, in place of T.
         clamp: limit of every activation, None for none.
 
-    ``forward`` takes Gaussian vectors ``[B, randoms]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
+    ``forward`` takes Gaussian vectors ``[B, latent_dim]`` and returns float32 ``[B, 3, size, size]``, about [-1, 1].
 
     Example:
         >>> generator = Generator(size=16, channels=256, layers=4)
-        >>> generator(torch.randn(2, generator.randoms)).shape
+        >>> generator(torch.randn(2, generator.latent_dim)).shape
         torch.Size([2, 3, 16, 16])
     """
 
@@ -297,7 +297,7 @@ class Generator(StyleGenerator):
         super().__init__()
         log2_size(size)
         self.size, self.classes, self.z_dim, self.w_dim = size, classes, z_dim, w_dim or z_dim
-        self.randoms = z_dim
+        self.latent_dim = z_dim
         self.bands = bands(size, layers, critical, margin)
         widths = layer_widths or [width_at(band, channels, rotation) for band in self.bands]
         self.mapping = Mapping(z_dim, self.w_dim, mapping_layers, classes)

@@ -20,7 +20,7 @@ class StyleGenerator(nn.Module):
         z_dim: length of z.
         w_dim: length of w.
         num_ws: layers that take a w each.
-        randoms: Gaussian numbers per image: z first, then the noise of every layer, if there is any.
+        latent_dim: Gaussian numbers per image: z first, then the noise of every layer, if there is any.
         mapping: z and class to w.
         movable: whether it can :meth:`move` its pictures.
     """
@@ -32,17 +32,17 @@ class StyleGenerator(nn.Module):
     z_dim: int
     w_dim: int
     num_ws: int
-    randoms: int
+    latent_dim: int
     mapping: Mapping
 
     def forward(
         self,
-        randoms: Tensor,
+        latents: Tensor,
         psi: float = 1.0,
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
-        z, noise = randoms[:, : self.z_dim], self.split_noise(randoms)
+        z, noise = latents[:, : self.z_dim], self.split_noise(latents)
         return self.synthesis(self.styles(z, labels, psi), noise, dtype)
 
     def styles(self, z: Tensor, labels: Tensor | None = None, psi: float = 1.0, cutoff: int = 0) -> Tensor:
@@ -68,7 +68,7 @@ class StyleGenerator(nn.Module):
         first = (torch.arange(self.num_ws, device=cut.device) < cut).unsqueeze(2)  # [B, num_ws, 1]
         return torch.where(first, w.unsqueeze(1), second.unsqueeze(1)), w
 
-    def split_noise(self, randoms: Tensor) -> list[Tensor]:
+    def split_noise(self, latents: Tensor) -> list[Tensor]:
         """The layers' noise planes ``[B, 1, r, r]``, from behind z in the Gaussian vectors; none without noise."""
         return []
 

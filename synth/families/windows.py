@@ -76,7 +76,7 @@ class WindowAutoencoder(nn.Module):
     Shapes: float32 ``[B, 3, H, W]`` in [-1, 1], sides a multiple of 4, to the same.
     """
 
-    randoms = 0
+    latent_dim = 0
     needs_photos: ClassVar[bool] = True
     any_size: ClassVar[bool] = True
 

@@ -50,7 +50,7 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
         UserError: it is none of them, holds another kind of network, or asks to run code.
     """
     if (out / CARD).exists():
-        raise UserError(f"{out} holds a model already", mend="name another --out")
+        raise UserError(f"{out} holds a model already", hint="name another --out")
     facts = {key: value for key, value in (facts or {}).items() if value}
     on_hub = not source.exists() and len(source.parts) == 2 and source.suffix not in (".pkl", ".pt")
     if on_hub or (source / "model_index.json").is_file():
@@ -60,18 +60,18 @@ def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, s
         _import_shards(source, out, facts)
         return out
     if not source.is_file():
-        raise UserError(f"{source} is not there", mend="check the path")
+        raise UserError(f"{source} is not there", hint="check the path")
     if source.stat().st_size > _MAX_BYTES:
-        raise UserError(f"{source} is larger than any generator", mend="name another file")
+        raise UserError(f"{source} is larger than any generator", hint="name another file")
     try:
         found = _read(source)
         network: Any = _built(FAMILIES.get(found["family"]).generator, found["arguments"], found["generator"])
     except UserError as error:
-        raise UserError(f"{source}: {error.message}", mend=error.mend) from error
+        raise UserError(f"{source}: {error.message}", hint=error.hint) from error
     except (RuntimeError, IndexError) as error:
         raise UserError(
             f"{source} is no StyleGAN of colour images ({shown(str(error).splitlines()[-1].strip())})",
-            mend="import another file",
+            hint="import another file",
         ) from error
     classes = [str(k) for k in range(found["arguments"].get("classes", 0))]
     card = {
@@ -92,7 +92,7 @@ def _read(source: Path) -> dict[str, Any]:
     if is_torch_file(head):
         return _rosinality(source)
     if head[:1] != b"\x80":
-        raise UserError("it is neither a pickle nor a file of torch.save", mend="name a .pkl or .pt file")
+        raise UserError("it is neither a pickle nor a file of torch.save", hint="name a .pkl or .pt file")
     return _official(source.read_bytes())
 
 
@@ -125,13 +125,13 @@ def _official(content: bytes) -> dict[str, Any]:
     except Refused as error:
         if "tflib" in error.message:
             raise UserError(
-                "it is of the TensorFlow version", mend="convert it with legacy.py of stylegan2-ada-pytorch"
+                "it is of the TensorFlow version", hint="convert it with legacy.py of stylegan2-ada-pytorch"
             ) from error
         raise
     network = held.get("G_ema") if isinstance(held, dict) else None
     if not isinstance(network, Module):
         raise UserError(
-            "it holds no G_ema", mend="import a network-snapshot file of StyleGAN2-ADA or StyleGAN3"
+            "it holds no G_ema", hint="import a network-snapshot file of StyleGAN2-ADA or StyleGAN3"
         )
     clamp, limit = _checked(network, "skip"), len(content)
     arrays = floats(network.tensors(), limit)
@@ -160,28 +160,28 @@ def _checked(network: Module, architecture: str) -> float | None:
         place = name.rpartition(".")[2]
         _same(name, part, "architecture", (architecture,))
         if number(part.state.get("output_scale", 0.25)) != 0.25:
-            raise UserError("its images are scaled in another way", mend="only the published scale is known")
+            raise UserError("its images are scaled in another way", hint="only the published scale is known")
         _same(name, part, "activation", ("lrelu", "linear") if place in _LINEAR else ("lrelu",))
         if re.fullmatch(r"mapping\.fc\d+", name):
             rate = number(part.state.get("bias_gain", 0.01))
             if rate is None or abs(rate - 0.01) > 1e-6:
-                raise UserError(f"{name} learnt at another rate", mend="only StyleGAN2 is known")
+                raise UserError(f"{name} learnt at another rate", hint="only StyleGAN2 is known")
         weights = {**part.held("_parameters"), **part.held("_buffers")}
         if (
             "conv_clamp" in part.state and "weight" in weights and place != "skip"
         ):  # that one never has a limit
             limit = number(part.state["conv_clamp"])
             if part.state["conv_clamp"] is not None and not (limit and 0 < limit < math.inf):
-                raise UserError(f"{name} has an odd limit", mend="only StyleGAN2 is known")
+                raise UserError(f"{name} has an odd limit", hint="only StyleGAN2 is known")
             limits.add(limit)
         taps = weights.get("resample_filter")
         row = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
         if isinstance(taps, Tensor) and not (
             taps.shape == (4, 4) and torch.allclose(taps.float(), torch.outer(row, row), atol=1e-4)
         ):
-            raise UserError(f"{name} resamples in another way", mend="only StyleGAN2 is known")
+            raise UserError(f"{name} resamples in another way", hint="only StyleGAN2 is known")
     if len(limits) > 1:
-        raise UserError("its layers have different limits", mend="only one for all is known")
+        raise UserError("its layers have different limits", hint="only one for all is known")
     return next(iter(limits), None)
 
 
@@ -189,14 +189,14 @@ def _same(name: str, part: Module, what: str, known: tuple[str, ...]) -> None:
     there = part.state.get(what, known[0])
     if there not in known:
         about = repr(shown(there)) if isinstance(there, str) else f"of kind {type(there).__name__}"
-        raise UserError(f"{name or 'the network'} has the {what} {about}", mend="only StyleGAN2 is known")
+        raise UserError(f"{name or 'the network'} has the {what} {about}", hint="only StyleGAN2 is known")
 
 
 def _rosinality(source: Path) -> dict[str, Any]:
     held, limit = read_torch_file(source), source.stat().st_size
     weights = held.get("g_ema") if isinstance(held, dict) else None
     if not isinstance(weights, dict):
-        raise UserError("it holds no g_ema", mend="import a file of rosinality's StyleGAN2")
+        raise UserError("it holds no g_ema", hint="import a file of rosinality's StyleGAN2")
     mean = held.get("latent_avg")
     means = {} if mean is None else floats({"latent_avg": mean}, limit)
     arguments, generator = rosinality.generator_state(floats(weights, limit), means.get("latent_avg"))
@@ -236,13 +236,13 @@ def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:
     if not is_shards(source):
         raise UserError(
             f"{source} holds no shards",
-            mend=f"make some with 'crossfake data prepare {source} --label fake --out SHARDS' and import these",
+            hint=f"make some with 'crossfake data prepare {source} --label fake --out SHARDS' and import these",
         )
     shards = ShardSet(source)
     count = len(shards.select(label=1))
     if not count or not shards.size:
         raise UserError(
-            f"{source} holds no fakes of one size", mend="prepare them with --label fake --size 64"
+            f"{source} holds no fakes of one size", hint="prepare them with --label fake --size 64"
         )
     name = facts.pop("name", "") or str(shards.columns["generator"][shards.select(label=1)[0]])
     card: dict[str, Any] = {

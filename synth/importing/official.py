@@ -29,7 +29,7 @@ def generator_state(theirs: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
             continue
         ours = _generator_name(name)
         if ours is None:
-            raise UserError(f"{name} is not part of a StyleGAN2 generator", mend="import a stylegan2 model")
+            raise UserError(f"{name} is not part of a StyleGAN2 generator", hint="import a stylegan2 model")
         state[ours] = value[None] if ours == "const" else value
     try:
         depth = sum(name.startswith("to_rgb.") and name.endswith(".affine.weight") for name in state)
@@ -46,7 +46,7 @@ def generator_state(theirs: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[
             "widths": widths,
         }
     except (KeyError, IndexError) as error:
-        raise UserError(f"the generator lacks {error}", mend="import a stylegan2 model") from error
+        raise UserError(f"the generator lacks {error}", hint="import a stylegan2 model") from error
     return arguments, state
 
 
@@ -59,7 +59,7 @@ def discriminator_state(theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ours = _discriminator_name(name)
         if ours is None:
             raise UserError(
-                f"{name} is not part of a StyleGAN2 discriminator", mend="import a stylegan2 model"
+                f"{name} is not part of a StyleGAN2 discriminator", hint="import a stylegan2 model"
             )
         state[ours] = value
     return state

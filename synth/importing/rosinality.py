@@ -44,7 +44,7 @@ def generator_state(
             "widths": [int(state[f"to_rgb.{k}.weight"].shape[1]) for k in range(depth)],
         }
     except KeyError as error:
-        raise UserError(f"the generator lacks {error}", mend="import a StyleGAN2 model") from error
+        raise UserError(f"the generator lacks {error}", hint="import a StyleGAN2 model") from error
     with torch.device("meta"):  # arrays of a few numbers may imply layers of any width
         shapes = {name: value.shape for name, value in Generator(**arguments).state_dict().items()}
     stream = torch.Generator().manual_seed(0)
@@ -88,7 +88,7 @@ def _generator_entry(name: str, value: Tensor) -> tuple[str, Tensor]:
         return f"{_conv(int(match[1]) - 1)}.noise_const", value[0, 0]
     match = re.fullmatch(r"(conv1|to_rgb1|convs\.(\d+)|to_rgbs\.(\d+))\.(.+)", name)
     if match is None:
-        raise UserError(f"{name} is not part of a StyleGAN2 generator", mend="import a StyleGAN2 model")
+        raise UserError(f"{name} is not part of a StyleGAN2 generator", hint="import a StyleGAN2 model")
     part, conv, rgb, what = match.groups()
     what = what.replace("conv.modulation.", "affine.")
     if part == "to_rgb1" or rgb is not None:
@@ -125,7 +125,7 @@ def _discriminator_name(name: str, blocks: int) -> str:
         return plain[name]
     match = re.fullmatch(r"convs\.(\d+)\.(conv1|conv2|skip)\.\d\.(weight|bias)", name)
     if match is None:
-        raise UserError(f"{name} is not part of a StyleGAN2 discriminator", mend="import a StyleGAN2 model")
+        raise UserError(f"{name} is not part of a StyleGAN2 discriminator", hint="import a StyleGAN2 model")
     resolution = 4 * 2 ** (blocks - int(match[1]))
     part = {"conv1": "conv0", "conv2": "conv1", "skip": "skip"}[match[2]]
     return f"blocks.{resolution}.{part}.{match[3]}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from crossfake.errors import UserError
 from crossfake.synth.families.stylegan3 import Generator, bands
 
-_MEND = "import a stylegan3 model as it was published"
+_HINT = "import a stylegan3 model as it was published"
 _LAYER = re.compile(r"synthesis\.L(\d{1,3})_(\d{1,5})_(\d{1,5})\.([a-z_.]+)")
 _CRITICAL, _MOST_LAYERS, _MOST_MARGIN = 2, 64, 64
 
@@ -43,7 +43,7 @@ def generator_state(theirs: Mapping[str, Tensor]) -> tuple[str, dict[str, Any], 
                 state[f"layers.{k}.{'magnitude' if what == 'magnitude_ema' else what}"] = value
         elif name == "synthesis.input.transform":
             if value.shape != (3, 3) or not torch.allclose(value, torch.eye(3)):
-                raise UserError("its pictures are moved", mend=_MEND)
+                raise UserError("its pictures are moved", hint=_HINT)
         elif name.startswith("synthesis.input."):
             state[name.removeprefix("synthesis.")] = value
         elif match := re.fullmatch(r"mapping\.fc(\d+)\.(weight|bias)", name):
@@ -60,10 +60,10 @@ def _arguments(state: Mapping[str, Tensor], shapes: dict[int, tuple[int, int]]) 
     try:
         layers = max(shapes) if shapes else 0  # the last one makes colours
         if not _CRITICAL < layers <= _MOST_LAYERS or set(shapes) != set(range(layers + 1)):
-            raise UserError(f"it has {len(shapes)} layers", mend=_MEND)
+            raise UserError(f"it has {len(shapes)} layers", hint=_HINT)
         size, w_dim = shapes[layers][0], int(state["mapping.w_avg"].shape[0])
         if size not in (16, 32, 64, 128, 256, 512, 1024):
-            raise UserError(f"its images have {size} pixels", mend=_MEND)
+            raise UserError(f"its images have {size} pixels", hint=_HINT)
         margin = (shapes[0][0] - bands(size, layers, _CRITICAL, 0)[0].rate) // 2
         classes = int(state["mapping.embed.weight"].shape[1]) if "mapping.embed.weight" in state else 0
         return {
@@ -80,7 +80,7 @@ def _arguments(state: Mapping[str, Tensor], shapes: dict[int, tuple[int, int]]) 
             "rotation": state["layers.0.weight"].shape[2:] == (1, 1),
         }
     except (KeyError, IndexError) as error:
-        raise UserError(f"the generator lacks {error}", mend=_MEND) from error
+        raise UserError(f"the generator lacks {error}", hint=_HINT) from error
 
 
 def _check_design(
@@ -90,7 +90,7 @@ def _check_design(
 ) -> None:
     """Refuse what is computed in another way here: sizes and filters follow from the arguments."""
     if not 0 <= arguments["margin"] <= _MOST_MARGIN:
-        raise UserError(f"its margin is {arguments['margin']}", mend=_MEND)
+        raise UserError(f"its margin is {arguments['margin']}", hint=_HINT)
     with torch.device("meta"):
         ours = Generator(**arguments)
     for k, band in enumerate(ours.bands):
@@ -101,6 +101,6 @@ def _check_design(
                 there is not None and there.shape == wanted.shape and torch.allclose(there, wanted, atol=1e-5)
             )
             if shapes[k][0] != band.size or not same:
-                raise UserError(f"layer {k} filters in another way", mend=_MEND)
+                raise UserError(f"layer {k} filters in another way", hint=_HINT)
     if shapes[len(ours.bands)][1] != 3:
-        raise UserError("its images have no three colours", mend=_MEND)
+        raise UserError("its images have no three colours", hint=_HINT)

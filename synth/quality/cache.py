@@ -43,7 +43,7 @@ def _cached(
     write: Callable[[BinaryIO, T], None],
 ) -> T:
     file = folder() / (hash_json([_FORMAT, key]) + suffix)
-    with suppress(Exception):  # not there, cut short or something else: measuring again mends it
+    with suppress(Exception):  # not there, cut short or something else: measuring again replaces it
         return read(file)
     found = measure()
     with suppress(OSError):  # no room or no right to write: the next evaluation takes longer, that is all

@@ -92,7 +92,7 @@ def _set_aside(file: Path, result: dict[str, Any], figures: list[str]) -> dict[s
     except OSError as error:
         raise UserError(
             f"{file} is of other images, and cannot be renamed ({error.strerror})",
-            mend="name another file with --out",
+            hint="name another file with --out",
         ) from error
     said = f" ({', '.join(figures)})" if figures else ""
     text = (

@@ -55,14 +55,14 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 def _check_files(settings: EvaluateSettings) -> None:
     for file in (settings.inception, settings.lpips_weights, *settings.weights):
         if file is not None and not file.is_file():
-            raise UserError(f"the weights {file} are not there", mend="check the path")
+            raise UserError(f"the weights {file} are not there", hint="check the path")
     if (settings.sweep or settings.trunc != 1) and not is_model(settings.fake):
         raise UserError(
             f"{settings.fake} is no model to truncate",
-            mend="name a run with --fake, or drop --trunc and --sweep",
+            hint="name a run with --fake, or drop --trunc and --sweep",
         )
     if (file := result_file(settings)).suffix.lower() == ".html":
-        raise UserError(f"{file} is where the page would go", mend="give --out NAME.json")
+        raise UserError(f"{file} is where the page would go", hint="give --out NAME.json")
 
 
 def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
 def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     check_reals(settings.real)
     if not os.access((file := result_file(settings)).parent, os.W_OK):
-        raise UserError(f"{file} cannot be written", mend="name another file with --out")
+        raise UserError(f"{file} cannot be written", hint="name another file with --out")
     warnings: list[str] = []
     pictures: list[ShardSet] = []  # which do not say how they were cropped
 
@@ -164,7 +164,7 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
         sides = ((settings.real, real.size), (settings.fake, fake.size))
         sizes = ", ".join(f"{path} {f'{size}²' if size else 'any size'}" for path, size in sides)
         raise UserError(
-            f"images of one size are needed, found {sizes}", mend="prepare both with the same --size"
+            f"images of one size are needed, found {sizes}", hint="prepare both with the same --size"
         )
     fake_rows = fake.select(label=1)
     if not len(fake_rows) and len(fake):
@@ -190,4 +190,4 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
 def _check_count(path: Path, rows: Rows, kind: str = "", split: str = "") -> None:
     if len(rows) < 2:
         count = f"{len(rows)} {kind}image{'' if len(rows) == 1 else 's'}{split}"
-        raise UserError(f"{path} has {count}", mend="two are the least that can be compared")
+        raise UserError(f"{path} has {count}", hint="two are the least that can be compared")

@@ -69,7 +69,7 @@ def resized(images: Tensor, side: int, way: str) -> Tensor:
         [7.0]
     """
     if way not in RESIZES:
-        raise UserError(f"there is no resize {way!r}", mend=f"use {', '.join(RESIZES)}")
+        raise UserError(f"there is no resize {way!r}", hint=f"use {', '.join(RESIZES)}")
     return RESIZES[way](images.float(), side)
 
 
@@ -108,10 +108,10 @@ class InceptionFeatures:
         network = _load(file)
         whole = list(takewhile(lambda dim: all(_is_whole(getattr(network, n)) for n in STAGES[dim]), STAGES))
         if dims not in whole:
-            mend = (
+            hint = (
                 f"give --dims {whole[-1]}, or the full file with --inception" if whole else "fetch it again"
             )
-            raise UserError(f"{file} lacks the layers for dims {dims}", mend=mend)
+            raise UserError(f"{file} lacks the layers for dims {dims}", hint=hint)
         kept = [getattr(network, name) for dim in STAGES if dim <= dims for name in STAGES[dim]]
         self.stages = nn.Sequential(*kept).eval().requires_grad_(False)
         _fold_batch_norms(self.stages)
@@ -150,7 +150,7 @@ def _load(file: Path) -> nn.Module:
     try:
         network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True), assign=True)
     except Exception as error:  # a wrong or cut file fails in many ways, and no other code runs here
-        raise UserError(f"{file} is not the FID network of pytorch-fid", mend="fetch it again") from error
+        raise UserError(f"{file} is not the FID network of pytorch-fid", hint="fetch it again") from error
     return network
 
 
@@ -204,7 +204,7 @@ class TimmFeatures:
             network: Any = timm.create_model(name, num_classes=0)
         except RuntimeError as error:
             raise UserError(
-                f"timm knows no model {name!r}", mend="look it up with timm.list_models()"
+                f"timm knows no model {name!r}", hint="look it up with timm.list_models()"
             ) from error
         _load_timm(network, name, file)
         facts = network.pretrained_cfg
@@ -231,8 +231,8 @@ def _load_timm(network: nn.Module, name: str, file: Path) -> None:
     try:
         weights = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:  # a wrong or cut file fails in many ways, and no other code runs here
-        raise UserError(f"{file} holds no weights", mend="fetch it again") from error
+        raise UserError(f"{file} holds no weights", hint="fetch it again") from error
     wanted = network.state_dict()
     if missing := [key for key in wanted if key not in weights or weights[key].shape != wanted[key].shape]:
-        raise UserError(f"{file} is not the {name} of timm: it lacks {missing[0]}", mend="name its own file")
+        raise UserError(f"{file} is not the {name} of timm: it lacks {missing[0]}", hint="name its own file")
     network.load_state_dict({key: weights[key] for key in wanted})

@@ -53,7 +53,7 @@ class Lpips:
                     layer.load_state_dict(own)
         except Exception as error:  # a wrong or cut file fails in many ways, and no other code runs here
             raise UserError(
-                f"{trunk} does not hold the network of LPIPS {net}", mend="see --lpips-net"
+                f"{trunk} does not hold the network of LPIPS {net}", hint="see --lpips-net"
             ) from error
         self.model.eval().requires_grad_(False).to(device)
         self.device = device

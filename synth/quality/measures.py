@@ -120,7 +120,7 @@ class Job:
             if not np.isfinite(found).all():
                 raise UserError(
                     f"the features of a {side} image are not numbers",
-                    mend="the weights file is damaged: fetch it again",
+                    hint="the weights file is damaged: fetch it again",
                 )
         return real, fake, {"network": facts, "dims": network.dims, "dtype": dtype, "resize": way}
 
@@ -366,7 +366,7 @@ def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
     value, error = estimate.value, estimate.standard_error
     if not math.isfinite(value):
         raise UserError(
-            "a figure is not a number", mend="the network's weights file is damaged: fetch it again"
+            "a figure is not a number", hint="the network's weights file is damaged: fetch it again"
         )
     interval = None if error is None else [value - Z * error, value + Z * error]
     if interval and share:

@@ -17,7 +17,7 @@ from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import CARD
 from crossfake.synth.settings import GenerateSettings
 
-_MEND = "bring both sides to one size with 'crossfake data prepare --size 64'"
+_HINT = "bring both sides to one size with 'crossfake data prepare --size 64'"
 
 
 def is_model(path: Path) -> bool:
@@ -37,13 +37,13 @@ def check_reals(path: Path) -> None:
     """
     _check_folder(path)
     if not is_shards(path) and is_model(path):
-        raise UserError(f"{path} is a model", mend="name shards or pictures of reals with --real")
+        raise UserError(f"{path} is a model", hint="name shards or pictures of reals with --real")
 
 
 def _check_folder(path: Path) -> None:
     if not path.is_dir():
         what = "is a file" if path.exists() else "is not there"
-        raise UserError(f"{path} {what}", mend="name shards, a folder of pictures, or a model")
+        raise UserError(f"{path} {what}", hint="name shards, a folder of pictures, or a model")
 
 
 def from_pictures(path: Path, label: Class, out: Path) -> tuple[ShardSet, str]:
@@ -85,7 +85,7 @@ def from_model(
     assert card is not None  # that is what makes it a model
     made = json.loads(card.read_text()).get("size")
     if size and made != size:
-        raise UserError(f"{path} makes images of {made}², the reals have {size}²", mend=_MEND)
+        raise UserError(f"{path} makes images of {made}², the reals have {size}²", hint=_HINT)
     return ShardSet(generate(GenerateSettings(n, path, out, psi, seed, device=device)))
 
 
@@ -94,7 +94,7 @@ def _side(folder: Path) -> int:
     first: tuple[Path, tuple[int, int]] | None = None
     for file in walk(folder):
         if is_video(file):
-            raise UserError(f"{file} is a video", mend="make shards of it with 'crossfake data prepare'")
+            raise UserError(f"{file} is a video", hint="make shards of it with 'crossfake data prepare'")
         try:
             with Image.open(file) as image:
                 size = image.size
@@ -102,12 +102,12 @@ def _side(folder: Path) -> int:
             continue  # preparing says why
         first = first or (file, size)
         if size[0] != size[1]:
-            raise UserError(f"{file} is not square ({size[0]}×{size[1]})", mend=_MEND)
+            raise UserError(f"{file} is not square ({size[0]}×{size[1]})", hint=_HINT)
         if size != first[1]:
             raise UserError(
                 f"{file} has {size[0]}×{size[1]} pixels and {first[0].name} {first[1][0]}×{first[1][1]}",
-                mend=_MEND,
+                hint=_HINT,
             )
     if first is None:
-        raise UserError(f"{folder} holds neither shards nor pictures nor a model", mend="check the path")
+        raise UserError(f"{folder} holds neither shards nor pictures nor a model", hint="check the path")
     return first[1][0]

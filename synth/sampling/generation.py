@@ -125,7 +125,7 @@ def _model(settings: GenerateSettings) -> tuple[Path, Model]:
     """What makes the images, and where it is."""
     if settings.family:
         if settings.photos is None or settings.out is None:
-            raise UserError(f"{settings.family} makes fakes of photos", mend="name --photos and --out")
+            raise UserError(f"{settings.family} makes fakes of photos", hint="name --photos and --out")
         size = ShardSet(settings.photos).size or 0
         return settings.out, untrained_model(
             settings.family, size, str(settings.model or ""), settings.device, settings.precision
@@ -134,7 +134,7 @@ def _model(settings: GenerateSettings) -> tuple[Path, Model]:
     if source is None:
         raise UserError(
             "there is no finished run under runs/",
-            mend="train one with 'synth train --data DIR', name one with --model, or let 'crossfake demo' make one",
+            hint="train one with 'synth train --data DIR', name one with --model, or let 'crossfake demo' make one",
         )
     if settings.model is None:
         tqdm.write(f"no --model given: taking the newest finished run, {source}")
@@ -146,14 +146,14 @@ def _model(settings: GenerateSettings) -> tuple[Path, Model]:
 
 def _compile(model: Model) -> None:
     if model.takes or model.edits:
-        raise UserError(f"{model.name} has no network to compile", mend="leave --compile out")
+        raise UserError(f"{model.name} has no network to compile", hint="leave --compile out")
     model.network.compile(dynamic=False)  # tiles are all of one size
     try:
         model.images(0, 1)
     except Exception as error:  # a missing compiler shows in many ways
         raise UserError(
             f"the network cannot be compiled here ({str(error).strip().splitlines()[0]})",
-            mend="install a C++ compiler, or leave --compile out",
+            hint="install a C++ compiler, or leave --compile out",
         ) from error
 
 
@@ -193,11 +193,11 @@ def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
     if settings.photos is None:
         if model.needs_photos:
             raise UserError(
-                f"{model.family} makes fakes of photos", mend="name shards of real ones with --photos"
+                f"{model.family} makes fakes of photos", hint="name shards of real ones with --photos"
             )
         return None
     if not model.edits:
-        raise UserError(f"{model.family} cannot work on photos", mend="leave --photos out")
+        raise UserError(f"{model.family} cannot work on photos", hint="leave --photos out")
     return Photos(settings.photos, settings.split, 0 if model.any_size else model.size, model.partnered)
 
 
@@ -208,7 +208,7 @@ def _writing(out: Path, team: str) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         lock = lock_folder(out, team)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error.strerror})", mend="name another --out") from error
+        raise UserError(f"cannot write {out} ({error.strerror})", hint="name another --out") from error
     try:
         yield
     finally:
@@ -223,12 +223,12 @@ def _prepare_folder(out: Path, attributes: dict[str, object], n: int) -> dict[in
         json.dumps(attributes)
     ):
         raise UserError(
-            f"{out} holds images of another model or of other settings", mend="name another --out"
+            f"{out} holds images of another model or of other settings", hint="name another --out"
         )
     done = {int(Path(line["name"]).stem): int(line["count"]) for line in listed}
     if any(count != min(SHARD_ROWS, n - k * SHARD_ROWS) for k, count in done.items()):
         raise UserError(
-            f"{out} holds {sum(done.values()):,} images of a run with another --n", mend="name another --out"
+            f"{out} holds {sum(done.values()):,} images of a run with another --n", hint="name another --out"
         )
     return done
 
@@ -238,7 +238,7 @@ def _check_space(out: Path, n: int, needed: int) -> None:
     if needed > free:
         raise UserError(
             f"{n:,} images take {needed / 1e9:,.3f} GB, and {out} has {free / 1e9:,.3f} GB free",
-            mend="give a smaller number, or another folder",
+            hint="give a smaller number, or another folder",
         )
 
 
@@ -246,7 +246,7 @@ def _open_shard(out: Path, index: int, size: int | None, attributes: dict[str, o
     try:
         return ShardFile(out, index, size, "raw", attributes)
     except OSError as error:
-        raise UserError(f"cannot write {out} ({error})", mend="free some space and run it again") from error
+        raise UserError(f"cannot write {out} ({error})", hint="free some space and run it again") from error
 
 
 def _tiles(
@@ -313,5 +313,5 @@ def _write(shard: ShardFile, images: list[Pixels], rows: list[Row]) -> None:
             shard.append(image, row)
     except WRITE_ERRORS as error:
         raise UserError(
-            f"cannot write {shard.path} ({error})", mend="free some space and run it again"
+            f"cannot write {shard.path} ({error})", hint="free some space and run it again"
         ) from error

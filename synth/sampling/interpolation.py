@@ -110,11 +110,11 @@ def interpolate(
     """
     writers = {".mp4": _write_mp4, ".gif": _write_gif}
     if out.suffix.lower() not in writers:
-        raise UserError(f"a film cannot be written as {out.name}", mend="name it *.mp4 or *.gif")
+        raise UserError(f"a film cannot be written as {out.name}", hint="name it *.mp4 or *.gif")
     if len(seeds) < 2 or not 1 <= steps <= 10_000 or not 1 <= fps <= 120:
         raise UserError(
             f"{len(seeds)} seeds, {steps} frames between them at {fps} a second make no film",
-            mend="give two seeds or more, --frames 60 and --fps 30, say",
+            hint="give two seeds or more, --frames 60 and --fps 30, say",
         )
     if space == "w":
         styled(model)
@@ -130,7 +130,7 @@ def interpolate(
             writers[out.suffix.lower()](walk, temporary, fps)
     except OSError as error:
         raise UserError(
-            f"cannot write {out} ({error.strerror or error})", mend="check the folder and its space"
+            f"cannot write {out} ({error.strerror or error})", hint="check the folder and its space"
         ) from error
     return out
 

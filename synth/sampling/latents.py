@@ -43,10 +43,10 @@ def parse_psis(text: str) -> list[float]:
         psis = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise UserError(
-            f"{text!r} is no list of truncations", mend="write --trunc 0.7 or --trunc 0,0.5,1"
+            f"{text!r} is no list of truncations", hint="write --trunc 0.7 or --trunc 0,0.5,1"
         ) from error
     if not all(0 <= psi <= 2 for psi in psis):
-        raise UserError(f"truncation psi {text} is out of range", mend="give --trunc between 0 and 1")
+        raise UserError(f"truncation psi {text} is out of range", hint="give --trunc between 0 and 1")
     return psis
 
 
@@ -54,7 +54,7 @@ def open_model(path: Path | None, device: str = "auto", precision: Precision = "
     """The model that is named, else that of the newest finished run."""
     source = path or newest_run("synth")
     if source is None:
-        raise UserError("there is no finished run under runs/", mend="name one with --model")
+        raise UserError("there is no finished run under runs/", hint="name one with --model")
     if path is None:
         tqdm.write(f"no --model given: taking the newest finished run, {source}")
     return load_model(source, device, precision)
@@ -67,7 +67,7 @@ def has_styles(model: Model) -> bool:
 def styled(model: Model) -> StyleGenerator:
     """The network of a model that has styles; ``UserError`` for one without."""
     if not isinstance(model.network, StyleGenerator):
-        raise UserError(f"{model.path} is a {model.family}, which has no styles", mend="name a stylegan2")
+        raise UserError(f"{model.path} is a {model.family}, which has no styles", hint="name a stylegan2")
     return model.network
 
 
@@ -78,17 +78,17 @@ def move(model: Model, how: Move) -> None:
         network.move((right, down), how.rotate)
     elif how:
         raise UserError(
-            f"{model.path} is a {model.family}, whose pictures cannot be moved", mend="name a stylegan3"
+            f"{model.path} is a {model.family}, whose pictures cannot be moved", hint="name a stylegan3"
         )
 
 
 def vectors_of(model: Model, seeds: Sequence[int]) -> Tensor:
-    """Image 0's Gaussian vector of every seed, ``[S, randoms]``."""
+    """Image 0's Gaussian vector of every seed, ``[S, latent_dim]``."""
     if model.needs_photos:
         raise UserError(
-            f"{model.path} only works on photos", mend="name a model that makes images of its own"
+            f"{model.path} only works on photos", hint="name a model that makes images of its own"
         )
-    return torch.cat([random_vectors(1, seed, 0, int(model.network.randoms)) for seed in seeds])  # type: ignore[arg-type]
+    return torch.cat([random_vectors(1, seed, 0, int(model.network.latent_dim)) for seed in seeds])  # type: ignore[arg-type]
 
 
 def check_label(model: Model, label: int | None) -> int:
@@ -97,7 +97,7 @@ def check_label(model: Model, label: int | None) -> int:
     if label is not None and not 0 <= label < classes:
         raise UserError(
             f"there is no class {label}: {model.name} has {classes or 'none'}",
-            mend=f"give --label from 0 to {classes - 1}" if classes else "leave --label out",
+            hint=f"give --label from 0 to {classes - 1}" if classes else "leave --label out",
         )
     return classes
 
@@ -110,7 +110,7 @@ def label_of(model: Model, count: int, label: int | None) -> Tensor | None:
 
 
 def render(model: Model, vectors: Tensor, psi: float = 1.0, label: int | None = None) -> Images:
-    """Images of vectors ``[B, randoms]``, uint8 ``[B, size, size, 3]``.
+    """Images of vectors ``[B, latent_dim]``, uint8 ``[B, size, size, 3]``.
 
     They are computed in whole tiles, filled up with zeros: another batch size may round differently.
     """
@@ -175,10 +175,10 @@ def mixing_table(
     _check_cells((len(rows) + 1) * (len(columns) + 1))
     network = styled(model)
     if layers not in LAYERS:
-        raise UserError(f"there are no {layers!r} layers", mend=f"choose one of {', '.join(LAYERS)}")
+        raise UserError(f"there are no {layers!r} layers", hint=f"choose one of {', '.join(LAYERS)}")
     taken = range(network.num_ws)[LAYERS[layers]]
     if not taken:
-        raise UserError(f"a generator of {model.size} pixels has no {layers} layers", mend="mix coarser ones")
+        raise UserError(f"a generator of {model.size} pixels has no {layers} layers", hint="mix coarser ones")
     ws, vectors = styles_of(model, [*rows, *columns], psi, label)
     noise = network.split_noise(vectors)
     own, others = ws[: len(rows)], ws[len(rows) :]
@@ -198,7 +198,7 @@ def mixing_table(
 
 def _check_cells(count: int) -> None:
     if count > _MOST_CELLS:
-        raise UserError(f"{count:,} images are too many for a sheet", mend="name fewer seeds")
+        raise UserError(f"{count:,} images are too many for a sheet", hint="name fewer seeds")
 
 
 def _sheet(images: Images, captions: list[str], columns: int | None) -> Images:

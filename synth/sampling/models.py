@@ -83,7 +83,7 @@ class Model:
 
     def draw(self, tile: int, seed: int) -> Tensor:
         """The Gaussian vectors of tile number ``tile``."""
-        return random_vectors(self.tile, seed, tile * self.tile, int(self.network.randoms))  # type: ignore[arg-type]
+        return random_vectors(self.tile, seed, tile * self.tile, int(self.network.latent_dim))  # type: ignore[arg-type]
 
     def labels(self, tile: int, chosen: int | None = None) -> Tensor | None:
         """Classes of a tile's images, one-hot: the one chosen, else all in turn by the image's number."""
@@ -95,7 +95,7 @@ class Model:
 
     @torch.inference_mode()
     def render(self, vectors: Tensor, psi: float = 1.0, labels: Tensor | None = None) -> Images:
-        """Images of Gaussian vectors ``[B, randoms]`` and one-hot labels: uint8 ``[B, size, size, 3]``."""
+        """Images of Gaussian vectors ``[B, latent_dim]`` and one-hot labels: uint8 ``[B, size, size, 3]``."""
         labels = None if labels is None else labels.to(self.device)
         return to_uint8(self.network(vectors.to(self.device), psi=psi, dtype=self.dtype, labels=labels))
 
@@ -181,7 +181,7 @@ def untrained_model(
     """
     kind = FAMILIES.get(family)
     if kind.learner or family in _IMPORTED:
-        raise UserError(f"{family} has to be trained or imported first", mend="name its run with --model")
+        raise UserError(f"{family} has to be trained or imported first", hint="name its run with --model")
     card = {"family": family, "size": size, "network": {"size": size}, "classes": []}
     if family != "reconstruct":
         digest = hashlib.sha256(f"{family} {size} {__version__}".encode()).hexdigest()
@@ -198,7 +198,7 @@ def untrained_model(
     if not source:
         raise UserError(
             f"{family} needs an autoencoder",
-            mend="name one with --model: a folder with TAESD's encoder.safetensors and decoder.safetensors, "
+            hint="name one with --model: a folder with TAESD's encoder.safetensors and decoder.safetensors, "
             "a folder of diffusers, or a name on the hub",
         )
     network = kind.generator(name=source, size=size).eval().requires_grad_(False)
@@ -228,7 +228,7 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
     """
     folder = Path(path) / "model" if (Path(path) / "model").is_dir() else Path(path)
     if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
-        raise UserError(f"{path} holds no generator", mend="name a run of 'synth train' or a model folder")
+        raise UserError(f"{path} holds no generator", hint="name a run of 'synth train' or a model folder")
     try:
         card = json.loads((folder / CARD).read_text())
         family, arguments = card["family"], dict(card["network"])
@@ -237,13 +237,13 @@ def load_model(path: str | Path, device: str = "auto", precision: Precision = "a
         network = FAMILIES.get(family).generator(**arguments)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{folder / CARD} is damaged ({error})", mend="copy the model folder again"
+            f"{folder / CARD} is damaged ({error})", hint="copy the model folder again"
         ) from error
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (SafetensorError, RuntimeError) as error:
         raise UserError(
-            f"{folder / WEIGHTS} does not hold a {family} of {card['size']} pixels", mend="copy it again"
+            f"{folder / WEIGHTS} does not hold a {family} of {card['size']} pixels", hint="copy it again"
         ) from error
     target = pick_device(device)
     network = network.eval().requires_grad_(False).to(target)
@@ -280,7 +280,7 @@ def seen_by(path: str | Path) -> Seen:
     except FileNotFoundError:
         return Seen(unknown=(f"{path} is not there any more to say what it learned from",))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CARD} is damaged ({error})", mend="copy it again") from error
+        raise UserError(f"{folder / CARD} is damaged ({error})", hint="copy it again") from error
     if not (data / MANIFEST).is_file() or (shards := ShardSet(data)).hash not in known:
         return Seen(unknown=(f"{path} learned from {data}, which is not there as it was",))
     learned = Seen.of(shards, shards.select(split=split, label=0))

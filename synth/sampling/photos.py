@@ -34,24 +34,24 @@ class Photos:
         if size and self.shards.size != size:
             raise UserError(
                 f"{folder} holds images of {self.shards.size or 'any size'} pixels, the model makes {size}",
-                mend=f"prepare them with --size {size}",
+                hint=f"prepare them with --size {size}",
             )
         self.rows = self.shards.select(split=split, label=0)
         self._pixels = self.shards.columns["crc32"]
         self.splits = self.shards.columns["split"]
         if not len(self.rows):
             which = f" of split {split}" if split else ""
-            raise UserError(f"{folder} has no reals{which}", mend="name another --photos")
+            raise UserError(f"{folder} has no reals{which}", hint="name another --photos")
         if split is None and (self.splits[self.rows] == "").any():
             raise UserError(
                 f"{folder} is not split",
-                mend="run 'crossfake data split' first: fakes keep their photo's split",
+                hint="run 'crossfake data split' first: fakes keep their photo's split",
             )
         for side in np.unique(self.splits[self.rows]).tolist() if partnered else ():
             if len(np.unique(self._pixels[self._of_split[side]])) < 2:
                 raise UserError(
                     f"{folder} has fewer than two different reals of split {side}",
-                    mend="name another --photos",
+                    hint="name another --photos",
                 )
 
     @cached_property

@@ -85,7 +85,7 @@ def project_set(settings: ProjectSettings) -> dict[str, Any]:
     photos = _photos(settings, model)
     rows = photos.select(label=0)
     if not len(rows):
-        raise UserError(f"{photos.path} holds no reals", mend="name shards of real photos")
+        raise UserError(f"{photos.path} holds no reals", hint="name shards of real photos")
     seen = seen_by(model.path)
     facts = {
         "photos": photos.hash,
@@ -112,7 +112,7 @@ def project_set(settings: ProjectSettings) -> dict[str, Any]:
                 save_png(_pairs(images, found.images), settings.out / PICTURE)
             bar.update(len(part))
             if stopper.asked and k + len(part) < len(rows):
-                raise UserError(f"stopped after {k + len(part)} photos", mend="repeat the command to go on")
+                raise UserError(f"stopped after {k + len(part)} photos", hint="repeat the command to go on")
     return {"images": len(rows), "generator": facts["generator"], **lines.means()}
 
 
@@ -126,7 +126,7 @@ def _crop(path: Path, model: Model) -> Images:
     except Skip as reason:
         raise UserError(
             f"{path} cannot be cropped ({reason})",
-            mend=f"name another, or a crop of {model.size}×{model.size} pixels",
+            hint=f"name another, or a crop of {model.size}×{model.size} pixels",
         ) from reason
 
 
@@ -159,7 +159,7 @@ def _photos(settings: ProjectSettings, model: Model) -> ShardSet:
         wanted = f"--size {model.size} --crop {policy}" + (f" --margin {margin:g}" if margin else "")
         wanted += f" --edge {edge}" if edge != "skip" else ""
         raise UserError(
-            f"{folder} is not cropped as the model's images were", mend=f"prepare it with {wanted}"
+            f"{folder} is not cropped as the model's images were", hint=f"prepare it with {wanted}"
         )
     return photos
 

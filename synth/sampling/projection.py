@@ -80,9 +80,9 @@ def project(
     """
     network = styled(model)
     if space not in SPACES:
-        raise UserError(f"there is no space {space!r}", mend=f"choose one of {', '.join(SPACES)}")
+        raise UserError(f"there is no space {space!r}", hint=f"choose one of {', '.join(SPACES)}")
     if steps < 1:
-        raise UserError(f"{steps} steps find nothing", mend="give --steps 200, say")
+        raise UserError(f"{steps} steps find nothing", hint="give --steps 200, say")
     perception = perception or choose_perception(model)
     wanted = torch.tensor(photos).to(model.device).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():

@@ -55,8 +55,8 @@ class Adversarial(Learner):
 
     def fakes(self, labels: Tensor | None) -> Tensor:
         """Images of fresh draws, float32 ``[B, 3, H, W]``, with their graph."""
-        randoms = self.draws.normal(self.local_batch, int(self.generator.randoms))  # type: ignore[arg-type]
-        images: Tensor = self.generator(randoms, dtype=self.plan.dtype, labels=labels)
+        latents = self.draws.normal(self.local_batch, int(self.generator.latent_dim))  # type: ignore[arg-type]
+        images: Tensor = self.generator(latents, dtype=self.plan.dtype, labels=labels)
         return images
 
     def augmented(self, images: Tensor) -> Tensor:
@@ -160,16 +160,16 @@ class StyleLearner(Adversarial):
     def _styled(self, count: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Images and the styles that they were made of, ``[B, num_ws, w_dim]``."""
         network: Any = self.generator
-        randoms = self.draws.normal(count, network.randoms)
+        latents = self.draws.normal(count, network.latent_dim)
         other = self.draws.normal(count, network.z_dim)
         cut = self.draws.integers(1, network.num_ws, count, 1)
         mixed = self.draws.uniform(count, 1) < self.plan.mixing
         cut = torch.where(mixed, cut, network.num_ws)
-        ws, w = network.mixed_styles(randoms[:, : network.z_dim], other, labels, cut)
+        ws, w = network.mixed_styles(latents[:, : network.z_dim], other, labels, cut)
         mean = w.detach().mean(dim=0)
         self.ranks.average([mean])
         network.mapping.track(mean)
-        images = network.synthesis(ws, network.split_noise(randoms), self.plan.dtype)
+        images = network.synthesis(ws, network.split_noise(latents), self.plan.dtype)
         network.track(self.plan.batch, self.ranks.average)
         return images, ws
 

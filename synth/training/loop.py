@@ -81,10 +81,10 @@ class Classes:
         if not column:
             return cls((), torch.zeros(0, dtype=torch.int64))
         if column not in ("source", "generator", "label"):
-            raise UserError(f"{column!r} is no column of classes", mend="use source, generator or label")
+            raise UserError(f"{column!r} is no column of classes", hint="use source, generator or label")
         names, of = np.unique(data.column(column).astype(str), return_inverse=True)
         if len(names) < 2:
-            raise UserError(f"all images have the {column} {str(names[0])!r}", mend="leave --condition out")
+            raise UserError(f"all images have the {column} {str(names[0])!r}", hint="leave --condition out")
         return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
 
 
@@ -114,7 +114,7 @@ class Training(base.Training):
             raise UserError(
                 f"{' and '.join(map(str, folders_of(settings.data)))} has {len(self.data)} training images, "
                 "fewer than a batch",
-                mend="give a smaller --batch",
+                hint="give a smaller --batch",
             )
         assert plan.family.learner is not None  # the settings refuse such a family
         self.learner = plan.family.learner(plan, settings.seed)
@@ -191,7 +191,7 @@ class Training(base.Training):
             if before and digest not in before.values():
                 raise UserError(
                     f"{path} holds other images or splits than {run.path} began with",
-                    mend="put them back, or start another --out",
+                    hint="put them back, or start another --out",
                 )
 
     def begin(self, run: Run) -> None:
@@ -201,7 +201,7 @@ class Training(base.Training):
         if settings.watch:
             first, *_ = folders_of(settings.data)
             self.watch = Watch(run, first, settings.split, settings.watch, settings.device)
-        if self.learner.step == 0 and self.leads:
+        if self.learner.step == 0 and self.is_main:
             save_png(contact_sheet(reals), run.samples / "reals.png")
 
     def check(self, means: dict[str, float], run: Run) -> None:
@@ -277,7 +277,7 @@ def train(settings: TrainSettings) -> Path:
     if not fit(training, run):
         kimg = learner.images_seen / 1000
         training.say(f"stopped at {kimg:.1f} kimg: continue with 'synth train --out {run.path} --resume'")
-    elif training.leads:
+    elif training.is_main:
         write_film(run)
         run.finish({"kimg": learner.images_seen / 1000, "minutes": (time.monotonic() - started) / 60})
     return run.path

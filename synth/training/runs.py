@@ -20,9 +20,9 @@ def resumed(out: Path, **changed: Any) -> TrainSettings:
     try:
         config = Run(out).config
     except OSError as error:
-        raise UserError(f"{out} holds no run to resume", mend="start it without --resume") from error
+        raise UserError(f"{out} holds no run to resume", hint="start it without --resume") from error
     if config.get("kind") != "synth" or "family" not in config:
-        raise UserError(f"{out} holds no training of a generator", mend="name a run of 'synth train'")
+        raise UserError(f"{out} holds no training of a generator", hint="name a run of 'synth train'")
     for name in ("family", "channels", "condition", "freeze", "window", "upsample"):
         Run(out).refuse_other(name, changed.get(name))
     # what was chosen for the resolution and device then is kept, so that the run goes on as it began

@@ -83,28 +83,28 @@ class TrainSettings:
         family = FAMILIES.get(self.family)
         if family.learner is None:
             raise UserError(
-                f"{self.family} has nothing to learn", mend="use it with 'synth generate --family'"
+                f"{self.family} has nothing to learn", hint="use it with 'synth generate --family'"
             )
         if self.split != "train":
             raise UserError(
                 f"a generator that learns from {self.split!r} rows would carry them into its detectors' training",
-                mend="leave --split out: the train rows are taken",
+                hint="leave --split out: the train rows are taken",
             )
         if self.window and not family.windows:
-            raise UserError(f"{self.family} does not learn from windows", mend="leave --window out")
+            raise UserError(f"{self.family} does not learn from windows", hint="leave --window out")
         if self.window % FACTOR:
-            raise UserError(f"a window of {self.window} has no quarter", mend=f"give a multiple of {FACTOR}")
+            raise UserError(f"a window of {self.window} has no quarter", hint=f"give a multiple of {FACTOR}")
         if (self.upsample or self.adversarial) and not self.window:
             raise UserError(
-                "--upsample and --adversarial are for an autoencoder of windows", mend="give --window 96, too"
+                "--upsample and --adversarial are for an autoencoder of windows", hint="give --window 96, too"
             )
         if self.window and self.watch:
             raise UserError(
-                "a model that only works on photos has no images to watch", mend="leave --watch out"
+                "a model that only works on photos has no images to watch", hint="leave --watch out"
             )
         if self.condition and not family.conditional:
-            raise UserError(f"{self.family} knows no classes", mend="leave --condition out")
+            raise UserError(f"{self.family} knows no classes", hint="leave --condition out")
         if self.freeze and not hasattr(family.discriminator, "freeze"):
-            raise UserError(f"{self.family} has no parts that can be frozen", mend="leave --freeze out")
+            raise UserError(f"{self.family} has no parts that can be frozen", hint="leave --freeze out")
         if self.freeze and self.init is None and not self.resume:
-            raise UserError("frozen parts would stay random", mend="give --freeze together with --init")
+            raise UserError("frozen parts would stay random", hint="give --freeze together with --init")

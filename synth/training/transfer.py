@@ -38,9 +38,9 @@ def transfer(learner: Learner, source: Path) -> str:
             if (folder / DISCRIMINATOR).is_file():
                 found["discriminator"] = load_file(folder / DISCRIMINATOR)
     except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
-        raise UserError(f"{source} cannot be read ({error})", mend="name another --init") from error
+        raise UserError(f"{source} cannot be read ({error})", hint="name another --init") from error
     if not found:
-        raise UserError(f"{source} holds no generator", mend="give --init a run or a model folder")
+        raise UserError(f"{source} holds no generator", hint="give --init a run or a model folder")
     words = []
     for part, weights in found.items():
         network = getattr(learner, part, None)
@@ -48,7 +48,7 @@ def transfer(learner: Learner, source: Path) -> str:
             taken, whole = _take(network, weights)
             words.append(f"{taken} of {whole} arrays of the {part}")
             if not taken:
-                raise UserError(f"no part of {source} fits the {part}", mend="train the same family")
+                raise UserError(f"no part of {source} fits the {part}", hint="train the same family")
     learner.average.load_state_dict(learner.generator.state_dict())
     return " and ".join(words)
 

@@ -54,9 +54,9 @@ class Guard:
             what = f"{broken[0]} is not finite at {kimg:.1f} kimg"
             if good is None:
                 raise UserError(
-                    f"{what}, before the first checkpoint", mend=f"start again with {cure} and another --out"
+                    f"{what}, before the first checkpoint", hint=f"start again with {cure} and another --out"
                 )
-            raise UserError(f"{what}; the last good state is {good}", mend=f"go on with --resume and {cure}")
+            raise UserError(f"{what}; the last good state is {good}", hint=f"go on with --resume and {cure}")
         if "sign_real" in means:
             self._certain.append(means["sign_real"] > _CERTAIN and means["sign_fake"] < -_CERTAIN)
             if len(self._certain) == _TICKS and all(self._certain):

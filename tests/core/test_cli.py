@@ -14,7 +14,7 @@ group = command_group("thing", "A thing.")
 
 @group.command()
 def fail() -> None:
-    raise UserError("the plate is empty", mend="cook something")
+    raise UserError("the plate is empty", hint="cook something")
 
 
 def test_a_user_error_is_one_line_with_exit_code_2() -> None:

@@ -12,11 +12,11 @@ from crossfake.stopping import Stopped
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("a", mend="b"), UserError("a"), MissingDependency("av", "video"), Stopped("the work")]
+    "error", [UserError("a", hint="b"), UserError("a"), MissingDependency("av", "video"), Stopped("the work")]
 )
 def test_errors_cross_processes(error):
     again = pickle.loads(pickle.dumps(error))
-    assert type(again) is type(error) and str(again) == str(error) and again.mend == error.mend
+    assert type(again) is type(error) and str(again) == str(error) and again.hint == error.hint
 
 
 class Installed:
@@ -51,13 +51,13 @@ def test_a_missing_package_names_what_works_for_this_installation(direct_url, ex
     # beside an egg-info, as a checkout's folder holds one
     monkeypatch.setattr(errors, "distributions", lambda name: [Installed(None), Installed(direct_url)])
     error = MissingDependency("gradio", "app")
-    assert error.message == "this needs the package gradio" and error.mend.startswith(expected)
+    assert error.message == "this needs the package gradio" and error.hint.startswith(expected)
     assert "crossfake[" not in str(error) and "/x" not in str(error)
 
 
 def test_without_an_installation_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(errors, "distributions", lambda name: [])
-    assert MissingDependency("gradio", "app").mend == "install what brings app"
+    assert MissingDependency("gradio", "app").hint == "install what brings app"
 
 
 def test_nothing_tells_anyone_to_install_a_package_that_is_not_ours():

@@ -34,7 +34,7 @@ def told() -> None:
 def with_reason() -> None:
     with Stopper():
         os.kill(os.getpid(), signal.SIGINT)
-        raise UserError("stopped after 3 photos", mend="repeat the command")
+        raise UserError("stopped after 3 photos", hint="repeat the command")
 
 
 @group.command()

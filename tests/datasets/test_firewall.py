@@ -54,13 +54,13 @@ def test_a_record_survives_the_folder_that_it_is_of(faces: ShardSet, tmp_path: P
     assert found is not None and found.digest == digest
     assert str(tmp_path).encode() not in (tmp_path / "model" / FILE).read_bytes()
     with pytest.raises(
-        UserError, match=r"group 'p-3' of .*elsewhere was trained on, and so were 1 others: mend"
+        UserError, match=r"group 'p-3' of .*elsewhere was trained on, and so were 1 others: hint"
     ):
-        refuse_overlap(found, [copy], [np.array([3, 4])], "mend")
-    with pytest.raises(UserError, match=r"group 'p-12' of .*elsewhere was validated on: mend"):
-        refuse_overlap(found, [copy], [np.array([12])], "mend")
-    refuse_overlap(found, [copy], [np.arange(15, 20)], "mend")
-    refuse_overlap(found.only("trained on"), [copy], [np.array([12])], "mend")
+        refuse_overlap(found, [copy], [np.array([3, 4])], "hint")
+    with pytest.raises(UserError, match=r"group 'p-12' of .*elsewhere was validated on: hint"):
+        refuse_overlap(found, [copy], [np.array([12])], "hint")
+    refuse_overlap(found, [copy], [np.arange(15, 20)], "hint")
+    refuse_overlap(found.only("trained on"), [copy], [np.array([12])], "hint")
     assert count_overlap(found, copy, _all(copy)) == (15, 0)
 
 
@@ -71,8 +71,8 @@ def test_pixels_are_known_under_any_group_and_codec(faces: ShardSet, tmp_path: P
     assert np.array_equal(pixel_keys(faces, np.arange(5, 20)), pixel_keys(twins, _all(twins)))
     assert count_overlap(seen, twins, _all(twins)) == (0, 2)
     with pytest.raises(UserError, match=r"image 0 of .*twins was trained on: it is image 5 of .*faces"):
-        refuse_overlap(seen, [twins], [_all(twins)], "mend")
-    refuse_overlap(seen, [twins], [np.arange(2, 15)], "mend")
+        refuse_overlap(seen, [twins], [_all(twins)], "hint")
+    refuse_overlap(seen, [twins], [np.arange(2, 15)], "hint")
 
 
 def test_equal_checksums_alone_are_chance(faces: ShardSet, tmp_path: Path) -> None:
@@ -107,12 +107,12 @@ def test_fakes_carry_what_their_generator_learned_from(faces: ShardSet, tmp_path
     unknown = seen_by_makers(fakes)
     assert "what their generator learned from is unknown" in unknown.unknown[0]
     with pytest.raises(UserError, match="holds own fakes"):
-        refuse_unknown(unknown, force=False, mend="x")
-    (note,) = refuse_unknown(unknown, force=True, mend="x")
+        refuse_unknown(unknown, force=False, hint="x")
+    (note,) = refuse_unknown(unknown, force=True, hint="x")
     assert note.endswith("overlap with it is unchecked")
     Seen.of(faces, np.arange(10)).save(fakes.path)
-    with pytest.raises(UserError, match=r"group 'p-1' of .*faces was trained on by generator gan:1: mend"):
-        refuse_overlap(seen_by_makers(fakes), [faces], [np.array([1])], "mend")
+    with pytest.raises(UserError, match=r"group 'p-1' of .*faces was trained on by generator gan:1: hint"):
+        refuse_overlap(seen_by_makers(fakes), [faces], [np.array([1])], "hint")
     again = tmp_path / "again"
     prepare(PrepareSettings(str(fakes.path), again, SIZE, "none", workers=1))
     assert seen_by_makers(ShardSet(again)).digest == seen_by_makers(fakes).digest

@@ -15,7 +15,7 @@ from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.datasets.sources import folder
-from crossfake.datasets.sources.base import SOURCES, Asked, Rejected, open_source
+from crossfake.datasets.sources.base import SOURCES, Rejected, SourceSpec, open_source
 from crossfake.errors import UserError
 
 
@@ -29,7 +29,7 @@ def test_a_folder_yields_nested_images_in_sorted_order(tmp_path: Path) -> None:
         _png(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "b" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    records = list(open_source(Asked(str(tmp_path))))
+    records = list(open_source(SourceSpec(str(tmp_path))))
     assert [record.origin for record in records] == ["a.png", "b/1.webp", "b/2.JPG", "c/d/e.gif"]
     assert {record.source for record in records} == {tmp_path.name} and records[0].label is None
 
@@ -40,7 +40,7 @@ def test_a_shard_folder_keeps_what_it_knows(tmp_path: Path) -> None:
             writer.append(
                 np.full((8, 8, 3), number, np.uint8), Row(number % 2, "s", "g", "val", f"p{number}")
             )
-    records = list(open_source(Asked(str(tmp_path))))
+    records = list(open_source(SourceSpec(str(tmp_path))))
     assert [r.label for r in records] == [0, 1, 0] and [r.group for r in records] == ["p0", "p1", "p2"]
     assert (
         records[2].image[0, 0, 0] == 2 and records[2].split == "val" and len({r.origin for r in records}) == 3
@@ -49,7 +49,7 @@ def test_a_shard_folder_keeps_what_it_knows(tmp_path: Path) -> None:
 
 def test_toyfaces_depend_on_seed_and_number_only() -> None:
     def take(seed: int, count: int) -> list[np.ndarray]:
-        return [r.image for r in itertools.islice(open_source(Asked("toyfaces", seed, 16)), count)]
+        return [r.image for r in itertools.islice(open_source(SourceSpec("toyfaces", seed, 16)), count)]
 
     assert np.array_equal(take(1, 5)[:3], take(1, 3)) and not np.array_equal(take(1, 3), take(2, 3))
     assert take(0, 1)[0].shape == (16, 16, 3)
@@ -57,14 +57,14 @@ def test_toyfaces_depend_on_seed_and_number_only() -> None:
 
 def test_unknown_words_and_empty_folders_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="did you mean 'toyfaces'"):
-        open_source(Asked("toyface"))
+        open_source(SourceSpec("toyface"))
     with pytest.raises(UserError, match="holds no images"):
-        open_source(Asked(str(tmp_path)))
+        open_source(SourceSpec(str(tmp_path)))
     _png(tmp_path / "a.png")
     (tmp_path / "notes.txt").write_text("no image")
     with pytest.raises(UserError, match="file of another kind"):
-        open_source(Asked(str(tmp_path / "notes.txt")))
-    assert [r.origin for r in open_source(Asked(str(tmp_path / "a.png")))] == ["a.png"]
+        open_source(SourceSpec(str(tmp_path / "notes.txt")))
+    assert [r.origin for r in open_source(SourceSpec(str(tmp_path / "a.png")))] == ["a.png"]
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_fetch_that_fails_is_one_line(name: str, fetcher: str, monkeypatch: py
 
     monkeypatch.setattr(f"sklearn.datasets.{fetcher}", offline)
     with pytest.raises(UserError, match=r"could not be fetched .*no network"):
-        list(open_source(Asked(name)))
+        list(open_source(SourceSpec(name)))
 
 
 def test_olivetti_rows_are_grouped_by_person(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_olivetti_rows_are_grouped_by_person(monkeypatch: pytest.MonkeyPatch) ->
         images=np.linspace(0, 1, 3 * 16).reshape(3, 4, 4).astype(np.float32), target=[0, 0, 1]
     )
     monkeypatch.setattr("sklearn.datasets.fetch_olivetti_faces", lambda: bunch)
-    records = list(open_source(Asked("olivetti")))
+    records = list(open_source(SourceSpec("olivetti")))
     assert [r.group for r in records] == ["olivetti:0", "olivetti:0", "olivetti:1"]
     assert records[2].image.shape == (4, 4, 3) and records[2].image.max() == 255
 
@@ -94,7 +94,7 @@ def test_lfw_groups_by_the_folder_of_the_person(tmp_path: Path, monkeypatch: pyt
         _png(tmp_path / "lfw_home" / "lfw_funneled" / name)
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_people", lambda **_: None)
     monkeypatch.setattr("sklearn.datasets.get_data_home", lambda: str(tmp_path))
-    assert [r.group for r in open_source(Asked("lfw"))] == ["lfw:Ann_A", "lfw:Ann_A", "lfw:Bob_B"]
+    assert [r.group for r in open_source(SourceSpec("lfw"))] == ["lfw:Ann_A", "lfw:Ann_A", "lfw:Bob_B"]
 
 
 def test_files_are_listed_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +177,9 @@ def test_hostile_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
 def test_folders_called_real_and_fake_label_what_is_in_them(tmp_path: Path) -> None:
     for name in ("Real/a.png", "Real/deeper/b.png", "FAKE/c.png", "loose.png"):
         _png(tmp_path / name)
-    asked = Asked(str(tmp_path))
-    assert asked.layout == "folder"  # of whoever's making: no claim that it is a published set
-    records = {record.origin: record for record in open_source(asked)}
+    spec = SourceSpec(str(tmp_path))
+    assert spec.layout == "folder"  # of whoever's making: no claim that it is a published set
+    records = {record.origin: record for record in open_source(spec)}
     labels = {origin: record.label for origin, record in records.items()}
     assert labels == {"Real/a.png": 0, "Real/deeper/b.png": 0, "FAKE/c.png": 1, "loose.png": None}
     assert isinstance(records["loose.png"].image, Rejected)
@@ -198,7 +198,7 @@ def test_folders_that_name_splits_and_generators_are_taken_at_their_word(tmp_pat
         ".cache/6.png",
     ):
         _png(tmp_path / name)
-    facts = [(r.origin[-5], r.label, r.split, r.generator) for r in open_source(Asked(str(tmp_path)))]
+    facts = [(r.origin[-5], r.label, r.split, r.generator) for r in open_source(SourceSpec(str(tmp_path)))]
     assert sorted(facts) == [
         ("1", 0, "train", ""),
         ("2", 1, "train", "sd"),
@@ -210,7 +210,7 @@ def test_folders_that_name_splits_and_generators_are_taken_at_their_word(tmp_pat
 def test_a_lone_word_decides_nothing(tmp_path: Path) -> None:
     for name in ("test/a.png", "cats/b.png"):
         _png(tmp_path / "plain" / name)
-    assert {(r.label, r.split) for r in open_source(Asked(str(tmp_path / "plain")))} == {(None, "")}
+    assert {(r.label, r.split) for r in open_source(SourceSpec(str(tmp_path / "plain")))} == {(None, "")}
     _png(tmp_path / "more" / "fake_sd" / "a.png")
     settings = {"size": 8, "crop": "none", "workers": 1}
     with pytest.raises(UserError, match="fake_sd/a.png of more would be called real"):
@@ -222,8 +222,8 @@ def test_a_lone_word_decides_nothing(tmp_path: Path) -> None:
 def test_one_folder_too_high_names_the_right_one(tmp_path: Path) -> None:
     SOURCES.get("kaggle-deepfake-real")().fixture(tmp_path / "downloads" / "archive")
     with pytest.raises(UserError, match="archive looks like kaggle-deepfake-real"):
-        open_source(Asked(str(tmp_path / "downloads")))
-    assert len(list(open_source(Asked(f"folder:{tmp_path / 'downloads'}")))) == 18
+        open_source(SourceSpec(str(tmp_path / "downloads")))
+    assert len(list(open_source(SourceSpec(f"folder:{tmp_path / 'downloads'}")))) == 18
 
 
 def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
@@ -232,36 +232,36 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     _png(place / "fake" / "b.png")
     (place / "real").symlink_to(tmp_path / "elsewhere")
     (place / "fake" / "round").symlink_to(place)
-    facts = [(r.origin, r.label) for r in open_source(Asked(str(place)))]
+    facts = [(r.origin, r.label) for r in open_source(SourceSpec(str(place)))]
     assert facts == [("fake/b.png", 1), ("real/a.png", 0)]
 
 
 @pytest.mark.parametrize("word", ["", " ", "x" * 300, "folder:" + "y" * 300])
 def test_words_that_are_no_source_are_one_line(word: str) -> None:
     with pytest.raises(UserError):
-        open_source(Asked(word))
+        open_source(SourceSpec(word))
 
 
 def test_shards_are_no_pictures_and_a_users_manifest_no_shards(tmp_path: Path) -> None:
     _png(tmp_path / "photos" / "a.png")
     (tmp_path / "photos" / "manifest.jsonl").write_text('{"file": "a.png", "label": "real"}\n')
-    assert Asked(str(tmp_path / "photos")).layout == "folder"
+    assert SourceSpec(str(tmp_path / "photos")).layout == "folder"
     shards = tmp_path / "photos" / "shards"
     settings = PrepareSettings(str(tmp_path / "photos"), shards, 8, "none", workers=1)
     with pytest.raises(UserError, match="manifest.jsonl lies beside the pictures"):
         prepare(settings)
     prepare(dataclasses.replace(settings, label="real"))
     _png(shards / "rejects.png")
-    assert [r.origin for r in open_source(Asked(str(tmp_path / "photos")))] == ["a.png"]
-    assert Asked(str(shards)).layout == "shards"
+    assert [r.origin for r in open_source(SourceSpec(str(tmp_path / "photos")))] == ["a.png"]
+    assert SourceSpec(str(shards)).layout == "shards"
     with pytest.raises(UserError, match="is a shard folder"):
-        open_source(Asked(f"folder:{shards}"))
+        open_source(SourceSpec(f"folder:{shards}"))
 
 
 def test_versions_and_filters_that_do_nothing_are_refused(tmp_path: Path) -> None:
     _png(tmp_path / "a.png")
     with pytest.raises(UserError, match="one version only"):
-        open_source(Asked(str(tmp_path), variant="c23"))
+        open_source(SourceSpec(str(tmp_path), variant="c23"))
     with pytest.raises(UserError, match="leave --min-face out"):
         PrepareSettings(str(tmp_path), tmp_path / "o", crop="none", min_face=20)
 
@@ -276,4 +276,4 @@ def test_an_ordinary_folder_is_no_published_set(tmp_path: Path) -> None:
     ):
         _png(tmp_path / name)
     (tmp_path / "data.csv").write_text("a,b\n")
-    assert Asked(str(tmp_path)).layout == "folder"
+    assert SourceSpec(str(tmp_path)).layout == "folder"

@@ -66,7 +66,7 @@ def test_a_process_alone_keeps_everything_to_itself() -> None:
     ranks = Ranks(torch.device("cpu"), 5, together=2)
     tensor = torch.tensor([1.0, 2.0])
     ranks.average([tensor])
-    assert tensor.tolist() == [1, 2] and ranks.share([1, 2, 3]) == [1, 2, 3] and ranks.leads
+    assert tensor.tolist() == [1, 2] and ranks.share([1, 2, 3]) == [1, 2, 3] and ranks.is_main
     assert ranks.agreed(True) and not ranks.agreed(False) and ranks.gathered(tensor) is tensor
     assert rank_world() == (0, 1)
 

@@ -81,11 +81,11 @@ class Fitting(Training):
 
     def check_unchanged(self, run: Run) -> None:
         if run.config["data"] != "points":
-            raise UserError("other points", mend="put them back")
+            raise UserError("other points", hint="put them back")
 
     def check(self, means: dict[str, float], run: Run) -> None:
         if not all(map(math.isfinite, means.values())):
-            raise UserError(f"not finite after {newest_checkpoint(run.path)}", mend="start again")
+            raise UserError(f"not finite after {newest_checkpoint(run.path)}", hint="start again")
 
     def enough(self) -> str:
         return "that is enough" if self.learner.step >= self.patience else ""

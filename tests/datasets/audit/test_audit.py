@@ -127,7 +127,7 @@ def test_one_difference_fails_its_probe(tmp_path, faces, real, fake, change, mea
     assert probe(found, meant).auc > 0.9
     assert not {key: seen[key] for key in unrelated if seen[key] in ("fail", "warn")}
     assert found.verdict == "fail" and probe(found, meant).name in found.summary()
-    assert probe(found, meant).mend
+    assert probe(found, meant).hint
 
 
 def test_old_jpeg_traces_are_seen_in_pixels(tmp_path, faces):
@@ -295,7 +295,7 @@ def test_what_prepare_left_out_is_compared(tmp_path, faces, reals, fakes, verdic
     found = check(audit(AuditSettings(real=(real,), fake=(fake,), workers=1)), "losses")
     assert found.verdict == verdict
     assert found.figures["real"]["lost"] == reals and found.figures["fake"]["of"] == COUNT + fakes
-    assert ("--margin 0.9 would keep 95% of these" in found.mend) == (verdict != "pass")
+    assert ("--margin 0.9 would keep 95% of these" in found.hint) == (verdict != "pass")
     verdict_of = audit_training([Path(real)], [Path(fake)])  # what 'detect train' says of them
     assert ("left out by prepare" in verdict_of["summary"]) == (verdict != "pass")
 
@@ -305,7 +305,7 @@ def test_sets_that_nobody_counted_are_not_compared(tmp_path, faces):
     fake = shards(tmp_path / "fake", [(face, Row(1, "synth")) for face in faces[COUNT:]])
     found = check(audit(AuditSettings(real=(real,), fake=(fake,), workers=1)), "losses")
     assert (
-        found.verdict == "warn" and list(found.figures) == ["real"] and "20% of the reals:" not in found.mend
+        found.verdict == "warn" and list(found.figures) == ["real"] and "20% of the reals:" not in found.hint
     )
     found = audit(AuditSettings(real=(folder(tmp_path / "a", faces[:COUNT]),), fake=(fake,), workers=1))
     assert "losses" not in verdicts(found)
@@ -410,9 +410,9 @@ def test_native_sets_are_probed_for_scale_and_clipped_edges(tmp_path):
         return large[: 140 - number % 3, : 140 - number % 3]
 
     scaled = probe(against("scaled", enlarged), "scale")
-    assert scaled.verdict == "fail" and scaled.auc > 0.95 and "never resized" in scaled.mend
+    assert scaled.verdict == "fail" and scaled.auc > 0.95 and "never resized" in scaled.hint
     cut = probe(against("cut", lambda image, number: plain(image, number)[: 110 + number % 9]), "clipped")
-    assert cut.verdict == "fail" and cut.auc > 0.95 and "--edge skip" in cut.mend
+    assert cut.verdict == "fail" and cut.auc > 0.95 and "--edge skip" in cut.hint
 
 
 def test_one_native_class_is_compared_as_far_as_it_goes(tmp_path, faces):

@@ -7,7 +7,7 @@ import pytest
 from crossfake.datasets.prepare import prepare
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.sources import archive as module
-from crossfake.datasets.sources.base import Asked, Rejected, open_source
+from crossfake.datasets.sources.base import Rejected, SourceSpec, open_source
 from crossfake.datasets.sources.fixtures import face_bytes
 from crossfake.errors import UserError
 
@@ -25,7 +25,7 @@ def test_hostile_entries_are_skipped_with_a_reason(tmp_path: Path, monkeypatch: 
     names = ["a.png", "../out.png", "/root.png", "x\\..\\..\\y.png", "b/c.png", "notes.txt"]
     faces = [(name, b"text" if name == "notes.txt" else face) for name in names]
     path = _zip(tmp_path / "faces.zip", [*faces, ("bomb.png", bytes(2_000_000))])
-    records = {record.origin: record.image for record in open_source(Asked(str(path)))}
+    records = {record.origin: record.image for record in open_source(SourceSpec(str(path)))}
     rejected = {name: image.reason for name, image in records.items() if isinstance(image, Rejected)}
     assert rejected == {
         "../out.png": "unsafe name",
@@ -60,11 +60,11 @@ def test_encrypted_damaged_and_no_archive(tmp_path: Path) -> None:
     central = bytes(content).rindex(b"PK\x01\x02")
     content[central + 8] |= 1  # the flag of an encrypted member
     path.write_bytes(content)
-    kinds = [type(record.image).__name__ for record in open_source(Asked(str(path)))]
+    kinds = [type(record.image).__name__ for record in open_source(SourceSpec(str(path)))]
     assert kinds == ["Member", "Rejected"]
     (tmp_path / "bad.zip").write_bytes(b"PK no archive")
     with pytest.raises(UserError, match="not a whole zip"):
-        open_source(Asked(str(tmp_path / "bad.zip")))
+        open_source(SourceSpec(str(tmp_path / "bad.zip")))
 
 
 def test_workers_read_members(tmp_path: Path) -> None:

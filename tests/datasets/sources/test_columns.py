@@ -8,7 +8,7 @@ import pytest
 from crossfake.datasets.prepare import Prepared, prepare
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, open_source
+from crossfake.datasets.sources.base import SOURCES, Record, SourceSpec, open_source
 from crossfake.datasets.sources.fixtures import face_video, write_face, write_json
 from crossfake.errors import UserError
 
@@ -32,7 +32,7 @@ def _prepared(source: Path, out: Path, **options: object) -> Prepared:
 
 
 def _records(source: Path, **labels: int) -> list[Record]:
-    return list(open_source(Asked(str(source), labels=labels)))
+    return list(open_source(SourceSpec(str(source), labels=labels)))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_parquet_is_asked_about_by_its_columns_alone(tmp_path: Path) -> None:
     assert _prepared(tmp_path / "set", tmp_path / "said", label="fake").fake == 4
     parquet.write_table(pyarrow.table({"image": images, "Target": [0, 1, 0, 1]}), file)
     assert _prepared(tmp_path / "set", tmp_path / "out").fake == 2
-    classes = SOURCES.get("huggingface")().classes(Asked(str(tmp_path / "set")))
+    classes = SOURCES.get("huggingface")().classes(SourceSpec(str(tmp_path / "set")))
     assert classes is not None and (classes.total, classes.count(0), classes.count(1)) == (4, 2, 2)
 
 
@@ -223,6 +223,6 @@ def test_dfdc_groups_by_the_original(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="cannot be read"):
             _records(part)
     (part / "metadata.json").write_text(json.dumps({"about": "my holiday"}))
-    assert Asked(str(part)).layout == "folder"
+    assert SourceSpec(str(part)).layout == "folder"
     with pytest.raises(UserError, match=r"metadata\.json lies beside the pictures"):
         _prepared(part, tmp_path / "three")

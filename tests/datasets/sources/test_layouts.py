@@ -12,7 +12,7 @@ import pytest
 from crossfake.datasets.prepare import prepare
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shards import ShardSet
-from crossfake.datasets.sources.base import SOURCES, Asked, Record, Rejected, open_source, related
+from crossfake.datasets.sources.base import SOURCES, Record, Rejected, SourceSpec, open_source, related
 from crossfake.datasets.sources.faceforensics import components
 from crossfake.datasets.sources.faceforensics_pairs import PAIRS
 from crossfake.datasets.sources.fixtures import mask_video, write_face, write_json
@@ -30,19 +30,21 @@ def _fixture(name: str, out: Path) -> Path:
     return SOURCES.get(name)().fixture(out)
 
 
-def _read(where: Path, **options: str) -> tuple[list[Record], Asked]:
-    asked = Asked(str(where), **options)
-    return list(open_source(asked)), asked
+def _read(where: Path, **options: str) -> tuple[list[Record], SourceSpec]:
+    spec = SourceSpec(str(where), **options)
+    return list(open_source(spec)), spec
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_miniature_is_recognised_and_prepared(name: str, tmp_path: Path) -> None:
     made = _fixture(name, tmp_path / "made")
-    records, asked = _read(made)
-    assert asked.layout == name and not asked.missing.counts or name in ("celebdf", "faceforensics")
+    records, spec = _read(made)
+    assert spec.layout == name and not spec.missing.counts or name in ("celebdf", "faceforensics")
     origins = [record.origin for record in records]
     assert len(set(origins)) == len(origins) and all(record.source for record in records)
-    assert [r.origin for r in open_source(Asked(f"{name}:{made}"))] == origins  # named, and in the same order
+    assert [
+        r.origin for r in open_source(SourceSpec(f"{name}:{made}"))
+    ] == origins  # named, and in the same order
     done = prepare(PrepareSettings(str(made), tmp_path / "out", size=16, crop="none", frames=3, workers=1))
     shards = ShardSet(tmp_path / "out")
     assert not done.skipped and len(shards) >= len(records)
@@ -60,20 +62,20 @@ def test_a_layout_with_half_its_files_is_still_read(name: str, tmp_path: Path) -
     whole = len(_read(Path(made))[0])
     for path in files[1::2]:
         path.unlink()
-    left = list(open_source(Asked(f"{name}:{made}")))
+    left = list(open_source(SourceSpec(f"{name}:{made}")))
     assert 0 < len(left) < whole or name == "huggingface"
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_an_empty_folder_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError):
-        open_source(Asked(f"{name}:{tmp_path}"))
+        open_source(SourceSpec(f"{name}:{tmp_path}"))
     with pytest.raises(UserError, match="not there"):
-        open_source(Asked(f"{name}:{tmp_path / 'nowhere'}"))
+        open_source(SourceSpec(f"{name}:{tmp_path / 'nowhere'}"))
 
 
 def test_faceforensics_groups_and_splits(tmp_path: Path) -> None:
-    records, asked = _read(_fixture("faceforensics", tmp_path))
+    records, spec = _read(_fixture("faceforensics", tmp_path))
     by_name = {record.origin: record for record in records}
     swap = by_name["manipulated_sequences/Deepfakes/c23/videos/071_054.mp4"]
     assert (swap.label, swap.generator, swap.split, swap.group) == (
@@ -95,7 +97,7 @@ def test_faceforensics_groups_and_splits(tmp_path: Path) -> None:
     for record in records:
         groups.setdefault(record.group, set()).add(record.split)
     assert all(len(splits) == 1 for splits in groups.values()) and len(groups) == 5
-    assert not asked.missing.counts
+    assert not spec.missing.counts
 
 
 def test_faceforensics_says_what_is_missing(tmp_path: Path) -> None:
@@ -103,13 +105,13 @@ def test_faceforensics_says_what_is_missing(tmp_path: Path) -> None:
     (made / "original_sequences/youtube/c23/videos/087.mp4").unlink()
     shutil.rmtree(made / "manipulated_sequences/NeuralTextures")
     shutil.move(made / "splits/val.json", made / "val.json")
-    _, asked = _read(made)
-    assert asked.missing.counts == {"sequence": 1, "original video of the official split": 1}
-    assert any("087" in line for line in asked.missing.lines())
+    _, spec = _read(made)
+    assert spec.missing.counts == {"sequence": 1, "original video of the official split": 1}
+    assert any("087" in line for line in spec.missing.lines())
     with pytest.raises(UserError, match=r"8  missing: sequence in c40"):
-        open_source(Asked(str(made), variant="c40"))
+        open_source(SourceSpec(str(made), variant="c40"))
     with pytest.raises(UserError, match="choose one of c23"):
-        open_source(Asked(str(made), variant="c99"))
+        open_source(SourceSpec(str(made), variant="c99"))
     (made / "val.json").write_text("[[1")
     with pytest.raises(UserError, match="no list of pairs"):
         _read(made)
@@ -121,7 +123,7 @@ def test_connected_components() -> None:
 
 
 def test_openforensics_faces_share_their_photos_group(tmp_path: Path) -> None:
-    records, asked = _read(_fixture("openforensics", tmp_path))
+    records, spec = _read(_fixture("openforensics", tmp_path))
     assert Counter(record.split for record in records) == {"train": 4, "val": 4, "test": 8}
     first = [record for record in records if record.group == "openforensics:Train:0"]
     assert [record.label for record in first] == [0, 1] and first[0].box == (10, 20, 64, 64)
@@ -136,8 +138,8 @@ def test_openforensics_faces_share_their_photos_group(tmp_path: Path) -> None:
     content["annotations"][0]["category_id"] = 2
     (tmp_path / "Val_poly.json").write_text(json.dumps(content))
     (tmp_path / "Test-Dev_poly.json").unlink()
-    records, asked = _read(tmp_path)
-    assert len(records) == 16 - 2 - 1 - 4 and asked.missing.counts.total() == 3
+    records, spec = _read(tmp_path)
+    assert len(records) == 16 - 2 - 1 - 4 and spec.missing.counts.total() == 3
     (tmp_path / "Val_poly.json").write_text('{"images": [{}]}')
     with pytest.raises(UserError, match="COCO"):
         _read(tmp_path)
@@ -145,17 +147,17 @@ def test_openforensics_faces_share_their_photos_group(tmp_path: Path) -> None:
 
 def test_celebdf_reads_one_as_real(tmp_path: Path) -> None:
     made = _fixture("celebdf", tmp_path)
-    records, asked = _read(made)
+    records, spec = _read(made)
     test = {record.origin: record.label for record in records if record.split == "test"}
     assert test == {
         "Celeb-real/id2_0000.mp4": 0,
         "YouTube-real/00002.mp4": 0,
         "Celeb-synthesis/id2_id0_0000.mp4": 1,
     }
-    assert len({record.group for record in records}) == 6 and not asked.missing.counts
+    assert len({record.group for record in records}) == 6 and not spec.missing.counts
     (made / "List_of_testing_videos.txt").write_text("0 Celeb-real/id2_0000.mp4\n1 YouTube-real/99999.mp4\n")
-    _, asked = _read(made)
-    assert asked.missing.counts.total() == 2
+    _, spec = _read(made)
+    assert spec.missing.counts.total() == 2
     (made / "List_of_testing_videos.txt").write_text("real Celeb-real/id2_0000.mp4\n")
     with pytest.raises(UserError, match="line 1"):
         _read(made)
@@ -187,7 +189,7 @@ def test_forensynths_and_genimage_name_their_generators(tmp_path: Path) -> None:
 
 def test_celeba_knows_people_and_splits(tmp_path: Path) -> None:
     made = _fixture("celeba", tmp_path)
-    records, asked = _read(made)
+    records, spec = _read(made)
     assert [r.split for r in records] == ["train"] * 4 + ["val"] * 2 + ["test"] * 2
     assert records[0].group == records[1].group == "celeba:2880" != records[2].group
     (made / "Anno").mkdir()
@@ -196,9 +198,9 @@ def test_celeba_knows_people_and_splits(tmp_path: Path) -> None:
     (made / "list_eval_partition.csv").write_text("image_id,partition\n" + lines)  # as on Kaggle
     (made / "list_eval_partition.txt").unlink()
     (made / "img_align_celeba/000008.jpg").unlink()
-    again, asked = _read(made)
+    again, spec = _read(made)
     assert [(r.group, r.split) for r in again] == [(r.group, r.split) for r in records[:-1]]
-    assert asked.missing.lines()[0].endswith("(1 of 8)")
+    assert spec.missing.lines()[0].endswith("(1 of 8)")
 
 
 def test_ffhq_has_its_authors_split(tmp_path: Path) -> None:
@@ -208,18 +210,18 @@ def test_ffhq_has_its_authors_split(tmp_path: Path) -> None:
 
 def test_a_manifest_is_checked_line_by_line(tmp_path: Path) -> None:
     table = _fixture("manifest", tmp_path)
-    records, asked = _read(table)
+    records, spec = _read(table)
     assert [r.label for r in records] == [0, 1, 0, 1, 0, 1] and records[1].generator == "mygan"
     assert records[0].group == records[1].group == f"{records[0].source}:p0" and records[0].split == "train"
     lines = [{"file": "pictures/0.png", "label": 1, "seed": 7}, {"file": "gone.png"}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
     lines += [{"file": "pictures/0.png", "seed": 1 << 70, "group": "imagenet:n1"}, {"file": "x" * 300}]
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    records, asked = _read(tmp_path / "list.jsonl")
+    records, spec = _read(tmp_path / "list.jsonl")
     assert [r.origin for r in records] == ["pictures/0.png", "pictures/0.png:3"]
     assert (records[1].seed, records[1].group) == (-1, "imagenet:n1")
-    asked.missing.counts["file"] -= 1
-    assert (records[0].label, records[0].seed) == (1, 7) and asked.missing.counts == {"file": 1}
+    spec.missing.counts["file"] -= 1
+    assert (records[0].label, records[0].seed) == (1, 7) and spec.missing.counts == {"file": 1}
     for bad, message in (
         ("file,label\npictures/0.png,maybe\n", "line 2: 'maybe' says neither real nor fake"),
         ("file,split\npictures/0.png,later\n", "'later' is no split"),
@@ -236,7 +238,7 @@ def test_a_manifest_is_checked_line_by_line(tmp_path: Path) -> None:
 
 def test_hugging_face_exports(tmp_path: Path) -> None:
     made = _fixture("huggingface", tmp_path)
-    records, asked = _read(made)
+    records, spec = _read(made)
     assert [r.label for r in records] == [0, 1] * 4 and records[1].generator == "mygan"
     assert Counter(r.split for r in records) == {"train": 4, "test": 4}
     parquet, _ = _read(made.parent / "parquet")
@@ -288,12 +290,12 @@ def test_hugging_face_metadata_in_the_root_and_tables_beside_pictures(tmp_path: 
     (tmp_path / "metadata.csv").write_text(
         "file_name,label\ntrain/0.png,real\ntrain/1.png,fake\nx.png,real\n"
     )
-    records, asked = _read(tmp_path)
+    records, spec = _read(tmp_path)
     assert [(r.label, r.split) for r in records] == [(0, "train"), (1, "train")]
-    assert asked.missing.counts.total() == 1
+    assert spec.missing.counts.total() == 1
     (tmp_path / "metadata.csv").unlink()
     (tmp_path / "features.parquet").write_bytes(b"a table of somebody's own")
-    assert Asked(str(tmp_path)).layout == "folder"
+    assert SourceSpec(str(tmp_path)).layout == "folder"
 
 
 def test_frames_that_somebody_took_out_of_the_videos(tmp_path: Path) -> None:
@@ -317,9 +319,9 @@ def test_frames_that_somebody_took_out_of_the_videos(tmp_path: Path) -> None:
     for folder in ("Celeb-real/frames/id0_0000", "Celeb-synthesis/id0_id1_0000"):
         for frame in range(2):
             write_face(tmp_path / "cdf" / folder / f"{frame:03d}.png", frame)
-    records, asked = _read(tmp_path / "cdf")
+    records, spec = _read(tmp_path / "cdf")
     assert [(r.label, r.split) for r in records] == [(0, "test")] * 2 + [(1, "train")] * 2
-    assert {r.group for r in records} == {"celebdf:id0_0000"} and "Celeb-synthesis" not in str(asked.missing)
+    assert {r.group for r in records} == {"celebdf:id0_0000"} and "Celeb-synthesis" not in str(spec.missing)
 
 
 def test_df40_frames_loose_and_names_that_are_no_ids(tmp_path: Path) -> None:
@@ -346,7 +348,7 @@ def test_names_like_a_published_set_are_not_enough(tmp_path: Path) -> None:
     for split in ("Train", "Validation", "Test"):
         for kind in ("Real", "Fake"):
             write_face(tmp_path / "mine" / split / kind / "holiday.jpg", 1)
-    assert Asked(str(tmp_path / "mine")).layout == "folder"
+    assert SourceSpec(str(tmp_path / "mine")).layout == "folder"
     records, _ = _read(tmp_path / "mine")  # its own folders say it all the same
     assert Counter((r.split, r.label) for r in records) == {
         (s, k): 1 for s in ("train", "val", "test") for k in (0, 1)
@@ -354,7 +356,7 @@ def test_names_like_a_published_set_are_not_enough(tmp_path: Path) -> None:
     for kind in ("real", "fake"):
         write_face(tmp_path / "other" / kind / "a.jpg", 1)
     (tmp_path / "other" / "data.csv").write_text("day,steps\n")
-    assert Asked(str(tmp_path / "other")).layout == "folder"
+    assert SourceSpec(str(tmp_path / "other")).layout == "folder"
 
 
 def test_kaggle_is_no_cross_data_set_test_of_openforensics(tmp_path: Path) -> None:
@@ -365,16 +367,16 @@ def test_kaggle_is_no_cross_data_set_test_of_openforensics(tmp_path: Path) -> No
     assert "made from openforensics" in related("openforensics", "kaggle-deepfake-real")
     assert related("df40", "celebdf") and related("df40", "df40") and not related("celeba", "df40")
     shutil.rmtree(tmp_path / "Dataset/Validation/Fake")
-    asked = Asked(f"kaggle-deepfake-real:{tmp_path}")
-    assert len(list(open_source(asked))) == 15
-    assert asked.missing.lines() == ["       1  missing: folder (Validation/Fake)"]
+    spec = SourceSpec(f"kaggle-deepfake-real:{tmp_path}")
+    assert len(list(open_source(spec))) == 15
+    assert spec.missing.lines() == ["       1  missing: folder (Validation/Fake)"]
 
 
 def test_a_folder_like_two_data_sets_asks_which(tmp_path: Path) -> None:
     _fixture("ffhq", tmp_path)
     _fixture("celeba", tmp_path)
     with pytest.raises(UserError, match=f"write celeba:{tmp_path} or ffhq:{tmp_path}"):
-        open_source(Asked(str(tmp_path)))
+        open_source(SourceSpec(str(tmp_path)))
 
 
 def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
@@ -431,12 +433,12 @@ def test_faceforensics_reads_one_compression_for_all(tmp_path: Path) -> None:
         UserError, match=r"no version in common \(youtube in c23; Deepfakes in c40\).*--variant c23 or c40"
     ):
         _read(tmp_path)
-    records, asked = _read(tmp_path, variant="c40")
-    assert [record.label for record in records] == [1] and "sequence in c40" in asked.missing.counts
+    records, spec = _read(tmp_path, variant="c40")
+    assert [record.label for record in records] == [1] and "sequence in c40" in spec.missing.counts
     write_face(tmp_path / youtube / "c40/frames/000/0.png", 1)
-    records, asked = _read(tmp_path)
+    records, spec = _read(tmp_path)
     assert all("/c40/" in record.origin for record in records) and {r.label for r in records} == {0, 1}
-    assert asked.notes == ["read in c40, the version that all sequences have"]
+    assert spec.notes == ["read in c40, the version that all sequences have"]
 
 
 def test_deepfakedetection_alone_is_one_group_and_says_so(tmp_path: Path) -> None:

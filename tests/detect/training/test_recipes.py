@@ -34,7 +34,7 @@ def test_draws_do_not_depend_on_what_came_before(name: str) -> None:
     for probability in (0.0, 1.0):
         rng, recipe = np.random.default_rng(3), RECIPES.get(name)(probability, 32, ALIGNED)
         draws = recipe.draw(rng, 8)
-        assert draws.shape == (8, recipe.randoms)
+        assert draws.shape == (8, recipe.n_random)
         states.append((rng.random(), draws))
     assert states[0][0] == states[1][0] and np.array_equal(states[0][1], states[1][1])
     recipe, images = RECIPES.get(name)(0.7, 32, ALIGNED), _faces()

@@ -88,7 +88,7 @@ def test_named_folders_say_where_the_data_lies_now(moved: Path, home: Path) -> N
     ) as error:
         reopen(detector)
     assert (
-        error.value.mend == "name where they lie as they were with --real DIR and --fake DIR, or train anew"
+        error.value.hint == "name where they lie as they were with --real DIR and --fake DIR, or train anew"
     )
     found = reopen(detector, [moved / "real"], [moved / "own", moved / "fake"])  # in any order
     assert _paths(found) == [["real"], ["fake"], ["own"]] and found.notes == []

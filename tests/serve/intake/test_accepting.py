@@ -37,7 +37,7 @@ def zipped(folder: Path, members: dict[str, bytes], how: int = zipfile.ZIP_DEFLA
 def refusal(path: Path, folder: Path, limits: Limits = Limits()) -> str:  # noqa: B008
     with pytest.raises(Refused) as caught:
         unpack(accept(path, limits), folder, limits)
-    assert str(folder) not in str(caught.value) and caught.value.mend
+    assert str(folder) not in str(caught.value) and caught.value.hint
     return caught.value.code
 
 
@@ -100,7 +100,7 @@ def test_what_is_refused(content: bytes, limits: Limits, code: str, tmp_path: Pa
     (tmp_path / "a.jpg").write_bytes(content)
     with pytest.raises(Refused) as caught:
         accept(tmp_path / "a.jpg", limits, "secret name.jpg")
-    assert caught.value.code == code and caught.value.mend
+    assert caught.value.code == code and caught.value.hint
     assert caught.value.status == (413 if code.startswith("too") else 415 if code == "not-an-image" else 422)
     assert "secret" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 

@@ -159,7 +159,7 @@ def test_what_is_no_picture_is_refused(client: Any) -> None:
         ("wide.png", _picture(1, 320, "WebP"), 413, "too-many-pixels"),
     ):
         said = _refused(client.post(ANALYZE, files={"file": (name, content)}), status, code)
-        assert said["mend"] and name not in said["error"]
+        assert said["hint"] and name not in said["error"]
 
 
 def test_forms_that_cannot_be_read_are_refused(client: Any) -> None:
@@ -433,7 +433,7 @@ def test_misspelt_fields_of_the_query_are_refused(client: Any) -> None:
         (BATCH, "pictures=true"),
     ):
         said = _refused(client.post(f"{path}?{field}", files={"file": _picture()}), 422, "unknown-field")
-        assert "explain" in said["mend"] and "stabilty" not in json.dumps(said)
+        assert "explain" in said["hint"] and "stabilty" not in json.dumps(said)
     _refused(client.get("/api/v1/detectors?x=1"), 422, "unknown-field")
 
 

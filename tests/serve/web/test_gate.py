@@ -26,7 +26,7 @@ from crossfake.serve.web.page import mount_page
 BASE = "http://127.0.0.1:7860"
 META = {"_type": "gradio.FileData"}
 SAID = {
-    "error": "this is not a file that you have sent here", "mend": "choose it again", "code": "no-such-file",
+    "error": "this is not a file that you have sent here", "hint": "choose it again", "code": "no-such-file",
     "detail": "this is not a file that you have sent here: choose it again",
 }  # fmt: skip
 

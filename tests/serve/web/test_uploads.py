@@ -97,14 +97,14 @@ def test_a_file_is_its_senders_and_taken_once(uploads: Uploads, tmp_path: Path) 
     ):  # fmt: skip
         with pytest.raises(Refused) as caught:
             uploads.path(visitor, name)
-        said.add((caught.value.code, caught.value.message, caught.value.mend, caught.value.status))
+        said.add((caught.value.code, caught.value.message, caught.value.hint, caught.value.status))
     for visitor, name in (
         ("you", str(path)), ("me", str(foreign)), ("me", word), ("me", str(path.parent / "link.upload")), ("me", None),
         ("me", f"{path.parent}/../me/{path.name}"), ("me", f"{path}/."), ("me", "/nowhere"), ("me", [str(path)]),
     ):  # fmt: skip
         with pytest.raises(Refused) as caught:
             uploads.claim(visitor, name)
-        said.add((caught.value.code, caught.value.message, caught.value.mend, caught.value.status))
+        said.add((caught.value.code, caught.value.message, caught.value.hint, caught.value.status))
     assert len(said) == 1
     taken = uploads.claim("me", str(path))
     assert taken.name == "anna.png" and taken.kind == "image" and taken.path == path

@@ -19,7 +19,7 @@ from crossfake.synth.training.settings import TrainSettings
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_shapes(size: int) -> None:
     network = Autoencoder(size, 256).eval()
-    images = network(torch.randn(3, network.randoms))
+    images = network(torch.randn(3, network.latent_dim))
     assert images.shape == (3, 3, size, size) and images.dtype == torch.float32
     mean, spread = network.encode(images)
     assert mean.shape == spread.shape == (3, 16, 8, 8)

@@ -36,7 +36,7 @@ def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", [SelfBlended, Swapped])
 def test_an_image_is_the_same_alone_and_in_company(kind: Any, no_detector: None) -> None:
     photos, partners = _faces(0, 4), _faces(10, 4)
-    vectors = torch.randn(4, kind.randoms, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(4, kind.latent_dim, generator=torch.Generator().manual_seed(0))
     made = np.stack(kind(SIZE).edit(photos, partners, vectors, torch.float32))
     assert made.shape == photos.shape and made.dtype == np.uint8
     alone = kind(SIZE).edit(photos[2:3], partners[2:3], vectors[2:3], torch.float32)

@@ -18,13 +18,13 @@ def test_the_vector_decides_the_image() -> None:
     pytest.importorskip("diffusers")
     torch.manual_seed(0)
     network = Diffusion(16, 128, classes=2, steps=3).eval().requires_grad_(False)
-    randoms, labels = torch.randn(3, network.randoms), torch.eye(2)[[0, 1, 0]]
-    images = network(randoms, labels=labels)
+    latents, labels = torch.randn(3, network.latent_dim), torch.eye(2)[[0, 1, 0]]
+    images = network(latents, labels=labels)
     assert images.shape == (3, 3, 16, 16) and images.abs().max() <= 1
-    torch.testing.assert_close(network(randoms[1:2], labels=labels[1:2]), images[1:2], atol=1e-4, rtol=1e-4)
-    other = network(randoms, labels=labels.flip(1))
+    torch.testing.assert_close(network(latents[1:2], labels=labels[1:2]), images[1:2], atol=1e-4, rtol=1e-4)
+    other = network(latents, labels=labels.flip(1))
     assert not torch.allclose(other, images)
-    assert network(randoms, psi=0.0, labels=labels)[0].allclose(network(randoms, psi=0.0, labels=labels)[2])
+    assert network(latents, psi=0.0, labels=labels)[0].allclose(network(latents, psi=0.0, labels=labels)[2])
 
 
 def test_norms_are_float32_whatever_convolutions_are() -> None:
@@ -48,7 +48,7 @@ def test_it_learns_to_denoise_and_its_samples_look_like_the_data(reals: Path, tm
     assert np.mean(losses[-10:]) < 0.3 * np.mean(losses[:3])
     network: Any = learner.generator
     with torch.no_grad():
-        made = network.eval()(torch.randn(4, network.randoms))
+        made = network.eval()(torch.randn(4, network.latent_dim))
     assert abs(float(made.mean()) - (200 / 127.5 - 1)) < 0.3
 
 

@@ -14,7 +14,7 @@ def test_shapes_and_finite_gradients(size: int, classes: int) -> None:
     torch.manual_seed(0)
     generator, discriminator = Generator(size, 256, classes), Discriminator(size, 256, classes)
     labels = F.one_hot(torch.arange(4) % classes, classes).float() if classes else None
-    images = generator(torch.randn(4, generator.randoms), labels=labels)
+    images = generator(torch.randn(4, generator.latent_dim), labels=labels)
     assert images.shape == (4, 3, size, size) and images.dtype == torch.float32
     assert 0.3 < images.std() < 3  # variance is kept from layer to layer
     logits = discriminator(images, labels=labels)
@@ -36,9 +36,9 @@ def test_a_block_starts_as_the_identity_and_can_learn() -> None:
 def test_classes_and_truncation_matter() -> None:
     torch.manual_seed(0)
     generator = Generator(16, 256, classes=2).eval()
-    randoms, labels = torch.randn(2, generator.randoms), torch.eye(2)
-    assert not torch.allclose(generator(randoms, labels=labels), generator(randoms, labels=labels.flip(0)))
-    same = generator(randoms, psi=0.0, labels=labels[:1].expand(2, -1))
+    latents, labels = torch.randn(2, generator.latent_dim), torch.eye(2)
+    assert not torch.allclose(generator(latents, labels=labels), generator(latents, labels=labels.flip(0)))
+    same = generator(latents, psi=0.0, labels=labels[:1].expand(2, -1))
     torch.testing.assert_close(same[0], same[1])
 
 

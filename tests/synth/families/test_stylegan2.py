@@ -41,7 +41,7 @@ def test_modulating_activations_equals_modulating_weights(up: bool) -> None:
 @pytest.mark.parametrize("size", [16, 32, 64])
 def test_shapes_and_finite_gradients(size: int) -> None:
     generator, discriminator = Generator(size, 64), Discriminator(size, 64)
-    images = generator(torch.randn(4, generator.randoms))
+    images = generator(torch.randn(4, generator.latent_dim))
     assert images.shape == (4, 3, size, size) and images.dtype == torch.float32
     F.softplus(-discriminator(images)).mean().backward()
     missing = [
@@ -53,17 +53,17 @@ def test_shapes_and_finite_gradients(size: int) -> None:
 def test_truncation_pulls_towards_the_mean_w() -> None:
     generator = Generator(16, 64).eval()
     generator.mapping.w_avg.normal_()
-    randoms = torch.randn(4, generator.randoms)
-    randoms[:, generator.z_dim :] = 0
-    means = generator(randoms, psi=0.0)
+    latents = torch.randn(4, generator.latent_dim)
+    latents[:, generator.z_dim :] = 0
+    means = generator(latents, psi=0.0)
     torch.testing.assert_close(means[0], means[1])
-    assert generator(randoms, psi=0.5).var(0).mean() < generator(randoms, psi=1.0).var(0).mean()
+    assert generator(latents, psi=0.5).var(0).mean() < generator(latents, psi=1.0).var(0).mean()
 
 
 def test_style_mixing_takes_the_second_style_from_the_cut_on() -> None:
     generator = Generator(16, 64).eval()
-    randoms = torch.randn(16, generator.randoms)
-    z, other = randoms[:, : generator.z_dim], torch.randn(16, generator.z_dim)
+    latents = torch.randn(16, generator.latent_dim)
+    z, other = latents[:, : generator.z_dim], torch.randn(16, generator.z_dim)
     cut = torch.arange(16).clamp(1, generator.num_ws)[:, None]
     ws, w = generator.mixed_styles(z, other, None, cut)
     torch.testing.assert_close(ws[:, 0], generator.mapping(z))
@@ -77,8 +77,8 @@ def test_style_mixing_takes_the_second_style_from_the_cut_on() -> None:
 def test_bf16_stays_close_to_fp32() -> None:
     torch.manual_seed(0)
     generator, discriminator = Generator(32, 256), Discriminator(32, 256)
-    randoms = torch.randn(8, generator.randoms)
-    exact, fast = generator(randoms), generator(randoms, dtype=torch.bfloat16)
+    latents = torch.randn(8, generator.latent_dim)
+    exact, fast = generator(latents), generator(latents, dtype=torch.bfloat16)
     assert (exact - fast).abs().mean() < 0.02 * exact.abs().mean()
     logits, fast_logits = discriminator(exact), discriminator(exact, torch.bfloat16)
     assert (logits - fast_logits).abs().mean() < 0.05 * logits.std()
@@ -167,11 +167,11 @@ def test_a_generator_without_noise_is_that_with_noise_of_no_strength() -> None:
         "noise_strength",
         "noise_const",
     }
-    assert plain.randoms == plain.z_dim and plain.constant_noise() == []
-    randoms = torch.randn(3, noisy.randoms)
-    assert torch.equal(plain(randoms[:, : plain.z_dim]), noisy(randoms))  # strengths begin at 0
+    assert plain.latent_dim == plain.z_dim and plain.constant_noise() == []
+    latents = torch.randn(3, noisy.latent_dim)
+    assert torch.equal(plain(latents[:, : plain.z_dim]), noisy(latents))  # strengths begin at 0
     noisy.convs[2].noise_strength.data.fill_(1.0)
-    assert not torch.equal(plain(randoms[:, : plain.z_dim]), noisy(randoms))
+    assert not torch.equal(plain(latents[:, : plain.z_dim]), noisy(latents))
 
 
 def test_settings_choose_noise_and_mixing_and_the_card_keeps_them(trained: Callable[..., Path]) -> None:

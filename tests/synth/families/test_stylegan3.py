@@ -149,7 +149,7 @@ def test_gradients_are_right(rotation: bool) -> None:
 def test_the_loss_reaches_every_parameter_through_the_discriminator() -> None:
     torch.manual_seed(0)
     generator, discriminator = Generator(16, 64, layers=4), Discriminator(16, 64)
-    images = generator(torch.randn(4, generator.randoms))
+    images = generator(torch.randn(4, generator.latent_dim))
     assert images.shape == (4, 3, 16, 16) and images.dtype == torch.float32
     F.softplus(-discriminator(images)).mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in generator.parameters())

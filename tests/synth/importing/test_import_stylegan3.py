@@ -80,8 +80,8 @@ def test_an_official_pickle_becomes_a_model(
     model = load_model(import_model(file, tmp_path / "m"), precision="fp32")
     assert model.family == ("stylegan3-r" if rotation else "stylegan3")
     assert model.card["source"]["format"] == "stylegan3" and len(model.card["classes"]) == 2
-    randoms, labels = torch.randn(3, ours.randoms), torch.eye(2)[[0, 1, 0]]
-    torch.testing.assert_close(model.network(randoms, labels=labels), ours(randoms, labels=labels))
+    latents, labels = torch.randn(3, ours.latent_dim), torch.eye(2)[[0, 1, 0]]
+    torch.testing.assert_close(model.network(latents, labels=labels), ours(latents, labels=labels))
     assert (tmp_path / "m" / "discriminator.safetensors").exists()
     assert choose_perception(model).name  # whatever weights are at hand, the discriminator fits
     assert not Path("run-by-the-import").exists()

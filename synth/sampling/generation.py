@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,57 +55,153 @@ def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -
     Raises:
         UserError: there is no model, ``out`` holds something else, or another process writes there.
     """
-    if settings.n and settings.split is None:
-        settings = replace(settings, split="train")
-    source, model = _model(settings)
-    photos = _photos(model, settings)
-    if photos and not settings.n:
-        settings = replace(settings, n=len(photos.rows))
-    move(model, Move(settings.translate, settings.rotate))
-    check_label(model, settings.label)
-    if model.takes:
-        model.take(settings.n - 1, 1, settings.split or "")  # too many are refused before any is written
-    out = settings.out or _default_out(Path(source), settings)
+    generation = Generation(settings)
     rank, world = ranks or rank_world()
-    with _writing(out, team_name() if world > 1 else ""):
-        _make(settings, model, photos, out, rank, world)
-    return out
+    with _writing(generation.out, team_name() if world > 1 else ""):
+        _make(generation, rank, world)
+    return generation.out
 
 
-def _make(
-    settings: GenerateSettings, model: Model, photos: Photos | None, out: Path, rank: int, world: int
-) -> None:
-    seen = _seen(model, photos, settings.split)
-    attributes = _attributes(model, settings, photos) | {"seen": seen.digest}
-    done = _prepare_folder(out, attributes, settings.n)
+class Generation:
+    """What one call of :func:`generate` makes: any of its images, with what is known of each.
+
+    Attributes:
+        settings: with the number of images and the split that were left open.
+        model: makes them, moved as the settings say.
+        photos: they are made of; None where they are made of vectors alone.
+        out: folder of the shards.
+
+    Raises:
+        UserError: there is no model, or it cannot make what is asked for.
+    """
+
+    def __init__(self, settings: GenerateSettings) -> None:
+        if settings.n and settings.split is None:
+            settings = replace(settings, split="train")
+        source, self.model = _model(settings)
+        self.photos = _photos(self.model, settings)
+        if self.photos and not settings.n:
+            settings = replace(settings, n=len(self.photos.rows))
+        self.settings = settings
+        self.out = settings.out or _default_out(Path(source), settings)
+        move(self.model, Move(settings.translate, settings.rotate))
+        check_label(self.model, settings.label)
+        if self.model.takes:  # too many are refused before any is written
+            self.model.take(settings.n - 1, 1, settings.split or "")
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the images come from: the rows that the model learned from, and the photos that it works on."""
+        model, photos = self.model, self.photos
+        has_learned = model.path != Path()  # a family with nothing to learn has no folder
+        learned = (
+            seen_by(model.path) if has_learned else Seen(by_name=model.card.get("learned_elsewhere", ()))
+        )
+        return learned | photos.seen(self.settings.split) if photos else learned
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """Of its shards: images of equal attributes and numbers are equal."""
+        model, settings, photos = self.model, self.settings, self.photos
+        made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
+        if settings.compile:
+            made_of["compiled"] = True
+        if Move(settings.translate, settings.rotate):
+            made_of |= {"translate": list(settings.translate), "rotate": settings.rotate}
+        if settings.match_spectrum:
+            made_of["spectrum"] = "photo"
+        return made_of | {
+            "generator": model.name,
+            "generator_hash": model.hash,
+            "model": {key: model.card[key] for key in ("size", "channels", "kimg") if key in model.card},
+            "psi": settings.trunc,
+            "seed": settings.seed,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "crop": photos.shards.attributes.get("crop") if photos else model.card.get("crop"),
+            "label": settings.label,
+            "seen": self.seen.digest,
+        }
+
+    @property
+    def size(self) -> int | None:
+        """Side of all images in pixels; None where each has its own."""
+        return self.photos.shards.size if self.photos else self.model.size
+
+    def bytes_from(self, first: int) -> int:
+        """How much image ``first`` and all after it take."""
+        n = self.settings.n
+        return self.photos.bytes_of(first, n) if self.photos else 3 * self.model.size**2 * (n - first)
+
+    def tiles(self, first: int, last: int, drawer: ThreadPoolExecutor) -> Iterator[tuple[int, list[Pixels]]]:
+        """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and
+        its photos read, in ``drawer`` while this one is computed."""
+        model, settings, photos = self.model, self.settings, self.photos
+
+        def draw(tile: int) -> tuple[Tensor, tuple[list[Pixels], list[Pixels]] | None]:
+            numbers = range(tile * model.tile, (tile + 1) * model.tile)
+            return model.draw(tile, settings.seed), photos.read(numbers, settings.seed) if photos else None
+
+        if model.takes:
+            for begin in range(first, last, model.tile):
+                yield begin, list(model.take(begin, min(model.tile, last - begin), settings.split or ""))
+            return
+        tiles = range(first // model.tile, -(-last // model.tile))
+        for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
+            begin = max(first, tile * model.tile)
+            if pairs:
+                images = model.edit(*pairs, vectors)
+                if settings.match_spectrum:
+                    images = [
+                        match_spectrum(image, photo) for image, photo in zip(images, pairs[0], strict=True)
+                    ]
+            else:
+                images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
+            yield begin, images[begin - tile * model.tile : last - tile * model.tile]
+
+    def row(self, number: int) -> Row:
+        """What is known of an image; it was made for one side, and stays there."""
+        model, settings = self.model, self.settings
+        facts: dict[str, Any] = {
+            "group": f"{model.hash[:8]}:{settings.seed}:{number}",
+            "origin": str(number),
+            "split": settings.split or "",
+        }
+        if self.photos:
+            facts = self.photos.facts(number)
+        if model.takes:  # those of its own pool: one video's frames stay together
+            network: Any = model.network
+            row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
+            facts["group"] = str(columns["group"][row]) or facts["group"]
+            facts["origin"] = f"{number} of {columns['origin'][row]}"
+        return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
+
+
+def _make(generation: Generation, rank: int, world: int) -> None:
+    """Write this process's shards, and ``generated.json`` where they are the last."""
+    out, n, attributes = generation.out, generation.settings.n, generation.attributes
+    done = _prepare_folder(out, attributes, n)
     if rank == 0:
-        seen.save(out)
+        generation.seen.save(out)
     made_before = sum(done.values())
-    needed = (
-        photos.bytes_of(made_before, settings.n) if photos else 3 * model.size**2 * (settings.n - made_before)
-    )
-    _check_space(out, settings.n - made_before, needed)
-    shards = [k for k in range(-(-settings.n // SHARD_ROWS)) if k not in done and k % world == rank]
-    if rank == 0 and sum(done.values()) < settings.n:
+    _check_space(out, n - made_before, generation.bytes_from(made_before))
+    shards = [k for k in range(-(-n // SHARD_ROWS)) if k not in done and k % world == rank]
+    if rank == 0 and made_before < n:
         (out / DONE).unlink(missing_ok=True)  # of shards that were lost since
     started, made = time.monotonic(), 0
     with (
-        tqdm(
-            total=settings.n, initial=sum(done.values()), unit="img", desc="generate", disable=rank > 0
-        ) as bar,
+        tqdm(total=n, initial=made_before, unit="img", desc="generate", disable=rank > 0) as bar,
         ThreadPoolExecutor(1) as drawer,
         ThreadPoolExecutor(1) as writer,
     ):
         for k in shards:
-            shard = _open_shard(out, k, photos.shards.size if photos else model.size, attributes)
+            shard = _open_shard(out, k, generation.size, attributes)
             bar.update(shard.rows)
-            last = min((k + 1) * SHARD_ROWS, settings.n)
-            first = k * SHARD_ROWS + shard.rows
+            last = min((k + 1) * SHARD_ROWS, n)
             written: Future[None] | None = None
-            for begin, images in _tiles(model, settings, photos, first, last, drawer):
+            for begin, images in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
                 if written is not None:
                     written.result()  # at most one tile waits, so memory stays flat
-                rows = [_row(model, settings, photos, number) for number in range(begin, begin + len(images))]
+                rows = [generation.row(number) for number in range(begin, begin + len(images))]
                 written = writer.submit(_write, shard, images, rows)
                 bar.update(len(images))
                 made += len(images)
@@ -112,11 +209,15 @@ def _make(
                 written.result()
             shard.close()
     facts = {
-        **attributes, "n": settings.n, "made": made, "seconds": round(time.monotonic() - started, 2),
-        "rank": rank, "processes": world,
-    }  # fmt: skip
+        **attributes,
+        "n": n,
+        "made": made,
+        "seconds": round(time.monotonic() - started, 2),
+        "rank": rank,
+        "processes": world,
+    }
     with listing(out):  # one at a time looks whether it is the last
-        whole = sum(int(line["count"]) for line in read_manifest(out)) == settings.n
+        whole = sum(int(line["count"]) for line in read_manifest(out)) == n
         if whole and (world == 1 or not (out / DONE).exists() or (rank == 0 and not shards)):
             write_json(out / DONE, facts)
 
@@ -160,33 +261,6 @@ def _compile(model: Model) -> None:
 def _default_out(source: Path, settings: GenerateSettings) -> Path:
     run = source.parent if source.name == "model" else source
     return run / f"generated-n{settings.n}-psi{settings.trunc:g}-seed{settings.seed}"
-
-
-def _attributes(model: Model, settings: GenerateSettings, photos: Photos | None) -> dict[str, object]:
-    made_of: dict[str, object] = {"photos": photos.shards.hash} if photos else {}
-    if settings.compile:
-        made_of["compiled"] = True
-    if Move(settings.translate, settings.rotate):
-        made_of |= {"translate": list(settings.translate), "rotate": settings.rotate}
-    if settings.match_spectrum:
-        made_of["spectrum"] = "photo"
-    return made_of | {
-        "generator": model.name,
-        "generator_hash": model.hash,
-        "model": {key: model.card[key] for key in ("size", "channels", "kimg") if key in model.card},
-        "psi": settings.trunc,
-        "seed": settings.seed,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "crop": photos.shards.attributes.get("crop") if photos else model.card.get("crop"),
-        "label": settings.label,
-    }
-
-
-def _seen(model: Model, photos: Photos | None, split: str | None) -> Seen:
-    """What the images come from: the rows that the model learned from, and the photos that it works on."""
-    has_learned = model.path != Path()  # a family with nothing to learn has no folder
-    learned = seen_by(model.path) if has_learned else Seen(by_name=model.card.get("learned_elsewhere", ()))
-    return learned | photos.seen(split) if photos else learned
 
 
 def _photos(model: Model, settings: GenerateSettings) -> Photos | None:
@@ -249,37 +323,6 @@ def _open_shard(out: Path, index: int, size: int | None, attributes: dict[str, o
         raise UserError(f"cannot write {out} ({error})", hint="free some space and run it again") from error
 
 
-def _tiles(
-    model: Model,
-    settings: GenerateSettings,
-    photos: Photos | None,
-    first: int,
-    last: int,
-    drawer: ThreadPoolExecutor,
-) -> Iterator[tuple[int, list[Pixels]]]:
-    """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and its
-    photos read, while this one is computed."""
-    tiles = range(first // model.tile, -(-last // model.tile))
-
-    def draw(tile: int) -> tuple[Tensor, tuple[list[Pixels], list[Pixels]] | None]:
-        numbers = range(tile * model.tile, (tile + 1) * model.tile)
-        return model.draw(tile, settings.seed), photos.read(numbers, settings.seed) if photos else None
-
-    if model.takes:
-        for begin in range(first, last, model.tile):
-            yield begin, list(model.take(begin, min(model.tile, last - begin), settings.split or ""))
-        return
-    for tile, (vectors, pairs) in zip(tiles, _ahead(drawer, draw, tiles), strict=True):
-        begin = max(first, tile * model.tile)
-        if pairs:
-            images = model.edit(*pairs, vectors)
-            if settings.match_spectrum:
-                images = [match_spectrum(image, photo) for image, photo in zip(images, pairs[0], strict=True)]
-        else:
-            images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
-        yield begin, images[begin - tile * model.tile : last - tile * model.tile]
-
-
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
     """``map`` in a thread, one item ahead of the consumer."""
     waiting: Future[T] | None = None
@@ -290,21 +333,6 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], T], items: Iterable[i
         waiting = submitted
     if waiting is not None:
         yield waiting.result()
-
-
-def _row(model: Model, settings: GenerateSettings, photos: Photos | None, number: int) -> Row:
-    """What is known of an image; it was made for one side, and stays there."""
-    facts: dict[str, Any] = {
-        "group": f"{model.hash[:8]}:{settings.seed}:{number}", "origin": str(number), "split": settings.split or "",
-    }  # fmt: skip
-    if photos:
-        facts = photos.facts(number)
-    if model.takes:  # those of its own pool: one video's frames stay together
-        network: Any = model.network
-        row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
-        facts["group"] = str(columns["group"][row]) or facts["group"]
-        facts["origin"] = f"{number} of {columns['origin'][row]}"
-    return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
 
 
 def _write(shard: ShardFile, images: list[Pixels], rows: list[Row]) -> None:

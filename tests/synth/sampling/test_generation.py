@@ -1,4 +1,3 @@
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.sampling.generation import generate
+from crossfake.synth.sampling.generation import Generation, generate
 from crossfake.synth.sampling.models import Model, load_model, random_vectors, seen_by
 from crossfake.synth.sampling.photos import Photos
 from crossfake.synth.settings import GenerateSettings
@@ -238,8 +237,8 @@ def test_fakes_carry_what_their_generator_learned_from(model: Path, reals: Path,
     assert ShardSet(out).attributes["seen"] == seen.digest == card["seen"]
     assert count_overlap(seen, shards, np.arange(40)) == (32, 0)  # its train rows
     assert {block.by for block in seen.blocks} == {ShardSet(out).columns["generator"][0]}
-    editor = dataclasses.replace(load_model(model), path=Path())  # as a family that has nothing to learn
-    made_of = generation._seen(editor, Photos(reals, "test", 16, partnered=True), "test")
+    swaps = GenerateSettings(out=tmp_path / "swaps", family="swap", photos=reals, split="test")
+    made_of = Generation(swaps).seen  # its family has nothing to learn
     assert count_overlap(made_of, shards, np.arange(40)) == (8, 0)
 
 

@@ -175,6 +175,11 @@ class Seen:
         return replace(self, blocks=tuple(replace(block, how="validated on") for block in self.blocks))
 
     @property
+    def notes(self) -> list[str]:
+        """What can only be said of what was made elsewhere."""
+        return [f"what {name} learned from is known by name only" for name in self.by_name]
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the record: cards and shards name it."""
         blocks = [block.digest for block in self.blocks]

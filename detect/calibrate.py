@@ -69,7 +69,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
     seen = None
     if notes:
         seen = _check_unseen(detector, data.validation_rows(made=recipe is not None))
-        notes += refuse_unknown(seen, force=True, hint="")
+        notes += [*refuse_unknown(seen, force=True, hint=""), *seen.notes]
     notes += reopened.notes
     weighed = reopened.weigh(validation.kinds)
     logits, features = _outputs(detector, validation.images, "validation")
@@ -142,6 +142,10 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
 def _check_hash(found: str, detector: Detector, reopened: Reopened, force: bool) -> list[str]:
     if found in (detector.card.get("validation_hash"), reopened.facts.get("validation_hash")):
         return []
+    if "published" in detector.card:
+        return [
+            "calibrated on validation images of yours; the threshold is theirs too, and no longer the authors'"
+        ]
     if not force:
         own = (
             "leave --real and --fake out" if "real" in reopened.facts else "name all folders of its training"

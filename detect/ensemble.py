@@ -144,9 +144,9 @@ def make_ensemble(settings: EnsembleSettings) -> Path:
             for hashes in (*(member.card.get("data_hashes") or {} for member in members), data.hashes())
             for path, value in hashes.items()
         },
-        "sources": sorted({*data.sources(), *(s for m in members for s in m.card.get("sources") or ())}),
-        "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
-        "notes": [*reopened.notes, *refuse_unknown(seen, True, "")],
+        "sources": _sources(members, data),
+        "audit": _audit(members, audit),
+        "notes": [*reopened.notes, *refuse_unknown(seen, True, ""), *seen.notes],
         "members": [
             _facts(member, float(weight), ranking.average_precision(labels, own, weighed.weights))
             for member, weight, own in zip(members, fitted.weights, logits.T, strict=True)
@@ -231,8 +231,24 @@ def _temperature(member: Detector) -> float:
     return float(own["temperature"] if own["method"] == "temperature" else member.card.get("temperature", 1))
 
 
+def _sources(members: Sequence[Detector], data: TrainingData) -> list[str]:
+    """What the members were trained on; of one that does not say it, the folders of the ensemble stand for it."""
+    own = [member.card.get("sources") or () for member in members]
+    return sorted({*(data.sources() if not all(own) else ()), *(source for each in own for source in each)})
+
+
+def _audit(members: Sequence[Detector], audit: dict[str, Any]) -> dict[str, Any]:
+    """Of the folders; of what a published member was trained on nobody here can tell."""
+    facts = {"verdict": audit["verdict"], "summary": audit["summary"]}
+    elsewhere = [member.card["audit"]["summary"] for member in members if "published" in member.card]
+    if not elsewhere:
+        return facts
+    told = [*dict.fromkeys(elsewhere), f"of the folders that the weights are from, {audit['summary']}"]
+    return {"verdict": "unknown", "summary": "; ".join(told)}
+
+
 def _facts(member: Detector, weight: float, ap: float) -> dict[str, Any]:
-    kept = ("model", "validation_hash", "data_hashes", "sources")
+    kept = ("model", "validation_hash", "data_hashes", "sources", "published")
     card = {name: member.card[name] for name in kept if name in member.card}
     return {**card, "path": str(member.path), "hash": member.hash, "weight": weight, "validation_ap": ap}
 

@@ -35,6 +35,7 @@ from crossfake.stats.intervals import Z
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
 LABELS = ("real", "fake")
+AUTHORS = "the authors' own"  # the rule of a threshold that was published
 _FILES = {"onnx": ONNX, "onnx-int8": INT8}
 BACKENDS = ("torch", *_FILES)
 _PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, and a single photo pays for all
@@ -102,6 +103,17 @@ class Detector:
     def threshold(self) -> float:
         """Probability from which on an image is called fake; chosen on the validation set."""
         return float(self.card["threshold"])
+
+    @property
+    def threshold_from(self) -> str:
+        """Who chose the threshold, for people."""
+        return "the authors' own" if self.card.get("threshold_rule") == AUTHORS else "from validation"
+
+    @property
+    def published(self) -> list[dict[str, Any]]:
+        """What is known of it, or of members of an ensemble, where others trained and published them."""
+        parts = [self.card, *(self.card.get("members") or ())]
+        return [part["published"] for part in parts if part.get("published")]
 
     @property
     def size(self) -> int:

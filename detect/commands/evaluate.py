@@ -34,7 +34,7 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     click.echo(f"\nn = {images} in {plural(overall['n_groups'], 'group')}; {kind}")
     if overall["ap_chance"] is not None:
         click.echo(f"chance: AUC 0.5, AP {overall['ap_chance']:.3f} (the share of fakes)")
-    click.echo(f"threshold {result['threshold']:.3f} from validation")
+    click.echo(f"threshold {result['threshold']:.3f}, {result['threshold_from']}")
     if overall["oracle_accuracy"] is not None:
         click.echo(
             f"accuracy {overall['accuracy']:.3f} there, {overall['accuracy_at_half']:.3f} at 0.5; the oracle's, "

@@ -74,7 +74,7 @@ def predict(
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
     detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)
-    if theirs := detector.card.get("published"):
+    for theirs in detector.published:
         click.echo(
             f"note: {theirs['name']} was trained elsewhere; it looks at {theirs['looks at']}", err=True
         )

@@ -79,7 +79,7 @@ def format_benign(alarms: dict[str, dict[str, Any]]) -> str:
         lines.append([name, f"{part['n']:,}", f"{part['false_alarms']:,}", share])
     untouched = alarms[UNTOUCHED]
     of = f"{plural(untouched['n'], 'real')} of {plural(untouched['n_groups'], 'group')}"
-    return "\n".join(["", *aligned(lines), f"benign edits of {of}, at the threshold from validation"])
+    return "\n".join(["", *aligned(lines), f"benign edits of {of}, at the detector's threshold"])
 
 
 def _edited(image: Pixels, kind: Kind, u: npt.NDArray[np.float64], whole: bool, smallest: int) -> Pixels:

@@ -108,7 +108,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     insists = settings.force or settings.split in ("all", "train")
     seen = seen_by(detector, sets)
     flaws = check_overlap(seen, sets, rows, insists)
-    notes = [*flaws, *(f"what {name} learned from is known by name only" for name in seen.by_name)]
+    notes = [*flaws, *seen.notes]
     hashes = {str(shards.path): shards.hash for shards in sets}
     _note_opening(detector, hashes, settings.split)
     scored = score(detector, sets, rows)
@@ -122,6 +122,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "data_hashes": hashes,
         "split": settings.split,
         "threshold": detector.threshold,
+        "threshold_from": detector.threshold_from,
         "firewall": "checked" if not flaws else "not kept",
         "n": len(scored.labels),
         "bootstrap": settings.bootstrap,

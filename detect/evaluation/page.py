@@ -28,7 +28,7 @@ FIGURES = (
     ("eer", "Equal error rate", "Where false alarms and misses are equally frequent; lower is better."),
     ("tpr_at_1%_fpr", "TPR at 1% FPR", "Fakes found when at most 1 real in 100 raises a false alarm."),
     ("tpr_at_0.1%_fpr", "TPR at 0.1% FPR", "The same at 1 in 1,000."),
-    ("accuracy", "Accuracy", "Images called right at the threshold from validation."),
+    ("accuracy", "Accuracy", "Images called right at the detector's threshold."),
     ("accuracy_at_half", "Accuracy at 0.5", "The same at a probability of one half."),
     ("oracle_accuracy", "Accuracy, oracle threshold", "The best on these very images: a bound, not a result."),
     ("balanced_accuracy", "Balanced accuracy", "Mean of the shares of reals and of fakes called right."),

@@ -172,7 +172,7 @@ def confusion_picture(matrix: list[list[int]], threshold: float, path: Path) -> 
             axes.text(column, row, text, ha="center", va="center", color=shade, fontsize=12)
     axes.set_xticks([0, 1], ["called real", "called fake"])
     axes.set_yticks([0, 1], [f"real\nn = {sum(matrix[0]):,}", f"fake\nn = {sum(matrix[1]):,}"])
-    axes.set_title(f"threshold {threshold:.3f}, from validation", fontsize=10)
+    axes.set_title(f"threshold {threshold:.3f}", fontsize=10)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     _save(figure, path)

@@ -104,7 +104,7 @@ def card_of(entry: Entry, model: Model, file: str, digest: str) -> dict[str, Any
         "view": entry.sees.view().describe(),
         "temperature": 1.0,
         "threshold": 0.5,
-        "threshold_rule": "the authors' own",
+        "threshold_rule": bundle.AUTHORS,
         "sources": list(entry.trained_on),
         "audit": {
             "verdict": "unknown",

@@ -113,12 +113,7 @@ def reopen(
     facts = recalled(detector)
     named = {shards.hash: shards.path for shards in map(ShardSet, (*real, *fake))}
     if facts is None and not (real and fake):
-        known = ", ".join(detector.card.get("data_hashes") or {})
-        raise UserError(
-            f"{detector.path} does not say which of its data are reals and which fakes",
-            hint="name the folders of its training with --real DIR and --fake DIR"
-            + (f": {known}" if known else ""),
-        )
+        raise _unnamed(detector)
     if facts is None:  # the order in which they were trained with is that of their hashes
         order = list(_paths(detector))
         places = {path: order.index(digest) for digest, path in named.items() if digest in order}
@@ -154,10 +149,7 @@ def reopen_shared(
         own = [digest for facts in records.values() for digest in facts["synthetic"]]
         return _elsewhere({**records.get(lead, {}), "synthetic": own}, real, fake, force, view)
     if unknown := [path for path in known if path not in records]:
-        raise UserError(
-            f"{unknown[0]} does not say which of its data are reals and which fakes",
-            hint="name the folders of its training with --real DIR and --fake DIR",
-        )
+        raise _unnamed(next(detector for detector in detectors if detector.path == unknown[0]))
     first = records[lead]
     for path, facts in records.items():
         if any(facts[name] != first[name] for name in _FOLDERS):
@@ -193,6 +185,18 @@ def recalled(detector: Detector) -> dict[str, Any] | None:
     folders = {name: [digests[folder] for folder in folders] for name, folders in lists.items()}
     kept = {name: config[name] for name in (*_SETTINGS, "validation_hash") if name in config}
     return {**kept, **folders}
+
+
+def _unnamed(detector: Detector) -> UserError:
+    if "published" in detector.card:
+        what = f"{detector.path} was trained elsewhere, and its pictures are not here"
+        return UserError(what, hint="name folders of yours with --real DIR and --fake DIR")
+    known = ", ".join(detector.card.get("data_hashes") or {})
+    return UserError(
+        f"{detector.path} does not say which of its data are reals and which fakes",
+        hint="name the folders of its training with --real DIR and --fake DIR"
+        + (f": {known}" if known else ""),
+    )
 
 
 def _paths(detector: Detector) -> dict[str, str]:

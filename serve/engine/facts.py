@@ -20,7 +20,8 @@ _EVALUATION = "evaluation/evaluation.json"
 def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
     """Facts in figures and in words; what the evaluation does not say for certain stays unknown."""
     card = detector.card
-    trained = [Path(folder).name for folder in card.get("data_hashes") or {}] or card.get("sources") or []
+    folders = {} if detector.published else card.get("data_hashes") or {}
+    trained = [Path(folder).name for folder in folders] or card.get("sources") or []
     windows = detector.view.native and not detector.view.whole
     plain = DetectorFacts(
         name=name,

@@ -57,7 +57,7 @@ def test_false_alarms_of_each_edit_are_counted(tmp_path: Path) -> None:
     assert all(i.shape == (16, 16, 3) and i.dtype == np.uint8 for images in seen for i in images)
     table = format_benign(found).splitlines()
     assert table[2].split() == ["untouched", "40", "10", "0.250", "[0.142,", "0.402]"]
-    assert table[-1] == "benign edits of 40 reals of 40 groups, at the threshold from validation"
+    assert table[-1] == "benign edits of 40 reals of 40 groups, at the detector's threshold"
 
 
 def test_native_rows_are_edited_whole_and_never_made_smaller_than_a_window(tmp_path: Path) -> None:

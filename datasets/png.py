@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from PIL import PngImagePlugin
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_TEXT = (b"tEXt", b"zTXt", b"iTXt")
+TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _LONG = 1 << 15  # bytes of a text chunk that is left out; shorter ones may say how a picture is turned
 
 # What a shorter text can unpack to (deflate shrinks to 1/1032 at most), and any profile: PIL refuses the whole file
@@ -26,7 +26,7 @@ def chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def without_long_text(content: bytes) -> bytes:
     """The file without texts that PIL would unpack and that say nothing about its pixels."""
-    long = [(start, end) for kind, start, end in chunks(content) if kind in _TEXT and end - start > _LONG]
+    long = [(start, end) for kind, start, end in chunks(content) if kind in TEXT and end - start > _LONG]
     if not long:
         return content
     edges = [0, *(edge for each in long for edge in each), len(content)]

@@ -184,6 +184,9 @@ class PredictSettings:
         faces: judge all faces, the largest, or the whole picture [default: as the detector was trained]. None is all
             faces for a detector trained on faces and the whole picture for others.
         annotate: new folder for copies with the verdicts drawn in. It may be there, empty.
+        metadata: show all that files say of themselves: EXIF, software, generators' marks, C2PA manifests. Whether a
+            file names a generator is said in any case.
+        trust: certificates (PEM) that signers of C2PA manifests are trusted by [default: none are].
         frames: of each video, evenly spread.
         allow_urls: fetch what is named by http or https.
         workers: open files; 0: one per core. They are processes, which find faces, too; 1 works in this one.
@@ -194,6 +197,8 @@ class PredictSettings:
     allow_urls: bool = False
     annotate: Folder | None = None
     workers: Workers = 1
+    metadata: bool = False
+    trust: There | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)

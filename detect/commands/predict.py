@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--csv", "csv_file", type=click.Path(path_type=Path), help="Write a CSV file too, a row per face."
 )
-@options(PredictSettings, "annotate", "frames")
+@options(PredictSettings, "metadata", "trust", "annotate", "frames")
 @click.option(
     "--windows",
     type=click.IntRange(1, 1000),
@@ -48,6 +48,8 @@ def predict(
     paths: tuple[str, ...],
     bundle: Path | None,
     faces: Faces | None,
+    metadata: bool,
+    trust: Path | None,
     as_json: bool,
     csv_file: Path | None,
     annotate: Path | None,
@@ -61,8 +63,9 @@ def predict(
     """Judge images and videos: files, folders, zip archives, patterns, and for '-' a list on stdin.
 
     A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
-    hard to judge. A file is as bad as its worst face. What cannot be judged is listed with the reason; the exit code
-    is 2 when that is all of it. The keys of --json are described in crossfake.detect.prediction.output.
+    hard to judge. A file is as bad as its worst face. Where a file itself names a generator, a line before says so.
+    What cannot be judged is listed with the reason; the exit code is 2 when that is all of it. The keys of --json are
+    described in crossfake.detect.prediction.output.
     """
     for name in paths:
         if name != "-" and "://" not in name and not glob.has_magic(name):
@@ -72,7 +75,7 @@ def predict(
     from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
-    settings = PredictSettings(faces, frames, allow_urls, annotate, workers)
+    settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust)
     detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)
     for theirs in detector.published:
         click.echo(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from crossfake.detect.metadata.results import Claim, Credentials, cut
 from crossfake.detect.metadata.xmp import GENERATED, PARTLY_GENERATED, source_type
 from crossfake.errors import UserError, how_to_install
 
-LABEL = b"c2pa"  # of the JUMBF box that holds a manifest, whatever the format of the file (C2PA 2.2, sec. 11.1)
+# Of the JUMBF box that holds manifests, whatever the format of the file: its kind (C2PA 2.2, sec. 11.1.4.2)
+LABEL = b"jumdc2pa\x00\x11\x00\x10\x80\x00"
 _OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _MIME = {
     "JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif",
@@ -22,10 +25,18 @@ WORDS = {
     "valid": "The signature holds, and its signer is on the list of trusted certificates.",
     "untrusted": "The signature holds: nothing was changed since. Who signed is not known here: anyone can make a "
     "certificate with any name in it.",
-    "invalid": "The signature does not hold: the file or its manifest was changed after signing, or was never signed so.",
+    "invalid": "The signature does not hold: the file or its manifest was changed after signing.",
     "unchecked": "There is a C2PA manifest, which was not checked",
 }
+_WHERE = {
+    "valid": "C2PA manifest",
+    "untrusted": "C2PA manifest of a signer who is not known here",
+    "invalid": "C2PA manifest whose signature does not hold",
+}
 _MOST = 50  # actions, and problems
+
+
+NONE = Credentials("absent", WORDS["absent"])
 
 
 def trusted(path: Path | None) -> str:
@@ -39,26 +50,33 @@ def trusted(path: Path | None) -> str:
     try:
         text = path.read_bytes()[: 1 << 22].decode("ascii", "replace")
     except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})", hint="name a PEM file of certificates") from error
+        raise UserError(
+            f"cannot read {path} ({error.strerror})", hint="name a PEM file of certificates"
+        ) from error
     if "-----BEGIN CERTIFICATE-----" not in text:
         raise UserError(f"{path} holds no certificate", hint="name a PEM file, such as C2PA's trust list")
     return text
 
 
-def read_credentials(file: BinaryIO, kind: str, anchors: str = "") -> tuple[Credentials, tuple[Claim, ...]]:
-    """The manifest of a file that may have one, and what it says of generators.
+def read_credentials(
+    content: bytes | mmap.mmap, kind: str, anchors: str = ""
+) -> tuple[Credentials, tuple[Claim, ...]]:
+    """The manifest of a file, and what it says of generators.
 
     Args:
-        file: the whole file.
+        content: the whole file.
         kind: PIL's name of the format, or ``video``.
         anchors: certificates (PEM) that signers are trusted by; without any, no signer is.
     """
+    if content.find(LABEL) < 0:
+        return NONE, ()
     try:
         import c2pa
     except (ImportError, OSError, RuntimeError):  # not there, or not for this machine
-        return _unchecked(f": {how_to_install('c2pa')}."), ()
+        return unchecked(f": {how_to_install('c2pa')}."), ()
     if kind not in _MIME:
-        return _unchecked(f": not in a file of the format {kind}."), ()
+        return unchecked(f": not in a file of the format {kind}."), ()
+    file = io.BytesIO(content) if isinstance(content, bytes) else content
     settings = {**_OFFLINE, "trust": {"trust_anchors": anchors}} if anchors else _OFFLINE
     try:
         with (
@@ -67,14 +85,15 @@ def read_credentials(file: BinaryIO, kind: str, anchors: str = "") -> tuple[Cred
         ):
             return _found(json.loads(reader.json()))
     except c2pa.C2paError.ManifestNotFound:
-        return Credentials("absent", WORDS["absent"]), ()
+        return NONE, ()
     except c2pa.C2paError.RemoteManifest:
-        return _unchecked(": it lies elsewhere, and nothing is fetched."), ()
+        return unchecked(": it lies elsewhere, and nothing is fetched."), ()
     except Exception as error:  # of a hostile manifest the library says what it stumbled over
         return Credentials("invalid", f"{WORDS['invalid']} ({cut(error, 120)})"), ()
 
 
-def _unchecked(why: str) -> Credentials:
+def unchecked(why: str) -> Credentials:
+    """There is a manifest, and why it was not looked at."""
     return Credentials("unchecked", WORDS["unchecked"] + why)
 
 
@@ -96,9 +115,8 @@ def _found(store: dict[str, Any]) -> tuple[Credentials, tuple[Claim, ...]]:
             words = cut(str(action.get("action", "")).removeprefix("c2pa."))
             actions.append(f"{words} with {agent or 'an unnamed program'}{f' ({cut(kind)})' if kind else ''}")
             if kind in GENERATED | PARTLY_GENERATED:
-                signed = signer if status != "invalid" else ""
-                where = "C2PA manifest" if status != "invalid" else "C2PA manifest whose signature does not hold"
-                claims.setdefault(agent, Claim(agent, where, kind in PARTLY_GENERATED, signed))
+                signed = signer if status == "valid" else ""
+                claims.setdefault(agent, Claim(agent, _WHERE[status], kind in PARTLY_GENERATED, signed))
     credentials = Credentials(
         status,  # type: ignore[arg-type]
         WORDS[status], signer, cut(signature.get("issuer") or ""), _generator(active), cut(active.get("title") or ""),

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from crossfake.detect.metadata.results import Claim, Credentials, Entry, Jpeg, Metadata
 
 NO_PROOF = "Anyone can write such a mark, and saving the picture anew removes it."
-SIGNED = "It is signed by the certificate of {}, and the signature holds."
-NOTHING = "The file says nothing else of itself. Most sites remove what cameras and programs write."
+SIGNED = "It is signed by {}, whose certificate is trusted, and the signature holds."
 _STATES = {
     "absent": "none",
     "valid": "valid",
@@ -17,7 +16,6 @@ _STATES = {
     "invalid": "invalid",
     "unchecked": "not checked",
 }
-_FOLDED = 12  # rows of a section that are shown at once
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,9 @@ def sections(metadata: Metadata) -> list[Section]:
     if metadata.thumbnail:
         small = metadata.thumbnail
         alike = () if small.likeness is None else (Entry("Likeness", f"{small.likeness:.2f}"),)
-        found.append(Section("Thumbnail", (Entry("Size", f"{small.width}×{small.height}"), *alike), (small.words,)))
+        found.append(
+            Section("Thumbnail", (Entry("Size", f"{small.width}×{small.height}"), *alike), (small.words,))
+        )
     found.append(Section("How it was saved", tuple(_saving(metadata))))
     for title, rows in (("EXIF", metadata.exif), ("XMP", metadata.xmp), ("Texts", metadata.texts)):
         found.append(Section(title, rows, folded=True))

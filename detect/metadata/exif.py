@@ -9,7 +9,12 @@ from PIL import ExifTags, Image
 from crossfake.detect.metadata.results import ENTRIES, Entry, cut
 
 _POINTERS = {tag.value for tag in ExifTags.IFD} | {513, 514}
-_COMMENTS = {b"ASCII\0\0\0": "utf-8", b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": "iso2022_jp", bytes(8): "utf-8"}
+_COMMENTS = {
+    b"ASCII\0\0\0": "utf-8",
+    b"UNICODE\0": "utf-16",
+    b"JIS\0\0\0\0\0": "iso2022_jp",
+    bytes(8): "utf-8",
+}
 _DATES = {
     "DateTimeOriginal": "taken",
     "DateTimeDigitized": "digitised",
@@ -41,11 +46,10 @@ def entries(found: dict[str, str]) -> tuple[Entry, ...]:
 
 def dates(found: dict[str, str]) -> list[Entry]:
     """When it was taken, digitised and changed, as EXIF has it, with the zone where one is given."""
-    zones = {"DateTimeOriginal": "OffsetTimeOriginal", "DateTimeDigitized": "OffsetTimeDigitized", "DateTime": "OffsetTime"}
     listed = []
     for name, words in _DATES.items():
         if name in found:
-            zone = found.get(zones.get(name, ""), "")
+            zone = found.get(name.replace("DateTime", "OffsetTime"), "")
             listed.append(Entry(words, cut(f"{found[name]} {zone}".strip(), 60)))
     return listed
 
@@ -101,7 +105,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _comment(value: bytes) -> str:
-    """EXIF 3.0, sec. 4.6.6 (UserComment): eight bytes name the code. Programs disagree on the order of UTF-16's bytes."""
+    """EXIF 3.0, sec. 4.6.6, UserComment: eight bytes name the code; of UTF-16 programs differ in the order of bytes."""
     code, body = _COMMENTS.get(value[:8]), value[8 : 8 + _LONGEST]
     if code is None:
         return value[:_LONGEST].decode("utf-8", "replace").strip("\0 ")

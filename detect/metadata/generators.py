@@ -20,15 +20,15 @@ _HOPS = 12  # from a sampler to the words that it was given
 
 _WEB_UI = "Stable Diffusion web UI"
 _SETTINGS = re.compile(
-    r"(?:^|, |\n)(Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model|Version|Denoising strength): ([^,\n]*)"
+    r"(?:^|, |\n)(Steps|Sampler|Schedule type|CFG scale|Seed|Size|Model hash|Model|Version): ([^,\n]*)"
 )
 _JOB = re.compile(r"Job ID: [0-9a-f]{8}-[0-9a-f-]{27}")
 # Names that stand for a generator wherever a program, a credit or a camera is named
 _NAMES = re.compile(
-    r"\b(Midjourney|Stable Diffusion|DALL[-·. ]?E\b[ 0-9]*|(?:Adobe )?Firefly|NovelAI|InvokeAI|ComfyUI|Fooocus|Draw Things|"
-    r"ChatGPT|Bing Image Creator|Microsoft Designer|DreamStudio|Stability AI|DiffusionBee|Leonardo\.?AI|Ideogram|"
-    r"Black Forest Labs|FLUX\.[12]|StyleGAN[0-9]?|This Person Does Not Exist|(?:Made|Generated|Created) with (?:Google )?AI|"
-    r"Google Imagen|Grok Imagine|AI[- ]Generated)\b",
+    r"\b(Midjourney|Stable Diffusion|DALL[-·. ]?E\b[ 0-9]*|Adobe Firefly|Firefly Image|NovelAI|InvokeAI|ComfyUI|"
+    r"Fooocus|Draw Things|ChatGPT|Bing Image Creator|Microsoft Designer|DreamStudio|Stability AI|DiffusionBee|"
+    r"Leonardo\.?AI|Ideogram|Black Forest Labs|FLUX\.[12]|StyleGAN[0-9]?|This Person Does Not Exist|Google Imagen|"
+    r"Grok Imagine|(?:Made|Generated|Created) with (?:Google )?AI|AI[- ]Generated)\b",
     re.IGNORECASE,
 )
 _EDITED = re.compile(r"\bEdited with (?:Google )?AI\b", re.IGNORECASE)
@@ -65,7 +65,7 @@ def read_claims(texts: Texts, exif: Texts, xmp: Texts) -> tuple[Claim, ...]:
 
 
 def _web_ui(texts: Texts, place: str) -> Claim | None:
-    """AUTOMATIC1111 and what descends from it; Civitai's downloads have the same form, SwarmUI and Fooocus write JSON."""
+    """AUTOMATIC1111 and what descends from it, Civitai's downloads too; SwarmUI and Fooocus write JSON there."""
     for key in ("parameters", "UserComment", "Comment", "comment", "generation_data"):
         text = texts.get(key, "")
         data = _json(text) if text.lstrip().startswith("{") else None
@@ -84,7 +84,9 @@ def _web_ui(texts: Texts, place: str) -> Claim | None:
 
 def _web_ui_json(data: dict[str, Any], where: str) -> Claim | None:
     if isinstance(inner := data.get("sui_image_params"), dict):
-        return _claim("SwarmUI", where, inner.get("model"), inner.get("prompt"), inner.get("negativeprompt"), inner)
+        return _claim(
+            "SwarmUI", where, inner.get("model"), inner.get("prompt"), inner.get("negativeprompt"), inner
+        )
     if "base_model" in data and "prompt" in data:
         return _claim("Fooocus", where, data["base_model"], data["prompt"], data.get("negative_prompt"), data)
     return None
@@ -109,7 +111,9 @@ def _comfy(texts: Texts, place: str) -> Claim | None:
                 if isinstance(node, dict) and isinstance(node.get("widgets_values"), list)
                 for value in node["widgets_values"]
             ]
-            model = next((v for v in values if isinstance(v, str) and re.search(r"\.(safetensors|ckpt|gguf)$", v)), "")
+            model = next(
+                (v for v in values if isinstance(v, str) and re.search(r"\.(safetensors|ckpt|gguf)$", v)), ""
+            )
             return _claim("ComfyUI", f"{place} '{key}'", model)
     return None
 
@@ -120,7 +124,9 @@ def _of_graph(nodes: dict[str, Any], where: str) -> Claim:
     model, prompt, negative = "", "", ""
     settings: dict[str, Any] = {}
     for each in inputs.values():
-        model = model or next((each[k] for k in ("ckpt_name", "unet_name") if isinstance(each.get(k), str)), "")
+        model = model or next(
+            (each[k] for k in ("ckpt_name", "unet_name") if isinstance(each.get(k), str)), ""
+        )
         if "positive" in each and "negative" in each and not prompt:
             prompt, negative = (_words(inputs, each[side], _HOPS) for side in ("positive", "negative"))
             settings = {k: v for k, v in each.items() if isinstance(v, str | int | float)}
@@ -157,7 +163,8 @@ def _invoke(texts: Texts, place: str) -> Claim | None:
         data = _json(texts[key])
         if not isinstance(data, dict):
             return _claim("InvokeAI", f"{place} '{key}'", "", texts[key])
-        inner = data.get("image") if isinstance(data.get("image"), dict) else data
+        image = data.get("image")
+        inner = image if isinstance(image, dict) else data
         model = inner.get("model", data.get("model_weights", ""))
         if isinstance(model, dict):
             model = model.get("name", model.get("model_name", ""))
@@ -212,7 +219,9 @@ def _claim(
     plain = {
         str(key): value
         for key, value in (settings or {}).items()
-        if isinstance(value, str | int | float) and "prompt" not in str(key).lower() and key not in ("uc", "model")
+        if isinstance(value, str | int | float)
+        and "prompt" not in str(key).lower()
+        and key not in ("uc", "model")
     }
     entries = tuple(Entry(cut(key, 60), cut(value)) for key, value in [*plain.items()][:20])
     return Claim(

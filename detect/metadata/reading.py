@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
 
 from crossfake.datasets import png
 from crossfake.datasets.audit.files import jpeg_quality
@@ -20,9 +20,9 @@ from crossfake.datasets.decode import file_bytes, open_image
 from crossfake.datasets.filetypes import HEAD, head_of, kind_of
 from crossfake.datasets.video import import_av
 from crossfake.detect.metadata import exif as exif_tags
-from crossfake.detect.metadata.credentials import LABEL, WORDS, read_credentials
+from crossfake.detect.metadata.credentials import read_credentials, unchecked
 from crossfake.detect.metadata.generators import read_claims
-from crossfake.detect.metadata.results import ENTRIES, Claim, Credentials, Entry, Jpeg, Metadata, cut
+from crossfake.detect.metadata.results import ENTRIES, Claim, Entry, Jpeg, Metadata, cut
 from crossfake.detect.metadata.thumbnail import read_thumbnail, stored_thumbnail
 from crossfake.detect.metadata.xmp import SOURCE_TYPE, SOURCE_TYPES, read_xmp, source_type
 from crossfake.errors import UserError
@@ -39,8 +39,18 @@ _XMP_DATES = {
     "xmp:ModifyDate": "changed (XMP)",
     "xmp:MetadataDate": "metadata changed (XMP)",
 }
-_TEXT_DATES = {"Creation Time": "made", "creation_time": "made", "com.apple.quicktime.creationdate": "taken", "date": "date"}
-_SOFTWARE = ("Software", "ProcessingSoftware", "encoder", "com.apple.quicktime.software", "com.android.version")
+_TEXT_DATES = {
+    "Creation Time": "made",
+    "creation_time": "made",
+    "com.apple.quicktime.creationdate": "taken",
+}
+_SOFTWARE = (
+    "Software",
+    "ProcessingSoftware",
+    "encoder",
+    "com.apple.quicktime.software",
+    "com.android.version",
+)
 
 
 def read_metadata(source: Path | bytes, anchors: str = "", thumbnail: bool = True) -> Metadata:
@@ -59,7 +69,8 @@ def read_metadata(source: Path | bytes, anchors: str = "", thumbnail: bool = Tru
     try:
         if kind_of(head) == "video":
             return _video(source, anchors)
-        return _picture(file_bytes(source), anchors, thumbnail)
+        with warnings.catch_warnings(action="ignore"):  # of damaged tags: they are left out
+            return _picture(file_bytes(source), anchors, thumbnail)
     except OSError as error:
         return Metadata("unknown", notes=(f"It cannot be read ({error.strerror or error}).",))
 
@@ -67,7 +78,7 @@ def read_metadata(source: Path | bytes, anchors: str = "", thumbnail: bool = Tru
 def _picture(content: bytes, anchors: str, thumbnail: bool) -> Metadata:
     notes: list[str] = []
     try:
-        with warnings.catch_warnings(action="ignore"), open_image(content) as image:
+        with open_image(content) as image:
             kind = str(image.format)
             texts = _texts(content, image, notes)
             exif = _exif(content, image, notes)
@@ -76,7 +87,7 @@ def _picture(content: bytes, anchors: str, thumbnail: bool) -> Metadata:
             icc = _icc(image.info.get("icc_profile"), notes)
             raw = image.info.get("exif", b"")
     except Exception as error:  # PIL's parsers raise whatever they stumble over when bytes are wrong
-        reason = "no known image format" if isinstance(error, Image.UnidentifiedImageError) else cut(error, 120)
+        reason = "no known image format" if isinstance(error, UnidentifiedImageError) else cut(error, 120)
         return Metadata("unknown", notes=(f"The header cannot be read ({reason}).",))
     xmp = _xmp(packet, notes)
     small = None
@@ -85,9 +96,9 @@ def _picture(content: bytes, anchors: str, thumbnail: bool) -> Metadata:
             small = read_thumbnail(stored_thumbnail(raw, *place), content)
         except ValueError as error:
             notes.append(f"The thumbnail in EXIF cannot be read ({cut(error, 120)}).")
-    credentials, signed = Credentials("absent", WORDS["absent"]), ()
-    if LABEL in content:
-        credentials, signed = read_credentials(io.BytesIO(content), kind, anchors)
+    credentials, signed = read_credentials(content, kind, anchors)
+    if credentials.state == "absent" and "dcterms:provenance" in xmp:
+        credentials = unchecked(": it lies elsewhere, and nothing is fetched.")
     tags = exif_tags.tags(exif)
     return _put_together(
         kind, texts, tags, xmp, signed, notes, credentials=credentials, thumbnail=small, jpeg=jpeg, icc=icc,
@@ -114,22 +125,20 @@ def _video(source: Path | bytes, anchors: str) -> Metadata:
         inner = json.loads(texts.get("comment", ""))
         if isinstance(inner, dict):
             texts |= {key: _as_text(inner[key]) for key in ("prompt", "workflow") if key in inner}
-    credentials, signed = Credentials("absent", WORDS["absent"]), ()
-    with _opened(source) as (file, has_label):
-        if has_label:
-            credentials, signed = read_credentials(file, "video", anchors)
+    with _opened(source) as content:
+        credentials, signed = read_credentials(content, "video", anchors)
     place = texts.get("com.apple.quicktime.location.ISO6709", texts.get("location", ""))
     return _put_together(kind, texts, {}, {}, signed, notes, credentials=credentials, place=cut(place, 60))
 
 
 @contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[tuple[Any, bool]]:
-    """The file, and whether it may hold a C2PA manifest, without reading it into memory."""
+def _opened(source: Path | bytes) -> Iterator[bytes | mmap.mmap]:
+    """What a file holds, without reading it into memory."""
     if isinstance(source, bytes):
-        yield io.BytesIO(source), LABEL in source
+        yield source
         return
     with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        yield file, mapped.find(LABEL) >= 0
+        yield mapped
 
 
 def _put_together(
@@ -142,7 +151,10 @@ def _put_together(
     **more: Any,
 ) -> Metadata:
     get = {**texts, **tags}.get
-    maker, model = get("Make", get("com.apple.quicktime.make", "")), get("Model", get("com.apple.quicktime.model", ""))
+    maker, model = (
+        get("Make", get("com.apple.quicktime.make", "")),
+        get("Model", get("com.apple.quicktime.model", "")),
+    )
     camera = model if maker and model.startswith(maker) else f"{maker} {model}".strip()
     software = [get(name, "") for name in _SOFTWARE] + [xmp.get("xmp:CreatorTool", "")]
     listed = exif_tags.dates(tags)

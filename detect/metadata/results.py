@@ -1,4 +1,4 @@
-"""What a file says of itself: plain data, every word of which anyone can write or remove unless a signature covers it."""
+"""What a file says of itself: plain data, all of which anyone can write or remove unless a signature covers it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Claim:
         tool: the generator as the mark names it, or that of the mark's kind; empty when it names none.
         where: the place in the file that says so.
         part: a part of the picture alone is said to be generated.
-        signed: name of the certificate that signs the mark, whose signature holds; else empty.
+        signed: name in the certificate that signs the mark, where that is trusted and the signature holds; else empty.
         model: the generator's weights, where the mark names them.
         prompt: what it was asked for.
         negative: what it was asked to leave out.

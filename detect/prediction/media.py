@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice
@@ -32,6 +32,9 @@ from crossfake.datasets.sources.folder import VIDEOS, is_video, walk
 from crossfake.datasets.sources.tallies import LeftOut
 from crossfake.datasets.types import Box, Pixels
 from crossfake.datasets.video import import_av, open_video, read_frames
+from crossfake.detect.metadata.display import claim_words
+from crossfake.detect.metadata.reading import read_metadata
+from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
 from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
@@ -108,6 +111,8 @@ class Media:
         problem: why there is nothing to judge.
         rate: a video's frames per second on average, 0 when unknown.
         content: what was fetched or unpacked, when that is to be kept.
+        claim: what the file says of a generator that made it; empty where it says nothing.
+        metadata: all that it says of itself, where that was asked for.
     """
 
     input: Input
@@ -118,6 +123,8 @@ class Media:
     problem: str = ""
     rate: float = 0.0
     content: bytes | None = field(default=None, repr=False)
+    claim: str = ""
+    metadata: Metadata | None = field(default=None, repr=False)
 
 
 def find_inputs(
@@ -214,6 +221,8 @@ def open_media(
     workers: int = 1,
     keep_fetched: bool = False,
     view: View = ALIGNED,
+    metadata: bool = False,
+    anchors: str = "",
 ) -> Iterator[Media]:
     """Each input opened, in order, ahead of whoever asks; no more than a few at a time, so memory is flat.
 
@@ -224,6 +233,8 @@ def open_media(
             1 works here. A short list is opened here in any case.
         keep_fetched: put the bytes of what was fetched or unpacked into :attr:`Media.content`.
         view: of native pixels no more than the windows is kept.
+        metadata: keep all that a file says of itself, not only whether it names a generator.
+        anchors: certificates (PEM) that signers of C2PA manifests are trusted by.
     """
     rest = iter(inputs)
     start = list(islice(rest, _FEW))
@@ -235,7 +246,15 @@ def open_media(
         yield from start
         yield from rest
 
-    work = partial(_open_all, cropper=cropper, frames=frames, keep_fetched=keep_fetched, view=view)
+    one = partial(
+        open_one,
+        cropper=cropper,
+        frames=frames,
+        keep_fetched=keep_fetched,
+        metadata=metadata,
+        anchors=anchors,
+    )
+    work = partial(_open_all, one=one, view=view)
     for _, opened in map_in_order(work, _tasks(together(), 1 if workers == 1 else _TASK), workers):
         yield from opened
 
@@ -262,10 +281,8 @@ def _tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
         yield task
 
 
-def _open_all(
-    inputs: list[Input], cropper: Cropper, frames: int, keep_fetched: bool, view: View
-) -> list[Media]:
-    opened = [open_one(each, cropper, frames, keep_fetched) for each in inputs]
+def _open_all(inputs: list[Input], one: Callable[[Input], Media], view: View) -> list[Media]:
+    opened = [one(each) for each in inputs]
     if not view.native:
         return opened
     return [
@@ -276,28 +293,47 @@ def _open_all(
     ]
 
 
-def open_one(source: Input, cropper: Cropper, frames: int = 32, keep_fetched: bool = False) -> Media:
+def open_one(
+    source: Input,
+    cropper: Cropper,
+    frames: int = 32,
+    keep_fetched: bool = False,
+    metadata: bool = False,
+    anchors: str = "",
+) -> Media:
     """One input; whatever is wrong with it becomes its ``problem``."""
+    content, media = _opened(source, cropper, frames)
+    if content is None:
+        return media
+    said = read_metadata(content, anchors, thumbnail=metadata)
+    kept = content if keep_fetched and isinstance(content, bytes) and source.path is None else None
+    return replace(media, content=kept, claim=claim_words(said), metadata=said if metadata else None)
+
+
+def _opened(source: Input, cropper: Cropper, frames: int) -> tuple[Path | bytes | None, Media]:
+    """The file or what it holds, None where it was not come by, and what is to be judged of it."""
+    content: Path | bytes | None = source.path
     try:
         if source.refused:
-            return Media(source, problem=source.refused)
+            return None, Media(source, problem=source.refused)
         if source.path is None:
             content, video = (source.member.read_bytes(), False) if source.member else fetch(source.name)
-            media = _of_bytes(source, content, video, cropper, frames)
-            return replace(media, content=content if keep_fetched else None)
+            return content, _of_bytes(source, content, video, cropper, frames)
         if source.is_video:
-            return _video(source, source.path, cropper, frames)
-        return open_picture(source, file_bytes(source.path), cropper, frames)
+            return content, _video(source, source.path, cropper, frames)
+        content = file_bytes(source.path)
+        return content, open_picture(source, content, cropper, frames)
     except Unreadable as error:
-        return Media(source, problem=f"cannot be read ({error.reason})")
+        problem = f"cannot be read ({error.reason})"
     except UserError as error:
-        return Media(source, problem=error.message)
+        problem = error.message
     except Skip as reason:
-        return Media(source, problem=str(reason))
+        problem = str(reason)
     except OSError as error:
-        return Media(source, problem=f"cannot be read ({error.strerror or error})")
+        problem = f"cannot be read ({error.strerror or error})"
     except (MemoryError, cv2.error):
-        return Media(source, problem="cannot be read (too large for the memory)")
+        problem = "cannot be read (too large for the memory)"
+    return content, Media(source, problem=problem)
 
 
 def open_picture(source: Input, content: bytes, cropper: Cropper, frames: int = 32) -> Media:

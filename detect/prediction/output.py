@@ -11,10 +11,12 @@ The JSON document (``"schema": 1``; keys are added, never renamed)::
                 "faces": [{"box": [x, y, width, height] | null, "person", "score", "probability", "low", "high",
                            "verdict", "novelty", "reasons": [], "quantile",
                            "frames": [{"frame", "seconds", "score", "probability", "verdict", "box"}]}],
-                "skipped": [{"reason", "box", "frames"}]}],
+                "skipped": [{"reason", "box", "frames"}], "claim", "metadata": null}],
      "summary": {"files", "judged", "not_judged", "real", "uncertain", "fake"}}
 
-What the values mean is said at :class:`~crossfake.detect.prediction.verdicts.Prediction` and
+``claim`` is what a file itself says of the generator that made it; with ``--metadata``, ``metadata`` holds the fields
+of :class:`~crossfake.detect.metadata.results.Metadata`. What the values mean is said at
+:class:`~crossfake.detect.prediction.verdicts.Prediction` and
 :class:`~crossfake.detect.prediction.verdicts.FaceVerdict`; what is unknown is null.
 """
 
@@ -31,6 +33,7 @@ import click
 
 from crossfake import __version__
 from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.metadata.display import lines as metadata_lines
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, REASONS, VERDICTS, FaceVerdict, Prediction
 from crossfake.errors import UserError
 
@@ -38,7 +41,7 @@ SCHEMA = 1
 _COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow"}
 COLUMNS = (
     "path", "kind", "verdict", "probability", "low", "high", "score", "novelty", "reasons", "person",
-    "left", "top", "width", "height", "frames", "quantile", "problem",
+    "left", "top", "width", "height", "frames", "quantile", "problem", "claim",
 )  # fmt: skip
 
 
@@ -82,8 +85,13 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
     echo("verdict     fake?  95% interval  file")
     for prediction in summary.counting(predictions):
         name = printable(prediction.path)
+        if prediction.claim:
+            echo(
+                f"{click.style('generated?', fg='red')}      -  -             {name}  {printable(prediction.claim)}"
+            )
         if not prediction.judged:
             problems.append(f"{name}: {printable(prediction.problem)}")
+            _echo_metadata(prediction, name, echo)
             continue
         for number, face in enumerate(prediction.faces):
             seen.update(face.reasons)
@@ -91,6 +99,7 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
         for each in prediction.skipped:
             what = f"{each.frames} frames" if each.frames else "one face"
             echo(f"{NOT_JUDGED:<10}      -  -             {name}  {what}: {each.reason}")
+        _echo_metadata(prediction, name, echo)
     if problems:
         echo(f"\n{len(problems):,} could not be judged:")
         for problem in problems:
@@ -103,6 +112,13 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
         f"fake?: probability of fake among images like those of validation; fake from {threshold:.3f} on. "
         "A generator that the detector never saw may pass as real. It is not proof."
     )
+
+
+def _echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]) -> None:
+    if prediction.metadata is not None:
+        echo(f"    metadata of {name}")
+        for line in metadata_lines(prediction.metadata):
+            echo(f"    {printable(line)}")
 
 
 def _line(face: FaceVerdict, name: str, number: int, prediction: Prediction) -> str:
@@ -168,7 +184,7 @@ def writing_csv(predictions: Iterator[Prediction], path: Path) -> Iterator[Predi
 
 def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
     plain = prediction.as_dict()
-    common = {"path": prediction.path, "kind": prediction.kind}
+    common = {"path": prediction.path, "kind": prediction.kind, "claim": prediction.claim}
     if not prediction.judged:
         yield {**common, "verdict": NOT_JUDGED, "problem": prediction.problem}
     for face in plain["faces"]:

@@ -16,6 +16,7 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import Detector, Judgement
+from crossfake.detect.metadata.credentials import trusted
 from crossfake.detect.prediction.annotate import Annotator
 from crossfake.detect.prediction.media import Media, find_inputs, open_media
 from crossfake.detect.prediction.verdicts import Prediction, conclude
@@ -51,8 +52,9 @@ def predict(
     annotator = Annotator(settings.annotate) if settings.annotate else None
     inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
     media = open_media(
-        inputs, cut.cropper, settings.frames, settings.workers, annotator is not None, detector.view
-    )
+        inputs, cut.cropper, settings.frames, settings.workers, annotator is not None, detector.view,
+        settings.metadata, trusted(settings.trust),
+    )  # fmt: skip
     return _judged(media, detector, ("other-crop",) if cut.other else (), annotator)
 
 

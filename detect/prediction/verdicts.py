@@ -12,6 +12,7 @@ import numpy as np
 from crossfake.datasets.decode import CODES
 from crossfake.datasets.types import Box
 from crossfake.detect.bundle.bundle import LABELS, Judgement
+from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Look, Media
 
 VERDICTS = ("real", "uncertain", "fake")  # from the harmless one to the worst
@@ -100,6 +101,8 @@ class Prediction:
         skipped: faces or frames that were not judged.
         problem: why nothing was judged.
         annotated: the picture or video with the verdicts drawn in.
+        claim: what the file says of a generator that made it; it outranks the verdict. Empty where it says nothing.
+        metadata: all that the file says of itself, where that was asked for.
     """
 
     path: str
@@ -112,6 +115,8 @@ class Prediction:
     skipped: tuple[SkippedFace, ...] = ()
     problem: str = ""
     annotated: str | None = None
+    claim: str = ""
+    metadata: Metadata | None = None
 
     @property
     def judged(self) -> bool:
@@ -119,8 +124,8 @@ class Prediction:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; fractions with six digits."""
-        plain: dict[str, Any] = _rounded(dataclasses.asdict(self))
-        return plain
+        plain: dict[str, Any] = _rounded(dataclasses.asdict(dataclasses.replace(self, metadata=None)))
+        return {**plain, "metadata": self.metadata and self.metadata.as_dict()}
 
 
 def conclude(
@@ -140,8 +145,9 @@ def conclude(
     width, height = (round(side) for side in media.size)
     skipped = _skipped(media)
     facts = (media.input.name, media.kind, width, height)
+    said: dict[str, Any] = {"claim": media.claim, "metadata": media.metadata}
     if not found:
-        return Prediction(*facts, NOT_JUDGED, skipped=skipped, problem=media.problem)
+        return Prediction(*facts, NOT_JUDGED, skipped=skipped, problem=media.problem, **said)
     people: dict[int, list[int]] = {}
     for number, look in enumerate(media.looks):
         people.setdefault(look.person or 0, []).append(number)
@@ -159,7 +165,7 @@ def conclude(
             for look, (score, j) in zip(media.looks, found, strict=True)
         ]  # fmt: skip
     worst = max(faces, key=lambda face: (VERDICTS.index(face.verdict), face.probability))
-    return Prediction(*facts, worst.verdict, worst.probability, tuple(faces), skipped)
+    return Prediction(*facts, worst.verdict, worst.probability, tuple(faces), skipped, **said)
 
 
 def _pooled(

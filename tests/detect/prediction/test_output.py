@@ -41,6 +41,7 @@ def test_one_json_document_and_a_csv_row_per_face(trained: Path, folder: Path, t
     good, broken = found["files"][:2]
     assert set(good) == {
         "path", "kind", "width", "height", "verdict", "probability", "faces", "skipped", "problem", "annotated",
+        "claim", "metadata",
     }  # fmt: skip
     assert set(good["faces"][0]) == {
         "box", "person", "score", "probability", "low", "high", "verdict", "novelty", "reasons", "quantile", "frames",

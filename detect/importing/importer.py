@@ -16,6 +16,8 @@ from crossfake.detect.models import Model, create_model
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 
+_TOWER = 100  # tensors that a tower has at least
+
 
 def import_detector(
     source: Path, name: str, out: Path, table: Path | None = None, backbone: Path | None = None
@@ -43,9 +45,9 @@ def import_detector(
         raise UserError(f"{out} holds a detector already", hint="name another --out")
     entry = find(name, load_table(table))
     state = read_tensors(source)
-    if entry.backbone and len(state) <= 2 and backbone is None:
+    if entry.backbone and len(state) < _TOWER and backbone is None:
         raise UserError(
-            f"{source} holds the last layer only, and {name} needs its tower",
+            f"{source} holds the last layers only, and {name} needs its tower",
             hint=f"fetch {entry.backbone} and name it with --backbone",
         )
     if backbone is not None:

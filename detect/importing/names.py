@@ -143,17 +143,20 @@ def fold_residuals(state: State, _: Model) -> State:
     return found
 
 
-_HUGGING_FACE = (  # CLIP's vision tower and DINOv2's, as transformers name them
+_HUGGING_FACE = (  # CLIP's vision tower, DINOv2 and DINOv3, as transformers name them
     (r"^.*?vision_model\.|^(dinov2|backbone)\.(?=embeddings|encoder|layernorm)", ""),
     (r"^embeddings\.(class_embedding|cls_token)$", "cls_token"),
     (r"^embeddings\.(position_embedding\.weight|position_embeddings)$", "pos_embed"),
-    (r"^embeddings\.(patch_embedding|patch_embeddings\.projection)\.", "patch_embed.proj."),
+    (r"^embeddings\.(patch_embedding|patch_embeddings(\.projection)?)\.", "patch_embed.proj."),
+    (r"^embeddings\.register_tokens$", "reg_token"),
     (r"^pre_layrnorm\.", "norm_pre."),
     (r"^(post_layernorm|layernorm)\.", "norm."),
-    (r"^encoder\.layers?\.", "blocks."),
+    (r"^(encoder\.layers?|(model\.)?layer)\.", "blocks."),
     (r"\.self_attn\.([qkv])_proj\.", r".attn.\1."),
-    (r"\.attention\.attention\.([qkv])[a-z]+\.", r".attn.\1."),
-    (r"\.(self_attn\.out_proj|attention\.output\.dense)\.", ".attn.proj."),
+    (r"\.attention\.(attention\.)?([qkv])(uery|ey|alue|_proj)\.", r".attn.\2."),
+    (r"\.(self_attn\.out_proj|attention\.output\.dense|attention\.o_proj)\.", ".attn.proj."),
+    (r"\.mlp\.up_proj\.", ".mlp.fc1."),
+    (r"\.mlp\.down_proj\.", ".mlp.fc2."),
     (r"\.layer_norm([12])\.", r".norm\1."),
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
 )
@@ -171,7 +174,7 @@ _OPENAI = (  # CLIP's vision tower, as its authors name it
     (r"\.mlp\.c_fc\.", ".mlp.fc1."),
     (r"\.mlp\.c_proj\.", ".mlp.fc2."),
 )
-_OURS = ("head.", "chain.", "network.")
+_OURS = ("head.", "chain.", "network.", "proj1.", "proj2.", "alpha")
 
 
 def from_tower(state: State, model: Model) -> State:
@@ -187,10 +190,17 @@ def from_tower(state: State, model: Model) -> State:
         if name in ("cls_token", "pos_embed"):
             tensor = tensor.reshape(1, -1, tensor.shape[-1])
         found[name if name.startswith(_OURS) else f"network.{name}"] = tensor
+    own_state = model.state_dict()
     for name in [name for name in found if ".attn.q." in name]:
-        parts = [found.pop(name.replace(".attn.q.", f".attn.{each}.")) for each in "qkv"]
-        found[name.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
-    places, own = found.get("network.pos_embed"), model.state_dict().get("network.pos_embed")
+        stem, _, kind = name.rpartition("q.")
+        if kind == "bias" and f"{stem}q_bias" in own_state:  # DINOv3's keys have none
+            found |= {f"{stem}{each}_bias": found.pop(f"{stem}{each}.bias") for each in "qv"}
+        else:
+            parts = [found.pop(f"{stem}{each}.{kind}") for each in "qkv"]
+            found[f"{stem}qkv.{kind}"] = torch.cat(parts)
+    for name in [name for name in found if re.search(r"\.ls[12]\.gamma$", name) and name not in own_state]:
+        found[re.sub(r"\.ls([12])\.gamma$", r".gamma_\1", name)] = found.pop(name)
+    places, own = found.get("network.pos_embed"), own_state.get("network.pos_embed")
     if (
         places is not None
         and own is not None
@@ -224,6 +234,7 @@ READS: dict[str, Callable[[State, Any], State]] = {
     "residuals": fold_residuals,
     "clip": from_tower,
     "dinov2": from_tower,
+    "dinov3": from_tower,
     "chain": fold_chain,
 }
 
@@ -231,7 +242,11 @@ READS: dict[str, Callable[[State, Any], State]] = {
 def one_logit(state: State, model: Model, classes: int, positive: str) -> State:
     """The last layer so that it gives one logit, positive for fake: of two classes their difference, whose sigmoid is
     the softmax of the second."""
-    last = [name for name, each in model.named_modules() if isinstance(each, nn.Linear)][-1]
+    last = [
+        name
+        for name, each in model.named_modules()
+        if name.startswith("head") and isinstance(each, nn.Linear)
+    ][-1]
     found = dict(state)
     for key in (f"{last}.weight", f"{last}.bias"):
         tensor = found.get(key)

@@ -99,6 +99,8 @@ class Entry:
         backbone: whose weights the tower has, where the file may hold the last layer alone; empty where it holds all.
         classes: 1 logit or 2.
         positive: what a high logit says where there is one: ``fake`` or ``real``.
+        differs: what is done otherwise here than by the authors; empty where nothing is known to be.
+        checked: what these facts were read in, and what could not be; empty where nobody looked.
     """
 
     name: str
@@ -115,6 +117,8 @@ class Entry:
     backbone: str = ""
     classes: Annotated[int, Bounds(1, 2)] = 1
     positive: str = "fake"
+    differs: str = ""
+    checked: str = ""
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -140,6 +144,8 @@ class Entry:
             "normalisation": self.normalisation,
             "classes": high if self.classes == 1 else "of two classes the second is fake",
             "trained on": ", ".join(self.trained_on),
+            **({"differs": self.differs} if self.differs else {}),
+            "facts from": self.checked or "not checked here",
         }
 
 
@@ -202,6 +208,9 @@ def _entry(path: Path, name: str, facts: dict[str, Any]) -> Entry:
     for key in _TEXTS:
         if not isinstance(given[key], str) or not given[key].strip():
             raise mistake(f"{key} is {given[key]!r}", "write it in words, 'not stated' where it is not known")
+    for key in ("differs", "checked"):
+        if not isinstance(given.get(key, ""), str):
+            raise mistake(f"{key} is {given[key]!r}", "write it in words")
     for key in ("trained_on", "model", "unused", "reads"):
         if key in given:
             given[key] = _texts(given[key])

@@ -13,7 +13,7 @@ from crossfake.detect.models.base import IMAGENET, MODELS, Normalise, check_choi
 from crossfake.detect.models.timm_model import TimmModel
 from crossfake.errors import UserError
 
-FORMS = ("plain", "unit", "phase", "shared")
+FORMS = ("plain", "unit", "phase", "shared", "blocks")
 _SHARED = (512, 256)  # channels after UCF's adjustment, and of its two halves
 
 
@@ -29,10 +29,15 @@ class Published(TimmModel):
         form: ``plain``. ``unit``: features are scaled to length 1 (GenD). ``phase``: the image that is left of the
             grey values when every frequency has the same strength is a fourth channel (Liu et al. 2021,
             "Spatial-phase shallow learning"). ``shared``: the half of the features that all forgeries share, as a
-            small head sees it (Yan et al. 2023, "UCF", sec. 3.2).
+            small head sees it (Yan et al. 2023, "UCF", sec. 3.2). ``blocks``: of a vision transformer the class tokens
+            of all blocks, as the second norm of each leaves them, projected, added up by learnt shares and projected
+            again (Koutlis & Papadopoulos 2024, "RINE", sec. 3.2).
         padding: side of the images for which strided convolutions are padded as TensorFlow's SAME is, whatever the
             image's size, as the package efficientnet_pytorch does; 0 pads by the image's own size.
         stem_padding: with ``padding``, whether the first convolution is padded, too.
+        pool: what of a vision transformer is the feature: ``token``, ``avg`` or ``map``; by default timm's choice.
+        projections: layers of each projection of the form ``blocks``.
+        width: their outputs.
 
     Raises:
         UserError: an option that does not go.
@@ -48,6 +53,9 @@ class Published(TimmModel):
         form: str = "plain",
         padding: int = 0,
         stem_padding: bool = True,
+        pool: str = "",
+        projections: int = 2,
+        width: int = 128,
     ) -> None:
         check_choice("form", form, FORMS)
         super().__init__(architecture, size=size)
@@ -57,6 +65,10 @@ class Published(TimmModel):
         self.form = form
         self.options |= {"architecture": architecture, "mean": [*map(float, mean)], "std": [*map(float, std)]}
         self.options |= {"form": form} if form != "plain" else {}
+        if pool:
+            check_choice("pool", pool, ("token", "avg", "map"))
+            self.network.global_pool = pool
+            self.options |= {"pool": pool}
         if padding:
             pad_for(self.network, padding, stem_padding)
             self.options |= {"padding": padding, "stem_padding": stem_padding}
@@ -77,6 +89,31 @@ class Published(TimmModel):
                 nn.Conv2d(half, half, 1), pooled(),
             )  # fmt: skip
             self.head = nn.Sequential(nn.Linear(half, width), nn.LeakyReLU(), nn.Linear(width, 1))
+        elif form == "blocks":
+            self._add_projections(projections, width)
+
+    def _add_projections(self, layers: int, width: int) -> None:
+        blocks: Any = getattr(self.network, "blocks", None)
+        if not blocks or not all(hasattr(blocks[0], part) for part in ("norm1", "attn", "norm2", "ls1")):
+            raise UserError(
+                f"{self.options['architecture']} has no such blocks", hint="name a vision transformer"
+            )
+        for name, number in (("projections", layers), ("width", width)):
+            if type(number) is not int or not 1 <= number <= 8192:
+                raise UserError(f"{name} is {number!r}", hint="give a whole number from 1 to 8,192")
+        self.options |= {"projections": layers, "width": width}
+        self.proj1 = _projection(int(self.network.embed_dim), width, layers)
+        self.alpha = nn.Parameter(torch.zeros(1, len(blocks), width))
+        self.proj2 = _projection(width, width, layers)
+        hidden = [
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Dropout(),
+        ]
+        self.head = nn.Sequential(*hidden, nn.Linear(width, 1))
 
     def features(self, images: Tensor) -> Tensor:
         if self.form in ("plain", "unit"):
@@ -84,12 +121,34 @@ class Published(TimmModel):
             return F.normalize(features.float(), dim=1) if self.form == "unit" else features
         network: Any = self.network
         images = self.normalise(images)
+        if self.form == "blocks":
+            return self._weighed_tokens(images)
         if self.form == "shared":
             shared: Tensor = self.shared(self.adjust(network.forward_features(images)))
             return shared
         maps = network.forward_features(torch.cat([images, phase_image(images)], dim=1))
         features = network.forward_head(maps, pre_logits=True)
         return features
+
+    def _weighed_tokens(self, images: Tensor) -> Tensor:
+        network: Any = self.network
+        x = network.norm_pre(network._pos_embed(network.patch_embed(images)))
+        tokens = []
+        for block in network.blocks:
+            x = x + block.ls1(block.attn(block.norm1(x)))
+            normed = block.norm2(x)
+            tokens.append(normed[:, 0])
+            x = x + block.ls2(block.mlp(normed))
+        projected = self.proj1(torch.stack(tokens, dim=1).float())
+        features: Tensor = self.proj2((self.alpha.softmax(dim=1) * projected).sum(dim=1))
+        return features
+
+
+def _projection(inputs: int, width: int, layers: int) -> nn.Sequential:
+    parts: list[nn.Module] = [nn.Dropout()]
+    for number in range(layers):
+        parts += [nn.Linear(width if number else inputs, width), nn.ReLU(), nn.Dropout()]
+    return nn.Sequential(*parts)
 
 
 def phase_image(images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -91,6 +92,46 @@ def _dinov2(prefix: str, width: int = 1024) -> State:
         found |= _norm(f"{layer}norm1", width) | _norm(f"{layer}norm2", width)
         found |= _linear(f"{layer}mlp.fc1", width, 4 * width) | _linear(f"{layer}mlp.fc2", 4 * width, width)
     return found
+
+
+def _dinov3(prefix: str, width: int = 1024) -> State:
+    e = f"{prefix}embeddings."
+    found = {f"{e}cls_token": _shape(1, 1, width), f"{e}mask_token": _shape(1, 1, width)}
+    found |= {f"{e}register_tokens": _shape(1, 4, width)} | _norm(f"{prefix}norm", width)
+    found |= {
+        f"{e}patch_embeddings.weight": _shape(width, 3, 16, 16),
+        f"{e}patch_embeddings.bias": _shape(width),
+    }
+    for k in range(24):
+        layer = f"{prefix}layer.{k}."
+        for part in ("q_proj", "v_proj", "o_proj"):
+            found |= _linear(f"{layer}attention.{part}", width, width)
+        found |= {f"{layer}attention.k_proj.weight": _shape(width, width)}
+        found |= {f"{layer}layer_scale{n}.lambda1": _shape(width) for n in (1, 2)}
+        found |= _norm(f"{layer}norm1", width) | _norm(f"{layer}norm2", width)
+        found |= _linear(f"{layer}mlp.up_proj", width, 4 * width) | _linear(
+            f"{layer}mlp.down_proj", 4 * width, width
+        )
+    return found
+
+
+def _rine(layers: int, width: int) -> State:
+    """Their own part, and CLIP's file beside it."""
+    found = {"alpha": _shape(1, 24, width)}
+    for k in range(layers):
+        found |= _linear(f"proj1.{1 + 3 * k}", width if k else 1024, width)
+        found |= _linear(f"proj2.{1 + 3 * k}", width, width)
+    for k, outputs in ((0, width), (3, width), (6, 1)):
+        found |= _linear(f"head.{k}", width, outputs)
+    clip = {"visual_projection.weight": _shape(768, 1024), "text_projection.weight": _shape(768, 768)}
+    clip |= {"logit_scale": _shape(), "text_model.final_layer_norm.weight": _shape(768)}
+    return _clip("vision_model.") | clip | found
+
+
+def _pe() -> State:
+    """timm's names, for images of 336 pixels."""
+    network = timm.create_model("vit_pe_core_large_patch14_336", num_classes=0)
+    return _of(network, "feature_extractor.backbone.") | _linear("model.linear", 1024, 2)
 
 
 def efficientnet(network: nn.Module, prefix: str) -> State:
@@ -220,7 +261,17 @@ LAYOUTS: dict[str, Callable[[], State]] = {
         | {"feature_extractor.visual_projection.weight": _shape(768, 1024)}
         | _linear("model.linear", 1024, 2)
     ),
+    "gend/dinov3": lambda: _dinov3("feature_extractor.backbone.") | _linear("model.linear", 1024, 2),
+    "gend/pe": _pe,
     "effort": _effort,
+    "effort/genimage": _effort,
+    "communityforensics/224": lambda: (
+        _of(_timm("communityforensics/224"), "vit.") | _linear("vit.head", 384, 1)
+    ),
+    "rine/1class": lambda: _rine(4, 1024),
+    "rine/2class": lambda: _rine(4, 128),
+    "rine/4class": lambda: _rine(2, 1024),
+    "rine/ldm": lambda: _rine(4, 1024),
     "drct/convnext_base": _convnext,
     "drct/clip_large": lambda: (
         _openai("model.model.visual.")

@@ -118,11 +118,16 @@ def _found(store: dict[str, Any]) -> tuple[Credentials, tuple[Claim, ...]]:
                 signed = signer if status == "valid" else ""
                 claims.setdefault(agent, Claim(agent, _WHERE[status], kind in PARTLY_GENERATED, signed))
     credentials = Credentials(
-        status,  # type: ignore[arg-type]
-        WORDS[status], signer, cut(signature.get("issuer") or ""), _generator(active), cut(active.get("title") or ""),
-        cut(signature.get("time") or ""), tuple(actions[:_MOST]),
+        status,
+        WORDS[status],
+        signer,
+        cut(signature.get("issuer") or ""),
+        _generator(active),
+        cut(active.get("title") or ""),
+        cut(signature.get("time") or ""),
+        tuple(actions[:_MOST]),
         tuple(dict.fromkeys(cut(code) for code in failures[:_MOST])),
-    )  # fmt: skip
+    )
     return credentials, tuple(claims.values())
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crossfake.detect.metadata.results import Claim, Credentials, Entry, Jpeg, Metadata
+from crossfake.pages import plural
 
 NO_PROOF = "Anyone can write such a mark, and saving the picture anew removes it."
 SIGNED = "It is signed by {}, whose certificate is trusted, and the signature holds."
@@ -65,7 +66,7 @@ def lines(metadata: Metadata, everything: bool = False) -> Iterator[str]:
     """The panel for a terminal; a stranger's line feeds are shown as such."""
     for section in sections(metadata):
         if section.folded and not everything:
-            yield f"{section.title}: {len(section.rows)} entries (all of them with --json)"
+            yield f"{section.title}: {plural(len(section.rows), 'entry', 'entries')} (all of them with --json)"
             continue
         yield section.title
         for row in section.rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from crossfake.datasets.types import Pixels
 
@@ -115,7 +115,7 @@ class Credentials:
         problems: codes of what does not hold (C2PA specification, validation status codes).
     """
 
-    state: Literal["absent", "valid", "untrusted", "invalid", "unchecked"]
+    state: str
     words: str
     signer: str = ""
     issuer: str = ""

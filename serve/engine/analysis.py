@@ -18,6 +18,8 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.types import Pixels
+from crossfake.detect.metadata.display import claim_words
+from crossfake.detect.metadata.reading import read_metadata
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.prediction.verdicts import NOT_JUDGED, VERDICTS, FaceVerdict
 from crossfake.images import fitted
@@ -277,6 +279,8 @@ class Analyser:
         codes |= {"missed-faces"} if faces and any(each.box for each in missed) else set()
         codes |= {"no-face"} if not faces and prediction.problem == "no face" else set()
         width, height = prediction.width, prediction.height
+        said = read_metadata(upload.path)
+        words = wording.conclusion(upload.kind, faces, verdict, prediction.problem)
         return Analysis(
             name=upload.name_for_display,
             sha256=upload.sha256,
@@ -291,8 +295,9 @@ class Analyser:
             faces=tuple(faces),
             missed=missed,
             verdict=verdict,
-            words=wording.conclusion(upload.kind, faces, verdict, prediction.problem),
+            words=f"{claim_words(said)} {words}".strip(),  # a generator's own mark outranks the network
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
+            metadata=said,
             **more,
         )
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from crossfake.datasets.types import Box, Pixels
+from crossfake.detect.metadata.results import Metadata
 from crossfake.pages import data_uri
 
 SCHEMA = 1
@@ -223,6 +224,7 @@ class Analysis:
         picture: uint8 ``[h, w, 3]``, the upright picture reduced to at most 1,600 pixels; None of a video.
             A box of a face times ``picture.shape[1] / width`` is its place there.
         duration: of a video in seconds; None of a picture, or when unknown.
+        metadata: what the file says of itself; None in an analysis of before.
     """
 
     name: str
@@ -242,6 +244,7 @@ class Analysis:
     warnings: tuple[Warning, ...] = ()
     picture: Pixels | None = None
     duration: float | None = None
+    metadata: Metadata | None = None
 
     def to_json(self, pictures: bool = False) -> dict[str, Any]:
         """Plain values for ``json.dumps``: fractions with six digits, no NaN.

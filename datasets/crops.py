@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from crossfake.bounds import MOST, Bounds, check_bounds
-from crossfake.datasets.decode import decode, decode_image
+from crossfake.datasets.decode import Copies, decode, decode_image
 from crossfake.datasets.faces import GLANCE_SIDE, Face, find_faces, marked_face, mask_box, overlap, track
 from crossfake.datasets.geometry import (
     ENLARGE_AT_MOST,
@@ -221,7 +221,7 @@ class Cropper:
 
     def crops_of(
         self,
-        source: Path | bytes,
+        source: Path | bytes | Copies,
         glance: Pixels,
         box: Box | None = None,
         mask: Pixels | Polygons | None = None,
@@ -245,11 +245,11 @@ class Cropper:
             box = tuple(value * whole.scale for value in box)  # type: ignore[assignment]
         return self.crops(whole.pixels, box, mask)
 
-    def each_face(self, source: Path | bytes, glance: Pixels) -> list[tuple[Box, Crop | Skip]]:
+    def each_face(self, source: Path | bytes | Copies, glance: Pixels) -> list[tuple[Box, Crop | Skip]]:
         """Every face of a file: its box as shares of the picture, and its crop or why there is none.
 
         Args:
-            source: the file or its bytes.
+            source: the file, its bytes or its copies; in these each picture is searched once, whoever asks.
             glance: ``decode_image(source, at_least=GLANCE)``.
 
         Returns:
@@ -258,24 +258,28 @@ class Cropper:
         enough = max(GLANCE, 4 * self.size)
         reduced = min(glance.shape[:2]) >= GLANCE
         if not reduced or self.native:
-            return self._each(decode_image(source) if reduced else glance, None)
+            return self._each(decode_image(source) if reduced else glance, None, source)
         if min(glance.shape[:2]) < enough:
             glance = decode_image(source, at_least=enough)
-        found = self._each(glance, 1.0)
+        found = self._each(glance, 1.0, source)
         if found and not any(isinstance(crop, Skip) for _, crop in found):
             return found
         kept = [(box, crop) for box, crop in found if isinstance(crop, Crop)]
-        more = self._each(decode_image(source), None)  # only the whole picture shows small faces well enough
+        more = self._each(
+            decode_image(source), None, source
+        )  # only the whole picture shows small faces well enough
         more = [(box, crop) for box, crop in more if all(overlap(box, other) < _SAME for other, _ in kept)]
         return sorted([*kept, *more], key=lambda pair: -pair[0][2] * pair[0][3])
 
-    def _each(self, image: Pixels, enlarge: float | None) -> list[tuple[Box, Crop | Skip]]:
+    def _each(
+        self, image: Pixels, enlarge: float | None, source: Path | bytes | Copies
+    ) -> list[tuple[Box, Crop | Skip]]:
         # where every face that is large enough to be cut shows in the smaller copy, one look does
         once = self.native and self.min_size * GLANCE_SIDE >= _SHOWS * max(image.shape[:2])
-        faces = self._faces(image, largest_only=once)
+        faces = self._faces(image, once, source)
         if not once and faces and faces[0].side > _LARGE * max(image.shape[:2]):
             # a large face is looked for in a smaller copy when it is the only one wanted, and its landmarks differ
-            main = self._faces(image, largest_only=True)[0]
+            main = self._faces(image, True, source)[0]
             faces = [main, *(face for face in faces if overlap(face.box, main.box) < _SAME)]
         found: list[tuple[Box, Crop | Skip]] = []
         for face in faces:
@@ -327,9 +331,19 @@ class Cropper:
             raise reasons[0]
         return found
 
-    def _faces(self, image: Pixels, largest_only: bool = False) -> list[Face]:
+    def _faces(
+        self, image: Pixels, largest_only: bool = False, source: Path | bytes | Copies = b""
+    ) -> list[Face]:
         threshold = min(_SURE, self.min_confidence)
-        return find_faces(image, self.model, threshold=threshold, largest_only=largest_only)
+        if not isinstance(source, Copies):
+            return find_faces(image, self.model, threshold=threshold, largest_only=largest_only)
+        key = ("faces", id(image), self.model, threshold, largest_only)  # the copies keep the image alive
+        if key not in source.remembered:
+            source.remembered[key] = find_faces(
+                image, self.model, threshold=threshold, largest_only=largest_only
+            )
+        found: list[Face] = source.remembered[key]
+        return found
 
     def of_video(
         self, frames: Iterable[tuple[int, Pixels, Pixels | None]]

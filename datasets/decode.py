@@ -63,6 +63,38 @@ class Decoded(NamedTuple):
     codes: tuple[str, ...] = ()
 
 
+class Copies:
+    """A file's bytes with every decoded copy that was asked for, so that several who look at it decode it once.
+
+    Attributes:
+        content: the file.
+        name: what to call it in an error.
+        remembered: what was found in its copies, for whoever looks for the same again.
+    """
+
+    def __init__(self, content: bytes, name: str = "the image") -> None:
+        self.content, self.name = content, name
+        self.remembered: dict[tuple[Any, ...], Any] = {}
+        self._decoded: dict[int | None, Decoded] = {}
+
+    def decode(self, at_least: int | None = None) -> Decoded:
+        """As :func:`decode`: the very same pixels."""
+        known = self._decoded.get(at_least) or self._whole
+        if known is None:
+            known = self._decoded[at_least] = decode(self.content, self.name, at_least)
+        return known
+
+    def largest(self, at_least: int) -> Decoded:
+        """A copy whose sides are of so many pixels where the picture has them: the largest that there is already."""
+        found = max(self._decoded.values(), key=lambda each: each.scale, default=None)
+        enough = found is not None and (found.scale == 1 or min(found.pixels.shape[:2]) >= at_least)
+        return found if found is not None and enough else self.decode(at_least)
+
+    @property
+    def _whole(self) -> Decoded | None:
+        return next((each for each in self._decoded.values() if each.scale == 1), None)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One frame of a video; unpacks to ``number, pixels``.
@@ -83,19 +115,23 @@ class Frame:
         return iter((self.number, self.pixels))
 
 
-def decode_image(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Pixels:
+def decode_image(
+    source: str | Path | bytes | Copies, name: str | None = None, at_least: int | None = None
+) -> Pixels:
     """The pixels uint8 ``[H, W, 3]`` of :func:`decode`."""
     return decode(source, name, at_least).pixels
 
 
-def decode(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Decoded:
+def decode(
+    source: str | Path | bytes | Copies, name: str | None = None, at_least: int | None = None
+) -> Decoded:
     """Decode a file or its bytes.
 
     EXIF orientation is applied; a colour profile is converted to sRGB; 16-bit values are scaled, not clipped;
     transparency is laid over white; of an animation the first frame is taken.
 
     Args:
-        source: path, or the bytes of a file.
+        source: path, the bytes of a file, or its :class:`Copies`.
         name: what to call it in an error.
         at_least: a JPEG may be decoded at 1/2, 1/4 or 1/8 as long as both sides keep this many pixels:
             several times faster for large photos.
@@ -104,6 +140,8 @@ def decode(source: str | Path | bytes, name: str | None = None, at_least: int | 
         Unreadable: not an image, cut short, without pixels, or larger than 100 megapixels, which a JPEG of up to 250
             is not once it is decoded at 1/2; a ``UserError``.
     """
+    if isinstance(source, Copies):
+        return source.decode(at_least)
     name = name or (str(source) if not isinstance(source, bytes) else "the image")
     try:
         content = source if isinstance(source, bytes) else file_bytes(Path(source))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
+from scipy.special import expit
 from torch import nn
 
 from crossfake import __version__
@@ -22,6 +23,7 @@ from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import calibration, conformal, novelty
 from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import Model, create_model
+from crossfake.detect.verdict import LABELS, UNCERTAIN, Verdict
 from crossfake.detect.view import Images, View, Windows
 from crossfake.detect.whole import Whole, check_faces
 from crossfake.device import autocast, pick_device
@@ -34,7 +36,6 @@ from crossfake.runs import save_weights
 from crossfake.stats.intervals import Z
 
 WEIGHTS, CARD = "model.safetensors", "bundle.json"
-LABELS = ("real", "fake")
 AUTHORS = "the authors' own"  # the rule of a threshold that was published
 _FILES = {"onnx": ONNX, "onnx-int8": INT8}
 BACKENDS = ("torch", *_FILES)
@@ -42,28 +43,6 @@ _PIXELS = 128 * 64 * 64  # of a batch on the CPU: larger ones are no quicker, an
 _LARGEST_SIDE = 4096
 
 Outputs = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a detector says of one image.
-
-    Attributes:
-        score: calibrated probability of being fake.
-        low: lower end of the 95% interval of that probability; None for a bundle that was never calibrated.
-        high: its upper end.
-        novelty: share in [0, 1] of validation images that are less unusual; None if the bundle cannot tell.
-        verdict: ``real``, ``fake``, or ``uncertain``: the detector abstains.
-        reasons: codes. ``out-of-distribution``: more unusual than the bundle's quantile of validation images.
-            ``near-threshold``: both labels are plausible, or neither is.
-    """
-
-    score: float
-    low: float | None
-    high: float | None
-    novelty: float | None
-    verdict: str
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -245,7 +224,7 @@ class Detector:
         """Calibrated probability of being fake, ``[N]``, of cropped images as :meth:`outputs` takes them."""
         return self.probability(self.outputs(images)[0])
 
-    def judge(self, images: Images) -> list[Judgement]:
+    def judge(self, images: Images) -> list[Verdict]:
         """Score, interval, novelty and verdict of cropped images as :meth:`outputs` takes them."""
         return self.judge_outputs(*self.outputs_and_error(images))
 
@@ -254,7 +233,7 @@ class Detector:
         logits: npt.NDArray[np.float64],
         features: npt.NDArray[np.float32],
         error: npt.NDArray[np.float64] | None = None,
-    ) -> list[Judgement]:
+    ) -> list[Verdict]:
         """:meth:`judge` for what :meth:`outputs`, or :meth:`outputs_and_error`, returned.
 
         The interval is that of the calibration, widened by 1.96 standard errors of the windows' mean on either side.
@@ -266,8 +245,8 @@ class Detector:
         unusual = self.reference.share(logits, features) if self.reference else None
         abstention = self.card.get("abstention")
         sets = conformal.allowed(abstention, logits) if abstention else None
-        judgements = []
-        for i, score in enumerate(scores.tolist()):
+        verdicts = []
+        for i, (own, score) in enumerate(zip(expit(logits).tolist(), scores.tolist(), strict=True)):
             low, high = (float(ends[0][i]), float(ends[1][i])) if ends else (None, None)
             share = None if unusual is None else float(unusual[i])
             label = int(score >= self.threshold)
@@ -276,9 +255,9 @@ class Detector:
             far = bool(self.reference and share is not None and share > self.reference.quantile)
             straddles = low is not None and high is not None and low < self.threshold <= high
             reasons = ("out-of-distribution",) * far + ("near-threshold",) * (near or straddles)
-            verdict = "uncertain" if near or far else LABELS[label]
-            judgements.append(Judgement(score, low, high, share, verdict, reasons))
-        return judgements
+            verdict = UNCERTAIN if near or far else LABELS[label]
+            verdicts.append(Verdict(own, score, low, high, verdict, share, reasons))
+        return verdicts
 
     def __call__(self, image: str | Path | Pixels) -> float:
         """Score of one photo, cropped as the training images were.

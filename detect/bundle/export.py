@@ -24,10 +24,11 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, driver
-from crossfake.detect.bundle.bundle import LABELS, Detector, logits_and_features
+from crossfake.detect.bundle.bundle import Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
 from crossfake.detect.models import Model
 from crossfake.detect.settings import ExportSettings
+from crossfake.detect.verdict import LABELS
 from crossfake.detect.view import Windows
 from crossfake.detect.whole import Whole
 from crossfake.errors import MissingDependency, UserError

@@ -126,12 +126,12 @@ def _explained(
             judged = detector.judge([crop])[0]
             face = f", face {number}" if len(found) > 1 else ""
             title = (
-                f"{printable(file.name)}{face}: {judged.verdict}, score {judged.score:.3f} "
+                f"{printable(file.name)}{face}: {judged.verdict}, score {judged.probability:.3f} "
                 f"(fake from {detector.threshold:.3f} on)\n{name}"
             )
             path = out / _free(file.stem + (f"-face{number}" if len(found) > 1 else ""), taken)
             figures = draw(crop, title, path)
-            yield Explained(shown, number, judged.score, judged.verdict, path.name, figures=figures)
+            yield Explained(shown, number, judged.probability, judged.verdict, path.name, figures=figures)
 
 
 def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:

@@ -20,7 +20,8 @@ from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.types import Box, Pixels
 from crossfake.datasets.video import count_frames, import_av, read_frames
 from crossfake.detect.prediction.media import Media, temporary_video
-from crossfake.detect.prediction.verdicts import NOT_JUDGED, FaceVerdict, FrameScore, Prediction
+from crossfake.detect.prediction.verdicts import Prediction
+from crossfake.detect.verdict import NOT_JUDGED, FrameScore, Verdict
 from crossfake.errors import UserError
 from crossfake.files import replacing
 
@@ -127,7 +128,7 @@ def picture_marks(prediction: Prediction) -> list[Mark]:
     return marks + [Mark(each.box, NOT_JUDGED, (NOT_JUDGED, each.reason)) for each in missed]
 
 
-def _lines(face: FaceVerdict) -> tuple[str, ...]:
+def _lines(face: Verdict) -> tuple[str, ...]:
     interval = "" if face.low is None or face.high is None else f" ({face.low:.2f}-{face.high:.2f})"
     return (f"{face.verdict} {face.probability:.2f}{interval}", *face.reasons)
 

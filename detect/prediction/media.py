@@ -19,7 +19,7 @@ import numpy as np
 
 from crossfake.datasets.animation import is_animated
 from crossfake.datasets.crops import GLANCE, Crop, Cropper
-from crossfake.datasets.decode import Frame, Unreadable, decode, file_bytes
+from crossfake.datasets.decode import Copies, Frame, Unreadable, file_bytes
 from crossfake.datasets.filetypes import HEAD, head_of, kind_of
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.sources.archive import members
@@ -36,6 +36,7 @@ from crossfake.detect.metadata.display import claim_words
 from crossfake.detect.metadata.reading import read_metadata
 from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.fetching import check_url, fetch, is_url
+from crossfake.detect.verdict import MissedFace
 from crossfake.detect.view import ALIGNED, View
 from crossfake.errors import UserError
 from crossfake.workers import map_in_order
@@ -93,15 +94,6 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Missed:
-    """A face, or a frame, that could not be cut, and why."""
-
-    reason: str
-    box: Box | None = None
-    frame: int = 0
-
-
-@dataclass(frozen=True)
 class Media:
     """One input, opened: what of it is to be judged, what was missed, or why it could not be opened at all.
 
@@ -119,7 +111,7 @@ class Media:
     kind: str = "picture"
     size: tuple[int, int] = (0, 0)
     looks: tuple[Look, ...] = ()
-    missed: tuple[Missed, ...] = ()
+    missed: tuple[MissedFace, ...] = ()
     problem: str = ""
     rate: float = 0.0
     content: bytes | None = field(default=None, repr=False)
@@ -336,8 +328,10 @@ def _opened(source: Input, cropper: Cropper, frames: int) -> tuple[Path | bytes 
     return content, Media(source, problem=problem)
 
 
-def open_picture(source: Input, content: bytes, cropper: Cropper, frames: int = 32) -> Media:
+def open_picture(source: Input, content: bytes | Copies, cropper: Cropper, frames: int = 32) -> Media:
     """A picture from its bytes, whatever its name; without a face the ``problem`` says so.
+
+    Whoever looks at one picture several times gives its copies: it is then decoded, and searched for faces, once.
 
     Of an animation so many ``frames`` as of a video.
 
@@ -345,25 +339,27 @@ def open_picture(source: Input, content: bytes, cropper: Cropper, frames: int = 
         Unreadable: it is no picture.
         Skip: a policy that looks for no faces leaves it out.
     """
+    copies = content if isinstance(content, Copies) else Copies(content, source.name)
+    content = copies.content
     if is_animated(content):
         return open_frames(source, read_frames(content, frames, source.name), cropper)
-    glance, _, codes = decode(content, source.name, at_least=GLANCE)
+    glance, _, codes = copies.decode(GLANCE)
     width, height, quality = _header(content, glance)
     common = (("compressed",) if quality is not None and quality < COMPRESSED else ()) + codes
     looks: list[Look] = []
-    missed: list[Missed] = []
+    missed: list[MissedFace] = []
     if cropper.finds_faces and cropper.which == "all":
-        for shares, crop in cropper.each_face(content, glance):
+        for shares, crop in cropper.each_face(copies, glance):
             box = _pixels(shares, width, height)
             if isinstance(crop, Skip):
-                missed.append(Missed(str(crop), box))
+                missed.append(MissedFace(str(crop), box))
             else:
                 looks.append(Look(crop.image, box, person=len(looks), reasons=_hard(crop) + common))
         if not looks:
             problem = missed[0].reason if missed else "no face"  # the largest face's
             return Media(source, "picture", (width, height), (), tuple(missed), problem)
     else:
-        crop = cropper.crops_of(content, glance)[0]
+        crop = cropper.crops_of(copies, glance)[0]
         looks.append(Look(crop.image, _pixels(crop.box, width, height), reasons=_hard(crop) + common))
     return Media(source, "picture", (width, height), tuple(looks), tuple(missed))
 
@@ -436,12 +432,6 @@ def _pixels(shares: Box | None, width: int, height: int) -> Box | None:
     return shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height
 
 
-def _most(missed: Sequence[Missed]) -> str:
-    """The commonest reason."""
-    reasons = [each.reason for each in missed]
-    return max(reasons, key=reasons.count, default="")
-
-
 def _video(source: Input, path: Path, cropper: Cropper, frames: int) -> Media:
     return open_frames(source, read_frames(path, frames, source.name), cropper, frame_rate(path))
 
@@ -461,18 +451,20 @@ def open_frames(source: Input, frames: Iterable[Frame], cropper: Cropper, rate: 
             yield frame.number, frame.pixels, None
 
     looks: list[Look] = []
-    missed: list[Missed] = []
+    lost: dict[str, set[int]] = {}
     for number, crop in cropper.of_video(pictures()):
         if isinstance(crop, Skip):
-            missed.append(Missed(str(crop), frame=number))
+            lost.setdefault(str(crop), set()).add(number)
         else:
             seconds, size, codes = facts[number]
             box, reasons = _pixels(crop.box, *size), _hard(crop) + codes
             looks.append(Look(crop.image, box, number, crop.person or 0, reasons, seconds, size))
-    problem = "" if looks else _most(missed) or "no frame can be decoded"
+    missed = tuple(MissedFace(reason, frames=len(numbers)) for reason, numbers in lost.items())
+    commonest = max(missed, key=lambda each: each.frames, default=None)
+    problem = "" if looks else commonest.reason if commonest else "no frame can be decoded"
     size = next((size for _, size, _ in facts.values()), (0, 0))
     rate = rate or _rate([(number, seconds) for number, (seconds, _, _) in facts.items()])
-    return Media(source, "video", size, tuple(looks), tuple(missed), problem, rate)
+    return Media(source, "video", size, tuple(looks), missed, problem, rate)
 
 
 def _rate(times: Sequence[tuple[int, float | None]]) -> float:

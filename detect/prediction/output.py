@@ -16,8 +16,8 @@ The JSON document (``"schema": 1``; keys are added, never renamed)::
 
 ``claim`` is what a file itself says of the generator that made it; with ``--metadata``, ``metadata`` holds the fields
 of :class:`~crossfake.detect.metadata.results.Metadata`. What the values mean is said at
-:class:`~crossfake.detect.prediction.verdicts.Prediction` and
-:class:`~crossfake.detect.prediction.verdicts.FaceVerdict`; what is unknown is null.
+:class:`~crossfake.detect.prediction.verdicts.Prediction` and :class:`~crossfake.detect.verdict.Verdict`; what is
+unknown is null.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ import click
 from crossfake import __version__
 from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.metadata.display import lines as metadata_lines
-from crossfake.detect.prediction.verdicts import NOT_JUDGED, REASONS, VERDICTS, FaceVerdict, Prediction
+from crossfake.detect.prediction.verdicts import Prediction
+from crossfake.detect.verdict import NOT_JUDGED, REASONS, VERDICTS, Verdict
 from crossfake.errors import UserError
 
 SCHEMA = 1
@@ -121,7 +122,7 @@ def _echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]
             echo(f"    {printable(line)}")
 
 
-def _line(face: FaceVerdict, name: str, number: int, prediction: Prediction) -> str:
+def _line(face: Verdict, name: str, number: int, prediction: Prediction) -> str:
     interval = "-" if face.low is None or face.high is None else f"{face.low:.2f} to {face.high:.2f}"
     count = len(prediction.faces)
     who = "" if count == 1 else f"  {'person' if face.frames else 'face'} {number + 1} of {count}"

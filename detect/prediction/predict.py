@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.types import Pixels
-from crossfake.detect.bundle.bundle import Detector, Judgement
+from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.metadata.credentials import trusted
 from crossfake.detect.prediction.annotate import Annotator
 from crossfake.detect.prediction.media import Media, find_inputs, open_media
 from crossfake.detect.prediction.verdicts import Prediction, conclude
 from crossfake.detect.settings import PredictSettings
+from crossfake.detect.verdict import Verdict
 from crossfake.detect.view import Windows
 from crossfake.errors import UserError
 
@@ -116,7 +116,7 @@ class _Open:
     """A file whose crops are on their way through the network."""
 
     media: Media
-    found: list[tuple[float, Judgement]] = field(default_factory=list)
+    found: list[Verdict] = field(default_factory=list)
     waiting: int = 0
 
 
@@ -134,10 +134,8 @@ def _judged(
             if detector.view.native
             else np.stack(images)
         )
-        for (file, _), logit, judgement in zip(
-            batch, outputs[0].tolist(), detector.judge_outputs(*outputs), strict=True
-        ):
-            file.found.append((float(expit(logit)), judgement))
+        for (file, _), verdict in zip(batch, detector.judge_outputs(*outputs), strict=True):
+            file.found.append(verdict)
             file.waiting -= 1
         batch.clear()
 

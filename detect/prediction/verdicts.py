@@ -9,81 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from crossfake.datasets.decode import CODES
-from crossfake.datasets.types import Box
-from crossfake.detect.bundle.bundle import LABELS, Judgement
 from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Look, Media
+from crossfake.detect.verdict import (
+    LABELS,
+    NOT_JUDGED,
+    REASONS,
+    UNCERTAIN,
+    VERDICTS,
+    FrameScore,
+    MissedFace,
+    Verdict,
+)
 
-VERDICTS = ("real", "uncertain", "fake")  # from the harmless one to the worst
-NOT_JUDGED = "not judged"
 HIGH = 0.9  # quantile over a person's frames
-
-REASONS = {
-    "out-of-distribution": "more unusual than nearly all images that the detector was validated on",
-    "near-threshold": "both verdicts are plausible",
-    "small-face": "the face has fewer pixels than the network sees: it was enlarged",
-    "small-picture": "the picture has fewer pixels than the network sees: it was enlarged",
-    "compressed": "strongly compressed JPEG (quality below 50): traces may be gone",
-    "blurred": "hardly any detail: traces may be gone",
-    "other-crop": "cut otherwise than the pictures that the detector was trained on",
-    **CODES,
-}
-
-
-@dataclass(frozen=True)
-class FrameScore:
-    """One frame of a person: its number from 0, its time (None where the video does not say), and what was found."""
-
-    frame: int
-    seconds: float | None
-    score: float
-    probability: float
-    verdict: str
-    box: Box | None
-
-
-@dataclass(frozen=True)
-class FaceVerdict:
-    """What a detector says of one face, of one person through a video, or of a whole picture.
-
-    Attributes:
-        box: x, y, width and height in pixels of the upright picture; None for the whole picture. Of a person in a
-            video that of the middle frame.
-        person: number of the face in the picture, the largest being 0, or of the person through the video.
-        score: the network's own probability of being fake, uncalibrated. Of a video the mean over frames, as are
-            ``probability``, ``low`` and ``high``.
-        probability: calibrated on the validation set.
-        low: lower end of its 95% interval; None for a detector that was never calibrated.
-        high: its upper end.
-        verdict: ``real``, ``fake`` or ``uncertain``. A person in a video is real or fake when the mean and at least
-            half of the frames say so.
-        novelty: share of validation images that are less unusual (of a video the median); None when unknown.
-        reasons: codes, explained in :data:`REASONS`; of a video those of at least half of the frames.
-        quantile: of a video the 0.9 quantile of the frames' probabilities: a forgery need not last.
-        frames: of a video, one by one.
-    """
-
-    box: Box | None
-    person: int | None
-    score: float
-    probability: float
-    low: float | None
-    high: float | None
-    verdict: str
-    novelty: float | None
-    reasons: tuple[str, ...] = ()
-    quantile: float | None = None
-    frames: tuple[FrameScore, ...] = ()
-
-
-@dataclass(frozen=True)
-class SkippedFace:
-    """A face of a picture that was not judged, or what befell ``frames`` frames of a video."""
-
-    reason: str
-    box: Box | None = None
-    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,8 +50,8 @@ class Prediction:
     height: int
     verdict: str
     probability: float | None = None
-    faces: tuple[FaceVerdict, ...] = ()
-    skipped: tuple[SkippedFace, ...] = ()
+    faces: tuple[Verdict, ...] = ()
+    skipped: tuple[MissedFace, ...] = ()
     problem: str = ""
     annotated: str | None = None
     claim: str = ""
@@ -125,81 +64,66 @@ class Prediction:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; fractions with six digits."""
         plain: dict[str, Any] = _rounded(dataclasses.asdict(dataclasses.replace(self, metadata=None)))
+        for frame in (frame for face in plain["faces"] for frame in face["frames"]):
+            del frame["per_detector"], frame["crop"]  # there is one detector, and pictures are not kept
         return {**plain, "metadata": self.metadata and self.metadata.as_dict()}
 
 
 def conclude(
-    media: Media,
-    found: Sequence[tuple[float, Judgement]],
-    threshold: float,
-    reasons: tuple[str, ...] = (),
+    media: Media, found: Sequence[Verdict], threshold: float, reasons: tuple[str, ...] = ()
 ) -> Prediction:
     """The verdict on a file.
 
     Args:
         media: the file.
-        found: the uncalibrated probability and the judgement of each of its looks.
+        found: the verdict on each of its looks.
         threshold: probability from which on a person of a video is called fake.
         reasons: codes that hold for all.
     """
     width, height = (round(side) for side in media.size)
-    skipped = _skipped(media)
     facts = (media.input.name, media.kind, width, height)
     said: dict[str, Any] = {"claim": media.claim, "metadata": media.metadata}
     if not found:
-        return Prediction(*facts, NOT_JUDGED, skipped=skipped, problem=media.problem, **said)
-    people: dict[int, list[int]] = {}
-    for number, look in enumerate(media.looks):
-        people.setdefault(look.person or 0, []).append(number)
+        return Prediction(*facts, NOT_JUDGED, skipped=media.missed, problem=media.problem, **said)
+    looks = [
+        dataclasses.replace(each, box=look.box, person=look.person).having(*look.reasons, *reasons)
+        for look, each in zip(media.looks, found, strict=True)
+    ]
+    faces = looks
     if media.kind == "video":
+        people: dict[int, list[int]] = {}
+        for number, look in enumerate(media.looks):
+            people.setdefault(look.person or 0, []).append(number)
         faces = [
-            _pooled(media, person, numbers, found, threshold, reasons)
-            for person, numbers in sorted(people.items())
+            _pooled([media.looks[n] for n in numbers], [looks[n] for n in numbers], media.rate, threshold)
+            for _, numbers in sorted(people.items())
         ]
-    else:
-        faces = [
-            FaceVerdict(
-                look.box, look.person, score, j.score, j.low, j.high, j.verdict, j.novelty,
-                (*j.reasons, *look.reasons, *reasons),
-            )
-            for look, (score, j) in zip(media.looks, found, strict=True)
-        ]  # fmt: skip
     worst = max(faces, key=lambda face: (VERDICTS.index(face.verdict), face.probability))
-    return Prediction(*facts, worst.verdict, worst.probability, tuple(faces), skipped, **said)
+    return Prediction(*facts, worst.verdict, worst.probability, tuple(faces), media.missed, **said)
 
 
-def _pooled(
-    media: Media,
-    person: int,
-    numbers: Sequence[int],
-    found: Sequence[tuple[float, Judgement]],
-    threshold: float,
-    reasons: tuple[str, ...],
-) -> FaceVerdict:
+def _pooled(looks: Sequence[Look], judged: Sequence[Verdict], rate: float, threshold: float) -> Verdict:
     """One person's frames as one verdict."""
-    looks, judged = [media.looks[n] for n in numbers], [found[n][1] for n in numbers]
-    scores = [found[n][0] for n in numbers]
-    probabilities = [each.score for each in judged]
-    codes = [(*j.reasons, *look.reasons, *reasons) for j, look in zip(judged, looks, strict=True)]
-    common = [code for code in REASONS if sum(code in each for each in codes) * 2 >= len(codes)]
+    probabilities = [each.probability for each in judged]
+    common = [code for code in REASONS if 2 * sum(code in each.reasons for each in judged) >= len(judged)]
     says = [each.verdict for each in judged]
     verdict = LABELS[int(np.mean(probabilities) >= threshold)]
-    if says.count(verdict) * 2 < len(says):
-        verdict = "uncertain"
+    if 2 * says.count(verdict) < len(says):
+        verdict = UNCERTAIN
     series = tuple(
-        FrameScore(look.frame, _seconds(look, media.rate), score, j.score, j.verdict, look.box)
-        for look, score, j in zip(looks, scores, judged, strict=True)
+        FrameScore(look.frame, _seconds(look, rate), j.score, j.probability, j.verdict, look.box)
+        for look, j in zip(looks, judged, strict=True)
     )
-    return FaceVerdict(
-        looks[len(looks) // 2].box,
-        person,
-        float(np.mean(scores)),
+    return Verdict(
+        float(np.mean([each.score for each in judged])),
         float(np.mean(probabilities)),
         _mean([each.low for each in judged]),
         _mean([each.high for each in judged]),
         verdict,
         _median([each.novelty for each in judged]),
         tuple(common),
+        looks[len(looks) // 2].box,
+        looks[0].person or 0,
         float(np.quantile(probabilities, HIGH)),
         series,
     )
@@ -210,15 +134,6 @@ def _seconds(look: Look, rate: float) -> float | None:
     if look.seconds is not None:
         return look.seconds
     return look.frame / rate if rate else None
-
-
-def _skipped(media: Media) -> tuple[SkippedFace, ...]:
-    if media.kind != "video":
-        return tuple(SkippedFace(each.reason, each.box) for each in media.missed)
-    counts: dict[str, set[int]] = {}
-    for each in media.missed:
-        counts.setdefault(each.reason, set()).add(each.frame)
-    return tuple(SkippedFace(reason, frames=len(frames)) for reason, frames in counts.items())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

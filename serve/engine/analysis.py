@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,26 @@ from PIL import Image
 
 from crossfake import __version__
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.decode import decode_image
+from crossfake.datasets.decode import Copies
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.types import Pixels
 from crossfake.detect.metadata.display import claim_words
 from crossfake.detect.metadata.reading import read_metadata
 from crossfake.detect.prediction.media import Input, Media, open_picture
-from crossfake.detect.prediction.verdicts import NOT_JUDGED, VERDICTS, FaceVerdict
+from crossfake.detect.verdict import NOT_JUDGED, VERDICTS, Verdict
 from crossfake.images import fitted
 from crossfake.memory import give_back
 from crossfake.serve.engine import wording
 from crossfake.serve.engine.evidence import SHOWN, Evidence
 from crossfake.serve.engine.facts import facts
 from crossfake.serve.engine.judging import (
-    Judged,
-    Seat,
-    as_opinion,
+    Found,
+    LoadedDetector,
     counterpart,
     judge,
     limited,
+    load_detectors,
     looks_of,
-    seats,
     side_by_side,
 )
 from crossfake.serve.engine.results import (
@@ -43,8 +42,6 @@ from crossfake.serve.engine.results import (
     Analysis,
     DetectorFacts,
     FaceAnalysis,
-    MissedFace,
-    Opinion,
     StabilityPoint,
 )
 from crossfake.serve.engine.stability import is_unstable, largest_crop, least_side, strips
@@ -89,14 +86,14 @@ class Analyser:
         face_model: Path | None = None,
     ) -> None:
         self.limits = limits
-        self._seats = seats(bundles, device, face_model)
-        several = (ENSEMBLE,) if len(self._seats) > 1 else ()
-        self.detectors = (*(seat.name for seat in self._seats), *several)
-        self._evidence = {seat.name: Evidence(seat.detector) for seat in self._seats}
+        self._loaded = load_detectors(bundles, device, face_model)
+        several = (ENSEMBLE,) if len(self._loaded) > 1 else ()
+        self.detectors = (*(each.name for each in self._loaded), *several)
+        self._evidence = {each.name: Evidence(each.detector) for each in self._loaded}
         self._finding = threading.Lock()  # OpenCV's face detector serves one thread at a time
-        self._facts = [facts(seat.name, seat.detector, seat.cropper.finds_faces) for seat in self._seats]
-        for seat in self._seats:  # the first pass is slow, and no visitor should wait for it
-            seat.detector.outputs(np.zeros((1, seat.detector.size, seat.detector.size, 3), np.uint8))
+        self._facts = [facts(each.name, each.detector, each.cropper.finds_faces) for each in self._loaded]
+        for each in self._loaded:  # the first pass is slow, and no visitor should wait for it
+            each.detector.outputs(np.zeros((1, each.detector.size, each.detector.size, 3), np.uint8))
 
     def about(self) -> list[DetectorFacts]:
         """What is known of each detector: training, tests, false alarms, limits."""
@@ -104,13 +101,13 @@ class Analyser:
 
     def prepare(self) -> None:
         """Make what explanations need now, instead of when the first one is asked for: some seconds."""
-        seat = self._seats[0]
-        blank = np.zeros((1, seat.detector.size, seat.detector.size, 3), np.uint8)
-        self._evidence[seat.name].warm_up(list(blank), seat.detector.outputs(blank)[1])
+        first = self._loaded[0]
+        blank = np.zeros((1, first.detector.size, first.detector.size, 3), np.uint8)
+        self._evidence[first.name].warm_up(list(blank), first.detector.outputs(blank)[1])
 
     def image(
         self,
-        path: Path,
+        path: Path | Upload,
         *,
         name: str = "",
         explain: bool = True,
@@ -120,7 +117,7 @@ class Analyser:
         """Analyse a picture. Without ``explain`` and ``stability`` it is quick; a page asks for them afterwards.
 
         Args:
-            path: the file; its name is not looked at.
+            path: the file, whose name is not looked at, or an upload that was accepted already.
             name: what to show.
             explain: heat map, spectrum and nearest training pictures.
             stability: the score under recompression and resizing.
@@ -130,36 +127,61 @@ class Analyser:
             Refused: it is too much, or no picture.
             crossfake.datasets.decode.Unreadable: it is broken.
         """
+        *_, last = self.stages(path, name=name, explain=explain, stability=stability, progress=progress)
+        return last
+
+    def stages(
+        self,
+        path: Path | Upload,
+        *,
+        name: str = "",
+        explain: bool = True,
+        stability: bool = True,
+        progress: Progress | None = None,
+    ) -> Iterator[Analysis]:
+        """:meth:`image` as it grows: the verdict, then with its reasons, then with its stability, as far as asked for.
+
+        The file is hashed, decoded and searched for faces once for all of them.
+        """
         try:
-            return self._image(path, name, explain, stability, progress or _silent)
+            yield from self._stages(path, name, explain, stability, progress or _silent)
         finally:
             give_back()
 
-    def _image(self, path: Path, name: str, explain: bool, stability: bool, say: Progress) -> Analysis:
+    def _stages(
+        self, path: Path | Upload, name: str, explain: bool, stability: bool, say: Progress
+    ) -> Iterator[Analysis]:
         started = time.monotonic()
         say(0.0, "reading the file")
         upload = self._accepted(path, "image", name)
-        content = path.read_bytes()
+        copies = Copies(upload.path.read_bytes(), _NAME)
         say(0.05, "looking for faces")
-        judged = self._judged(lambda cropper: self._cut(content, cropper), say, 0.1, 0.3)
+        judged = self._judged(lambda cropper: self._cut(copies, cropper), say, 0.1, 0.3)
         faces = self._faces(judged)
+        seen = judged[self._first(judged).name].prediction
+        boxes = [face.box for face in faces] if stability else []
+        least = least_side((seen.width, seen.height), boxes, largest_crop(self._loaded)) if boxes else 0
+        shown = copies.largest(max(_SHOWN, least)).pixels
+        picture = _reduced(shown)
+        if not faces or not (explain or stability):
+            say(1.0, "done")
+        yield self._conclude(upload, judged, faces, started, picture=picture)
         if explain and faces:
             say(0.35, "explaining")
             faces = self._explained(faces, judged)
-        seen = judged[self._lead(judged).name].prediction
-        boxes = [face.box for face in faces] if stability else []
-        least = least_side((seen.width, seen.height), boxes, largest_crop(self._seats)) if boxes else 0
-        shown = decode_image(content, _NAME, at_least=max(_SHOWN, least))
+            if not stability:
+                say(1.0, "done")
+            yield self._conclude(upload, judged, faces, started, picture=picture)
         if stability and faces:
             strip = strips(
-                shown, faces, self._seats, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
+                shown, faces, self._loaded, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
                 scale=shown.shape[1] / seen.width,
             )  # fmt: skip
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
-        say(1.0, "done")
-        return self._conclude(upload, judged, faces, started, picture=_reduced(shown))
+            say(1.0, "done")
+            yield self._conclude(upload, judged, faces, started, picture=picture)
 
-    def video(self, path: Path, *, name: str = "", progress: Progress | None = None) -> Analysis:
+    def video(self, path: Path | Upload, *, name: str = "", progress: Progress | None = None) -> Analysis:
         """Analyse a video: every person's score over time.
 
         Raises:
@@ -171,7 +193,7 @@ class Analyser:
         finally:
             give_back()
 
-    def _video(self, path: Path, name: str, say: Progress) -> Analysis:
+    def _video(self, path: Path | Upload, name: str, say: Progress) -> Analysis:
         started = time.monotonic()
         say(0.0, "reading the file")
         upload = self._accepted(path, "video", name)
@@ -189,56 +211,53 @@ class Analyser:
         say(1.0, "done")
         return self._conclude(upload, judged, faces, started, duration=upload.seconds or None)
 
-    def _accepted(self, path: Path, kind: str, name: str) -> Upload:
-        upload = accept(path, self.limits, name)
+    def _accepted(self, file: Path | Upload, kind: str, name: str) -> Upload:
+        upload = file if isinstance(file, Upload) else accept(file, self.limits, name)
         if upload.kind != kind:
             what = "picture" if kind == "image" else kind
             article = {"image": "a picture", "video": "a video", "archive": "an archive"}[upload.kind]
             raise Refused("not-an-image", f"this is {article}, not a {what}", f"send a {what}", 415)
         return upload
 
-    def _cut(self, content: bytes, cropper: Cropper) -> Media:
+    def _cut(self, copies: Copies, cropper: Cropper) -> Media:
         source = Input(_NAME)
         with self._finding:
             try:
-                return open_picture(source, content, cropper)
+                return open_picture(source, copies, cropper)
             except Skip as reason:
                 return Media(source, problem=str(reason))
 
     def _judged(
         self, cut: Callable[[Cropper], Media], say: Progress, first: float, last: float
-    ) -> dict[str, Judged]:
+    ) -> dict[str, Found]:
         """What each detector finds, by name; those that cut alike share the crops."""
         medias: dict[Cropper, Media] = {}
-        judged: dict[str, Judged] = {}
-        for number, seat in enumerate(self._seats):
-            if seat.cropper not in medias:
-                medias[seat.cropper] = limited(cut(seat.cropper), self.limits.faces)
-            say(first + (last - first) * number / len(self._seats), f"asking {seat.name}")
-            judged[seat.name] = judge(seat, medias[seat.cropper])
+        judged: dict[str, Found] = {}
+        for number, each in enumerate(self._loaded):
+            if each.cropper not in medias:
+                medias[each.cropper] = limited(cut(each.cropper), self.limits.faces)
+            say(first + (last - first) * number / len(self._loaded), f"asking {each.name}")
+            judged[each.name] = judge(each, medias[each.cropper])
         return judged
 
-    def _lead(self, judged: Mapping[str, Judged]) -> Seat:
+    def _first(self, judged: Mapping[str, Found]) -> LoadedDetector:
         """The first detector that judged anything, else the first."""
-        return next((seat for seat in self._seats if judged[seat.name].prediction.judged), self._seats[0])
+        return next((each for each in self._loaded if judged[each.name].prediction.judged), self._loaded[0])
 
-    def _faces(self, judged: dict[str, Judged]) -> list[FaceAnalysis]:
-        lead = judged[self._lead(judged).name]
+    def _faces(self, judged: dict[str, Found]) -> list[FaceAnalysis]:
+        lead = judged[self._first(judged).name]
         return [self._face(number, face, lead, judged) for number, face in enumerate(lead.prediction.faces)]
 
-    def _face(self, number: int, face: FaceVerdict, lead: Judged, judged: dict[str, Judged]) -> FaceAnalysis:
-        opinions: dict[str, Opinion] = {}
-        for seat in self._seats:
-            own = judged[seat.name]
-            same = face if own is lead else counterpart(face, own.prediction)
+    def _face(self, number: int, face: Verdict, lead: Found, judged: dict[str, Found]) -> FaceAnalysis:
+        verdicts: dict[str, Verdict] = {}
+        for name, found in judged.items():
+            same = face if found is lead else counterpart(face, found.prediction)
             if same is not None:
-                opinions[seat.name] = as_opinion(same)
-        made = side_by_side(opinions, self._seats)
-        notes = tuple(
-            f"{seat.name} could not judge this face." for seat in self._seats if seat.name not in opinions
-        )
+                verdicts[name] = dataclasses.replace(same, frames=())  # they are the face's, below
+        made = side_by_side(verdicts, self._loaded)
+        notes = tuple(f"{name} could not judge this face." for name in judged if name not in verdicts)
         look = lead.media.looks[_best(lead, face)]
-        frames = tuple(over_time(lead, face, judged, self._seats)) if face.frames else ()
+        frames = tuple(over_time(lead, face, judged, self._loaded)) if face.frames else ()
         codes = {code for each in made.values() for code in each.reasons}
         warnings = tuple(wording.warning(code) for code in wording.WARNINGS if code in codes)
         return FaceAnalysis(
@@ -246,37 +265,36 @@ class Analyser:
             frames=frames, notes=notes,
         )  # fmt: skip
 
-    def _explained(self, faces: Sequence[FaceAnalysis], judged: Mapping[str, Judged]) -> list[FaceAnalysis]:
-        seat = self._lead(judged)
-        lead = judged[seat.name]
+    def _explained(self, faces: Sequence[FaceAnalysis], judged: Mapping[str, Found]) -> list[FaceAnalysis]:
+        name = self._first(judged).name
+        lead = judged[name]
         rows = [_best(lead, face) for face in lead.prediction.faces]
         crops = [lead.media.looks[row].image for row in rows]
-        found = self._evidence[seat.name].of(crops, lead.features[rows])
+        found = self._evidence[name].of(crops, lead.features[rows])
         return [
             dataclasses.replace(face, **{**part, "notes": face.notes + part["notes"]})
             for face, part in zip(faces, found, strict=True)
         ]
 
     def _with_strip(self, face: FaceAnalysis, strip: tuple[StabilityPoint, ...]) -> FaceAnalysis:
-        asked = [seat.detector.threshold for seat in self._seats if seat.name in face.per_detector]
+        asked = [each.detector.threshold for each in self._loaded if each.name in face.per_detector]
         more = (wording.warning("unstable"),) if is_unstable(strip, float(np.mean(asked))) else ()
         return dataclasses.replace(face, stability=strip, warnings=face.warnings + more)
 
     def _conclude(
         self,
         upload: Upload,
-        judged: Mapping[str, Judged],
+        judged: Mapping[str, Found],
         faces: Sequence[FaceAnalysis],
         started: float,
         **more: Any,
     ) -> Analysis:
-        lead = judged[self._lead(judged).name]
+        lead = judged[self._first(judged).name]
         prediction = lead.prediction
         verdict = max((face.verdict for face in faces), key=VERDICTS.index, default=NOT_JUDGED)
-        missed = tuple(MissedFace(each.reason, each.box, each.frames) for each in prediction.skipped)
-        codes = {code for seat in self._seats for code in seat.codes if code != "other-crop"}
+        codes = {code for each in self._loaded for code in each.codes if code != "other-crop"}
         codes |= {"first-frame"} if upload.animated and upload.kind == "image" else set()
-        codes |= {"missed-faces"} if faces and any(each.box for each in missed) else set()
+        codes |= {"missed-faces"} if faces and any(each.box for each in prediction.skipped) else set()
         codes |= {"no-face"} if not faces and prediction.problem == "no face" else set()
         width, height = prediction.width, prediction.height
         said = read_metadata(upload.path)
@@ -293,7 +311,7 @@ class Analyser:
             version=__version__,
             detectors=tuple(self._facts),
             faces=tuple(faces),
-            missed=missed,
+            missed=prediction.skipped,
             verdict=verdict,
             words=f"{claim_words(said)} {words}".strip(),  # a generator's own mark outranks the network
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
@@ -302,7 +320,7 @@ class Analyser:
         )
 
 
-def _best(lead: Judged, face: FaceVerdict) -> int:
+def _best(lead: Found, face: Verdict) -> int:
     """Which look shows a face: of a video the one with the highest probability."""
     numbers = looks_of(lead, face)
     if not face.frames:

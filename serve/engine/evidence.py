@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
-from crossfake.detect.bundle.bundle import LABELS, Detector
+from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.verdict import LABELS
 from crossfake.errors import UserError
 from crossfake.images import fitted
 from crossfake.serve.engine.results import Example

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import overlap
 from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.bundle import bundle
-from crossfake.detect.bundle.bundle import LABELS, Detector
-from crossfake.detect.prediction.media import Media, Missed
+from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.prediction.media import Media
 from crossfake.detect.prediction.predict import plan
-from crossfake.detect.prediction.verdicts import FaceVerdict, Prediction, conclude
+from crossfake.detect.prediction.verdicts import Prediction, conclude
+from crossfake.detect.verdict import LABELS, UNCERTAIN, MissedFace, Verdict
 from crossfake.detect.view import Images
 from crossfake.errors import UserError
-from crossfake.serve.engine.results import ENSEMBLE, Opinion
+from crossfake.serve.engine.results import ENSEMBLE
 
 _SAME = 0.5  # two boxes that overlap so much are one face
 _AT_ONCE = 128  # looks whose windows are held at a time
@@ -32,8 +32,8 @@ Features = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A detector at the table.
+class LoadedDetector:
+    """A detector in use.
 
     Attributes:
         name: of its run.
@@ -47,7 +47,9 @@ class Seat:
     codes: tuple[str, ...] = ()
 
 
-def seats(bundles: Sequence[Path], device: str, face_model: Path | None) -> tuple[Seat, ...]:
+def load_detectors(
+    bundles: Sequence[Path], device: str, face_model: Path | None
+) -> tuple[LoadedDetector, ...]:
     """Detectors loaded, each under a name of its own.
 
     Raises:
@@ -56,11 +58,9 @@ def seats(bundles: Sequence[Path], device: str, face_model: Path | None) -> tupl
     if not bundles:
         raise UserError("there is no detector", hint="name one with --bundle RUN")
     taken = {ENSEMBLE}
-    made = []
-    for path in bundles:
-        detector = bundle.load(path, device, face_model=face_model)
-        made.append(_seat(_name(path, taken), detector))
-    return tuple(made)
+    return tuple(
+        _loaded(_name(path, taken), bundle.load(path, device, face_model=face_model)) for path in bundles
+    )
 
 
 def _name(path: Path, taken: set[str]) -> str:
@@ -75,18 +75,18 @@ def _name(path: Path, taken: set[str]) -> str:
     return name
 
 
-def _seat(name: str, detector: Detector) -> Seat:
+def _loaded(name: str, detector: Detector) -> LoadedDetector:
     uncalibrated = () if detector.calibration.get("interval") else ("not-calibrated",)
     try:
         cut = plan(detector)
-        return Seat(name, detector, cut.cropper, ("other-crop",) * cut.other + uncalibrated)
+        return LoadedDetector(name, detector, cut.cropper, ("other-crop",) * cut.other + uncalibrated)
     except UserError:  # without a face model the whole picture is better than nothing, said so
         cut = plan(detector, "whole")
-        return Seat(name, detector, cut.cropper, ("no-face-model", "other-crop", *uncalibrated))
+        return LoadedDetector(name, detector, cut.cropper, ("no-face-model", "other-crop", *uncalibrated))
 
 
 @dataclass(frozen=True)
-class Judged:
+class Found:
     """What one detector found: its prediction, and the features ``[N, F]`` of the looks of its media."""
 
     media: Media
@@ -99,22 +99,19 @@ def as_seen(detector: Detector, crops: Sequence[Pixels]) -> Images:
     return crops if detector.view.native else np.stack(crops)
 
 
-def judge(seat: Seat, media: Media) -> Judged:
+def judge(loaded: LoadedDetector, media: Media) -> Found:
     """Score every look of a file in one pass."""
-    codes = tuple(code for code in seat.codes if code == "other-crop")
-    if not media.looks:
-        return Judged(
-            media, conclude(media, (), seat.detector.threshold, codes), np.empty((0, 0), np.float32)
-        )
+    detector, codes = loaded.detector, tuple(code for code in loaded.codes if code == "other-crop")
     images = [look.image for look in media.looks]
+    if not images:
+        return Found(media, conclude(media, (), detector.threshold, codes), np.empty((0, 0), np.float32))
     parts = [
-        seat.detector.outputs_and_error(as_seen(seat.detector, images[start : start + _AT_ONCE]))
+        detector.outputs_and_error(as_seen(detector, images[start : start + _AT_ONCE]))
         for start in range(0, len(images), _AT_ONCE)
     ]
     logits, features, error = (np.concatenate(each) for each in zip(*parts, strict=True))
-    judgements = seat.detector.judge_outputs(logits, features, error)
-    found = list(zip(expit(logits).tolist(), judgements, strict=True))
-    return Judged(media, conclude(media, found, seat.detector.threshold, codes), features)
+    verdicts = detector.judge_outputs(logits, features, error)
+    return Found(media, conclude(media, verdicts, detector.threshold, codes), features)
 
 
 def limited(media: Media, most: int) -> Media:
@@ -130,8 +127,11 @@ def limited(media: Media, most: int) -> Media:
     if len(stay) == len(media.looks):
         return media
     numbers = set(map(id, stay))
-    gone = tuple(Missed(_MORE, look.box, look.frame) for look in media.looks if id(look) not in numbers)
-    return dataclasses.replace(media, looks=tuple(stay), missed=media.missed + gone)
+    others = [look for look in media.looks if id(look) not in numbers]
+    gone = [MissedFace(_MORE, look.box) for look in others]
+    if media.kind == "video":
+        gone = [MissedFace(_MORE, frames=len({look.frame for look in others}))]
+    return dataclasses.replace(media, looks=tuple(stay), missed=(*media.missed, *gone))
 
 
 def same_face(box: Box | None, boxes: Sequence[Box | None]) -> int | None:
@@ -143,7 +143,7 @@ def same_face(box: Box | None, boxes: Sequence[Box | None]) -> int | None:
     return best if overlaps[best] >= _SAME else None
 
 
-def counterpart(anchor: FaceVerdict, prediction: Prediction) -> FaceVerdict | None:
+def counterpart(anchor: Verdict, prediction: Prediction) -> Verdict | None:
     """The same face in another detector's prediction, None when that did not judge it."""
     faces = prediction.faces
     if prediction.kind == "video" and faces and anchor.box and faces[0].box:
@@ -152,20 +152,14 @@ def counterpart(anchor: FaceVerdict, prediction: Prediction) -> FaceVerdict | No
     return None if at is None else faces[at]
 
 
-def looks_of(judged: Judged, face: FaceVerdict) -> list[int]:
+def looks_of(found: Found, face: Verdict) -> list[int]:
     """Which looks of the media a face's verdict is of."""
-    if judged.media.kind == "video":
-        return [n for n, look in enumerate(judged.media.looks) if (look.person or 0) == (face.person or 0)]
-    return [next(n for n, each in enumerate(judged.prediction.faces) if each is face)]
+    if found.media.kind == "video":
+        return [n for n, look in enumerate(found.media.looks) if (look.person or 0) == (face.person or 0)]
+    return [next(n for n, each in enumerate(found.prediction.faces) if each is face)]
 
 
-def as_opinion(face: FaceVerdict, codes: tuple[str, ...] = ()) -> Opinion:
-    return Opinion(
-        face.score, face.probability, face.low, face.high, face.verdict, face.novelty, (*face.reasons, *codes)
-    )
-
-
-def together(opinions: Sequence[Opinion], thresholds: Sequence[float]) -> Opinion:
+def together(verdicts: Sequence[Verdict], thresholds: Sequence[float]) -> Verdict:
     """The ensemble: the mean of calibrated probabilities.
 
     The ends of its interval are the means of the members': as wide as if all erred alike. It abstains when half of
@@ -173,32 +167,32 @@ def together(opinions: Sequence[Opinion], thresholds: Sequence[float]) -> Opinio
     contradict each other.
 
     Args:
-        opinions: of the members, one at least.
+        verdicts: of the members, one at least.
         thresholds: of each, from which on it says fake.
     """
-    probability = float(np.mean([each.probability for each in opinions]))
+    probability = float(np.mean([each.probability for each in verdicts]))
     label = LABELS[int(probability >= np.mean(thresholds))]
-    says = [each.verdict for each in opinions]
+    says = [each.verdict for each in verdicts]
     torn = "real" in says and "fake" in says
-    unsure = torn or 2 * says.count("uncertain") >= len(says) or label not in says
-    codes = dict.fromkeys(code for each in opinions for code in each.reasons)
-    return Opinion(
-        float(np.mean([each.score for each in opinions])),
+    unsure = torn or 2 * says.count(UNCERTAIN) >= len(says) or label not in says
+    codes = dict.fromkeys(code for each in verdicts for code in each.reasons)
+    return Verdict(
+        float(np.mean([each.score for each in verdicts])),
         probability,
-        _mean([each.low for each in opinions]),
-        _mean([each.high for each in opinions]),
-        "uncertain" if unsure else label,
-        max((each.novelty for each in opinions if each.novelty is not None), default=None),
+        _mean([each.low for each in verdicts]),
+        _mean([each.high for each in verdicts]),
+        UNCERTAIN if unsure else label,
+        max((each.novelty for each in verdicts if each.novelty is not None), default=None),
         (*codes, *(("detectors-disagree",) if torn else ())),
     )
 
 
-def side_by_side(opinions: Mapping[str, Opinion], seated: Sequence[Seat]) -> dict[str, Opinion]:
-    """Opinions by detector, and the ensemble's when there are several detectors."""
-    made = dict(opinions)
-    if len(seated) > 1:
-        thresholds = [seat.detector.threshold for seat in seated if seat.name in opinions]
-        made[ENSEMBLE] = together(list(opinions.values()), thresholds)
+def side_by_side(verdicts: Mapping[str, Verdict], loaded: Sequence[LoadedDetector]) -> dict[str, Verdict]:
+    """Verdicts by detector, and the ensemble's when there are several detectors."""
+    made = dict(verdicts)
+    if len(loaded) > 1:
+        thresholds = [each.detector.threshold for each in loaded if each.name in verdicts]
+        made[ENSEMBLE] = together(list(verdicts.values()), thresholds)
     return made
 
 

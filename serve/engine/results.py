@@ -14,34 +14,12 @@ from PIL import Image
 
 from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.metadata.results import Metadata
+from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
 from crossfake.pages import data_uri
 
 SCHEMA = 1
 ENSEMBLE = "ensemble"
 _DIGITS = 6
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """What one detector says of one face.
-
-    Attributes:
-        score: the network's own number in [0, 1], uncalibrated; of the ensemble the mean.
-        probability: calibrated, of being fake.
-        low: lower end of its 95% interval; None for a detector that was never calibrated.
-        high: its upper end.
-        verdict: ``real``, ``fake`` or ``uncertain``.
-        novelty: share in [0, 1] of validation images that are less unusual; None when unknown.
-        reasons: codes that :data:`crossfake.serve.engine.wording.WARNINGS` puts into words.
-    """
-
-    score: float
-    probability: float
-    low: float | None
-    high: float | None
-    verdict: str
-    novelty: float | None = None
-    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,29 +67,6 @@ class Example:
 
 
 @dataclass(frozen=True)
-class FrameScore:
-    """One face in one frame of a video.
-
-    Attributes:
-        frame: its number, from 0.
-        seconds: its time in the video; None when the video states no rate.
-        box: x, y, width and height in pixels; None for the whole frame.
-        probability: of the ensemble where there is one.
-        verdict: likewise.
-        per_detector: the probability of each detector.
-        crop: uint8 ``[h, w, 3]``, sides of at most 96.
-    """
-
-    frame: int
-    seconds: float | None
-    box: Box | None
-    probability: float
-    verdict: str
-    per_detector: dict[str, float]
-    crop: Pixels | None = None
-
-
-@dataclass(frozen=True)
 class FaceAnalysis:
     """One face of a picture, one person of a video, or the whole picture.
 
@@ -135,7 +90,7 @@ class FaceAnalysis:
 
     person: int
     box: Box | None
-    per_detector: dict[str, Opinion]
+    per_detector: dict[str, Verdict]
     crop: Pixels
     warnings: tuple[Warning, ...] = ()
     stability: tuple[StabilityPoint, ...] = ()
@@ -148,22 +103,13 @@ class FaceAnalysis:
     notes: tuple[str, ...] = ()
 
     @property
-    def opinion(self) -> Opinion:
+    def opinion(self) -> Verdict:
         """The ensemble's, or that of the only detector."""
         return self.per_detector.get(ENSEMBLE) or next(iter(self.per_detector.values()))
 
     @property
     def verdict(self) -> str:
         return self.opinion.verdict
-
-
-@dataclass(frozen=True)
-class MissedFace:
-    """A face of a picture that was not judged, or what befell ``frames`` frames of a video."""
-
-    reason: str
-    box: Box | None = None
-    frames: int = 0
 
 
 @dataclass(frozen=True)

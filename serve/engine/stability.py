@@ -17,9 +17,10 @@ from PIL import Image, ImageFilter
 from scipy.special import expit
 
 from crossfake.datasets.crops import Cropper
+from crossfake.datasets.decode import Copies
 from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.prediction.media import Media
-from crossfake.serve.engine.judging import Seat, as_seen, same_face
+from crossfake.serve.engine.judging import LoadedDetector, as_seen, same_face
 from crossfake.serve.engine.results import ENSEMBLE, FaceAnalysis, StabilityPoint
 
 AS_SENT = "as sent"
@@ -77,8 +78,8 @@ def changed(picture: Pixels, step: Step) -> bytes:
 def strips(
     picture: Pixels,
     faces: Sequence[FaceAnalysis],
-    seats: Sequence[Seat],
-    cut: Callable[[bytes, Cropper], Media],
+    loaded: Sequence[LoadedDetector],
+    cut: Callable[[Copies, Cropper], Media],
     progress: Callable[[float, str], None],
     scale: float = 1.0,
 ) -> list[tuple[StabilityPoint, ...]]:
@@ -87,32 +88,32 @@ def strips(
     Args:
         picture: uint8 ``[H, W, 3]``, whole and upright.
         faces: as judged, with boxes in pixels of the file.
-        seats: the detectors.
-        cut: what makes crops of a file's bytes.
+        loaded: the detectors.
+        cut: what makes crops of a file.
         progress: takes the share done, and what is being done.
         scale: pixels of ``picture`` for one of the file, along a side.
     """
-    size = largest_crop(seats)
-    views = _views(picture, [_scaled(face.box, scale) for face in faces], size)
-    crops: dict[Cropper, list[tuple[int, int, Pixels]]] = {seat.cropper: [] for seat in seats}
+    size = largest_crop(loaded)
+    parts = _parts(picture, [_scaled(face.box, scale) for face in faces], size)
+    crops: dict[Cropper, list[tuple[int, int, Pixels]]] = {each.cropper: [] for each in loaded}
     for number, step in enumerate(STEPS):
         progress(number / len(STEPS), f"{step.transform} {step.strength:g}")
-        for view in views:
-            content = changed(view.picture, step)
+        for part in parts:
+            copies = Copies(changed(part.picture, step))
             for cropper, found in crops.items():
-                looks = cut(content, cropper).looks
-                for face, box in view.boxes.items():
+                looks = cut(copies, cropper).looks
+                for face, box in part.boxes.items():
                     at = same_face(box, [look.box for look in looks])
                     if at is not None:
                         found.append((face, number, looks[at].image))
     results: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
-    for seat in seats:
-        found = crops[seat.cropper]
+    for each in loaded:
+        found = crops[each.cropper]
         if found:
-            logits, _ = seat.detector.outputs(as_seen(seat.detector, [crop for _, _, crop in found]))
-            pairs = zip(seat.detector.probability(logits).tolist(), expit(logits).tolist(), strict=True)
+            logits, _ = each.detector.outputs(as_seen(each.detector, [crop for _, _, crop in found]))
+            pairs = zip(each.detector.probability(logits).tolist(), expit(logits).tolist(), strict=True)
             for (face, number, _), pair in zip(found, pairs, strict=True):
-                results.setdefault((face, number), {})[seat.name] = pair
+                results.setdefault((face, number), {})[each.name] = pair
     return [
         (_sent(face), *(_point(step, results.get((at, n), {})) for n, step in enumerate(STEPS)))
         for at, face in enumerate(faces)
@@ -120,18 +121,18 @@ def strips(
 
 
 @dataclass(frozen=True)
-class _View:
+class _Part:
     """A picture, or a part of one, and by number the faces in it with their boxes there."""
 
     picture: Pixels
     boxes: dict[int, Box | None]
 
 
-def largest_crop(seats: Sequence[Seat]) -> int | None:
+def largest_crop(loaded: Sequence[LoadedDetector]) -> int | None:
     """Side of the largest crop that detectors take; None where one takes native pixels: nothing is made smaller."""
-    if any(seat.detector.view.native for seat in seats):
+    if any(each.detector.view.native for each in loaded):
         return None
-    return max(seat.detector.size for seat in seats)
+    return max(each.detector.size for each in loaded)
 
 
 def least_side(shape: tuple[int, int], boxes: Sequence[Box | None], size: int | None) -> int:
@@ -149,14 +150,14 @@ def least_side(shape: tuple[int, int], boxes: Sequence[Box | None], size: int | 
     return max(_LEAST, round(needed))
 
 
-def _views(picture: Pixels, boxes: Sequence[Box | None], size: int | None) -> list[_View]:
+def _parts(picture: Pixels, boxes: Sequence[Box | None], size: int | None) -> list[_Part]:
     height, width = picture.shape[:2]
     if height * width <= _WHOLE:
-        return [_View(picture, dict(enumerate(boxes)))]
-    return [_view(picture, number, box, size) for number, box in enumerate(boxes)]
+        return [_Part(picture, dict(enumerate(boxes)))]
+    return [_part(picture, number, box, size) for number, box in enumerate(boxes)]
 
 
-def _view(picture: Pixels, number: int, box: Box | None, size: int | None) -> _View:
+def _part(picture: Pixels, number: int, box: Box | None, size: int | None) -> _Part:
     height, width = picture.shape[:2]
     x, y, w, h = box or (0, 0, width, height)
     left, top = (max(0, int(at - _AROUND * side) // _BLOCK * _BLOCK) for at, side in ((x, w), (y, h)))
@@ -164,7 +165,7 @@ def _view(picture: Pixels, number: int, box: Box | None, size: int | None) -> _V
     part = Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
     times = int(max(1, min(min(w, h) / (_TIMES * size), min(part.size) / _LEAST))) if size else 1
     made = np.asarray(part.reduce(times) if times > 1 else part)
-    return _View(made, {number: box and ((x - left) / times, (y - top) / times, w / times, h / times)})
+    return _Part(made, {number: box and ((x - left) / times, (y - top) / times, w / times, h / times)})
 
 
 def _scaled(box: Box | None, scale: float) -> Box | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Generator, Sequence
 
@@ -10,10 +11,10 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Frame
 from crossfake.datasets.video import read_frames
 from crossfake.detect.prediction.media import Input, Media, frame_rate, open_frames
-from crossfake.detect.prediction.verdicts import FaceVerdict
+from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.images import fitted
-from crossfake.serve.engine.judging import Judged, Seat, counterpart, looks_of, side_by_side
-from crossfake.serve.engine.results import ENSEMBLE, FrameScore, Opinion
+from crossfake.serve.engine.judging import Found, LoadedDetector, counterpart, looks_of, side_by_side
+from crossfake.serve.engine.results import ENSEMBLE
 from crossfake.serve.intake.accepting import Upload
 from crossfake.serve.intake.headers import too_many_pixels
 from crossfake.serve.intake.limits import Limits
@@ -55,7 +56,7 @@ def follow(
 
 
 def over_time(
-    lead: Judged, face: FaceVerdict, others: dict[str, Judged], seats: Sequence[Seat]
+    lead: Found, face: Verdict, others: dict[str, Found], loaded: Sequence[LoadedDetector]
 ) -> list[FrameScore]:
     """One person's frames with what every detector says of each.
 
@@ -63,25 +64,30 @@ def over_time(
         lead: what the detector found that the person is taken from.
         face: the person.
         others: what each detector found, by name; the first among them.
-        seats: all of them.
+        loaded: all detectors.
     """
-    series: dict[str, dict[int, Opinion]] = {}
-    for name, judged in others.items():
-        same = face if judged is lead else counterpart(face, judged.prediction)
+    series: dict[str, dict[int, Verdict]] = {}
+    for name, found in others.items():
+        same = face if found is lead else counterpart(face, found.prediction)
         if same is not None:
             series[name] = {
-                each.frame: Opinion(each.score, each.probability, None, None, each.verdict)
+                each.frame: Verdict(each.score, each.probability, None, None, each.verdict)
                 for each in same.frames
             }
     crops = {lead.media.looks[n].frame: lead.media.looks[n].image for n in looks_of(lead, face)}
     scores = []
     for each in face.frames:
-        opinions = {name: found[each.frame] for name, found in series.items() if each.frame in found}
-        all_of_them = side_by_side(opinions, seats)
-        head = all_of_them.get(ENSEMBLE) or next(iter(opinions.values()))
-        own = {name: opinion.probability for name, opinion in opinions.items()}
-        crop = fitted(crops[each.frame], _THUMBNAIL)
+        verdicts = {name: found[each.frame] for name, found in series.items() if each.frame in found}
+        all_of_them = side_by_side(verdicts, loaded)
+        head = all_of_them.get(ENSEMBLE) or next(iter(verdicts.values()))
         scores.append(
-            FrameScore(each.frame, each.seconds, each.box, head.probability, head.verdict, own, crop)
+            dataclasses.replace(
+                each,
+                score=head.score,
+                probability=head.probability,
+                verdict=head.verdict,
+                per_detector={name: verdict.probability for name, verdict in verdicts.items()},
+                crop=fitted(crops[each.frame], _THUMBNAIL),
+            )
         )
     return scores

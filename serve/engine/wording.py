@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossfake.datasets.crops import SMALLER
-from crossfake.detect.prediction.verdicts import NOT_JUDGED
-from crossfake.serve.engine.results import ENSEMBLE, DetectorFacts, FaceAnalysis, Opinion, Warning
+from crossfake.detect.verdict import NOT_JUDGED, UNCERTAIN, Verdict
+from crossfake.serve.engine.results import ENSEMBLE, DetectorFacts, FaceAnalysis, Warning
 
-UNCERTAIN = "uncertain"
 _ABOVE, _BELOW = 0.99, 0.01  # no detector is tested on enough images to say more
 
 MEANING = (
@@ -91,15 +90,15 @@ def _end(value: float) -> str:
     return "above 99" if value > _ABOVE else "below 1" if value < _BELOW else str(round(100 * value))
 
 
-def opinion(found: Opinion) -> str:
+def opinion(found: Verdict) -> str:
     """One opinion in words.
 
     Example:
-        >>> opinion(Opinion(0.9, 0.97, 0.93, 0.98, "fake"))
+        >>> opinion(Verdict(0.9, 0.97, 0.93, 0.98, "fake"))
         'probably fake: about 97 in 100 such pictures are (95% interval: 93 to 98 in 100)'
-        >>> opinion(Opinion(0.1, 0.004, 0.001, 0.02, "real"))
+        >>> opinion(Verdict(0.1, 0.004, 0.001, 0.02, "real"))
         'probably real: below 1 in 100 such pictures are fake (95% interval: below 1 to 2 in 100)'
-        >>> opinion(Opinion(0.1, 0.1, None, None, "real"))
+        >>> opinion(Verdict(0.1, 0.1, None, None, "real"))
         'probably real, with a score of 0.10 out of 1 for fake (never calibrated, so this is no probability)'
     """
     if found.low is None or found.high is None:

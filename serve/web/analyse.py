@@ -111,11 +111,9 @@ def analyse(page: Context, case: Case, received: Received) -> Iterator[tuple[str
 
 
 def _image(page: Context, case: Case, upload: Upload) -> Iterator[tuple[str, tuple[str, ...]]]:
-    def ask(first: float, last: float, **wanted: bool) -> Any:
+    def ask(first: float, last: float, **wanted: Any) -> Any:
         def work(tell: Tell) -> Analysis:
-            return page.analyser.image(
-                upload.path, name=upload.name_for_display, progress=part(tell, first, last), **wanted
-            )
+            return page.analyser.image(upload, progress=part(tell, first, last), **wanted)
 
         return page.desk.start(work, case.stop)
 
@@ -142,7 +140,7 @@ def _image(page: Context, case: Case, upload: Upload) -> Iterator[tuple[str, tup
 
 def _video(page: Context, case: Case, upload: Upload) -> Iterator[tuple[str, tuple[str, ...]]]:
     def work(tell: Tell) -> Analysis:
-        return page.analyser.video(upload.path, name=upload.name_for_display, progress=tell)
+        return page.analyser.video(upload, progress=tell)
 
     job = page.desk.start(work, case.stop)
     for step in job:

@@ -234,13 +234,10 @@ class _Service:
         return Response(answer, media_type="application/json")
 
     def analysis(self, upload: Upload, explain: bool, stability: bool, progress: Progress) -> Analysis:
-        path, name = upload.path, upload.name_for_display
         if upload.kind == "video":
-            made = self.analyser.video(path, name=name, progress=progress)
+            made = self.analyser.video(upload, progress=progress)
         else:
-            made = self.analyser.image(
-                path, name=name, explain=explain, stability=stability, progress=progress
-            )
+            made = self.analyser.image(upload, explain=explain, stability=stability, progress=progress)
         self.metrics.analyses.labels(made.kind, made.verdict).inc()
         return made
 

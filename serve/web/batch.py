@@ -158,10 +158,8 @@ def _check_total(page: Context, count: int, files: list[Upload]) -> None:
 
 def _analyse(analyser: Analyser, upload: Upload, tell: Tell) -> Analysis:
     if upload.kind == "video":
-        return analyser.video(upload.path, name=upload.name_for_display, progress=tell)
-    return analyser.image(
-        upload.path, name=upload.name_for_display, explain=False, stability=False, progress=tell
-    )
+        return analyser.video(upload, progress=tell)
+    return analyser.image(upload, explain=False, stability=False, progress=tell)
 
 
 def _blank(upload: Upload) -> dict[str, Any]:

@@ -43,8 +43,7 @@ def build(page: Context) -> None:
 
                 def work(tell: Tell) -> Analysis:
                     return page.analyser.image(
-                        taken.path,
-                        name=taken.name_for_display,
+                        taken,
                         explain=False,
                         stability=False,
                         progress=part(tell, 0.0, 1.0),

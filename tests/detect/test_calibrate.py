@@ -47,10 +47,10 @@ def test_a_calibrated_bundle_judges_with_all_it_learnt(copy: Path, real: Path, f
     detector = load(copy, device="cpu")
     images = ShardSet(fake).read_many(range(96, 120))
     judgements = detector.judge(images)
-    assert [judgement.score for judgement in judgements] == detector.score(images).tolist()
+    assert [judgement.probability for judgement in judgements] == detector.score(images).tolist()
     for judgement in judgements:
         assert judgement.low is not None and judgement.high is not None and judgement.novelty is not None
-        assert judgement.low <= judgement.score <= judgement.high
+        assert judgement.low <= judgement.probability <= judgement.high
     logits, features = detector.outputs(images)
     strange = detector.judge_outputs(logits, 100 - 50 * features)
     assert all("out-of-distribution" in judgement.reasons for judgement in strange)

@@ -3,21 +3,19 @@
 import numpy as np
 
 from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
 from crossfake.serve.engine.results import (
     Analysis,
     DetectorFacts,
     Example,
     FaceAnalysis,
-    FrameScore,
-    MissedFace,
-    Opinion,
     StabilityPoint,
     Warning,
 )
 
 
-def opinion(probability: float, verdict: str, low: float | None = None, high: float | None = None) -> Opinion:
-    return Opinion(probability, probability, low, high, verdict, 0.42)
+def opinion(probability: float, verdict: str, low: float | None = None, high: float | None = None) -> Verdict:
+    return Verdict(probability, probability, low, high, verdict, 0.42)
 
 
 def facts(name: str = "resnet18-0") -> DetectorFacts:
@@ -42,7 +40,9 @@ def make_analysis(name: str = "photo.jpg", faces: int = 2, video: bool = False) 
             "ensemble": opinion((probability + 0.999) / 2, verdict, 0.5, 0.99),
         }
         frames = tuple(
-            FrameScore(30 * n, float(n), (x, 60.0, 128.0, 128.0), 0.5 + 0.4 * np.sin(n), "fake", {"resnet18-0": 0.5})
+            FrameScore(
+                30 * n, float(n), 0.5, 0.5 + 0.4 * np.sin(n), "fake", (x, 60.0, 128.0, 128.0), {"resnet18-0": 0.5}
+            )
             for n in range(12)
         )  # fmt: skip
         found.append(

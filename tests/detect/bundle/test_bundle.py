@@ -74,7 +74,7 @@ def test_a_plain_bundle_judges_by_its_threshold(trained: Path, real: Path, fake:
     detector = load(trained, device="cpu")
     images = np.concatenate([ShardSet(folder).read_many(range(100, 110)) for folder in (real, fake)])
     for judgement, score in zip(detector.judge(images), detector.score(images), strict=True):
-        assert judgement.score == score and judgement.low is judgement.high is judgement.novelty is None
+        assert judgement.probability == score and judgement.low is judgement.high is judgement.novelty is None
         assert judgement.verdict == ("fake" if score >= detector.threshold else "real")
         assert judgement.reasons == ()
 

@@ -17,14 +17,15 @@ from crossfake.detect.prediction.annotate import (
     video_marks,
 )
 from crossfake.detect.prediction.media import Input, Media, open_one
-from crossfake.detect.prediction.verdicts import FaceVerdict, FrameScore, Prediction, SkippedFace
+from crossfake.detect.prediction.verdicts import Prediction
+from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
 from crossfake.errors import UserError
 
-FACE = FaceVerdict((20, 30, 30, 30), 0, 0.9, 0.91, 0.8, 0.97, "fake", None, ("blurred",))
+FACE = Verdict(0.9, 0.91, 0.8, 0.97, "fake", None, ("blurred",), (20, 30, 30, 30), 0)
 
 
 def _prediction(path: str = "a.png", kind: str = "picture", **options: object) -> Prediction:
-    given = {"faces": (FACE,), "skipped": (SkippedFace("face too small", (2, 2, 9, 9)),), **options}
+    given = {"faces": (FACE,), "skipped": (MissedFace("face too small", (2, 2, 9, 9)),), **options}
     return Prediction(path, kind, 64, 64, "fake", 0.91, **given)  # type: ignore[arg-type]
 
 
@@ -87,9 +88,9 @@ def test_copies_are_written_under_names_of_their_own(tmp_path: Path) -> None:
         Annotator(tmp_path / "in" / "a.png")
 
 
-def _person(person: int, numbers: list[int]) -> FaceVerdict:
+def _person(person: int, numbers: list[int]) -> Verdict:
     frames = tuple(FrameScore(n, n / 25, 0.5, 0.5, "fake", (float(n), 0, 10, 10)) for n in numbers)
-    return FaceVerdict((0, 0, 10, 10), person, 0.5, 0.5, None, None, "fake", None, frames=frames)
+    return Verdict(0.5, 0.5, None, None, "fake", box=(0, 0, 10, 10), person=person, frames=frames)
 
 
 def test_boxes_glide_between_judged_frames_and_do_not_stay() -> None:
@@ -116,7 +117,7 @@ def test_a_video_keeps_its_length_and_shows_boxes(tmp_path: Path) -> None:
     face_video(tmp_path / "a b.mp4", 0, frames=12)
     media = open_one(Input("a b.mp4", tmp_path / "a b.mp4"), Cropper(16, "none"), 3)
     frames = tuple(FrameScore(n, None, 0.9, 0.9, "fake", (20.0, 20.0, 40.0, 40.0)) for n in (2, 6, 10))
-    face = FaceVerdict((20, 20, 40, 40), 0, 0.9, 0.9, None, None, "fake", None, frames=frames)
+    face = Verdict(0.9, 0.9, None, None, "fake", box=(20, 20, 40, 40), person=0, frames=frames)
     annotator = Annotator(tmp_path / "out")
     written = annotator.annotate(media, _prediction(kind="video", faces=(face,), skipped=()))
     assert written.annotated == str(tmp_path / "out" / "a_b.mp4")
@@ -154,7 +155,7 @@ def test_a_video_keeps_its_times_and_every_frames_own_boxes(tmp_path: Path) -> N
         for n, (t, side) in enumerate(zip(shown, sides, strict=True))
         if n % 2 == 0
     )
-    face = FaceVerdict(box(480), 0, 0.9, 0.9, None, None, "fake", None, frames=frames)
+    face = Verdict(0.9, 0.9, None, None, "fake", box=box(480), person=0, frames=frames)
     prediction = _prediction(kind="video", faces=(face,), skipped=())
     judged = {each.frame: (sides[each.frame],) * 2 for each in frames}
     draw_video(tmp_path / "a.avi.mkv", prediction, tmp_path / "b.mp4", 2.3, judged)

@@ -33,7 +33,7 @@ def test_pictures_are_judged_by_windows_of_their_own_pixels(
     detector = bundle.load(native_run, "cpu")
     found = list(predict([pictures], detector))
     judged = detector.judge(ShardSet(native[1]).read_each(range(48, 60)))
-    assert [each.probability for each in found] == pytest.approx([j.score for j in judged])
+    assert [each.probability for each in found] == pytest.approx([j.probability for j in judged])
     assert all(each.faces[0].box is None for each in found)
     again = list(predict([pictures], detector, PredictSettings(workers=2)))
     assert [each.probability for each in again] == [each.probability for each in found]

@@ -10,10 +10,11 @@ from PIL import Image
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.commands.predict import predict
 from crossfake.detect.prediction.output import Summary, printable, write_table
-from crossfake.detect.prediction.verdicts import FaceVerdict, FrameScore, Prediction, SkippedFace
+from crossfake.detect.prediction.verdicts import Prediction
+from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
 from crossfake.errors import UserError
 
-FACE = FaceVerdict((1, 2, 3, 4), 0, 0.8, 0.7, 0.6, 0.9, "fake", 0.99, ("out-of-distribution", "blurred"))
+FACE = Verdict(0.8, 0.7, 0.6, 0.9, "fake", 0.99, ("out-of-distribution", "blurred"), (1, 2, 3, 4), 0)
 
 
 def _invoke(*args: object) -> Result:
@@ -81,12 +82,12 @@ def test_when_nothing_can_be_judged_the_exit_code_says_so(
 def test_names_cannot_write_to_the_terminal() -> None:
     lines: list[str] = []
     frames = (FrameScore(3, 0.1, 0.8, 0.7, "fake", None),)
-    video = FaceVerdict(None, 0, 0.8, 0.7, None, None, "uncertain", None, (), 0.75, frames)
+    video = Verdict(0.8, 0.7, None, None, "uncertain", person=0, quantile=0.75, frames=frames)
     predictions = [
         Prediction(
-            "a\x1b[31m\n\udcff.png", "picture", 9, 9, "fake", 0.7, (FACE, FACE), (SkippedFace("too small"),)
+            "a\x1b[31m\n\udcff.png", "picture", 9, 9, "fake", 0.7, (FACE, FACE), (MissedFace("too small"),)
         ),
-        Prediction("v.mp4", "video", 9, 9, "uncertain", 0.7, (video,), (SkippedFace("no face", frames=2),)),
+        Prediction("v.mp4", "video", 9, 9, "uncertain", 0.7, (video,), (MissedFace("no face", frames=2),)),
         Prediction("b.png", "picture", 0, 0, "not judged", problem="cannot\x07 be read"),
     ]
     write_table(iter(predictions), lines.append, 0.5)

@@ -13,11 +13,12 @@ from scipy.special import logit
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Box
-from crossfake.detect.bundle.bundle import Detector, Judgement, load
-from crossfake.detect.prediction.media import Input, Look, Media, Missed
+from crossfake.detect.bundle.bundle import Detector, load
+from crossfake.detect.prediction.media import Input, Look, Media
 from crossfake.detect.prediction.predict import plan, predict
 from crossfake.detect.prediction.verdicts import conclude
 from crossfake.detect.settings import PredictSettings
+from crossfake.detect.verdict import MissedFace, Verdict
 from crossfake.errors import UserError
 
 
@@ -138,19 +139,19 @@ def test_a_missing_or_damaged_face_model_is_not_each_pictures_fault(
             plan(replace(detector, card=card, face_model=model))
 
 
-def _judgement(score: float, verdict: str, **options: object) -> tuple[float, Judgement]:
+def _verdict(score: float, verdict: str, **options: object) -> Verdict:
     given = {"low": score - 0.1, "high": score + 0.1, "novelty": score, "reasons": (), **options}
-    return score, Judgement(score, verdict=verdict, **given)  # type: ignore[arg-type]
+    return Verdict(score, score, verdict=verdict, **given)  # type: ignore[arg-type]
 
 
 def test_a_picture_is_as_bad_as_its_worst_face() -> None:
     pixels = np.empty((0, 0, 3), np.uint8)
     looks = tuple(Look(pixels, (0, 0, 1, 1), person=n, reasons=("blurred",) * (n == 1)) for n in range(3))
-    media = Media(Input("a"), size=(9, 8), looks=looks, missed=(Missed("face too small", (1, 2, 3, 4)),))
+    media = Media(Input("a"), size=(9, 8), looks=looks, missed=(MissedFace("face too small", (1, 2, 3, 4)),))
     found = [
-        _judgement(0.2, "real"),
-        _judgement(0.9, "uncertain", reasons=("near-threshold",)),
-        _judgement(0.6, "fake"),
+        _verdict(0.2, "real"),
+        _verdict(0.9, "uncertain", reasons=("near-threshold",)),
+        _verdict(0.6, "fake"),
     ]
     result = conclude(media, found, 0.5, ("other-crop",))
     assert result.verdict == "fake" and result.probability == 0.6 and (result.width, result.height) == (9, 8)
@@ -171,10 +172,10 @@ def test_a_video_is_pooled_over_the_frames_of_each_person() -> None:
         "video",
         (9, 8),
         looks,
-        (Missed("no face", frame=50), Missed("no face", frame=51)),
+        (MissedFace("no face", frames=2),),
         rate=25,
     )
-    found = [_judgement(score, "fake" if score > 0.5 else "real") for score in scores]
+    found = [_verdict(score, "fake" if score > 0.5 else "real") for score in scores]
     result = conclude(media, found, 0.5)
     calm, forged = result.faces
     assert calm.probability == pytest.approx(0.25) and calm.verdict == "real" and calm.person == 0
@@ -188,11 +189,11 @@ def test_a_video_is_pooled_over_the_frames_of_each_person() -> None:
     ]
     assert result.skipped[0].frames == 2
     wavering = [
-        _judgement(s, "uncertain" if n in (3, 5) else v)
+        _verdict(s, "uncertain" if n in (3, 5) else v)
         for n, (s, v) in enumerate(zip(scores, ["real", "fake"] * 4, strict=False))
     ]
     assert conclude(media, wavering, 0.5).faces[1].verdict == "uncertain"
-    unknown = [_judgement(s, "real", low=None, high=None, novelty=None) for s in scores]
+    unknown = [_verdict(s, "real", low=None, high=None, novelty=None) for s in scores]
     assert conclude(media, unknown, 0.95).faces[0].low is None
 
 

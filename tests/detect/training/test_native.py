@@ -62,7 +62,7 @@ def test_the_spread_of_windows_widens_the_interval(
     fakes = ShardSet(native[1]).read_each(range(48, 60))
     logits, features, error = detector.outputs_and_error(fakes)
     wide, narrow = detector.judge(fakes), detector.judge_outputs(logits, features)
-    assert [j.score for j in wide] == [j.score for j in narrow]
+    assert [j.probability for j in wide] == [j.probability for j in narrow]
     for one, other, apart in zip(wide, narrow, error, strict=True):
         assert (
             one.low is not None and other.low is not None and one.high is not None and other.high is not None

@@ -3,18 +3,23 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from crossfake.datasets import crops, decode
 from crossfake.datasets.decode import Unreadable, register_heif
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.bundle import bundle as bundles
 from crossfake.serve.engine.analysis import Analyser
+from crossfake.serve.intake import accepting
+from crossfake.serve.intake.accepting import accept
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 
@@ -32,7 +37,7 @@ def test_a_picture_from_end_to_end(bundle: Path, analyser: Analyser, photo: Path
     judged = bundles.load(bundle, "cpu").judge(face.crop[None])[0]
     opinion = face.per_detector["small"]
     assert analyser.detectors == ("small",) and set(face.per_detector) == {"small"}
-    assert (opinion.probability, opinion.low, opinion.high) == (judged.score, judged.low, judged.high)
+    assert (opinion.probability, opinion.low, opinion.high) == (judged.probability, judged.low, judged.high)
     assert opinion.verdict == judged.verdict == found.verdict == face.verdict
     assert found.words.startswith("This picture is ") and found.words.endswith("This is not proof.")
     assert (found.kind, found.width, found.height, found.name) == ("image", 16, 16, "b.png")
@@ -64,6 +69,43 @@ def test_several_detectors_and_their_ensemble(both: Analyser, photo: Path) -> No
     assert opinions["ensemble"].probability == pytest.approx(opinions["small"].probability)
     assert [each.name for each in found.detectors] == ["small", "other"] and "2 detectors" in found.words
     assert [each.reals for each in both.about()] == [24, 0]
+
+
+def test_one_upload_is_decoded_and_searched_once(
+    bundle: Path, real_data: Path, real_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two detectors, three stages: the file is hashed, decoded and looked through for faces once."""
+    for name in ("one", "two"):
+        shutil.copytree(bundle, tmp_path / name)
+        card = json.loads((tmp_path / name / "model" / "bundle.json").read_text())
+        card["crop"] = {"policy": "face", "margin": 1.3 if name == "one" else 1.5}
+        (tmp_path / name / "model" / "bundle.json").write_text(json.dumps(card))
+    analyser = Analyser([tmp_path / "one", tmp_path / "two"], device="cpu")
+    with Image.open(next(path for path in sorted((real_data / "all-age-faces").rglob("*.jpg")))) as image:
+        wide = np.pad(np.asarray(image.convert("RGB")), ((90, 90), (90, 90), (0, 0)), "edge")
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(wide).save(photo)
+    upload, counts = accept(photo), Counter[str]()
+
+    def counting(module: ModuleType, name: str) -> None:
+        inner = getattr(module, name)
+
+        def counted(*args: object, **options: object) -> object:
+            counts[name] += 1
+            return inner(*args, **options)
+
+        monkeypatch.setattr(module, name, counted)
+
+    counting(decode, "open_image")
+    counting(crops, "find_faces")
+    counting(accepting, "hash_file")
+    stages = list(analyser.stages(upload, stability=False))
+    assert [bool(each.faces[0].heat_method) for each in stages] == [False, True]
+    assert stages[0].sha256 == stages[1].sha256 == upload.sha256 and stages[0].verdict == stages[1].verdict
+    looks = counts.pop("find_faces")
+    assert counts == {"open_image": 1} and looks <= 2  # in all of it, and for a large face in a smaller copy
+    list(analyser.stages(photo, explain=False, stability=False))
+    assert counts["hash_file"] == 1
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "HEIF", "16 bit", "CMYK"])
@@ -207,6 +249,8 @@ from pathlib import Path
 from crossfake.memory import keep_freed_memory
 keep_freed_memory()
 from crossfake.serve.engine.analysis import Analyser
+from crossfake.serve.intake import accepting
+from crossfake.serve.intake.accepting import accept
 
 def resident():
     status = Path("/proc/self/status").read_text()

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from crossfake.detect.prediction.media import Input, Look, Media
+from crossfake.detect.verdict import Verdict
 from crossfake.errors import UserError
-from crossfake.serve.engine.judging import limited, same_face, seats, side_by_side, together
-from crossfake.serve.engine.results import ENSEMBLE, Opinion
+from crossfake.serve.engine.judging import limited, load_detectors, same_face, side_by_side, together
+from crossfake.serve.engine.results import ENSEMBLE
 
 
 def said(
     verdict: str, probability: float, low: float | None = 0.1, high: float | None = 0.9, *codes: str
-) -> Opinion:
-    return Opinion(probability, probability, low, high, verdict, probability, codes)
+) -> Verdict:
+    return Verdict(probability, probability, low, high, verdict, probability, codes)
 
 
 def test_the_ensemble_is_the_mean() -> None:
@@ -33,7 +34,7 @@ def test_the_ensemble_is_the_mean() -> None:
         ([said("real", 0.1), said("real", 0.2)], "real"),
     ],
 )
-def test_the_ensemble_abstains_when_torn(opinions: list[Opinion], verdict: str) -> None:
+def test_the_ensemble_abstains_when_torn(opinions: list[Verdict], verdict: str) -> None:
     found = together(opinions, [0.5] * len(opinions))
     assert found.verdict == verdict
     assert ("detectors-disagree" in found.reasons) == (
@@ -65,9 +66,9 @@ def test_no_more_faces_than_the_limit() -> None:
 
 
 def test_names_are_of_runs_and_differ(bundle: Path, second: Path) -> None:
-    made = seats([bundle, bundle / "model", second], "cpu", None)
+    made = load_detectors([bundle, bundle / "model", second], "cpu", None)
     assert [seat.name for seat in made] == ["small", "small-2", "other"]
     assert list(side_by_side({"small": said("real", 0.1)}, made)) == ["small", ENSEMBLE]
     assert list(side_by_side({"small": said("real", 0.1)}, made[:1])) == ["small"]
     with pytest.raises(UserError, match="no detector"):
-        seats([], "cpu", None)
+        load_detectors([], "cpu", None)

@@ -128,4 +128,4 @@ def test_large_pictures_are_not_made_smaller_before_they_are_judged(
         del windows._cut
     assert set(sizes) == {(2048, 2050, 3)} and len(sizes) == 1 + len(STEPS)
     assert max(found.faces[0].crop.shape) <= SHOWN
-    assert largest_crop(windows._seats) is None and least_side((8000, 6000), [None], None) == 6000
+    assert largest_crop(windows._loaded) is None and least_side((8000, 6000), [None], None) == 6000

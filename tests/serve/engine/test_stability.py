@@ -8,8 +8,9 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import decode_image
 from crossfake.datasets.toyfaces import toyface
 from crossfake.detect.prediction.media import Input, Look, Media, open_picture
+from crossfake.detect.verdict import Verdict
 from crossfake.serve.engine.analysis import Analyser
-from crossfake.serve.engine.results import FaceAnalysis, Opinion, StabilityPoint
+from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
 from crossfake.serve.engine.stability import STEPS, Step, changed, is_unstable, least_side, strips
 
 PICTURE = toyface(3, 64)
@@ -39,18 +40,18 @@ def test_pictures_of_any_shape(size: tuple[int, int]) -> None:
 
 
 def test_a_strip_is_what_each_file_would_score(both: Analyser) -> None:
-    seats = both._seats
+    loaded = both._loaded
     crop = np.zeros((16, 16, 3), np.uint8)
-    names = [seat.name for seat in seats]
-    face = FaceAnalysis(0, None, {name: Opinion(0.5, 0.5, None, None, "real") for name in names}, crop)
+    names = [each.name for each in loaded]
+    face = FaceAnalysis(0, None, {name: Verdict(0.5, 0.5, None, None, "real") for name in names}, crop)
     said: list[float] = []
 
     def cut(content: bytes, cropper: Cropper) -> Media:
         return open_picture(Input("x"), content, cropper)
 
-    strip = strips(PICTURE, [face], seats, cut, lambda share, what: said.append(share))[0]
+    strip = strips(PICTURE, [face], loaded, cut, lambda share, what: said.append(share))[0]
     assert [point.transform for point in strip] == ["as sent", *(step.transform for step in STEPS)]
-    detector = seats[0].detector
+    detector = loaded[0].detector
     for point, step in zip(strip[1:], STEPS, strict=True):
         expected = detector(decode_image(changed(PICTURE, step)))
         assert point.per_detector == dict.fromkeys(names, pytest.approx(expected))
@@ -59,8 +60,8 @@ def test_a_strip_is_what_each_file_would_score(both: Analyser) -> None:
 
 
 def test_a_face_that_is_lost_has_no_point(both: Analyser) -> None:
-    face = FaceAnalysis(0, (0, 0, 9, 9), {"small": Opinion(0.5, 0.5, None, None, "real")}, PICTURE)
-    strip = strips(PICTURE, [face], both._seats, lambda *_: Media(Input("x")), lambda *_: None)[0]
+    face = FaceAnalysis(0, (0, 0, 9, 9), {"small": Verdict(0.5, 0.5, None, None, "real")}, PICTURE)
+    strip = strips(PICTURE, [face], both._loaded, lambda *_: Media(Input("x")), lambda *_: None)[0]
     assert all(point.probability is None and not point.per_detector for point in strip[1:])
     assert is_unstable(strip, 0.5)
 
@@ -93,13 +94,13 @@ def test_of_a_large_picture_each_face_is_tested_with_its_surroundings(both: Anal
         box = (float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1))
         return Media(Input("x"), looks=(Look(np.zeros((16, 16, 3), np.uint8), box),))
 
-    opinions = {seat.name: Opinion(0.5, 0.5, None, None, "real") for seat in both._seats}
+    opinions = {each.name: Verdict(0.5, 0.5, None, None, "real") for each in both._loaded}
     faces = [FaceAnalysis(n, box, opinions, np.zeros((16, 16, 3), np.uint8)) for n, box in enumerate(boxes)]
     if scale < 1:  # 2.4 megapixels: all of it, once
-        whole = strips(picture, faces[1:], both._seats, cut, lambda *_: None, scale)
+        whole = strips(picture, faces[1:], both._loaded, cut, lambda *_: None, scale)
         assert set(sides) == {picture.shape[:2]} and len(whole) == 1
         return
-    found = strips(picture, faces, both._seats, cut, lambda *_: None, scale)
+    found = strips(picture, faces, both._loaded, cut, lambda *_: None, scale)
     assert all(point.probability is not None for strip in found for point in strip)
     assert max(map(max, sides)) <= 1024
 

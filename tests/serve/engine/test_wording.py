@@ -3,7 +3,8 @@ import dataclasses
 import numpy as np
 
 from crossfake.detect.prediction.verdicts import REASONS
-from crossfake.serve.engine.results import DetectorFacts, FaceAnalysis, Opinion
+from crossfake.detect.verdict import Verdict
+from crossfake.serve.engine.results import DetectorFacts, FaceAnalysis
 from crossfake.serve.engine.wording import (
     WARNINGS,
     conclusion,
@@ -17,7 +18,7 @@ from crossfake.serve.engine.wording import (
 
 def face(verdict: str, probability: float, box: tuple[float, ...] | None = (0, 0, 9, 9)) -> FaceAnalysis:
     low, high = max(0.0, probability - 0.05), min(1.0, probability + 0.05)
-    said = Opinion(probability, probability, low, high, verdict)
+    said = Verdict(probability, probability, low, high, verdict)
     return FaceAnalysis(0, box, {"a": said}, np.zeros((8, 8, 3), np.uint8))  # type: ignore[arg-type]
 
 
@@ -30,16 +31,16 @@ def test_nothing_is_certain() -> None:
     for value in np.linspace(0, 1, 1001).tolist():
         words = [in_100(value), interval(value, 1.0), interval(0.0, value)]
         for verdict in ("real", "fake", "uncertain"):
-            words.append(opinion(Opinion(value, value, value, value, verdict)))
-            words.append(opinion(Opinion(value, value, None, None, verdict)))
+            words.append(opinion(Verdict(value, value, value, value, verdict)))
+            words.append(opinion(Verdict(value, value, None, None, verdict)))
         said = " ".join(words).replace("95% interval", "").replace("in 100", "")
         assert "%" not in said and not {"100", "0", "1.00", "0.00"} & set(said.split())
 
 
 def test_what_a_detector_does_not_know_is_said_so() -> None:
-    strange = Opinion(0.01, 0.01, 0.0, 0.02, "uncertain", 1.0, ("out-of-distribution",))
+    strange = Verdict(0.01, 0.01, 0.0, 0.02, "uncertain", 1.0, ("out-of-distribution",))
     assert "unlike nearly all pictures that the detector knows" in opinion(strange)
-    assert "not clear enough" in opinion(Opinion(0.5, 0.5, 0.4, 0.6, "uncertain"))
+    assert "not clear enough" in opinion(Verdict(0.5, 0.5, 0.4, 0.6, "uncertain"))
 
 
 def test_one_sentence_on_a_file() -> None:
@@ -90,7 +91,7 @@ def test_only_detectors_that_judged_a_face_are_counted() -> None:
 
 
 def test_a_threshold_far_from_one_half_is_not_called_probable() -> None:
-    assert opinion(Opinion(0.3, 0.3, 0.25, 0.35, "fake")) == (
+    assert opinion(Verdict(0.3, 0.3, 0.25, 0.35, "fake")) == (
         "called fake, though about 30 in 100 such pictures are fake (95% interval: 25 to 35 in 100)"
     )
-    assert opinion(Opinion(0.7, 0.7, 0.6, 0.8, "real")).startswith("called real, though about 70 in 100")
+    assert opinion(Verdict(0.7, 0.7, 0.6, 0.8, "real")).startswith("called real, though about 70 in 100")

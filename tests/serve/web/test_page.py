@@ -17,11 +17,10 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from crossfake.datasets.decode import Unreadable
+from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.serve.engine.results import (
     Analysis,
     FaceAnalysis,
-    FrameScore,
-    Opinion,
     StabilityPoint,
     Warning,
 )
@@ -41,7 +40,7 @@ from ..analyses import make_analysis
 
 
 def _face(person: int = 0, probability: float = 0.8, **more: Any) -> FaceAnalysis:
-    opinion = Opinion(probability, probability, probability - 0.1, probability + 0.1, "fake")
+    opinion = Verdict(probability, probability, probability - 0.1, probability + 0.1, "fake")
     return FaceAnalysis(person, (10, 10, 20, 20), {"small": opinion}, np.zeros((16, 16, 3), np.uint8), **more)
 
 
@@ -276,12 +275,13 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
 
 def test_a_curve_runs_along_the_video() -> None:
     frames = tuple(
-        FrameScore(25 * k, float(k), (0, 0, 9, 9), 0.2 * (k + 1), "real", {"small": 0.2}) for k in range(3)
+        FrameScore(25 * k, float(k), 0.5, 0.2 * (k + 1), "real", (0, 0, 9, 9), {"small": 0.2})
+        for k in range(3)
     )
     drawn = curve(_face(frames=frames), ["a", "b", "c"], 0.5, 4.0, 100)
     assert [mark["x"] for mark in drawn["marks"]] == [0, 150, 300]
     assert drawn["worst"] == 2 and drawn["end"] == "0:04.0"
-    untimed = tuple(FrameScore(k, None, None, 0.5, "real", {}) for k in (0, 99))
+    untimed = tuple(FrameScore(k, None, 0.5, 0.5, "real", None) for k in (0, 99))
     assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], 0.5, None, 100)["marks"]] == [
         0,
         600,

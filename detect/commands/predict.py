@@ -6,7 +6,7 @@ import glob
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import click
 
@@ -16,13 +16,20 @@ from crossfake.detect.settings import EvaluateSettings, ExplainSettings, Faces, 
 from crossfake.errors import UserError
 from crossfake.options import options
 
-if TYPE_CHECKING:
-    from crossfake.detect.prediction.verdicts import Prediction
+_Told = TypeVar("_Told")
 
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@options(EvaluateSettings, "bundle")
+@options(
+    EvaluateSettings,
+    "bundle",
+    bundle={
+        "multiple": True,
+        "help": "Run of 'detect train' or a bundle; repeated, several side by side.  "
+        "[default: the newest finished run]",
+    },
+)
 @options(PredictSettings, "faces")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
@@ -46,7 +53,7 @@ if TYPE_CHECKING:
 @options(EvaluateSettings, "device", "precision")
 def predict(
     paths: tuple[str, ...],
-    bundle: Path | None,
+    bundle: tuple[Path, ...],
     faces: Faces | None,
     metadata: bool,
     trust: Path | None,
@@ -65,18 +72,32 @@ def predict(
     A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
     hard to judge. A file is as bad as its worst face. Where a file itself names a generator, a line before says so.
     What cannot be judged is listed with the reason; the exit code is 2 when that is all of it. The keys of --json are
-    described in crossfake.detect.prediction.output.
+    described in crossfake.detect.prediction.output. With several bundles the table says which of them looked at what.
     """
     for name in paths:
         if name != "-" and "://" not in name and not glob.has_magic(name):
             THERE.check(Path(name))
     from crossfake.detect.bundle.bundle import load
+    from crossfake.detect.prediction import several
     from crossfake.detect.prediction.output import Summary, write_json, write_table, writing_csv
     from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust)
-    detector = load(bundle or newest_bundle(), face_model=face_model, windows=windows, **options)
+    bundles = bundle or (newest_bundle(),)
+    detectors = [load(each, face_model=face_model, windows=windows, **options) for each in bundles]
+    if len(bundles) > 1:
+        seats = several.seats(bundles, detectors, faces)
+        counts = several.Counts(seats)
+        told = _with_bar(counts.counting(several.judge(paths, seats, settings)))
+        told = several.writing_csv(told, csv_file) if csv_file else told
+        if as_json:
+            several.write_json(told, seats, counts, sys.stdout)
+        else:
+            several.write_table(told, seats, counts, click.echo)
+        _check_judged(counts.judged)
+        return
+    detector = detectors[0]
     for theirs in detector.published:
         click.echo(
             f"note: {theirs['name']} was trained elsewhere; it looks at {theirs['looks at']}", err=True
@@ -96,11 +117,15 @@ def predict(
         write_table(predictions, click.echo, detector.threshold)
     if annotate:
         click.echo(f"annotated copies: {annotate}", err=True)
-    if not summary.judged:
+    _check_judged(summary.judged)
+
+
+def _check_judged(count: int) -> None:
+    if not count:
         raise UserError("nothing could be judged", hint="the reasons are listed above")
 
 
-def _with_bar(predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+def _with_bar(predictions: Iterator[_Told]) -> Iterator[_Told]:
     from crossfake.progress import tqdm
 
     with tqdm(desc="predict", unit="file", delay=1) as bar:

@@ -92,7 +92,7 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
             )
         if not prediction.judged:
             problems.append(f"{name}: {printable(prediction.problem)}")
-            _echo_metadata(prediction, name, echo)
+            echo_metadata(prediction, name, echo)
             continue
         for number, face in enumerate(prediction.faces):
             seen.update(face.reasons)
@@ -100,7 +100,7 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
         for each in prediction.skipped:
             what = f"{each.frames} frames" if each.frames else "one face"
             echo(f"{NOT_JUDGED:<10}      -  -             {name}  {what}: {each.reason}")
-        _echo_metadata(prediction, name, echo)
+        echo_metadata(prediction, name, echo)
     if problems:
         echo(f"\n{len(problems):,} could not be judged:")
         for problem in problems:
@@ -115,7 +115,7 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
     )
 
 
-def _echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]) -> None:
+def echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]) -> None:
     if prediction.metadata is not None:
         echo(f"    metadata of {name}")
         for line in metadata_lines(prediction.metadata):
@@ -177,13 +177,13 @@ def writing_csv(predictions: Iterator[Prediction], path: Path) -> Iterator[Predi
             table = csv.DictWriter(file, COLUMNS)
             table.writeheader()
             for prediction in predictions:
-                table.writerows(_rows(prediction))
+                table.writerows(csv_rows(prediction))
                 yield prediction
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --csv") from error
 
 
-def _rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
+def csv_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
     plain = prediction.as_dict()
     common = {"path": prediction.path, "kind": prediction.kind, "claim": prediction.claim}
     if not prediction.judged:

@@ -1,5 +1,6 @@
 """Published detectors in the commands that take any bundle."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -102,3 +103,60 @@ def test_it_is_exported_as_onnx(pair: tuple[Path, Path], tmp_path: Path) -> None
         load(pair[0], device="cpu", backend=kind)(tmp_path / "a.png") for kind in ("torch", "onnx")
     )
     assert abs(plain - onnx) < 1e-5
+
+
+def _pictures(folder: Path) -> Path:
+    folder.mkdir()
+    for number in range(2):
+        picture = np.random.default_rng(number).integers(0, 256, (40, 50 + number, 3), np.uint8)
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    (folder / "x.png").write_text("broken")
+    return folder
+
+
+def test_several_detectors_are_told_side_by_side(
+    pair: tuple[Path, Path], trained: Path, tmp_path: Path
+) -> None:
+    folder, csv_file = _pictures(tmp_path / "in"), tmp_path / "x.csv"
+    bundles = [argument for path in (*pair, trained) for argument in ("--bundle", path)]
+    found = _run("predict", folder, *bundles, "--device", "cpu", "--csv", csv_file, "--workers", 1)
+    assert found.exit_code == 0, found.output
+    assert "m-one     0.500      no          the whole picture, resized to 32×32 (bilinear)" in found.stdout
+    lines = [line for line in found.stdout.splitlines() if line.endswith(f"{folder}/0.png")]
+    assert len(lines) == 3 and all("  picture  " in line for line in lines)
+    assert "m-two: 2 judged, 1 could not be (listed above)" in found.stdout
+    with open(csv_file) as file:
+        rows = list(csv.DictReader(file))
+    assert [row["detector"] for row in rows] == ["m-one", "m-two", trained.name] * 3
+    for path, name in zip(pair, ("m-one", "m-two"), strict=True):
+        own = next(r for r in rows if r["detector"] == name and r["path"].endswith("/1.png"))
+        assert own["looked_at"] == "picture"
+        assert float(own["probability"]) == pytest.approx(
+            load(path, device="cpu")(folder / "1.png"), abs=1e-5
+        )
+
+
+def test_several_detectors_as_json(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    bundles = ("--bundle", pair[0], "--bundle", pair[1], "--device", "cpu", "--workers", 1)
+    found = json.loads(_run("predict", _pictures(tmp_path / "in"), *bundles, "--json").stdout)
+    assert set(found["detectors"]) == {"m-one", "m-two"} and not found["detectors"]["m-one"]["calibrated"]
+    assert [each["detector"] for each in found["files"]] == ["m-one", "m-two"] * 3
+    assert {each["looked_at"] for each in found["files"]} == {"picture", None}
+    verdicts = [{each["verdict"] for each in found["files"][k : k + 2]} for k in (0, 2)]
+    assert found["summary"]["differently"] == sum(len(each) > 1 for each in verdicts)
+    assert found["summary"]["m-one"]["judged"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [(("-",), "stdin"), (("--annotate", "marked"), "--annotate"), (("--bundle", "SAME"), "named twice")],
+)
+def test_what_only_one_detector_can_do_is_said(
+    more: tuple[str, ...], words: str, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = _pictures(tmp_path / "in")
+    given = [pair[1] if each == "SAME" else tmp_path / each if each == "marked" else each for each in more]
+    found = CliRunner().invoke(
+        detect, [str(each) for each in ("predict", folder, "--bundle", pair[0], "--bundle", pair[1], *given)]
+    )
+    assert found.exit_code == 2 and words in found.output and "verdict " not in found.output

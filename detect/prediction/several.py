@@ -1,0 +1,223 @@
+"""Several detectors judge the same files: one table that says which of them looked at what.
+
+With ``--json`` the document is::
+
+    {"schema": 1, "crossfake": "0.1.0",
+     "detectors": {name: {"path", "hash", "model", "threshold", "calibrated", "looks_at", "note"}},
+     "files": [{"detector": name, "looked_at": "face" | "picture" | null, ...}],
+     "summary": {name: {"files", "judged", "not_judged", "real", "uncertain", "fake"}, "differently": 3}}
+
+with an entry of ``files`` for each detector and file, otherwise as in :mod:`crossfake.detect.prediction.output`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from crossfake import __version__
+from crossfake.datasets.crops import crop_words
+from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.prediction.media import STDIN
+from crossfake.detect.prediction.output import COLUMNS, SCHEMA, Summary, csv_rows, echo_metadata, printable
+from crossfake.detect.prediction.predict import plan, predict
+from crossfake.detect.prediction.verdicts import NOT_JUDGED, Prediction
+from crossfake.detect.settings import PredictSettings
+from crossfake.detect.tables import aligned
+from crossfake.errors import UserError
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One of several detectors.
+
+    Attributes:
+        name: short, and its own.
+        looks_at: in words.
+        note: where pictures are cut otherwise than in its training.
+    """
+
+    name: str
+    detector: Detector
+    looks_at: str
+    note: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        own = self.detector
+        return {
+            "path": str(own.path),
+            "hash": own.hash,
+            "model": own.card["model"],
+            "threshold": own.threshold,
+            "calibrated": bool(own.calibration.get("interval")),
+            "looks_at": self.looks_at,
+            "note": self.note,
+        }
+
+
+Told = tuple[Seat, Prediction]
+
+
+def seats(bundles: Sequence[Path], detectors: Sequence[Detector], faces: str | None = None) -> list[Seat]:
+    """Each detector under the last part of its path, or all of it where two end alike."""
+    ends = [path.parent.name if path.name == "model" else path.name for path in map(Path, bundles)]
+    names = [end if ends.count(end) == 1 else str(path) for end, path in zip(ends, bundles, strict=True)]
+    if len(set(names)) < len(names):
+        raise UserError("the same bundle is named twice", hint="leave one --bundle out")
+    return [
+        Seat(name, each, looks_at(each), plan(each, faces).note)
+        for name, each in zip(names, detectors, strict=True)
+    ]
+
+
+def looks_at(detector: Detector) -> str:
+    """What a detector looks at, in words."""
+    if "published" in detector.card:
+        return str(detector.card["published"]["looks at"])
+    crop, view = detector.card["crop"] or {}, detector.view
+    what = f"each face ({crop_words(crop)})" if crop.get("policy") in ("face", "square") else crop_words(crop)
+    if view.native:
+        return f"{what}, {view.windows} windows of {view.window} of the picture's own pixels"
+    return f"{what}, {detector.size}×{detector.size}"
+
+
+def judge(paths: Sequence[str], at_table: Sequence[Seat], settings: PredictSettings) -> Iterator[Told]:
+    """Each file's predictions one after the other, in the order of the detectors.
+
+    Raises:
+        UserError: as of :func:`~crossfake.detect.prediction.predict.predict`, or what only one detector can do.
+    """
+    if settings.annotate:
+        raise UserError("--annotate draws one detector's verdicts", hint="name one --bundle")
+    if STDIN in paths:
+        raise UserError("a list on stdin can be read once only", hint="name the files, or one --bundle")
+    workers = max(1, (settings.workers or os.cpu_count() or 1) // len(at_table))
+    each_own = dataclasses.replace(settings, workers=workers)
+    first = [seat is at_table[0] and settings.metadata for seat in at_table]  # a file says the same to all
+    every = [
+        predict(paths, seat.detector, dataclasses.replace(each_own, metadata=metadata))
+        for seat, metadata in zip(at_table, first, strict=True)
+    ]
+    return (told for each in zip(*every, strict=True) for told in zip(at_table, each, strict=True))
+
+
+def looked_at(prediction: Prediction) -> str | None:
+    """``face`` or ``picture``; None where nothing was judged."""
+    if not prediction.judged:
+        return None
+    return "picture" if prediction.faces[0].box is None else "face"
+
+
+class Counts:
+    """Counts what passes, and of how many files the detectors say different things."""
+
+    def __init__(self, at_table: Sequence[Seat]) -> None:
+        self.summaries = {seat.name: Summary() for seat in at_table}
+        self.differently, self._verdicts = 0, set[str]()
+
+    def counting(self, told: Iterable[Told]) -> Iterator[Told]:
+        last = list(self.summaries)[-1]
+        for seat, prediction in told:
+            self.summaries[seat.name].counts[prediction.verdict] += 1
+            if prediction.judged:
+                self._verdicts.add(prediction.verdict)
+            if seat.name == last:
+                self.differently += len(self._verdicts) > 1
+                self._verdicts = set()
+            yield seat, prediction
+
+    @property
+    def judged(self) -> int:
+        return sum(summary.judged for summary in self.summaries.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        own = {name: summary.as_dict() for name, summary in self.summaries.items()}
+        return {**own, "differently": self.differently}
+
+
+def write_table(
+    told: Iterable[Told], at_table: Sequence[Seat], counts: Counts, echo: Callable[[str], Any]
+) -> None:
+    """What each detector looks at, a line per detector and face, then what could not be judged."""
+    rows = [["detector", "fake from", "calibrated", "looks at"]]
+    for seat in at_table:
+        facts = seat.facts()
+        rows.append(
+            [seat.name, f"{facts['threshold']:.3f}", "yes" if facts["calibrated"] else "no", seat.looks_at]
+        )
+    for line in [
+        *aligned(rows),
+        *(f"note: {seat.name}: {seat.note}" for seat in at_table if seat.note),
+        "",
+        f"verdict     fake?  95% interval  {'detector':<{_wide(at_table)}}  saw      file",
+    ]:
+        echo(line)
+    problems: list[str] = []
+    for seat, prediction in told:
+        name = printable(prediction.path)
+        if prediction.claim and seat is at_table[0]:
+            echo(f"generated?      -  -             {name}  {printable(prediction.claim)}")
+        if not prediction.judged:
+            problems.append(f"{name}: {seat.name}: {printable(prediction.problem)}")
+        for number, face in enumerate(prediction.as_dict()["faces"]):
+            interval = "-" if face["low"] is None else f"{face['low']:.2f} to {face['high']:.2f}"
+            of = f"  {number + 1} of {len(prediction.faces)}" if len(prediction.faces) > 1 else ""
+            reasons = f"  [{', '.join(face['reasons'])}]" if face["reasons"] else ""
+            saw = "picture" if face["box"] is None else "face"
+            echo(
+                f"{face['verdict']:<10}  {face['probability']:.3f}  {interval:<12}  "
+                f"{seat.name:<{_wide(at_table)}}  {saw:<7}  {name}{of}{reasons}"
+            )
+        echo_metadata(prediction, name, echo)
+    if problems:
+        echo(f"\n{NOT_JUDGED}:")
+        for problem in problems:
+            echo(f"  {problem}")
+    echo("")
+    for seat_name, summary in counts.summaries.items():
+        echo(f"{seat_name}: {summary.line('listed above')}")
+    echo(f"judged differently by different detectors: {counts.differently:,} files")
+    echo(
+        "Probabilities compare only where the detectors were calibrated on the same pictures. "
+        "A generator that none of them ever saw may pass as real. It is not proof."
+    )
+
+
+def _wide(at_table: Sequence[Seat]) -> int:
+    return max(len("detector"), *(len(seat.name) for seat in at_table))
+
+
+def write_json(told: Iterable[Told], at_table: Sequence[Seat], counts: Counts, out: TextIO) -> None:
+    """One document; an entry is written as soon as it is there."""
+    head = {"schema": SCHEMA, "crossfake": __version__, "detectors": {s.name: s.facts() for s in at_table}}
+    out.write(f'{json.dumps(head)[:-1]}, "files": [')
+    comma = "\n"
+    for seat, prediction in told:
+        entry = {"detector": seat.name, "looked_at": looked_at(prediction), **prediction.as_dict()}
+        out.write(f"{comma}{json.dumps(entry)}")
+        comma = ",\n"
+    out.write(f'\n], "summary": {json.dumps(counts.as_dict())}}}\n')
+
+
+def writing_csv(told: Iterable[Told], path: Path) -> Iterator[Told]:
+    """Pass on, a row per detector and face written to a file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            table = csv.DictWriter(file, ("detector", "looked_at", *COLUMNS))
+            table.writeheader()
+            for seat, prediction in told:
+                own = {"detector": seat.name, "looked_at": looked_at(prediction)}
+                table.writerows({**own, **row} for row in csv_rows(prediction))
+                yield seat, prediction
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --csv") from error

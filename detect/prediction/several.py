@@ -27,9 +27,10 @@ from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.prediction.media import STDIN
 from crossfake.detect.prediction.output import COLUMNS, SCHEMA, Summary, csv_rows, echo_metadata, printable
 from crossfake.detect.prediction.predict import plan, predict
-from crossfake.detect.prediction.verdicts import NOT_JUDGED, Prediction
+from crossfake.detect.prediction.verdicts import Prediction
 from crossfake.detect.settings import PredictSettings
 from crossfake.detect.tables import aligned
+from crossfake.detect.verdict import NOT_JUDGED
 from crossfake.errors import UserError
 
 

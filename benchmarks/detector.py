@@ -110,7 +110,7 @@ def input_rates(args: argparse.Namespace, folder: Path, recipe: str) -> tuple[fl
     steps, numbers = max(10, args.steps), itertools.count()
 
     def own_batch() -> Tensor:
-        return training.batch(next(numbers)).float().div_(255)
+        return training.batch(next(numbers)).permute(0, 3, 1, 2).float().div_(255)
 
     own_batch(), next(theirs)
     for _ in range(args.rounds):

@@ -3,8 +3,7 @@
 Without such changes a detector learns how its training files were saved rather than how its fakes were made. Recipes
 (:mod:`crossfake.detect.training.recipes`) say which of them are drawn, and how often; here each is done to one
 picture, since OpenCV blurs the pictures of a batch one by one five times as quickly as a batched convolution on the
-CPU does, and
-compression is done by real encoders: differentiable JPEG only resembles them.
+CPU does, and compression is done by real encoders: differentiable JPEG only resembles them.
 """
 
 from __future__ import annotations
@@ -14,28 +13,26 @@ import math
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from crossfake.datasets.types import Pixels
 
 
-def mirrored(images: Tensor, which: np.ndarray) -> Tensor:
-    """Mirror images ``[B, 3, H, W]`` where ``which``, bool ``[B]``, says so; a new tensor, channels last."""
-    pixels = np.array(images.permute(0, 2, 3, 1).numpy(), order="C")
+def mirrored(images: Pixels, which: np.ndarray) -> Pixels:
+    """Mirror images ``[B, H, W, 3]`` where ``which``, bool ``[B]``, says so; a new array."""
+    pixels = images.copy()
     for number in np.flatnonzero(which):
-        pixels[number] = cv2.flip(pixels[number], 1)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        pixels[number] = cv2.flip(images[number], 1)
+    return pixels
 
 
-def cropped(images: Tensor, size: int, places: np.ndarray) -> Tensor:
-    """A square of each image, where two numbers from 0 to 1 say, ``[B, 2]``: uint8 ``[B, 3, size, size]``."""
-    room = images.shape[-1] - size + 1
+def cropped(images: Pixels, size: int, places: np.ndarray) -> Pixels:
+    """A square of each image, where two numbers from 0 to 1 say, ``[B, 2]``: uint8 ``[B, size, size, 3]``."""
+    room = images.shape[2] - size + 1
     corners = np.minimum((places * room).astype(int), room - 1)
-    return torch.stack(
+    return np.stack(
         [
-            image[:, top : top + size, left : left + size]
+            image[top : top + size, left : left + size]
             for image, (top, left) in zip(images, corners, strict=True)
         ]
     )
@@ -55,11 +52,6 @@ def blurred(image: Pixels, sigma: float, strongest: float) -> Pixels:
         image.astype(np.float32), (width, width), max(sigma, 0.01), borderType=cv2.BORDER_REFLECT_101
     )
     return np.asarray(cv2.convertScaleAbs(soft))
-
-
-def jpeg(image: Tensor, quality: int) -> Tensor:
-    """JPEG there and back of uint8 ``[3, H, W]`` on the CPU."""
-    return torch.from_numpy(coded(image.permute(1, 2, 0).numpy(), "JPEG", quality)).permute(2, 0, 1)
 
 
 def coded(image: Pixels, codec: str, quality: int, subsampling: int = 2) -> Pixels:

@@ -104,13 +104,13 @@ class Learner(base.Learner):
         """One step on this process's part of a batch; returns its ``loss``. Dropout is seeded by (seed, step).
 
         Args:
-            images: uint8 ``[B, 3, H, W]``.
+            images: uint8 ``[B, H, W, 3]``.
             labels: float ``[B]``, 1 for fakes.
         """
         settings, ranks = self.settings, self.ranks
         self._prepare()
         torch.manual_seed((settings.seed << 32) + (ranks.rank << 24) + self.step)
-        batch = images.to(self.device, non_blocking=True).float().div_(255)
+        batch = self._as_input(images)
         targets = labels.to(self.device, non_blocking=True)
         if settings.label_smoothing:
             targets = targets * (1 - settings.label_smoothing) + settings.label_smoothing / 2
@@ -134,14 +134,18 @@ class Learner(base.Learner):
 
     @torch.no_grad()
     def remember(self, batches: Iterable[Tensor], labels: Tensor) -> None:
-        """Fill the bank of a nearest-neighbour head with uint8 batches ``[B, 3, H, W]`` of the same labels ``[B]``."""
+        """Fill the bank of a nearest-neighbour head with uint8 batches ``[B, H, W, 3]`` of the same labels ``[B]``."""
         network: Any = self.network.eval()
         features = []
         for images in batches:
             with autocast(self.device, self.settings.precision):
-                found = network.features(images.to(self.device).float().div_(255)).float()
+                found = network.features(self._as_input(images)).float()
             features.append(found)
         network.fit_bank(torch.cat(features), labels.to(self.device).repeat(len(features)))
+
+    def _as_input(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, H, W, 3]`` as networks take them: float32 ``[B, 3, H, W]`` in [0, 1], channels last."""
+        return images.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
     def _prepare(self) -> None:
         """Step sizes, and what is frozen in this step; frozen batch norms keep their statistics."""
@@ -193,7 +197,7 @@ class Learner(base.Learner):
         for start in range(0, len(own), _BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(own[start : start + _BATCH]))
             with autocast(self.device, precision or self.settings.precision):
-                parts.append(self.judge(batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)).double())
+                parts.append(self.judge(self._as_input(batch)).double())
         return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
 
     def validate(

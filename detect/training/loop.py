@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.training.benign import edited
 from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
@@ -102,7 +104,7 @@ class Training(base.Training):
         self.last = settings.stop_after or settings.steps
 
     def batch(self, step: int) -> Tensor:
-        """This process's part of the images of a step, uint8 ``[B, 3, H, W]``, as the recipe leaves them."""
+        """This process's part of the images of a step, uint8 ``[B, H, W, 3]``, as the recipe leaves them."""
         places = self.sampler.places(step, self.sampler.rng(step))
         # of its own, since how many numbers the places took depends on the fakes, and a control has others
         rng = np.random.default_rng([self.settings.seed, step, 3])
@@ -114,17 +116,17 @@ class Training(base.Training):
         images = read(ranks.share(places), windows[ranks.rank :: ranks.world])
         if self.settings.benign:
             self._edit(images, step)
-        images = self.recipe(images, draws[ranks.rank :: ranks.world])
-        return images.pin_memory() if self.learner.device.type == "cuda" else images
+        batch = torch.from_numpy(self.recipe(images, draws[ranks.rank :: ranks.world]))
+        return batch.pin_memory() if self.learner.device.type == "cuda" else batch
 
-    def _edit(self, images: Tensor, step: int) -> None:
+    def _edit(self, images: Pixels, step: int) -> None:
         """Edit some of the reals of this process's part of a batch in place, and the partners of pairs alike."""
-        pixels, reals = images.permute(0, 2, 3, 1).numpy(), self.settings.batch - self.sampler.fakes
+        reals = self.settings.batch - self.sampler.fakes
         chosen = np.random.default_rng([self.settings.seed, step, 5]).random(reals) < BENIGN
-        for at, place in enumerate(self.ranks.share(list(range(self.settings.batch)))[: len(pixels)]):
+        for at, place in enumerate(self.ranks.share(list(range(self.settings.batch)))[: len(images)]):
             real = place % reals if self.settings.pair else place
             if real < reals and chosen[real]:
-                pixels[at] = edited(pixels[at], np.random.default_rng([self.settings.seed, step, 6, real]))
+                images[at] = edited(images[at], np.random.default_rng([self.settings.seed, step, 6, real]))
 
     @property
     def arguments(self) -> base.FitArguments:

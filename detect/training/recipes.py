@@ -1,4 +1,4 @@
-"""Recipes: what happens to a batch between the shards and the network.
+"""Recipes: what happens to a batch between the shards and the network, uint8 ``[B, H, W, 3]`` all the way.
 
 Nothing is drawn with an eye on the label, and every image takes the same number of random draws whatever comes of
 them, so that a recipe can give neither class away.
@@ -6,8 +6,8 @@ them, so that a recipe can give neither class away.
 Example:
     >>> recipe = RECIPES.get("plain")(0.5, 8)
     >>> draws = recipe.draw(np.random.default_rng(0), 4)
-    >>> recipe(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), draws).shape
-    torch.Size([4, 3, 8, 8])
+    >>> recipe(np.zeros((4, 8, 8, 3), np.uint8), draws).shape
+    (4, 8, 8, 3)
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from crossfake.datasets.blending import RANDOMS, Points, aligned_face, faces_of, self_blended
 from crossfake.datasets.types import Pixels
@@ -70,8 +68,8 @@ class Recipe:
         """All that is random about ``count`` images, ``[count, n_random]``."""
         return rng.random((count, self.n_random))
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """uint8 ``[B, 3, H, W]`` on the CPU, as the shards have them, to the batch that is trained on."""
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
+        """uint8 ``[B, H, W, 3]``, as the shards have them, to the batch that is trained on: a new array."""
         raise NotImplementedError
 
     def fakes(self, reals: Pixels, draws: Draws) -> Pixels:
@@ -86,7 +84,7 @@ RECIPES: Registry[type[Recipe]] = Registry("recipe")
 class Plain(Recipe):
     """Half of the images mirrored, nothing else."""
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
         return mirrored(images, draws[:, 0] < 0.5)
 
 
@@ -109,9 +107,9 @@ class Wang2020(Recipe):
         quality = rng.integers(30, 101, count).astype(np.float64)
         return np.column_stack([*uniform, quality, rng.random((count, 2))])
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
         images = mirrored(images, draws[:, 0] < 0.5)
-        strongest = 3.0 * min(images.shape[-1], _SIDE) / _SIDE
+        strongest = 3.0 * min(images.shape[2], _SIDE) / _SIDE
 
         def change(image: Pixels, u: Draws) -> Pixels:
             if u[1] < self.probability:
@@ -119,7 +117,7 @@ class Wang2020(Recipe):
             return coded(image, "JPEG", int(u[4])) if u[3] < self.probability else image
 
         images = _each(images, draws, change)
-        return cropped(images, _SIDE, draws[:, 5:7]) if self._cuts and images.shape[-1] > _SIDE else images
+        return cropped(images, _SIDE, draws[:, 5:7]) if self._cuts and images.shape[2] > _SIDE else images
 
 
 @RECIPES.register("robust")
@@ -131,7 +129,7 @@ class Robust(Recipe):
 
     n_random = 16
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
         images = mirrored(images, draws[:, 0] < 0.5)
         return _each(images, draws, self._change)
 
@@ -163,7 +161,7 @@ class Native(Recipe):
     _compression: ClassVar[float] = 1.0
     _qualities: ClassVar[tuple[int, int]] = (70, 98)
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
         images = mirrored(images, draws[:, 0] < 0.5)
         return _each(images, draws, self._change)
 
@@ -237,10 +235,10 @@ class SelfBlended(Wang2020):
     def draw(self, rng: np.random.Generator, count: int) -> Draws:
         return np.column_stack([super().draw(rng, count), rng.random((count, RANDOMS))])
 
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        reals = images.permute(0, 2, 3, 1).numpy()
-        fakes = torch.from_numpy(self.fakes(reals, draws)).permute(0, 3, 1, 2)
-        return super().__call__(torch.cat([images, fakes]), np.concatenate([draws, draws]))
+    def __call__(self, images: Pixels, draws: Draws) -> Pixels:
+        return super().__call__(
+            np.concatenate([images, self.fakes(images, draws)]), np.concatenate([draws, draws])
+        )
 
     def fakes(self, reals: Pixels, draws: Draws) -> Pixels:
         u = draws[:, Wang2020.n_random :]
@@ -261,11 +259,10 @@ class SelfBlended(Wang2020):
             return self._found[key]
 
 
-def _each(images: Tensor, draws: Draws, change: Callable[[Pixels, Draws], Pixels]) -> Tensor:
-    """Change the images of a batch one by one; a channels-last tensor."""
-    pixels = np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
-    for image, numbers in zip(pixels, draws, strict=True):
+def _each(images: Pixels, draws: Draws, change: Callable[[Pixels, Draws], Pixels]) -> Pixels:
+    """Change the images of a batch one by one, in place."""
+    for image, numbers in zip(images, draws, strict=True):
         changed = change(image, numbers)
         if changed is not image:
             image[:] = changed
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return images

@@ -291,11 +291,10 @@ class Sampler:
         return found
 
 
-def read(places: Sequence[Place], windows: npt.NDArray[np.float64] | None = None) -> Tensor:
-    """uint8 ``[B, 3, H, W]``, channels last; of native images the windows at these shares ``[B, 2]`` of their room."""
+def read(places: Sequence[Place], windows: npt.NDArray[np.float64] | None = None) -> Pixels:
+    """uint8 ``[B, H, W, 3]``; of native images the windows at these shares ``[B, 2]`` of their room."""
     where = np.full((len(places), 2), MIDDLE) if windows is None else windows
-    images = [stratum.image(at, window) for (stratum, at), window in zip(places, where, strict=True)]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    return np.stack([stratum.image(at, window) for (stratum, at), window in zip(places, where, strict=True)])
 
 
 def _reached(step: int, steps: int) -> float:

@@ -29,7 +29,7 @@ def weights(tmp_path: Path) -> Path:
 
 def _batch(step: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(step)
-    images = torch.from_numpy(rng.integers(0, 256, (8, 3, 16, 16), dtype=np.uint8))
+    images = torch.from_numpy(rng.integers(0, 256, (8, 16, 16, 3), dtype=np.uint8))
     return images, torch.tensor([0.0] * 4 + [1.0] * 4)
 
 
@@ -124,7 +124,7 @@ def test_a_contrastive_loss_adds_a_tenth_of_the_features_own() -> None:
     plain, contrastive = (
         float(_learner(loss=loss).train_step(images, labels)["loss"]) for loss in ("bce", "contrastive")
     )
-    features = _learner().network.train().features(images.float() / 255)
+    features = _learner().network.train().features(images.permute(0, 3, 1, 2).float() / 255)
     assert contrastive - plain == pytest.approx(
         0.1 * supervised_contrastive(features, labels).item(), rel=1e-3
     )

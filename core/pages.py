@@ -14,11 +14,11 @@ TERMINAL = 100  # columns that a table may have
 _SHARED = Path(__file__).parent / "templates"  # style.css
 
 
-def environment(templates: Path) -> Environment:
-    """The templates of a folder, with ``page.html`` to extend; all text is escaped, an undefined name is an error."""
+def environment(*templates: Path) -> Environment:
+    """The templates of folders, with ``page.html`` to extend; all text is escaped, an undefined name is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader([templates, _SHARED])
+    loader = FileSystemLoader([*templates, _SHARED])
     found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     found.filters |= {"number": number, "signed": signed, "duration": duration}
     found.globals["half_interval"] = HALF_INTERVAL

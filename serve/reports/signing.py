@@ -1,8 +1,9 @@
-"""Reports that show when they were changed: a block of JSON inside the file, signed with Ed25519.
+"""Reports that show when they were changed: two seals of one Ed25519 key.
 
-The block holds the facts and the SHA-256 of the whole file in which the block's own hash and signature are zeros. So
-one changed byte anywhere is found, in words, numbers or pictures, whatever the format of the file (RFC 8032 for the
-signature; the block is ASCII, its keys sorted, so that there is one way to write it).
+Inside the file, a block of JSON holds the facts and the SHA-256 of the whole file in which the block's own hash and
+signature are zeros: one changed byte anywhere is found, whatever the format, and the file is all that one needs (the
+block is ASCII, its keys sorted, so that there is one way to write it). Beside the file, a detached JWS (RFC 7515,
+appendix F; ``Ed25519``, RFC 9864) covers its bytes as they are: that one is checked by any JOSE library or OpenSSL.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import tempfile
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ MARKER = b'{"crossfake-report":1,'
 _PURPOSE = b"crossfake report 1\n"  # a signature of the same key under anything else does not count here
 _NO_HASH, _NO_SIGNATURE = "0" * 64, "0" * 128
 _LARGEST_KEY = 10_000
+_JWS = "Ed25519"
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,29 @@ def fingerprint(public: bytes) -> str:
     return " ".join(digits[start : start + 4] for start in range(0, 64, 4))
 
 
+def detached_jws(document: bytes, key: Ed25519PrivateKey) -> str:
+    """A seal to lie beside a file: a compact JWS without its payload, which is the file. See docs/api.md for its check.
+
+    Raises:
+        MissingDependency: joserfc is not installed.
+    """
+    jws, own = _jose(key.public_key().public_bytes_raw(), key)
+    header = {"alg": _JWS, "kid": own.thumbprint()}
+    return str(jws.detach_compact_content(jws.serialize_compact(header, document, own, algorithms=[_JWS])))
+
+
+def jws_holds(document: bytes, detached: str, public: bytes) -> bool:
+    """Whether a seal beside a file is of it and of this key, whatever the seal itself says of its key."""
+    from joserfc.errors import JoseError
+
+    jws, known = _jose(public)
+    try:
+        jws.deserialize_compact(detached.strip(), known, algorithms=[_JWS], payload=document)
+    except (JoseError, ValueError):
+        return False
+    return True
+
+
 def canonical(value: Any) -> bytes:
     r"""JSON in the one way that is signed: sorted keys, no spaces, ASCII, and nothing that HTML would take for its own.
 
@@ -218,6 +244,18 @@ def _signed(public: bytes, signature: bytes, message: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def _jose(public: bytes, private: Ed25519PrivateKey | None = None) -> tuple[Any, Any]:
+    """joserfc, and a key as it has it."""
+    try:
+        from joserfc import jws
+        from joserfc.jwk import OKPKey
+    except ImportError as error:
+        raise MissingDependency("joserfc", extra="app") from error
+    parts = {"x": public} | ({"d": private.private_bytes_raw()} if private else {})
+    text = {name: urlsafe_b64encode(raw).rstrip(b"=").decode() for name, raw in parts.items()}
+    return jws, OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", **text})
 
 
 def _small(path: Path) -> bytes:

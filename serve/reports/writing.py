@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from markupsafe import Markup
 from PIL import Image
 
 from crossfake.datasets.types import Pixels
+from crossfake.detect.metadata.display import claim_words, sections
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
-from crossfake.pages import data_uri
-from crossfake.serve.engine.results import Analysis, DetectorFacts, FaceAnalysis, png
+from crossfake.pages import data_uri, environment
+from crossfake.serve.engine.results import Analysis, FaceAnalysis, png
 from crossfake.serve.reports.signing import (
     blank_block,
+    detached_jws,
     fingerprint,
+    jws_holds,
     open_key,
     own_public_key,
     read_public_key,
@@ -30,7 +34,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 TEMPLATES = Path(__file__).parent / "templates"
+PARTS = Path(__file__).parents[1] / "web" / "templates" / "page"  # what the page shows, too
 BLOCK = "crossfake-report.json"
+JWS = ".jws"  # at the end of the name of a report's seal beside it
 _LARGEST = 256 << 20
 _QUALITY = 92
 LIMITS = (
@@ -70,7 +76,7 @@ class Verified:
 def write_report(
     analysis: Analysis, folder: Path, fmt: Literal["html", "pdf"] = "html", key: Path | None = None
 ) -> Path:
-    """Write a signed report and say where it is.
+    """Write a signed report, and beside it ``NAME.jws``, which others can check without crossfake; say where it is.
 
     Args:
         analysis: what it is about.
@@ -88,52 +94,79 @@ def write_report(
     """
     if fmt not in ("html", "pdf"):
         raise UserError(f"there is no report as {fmt!r}", hint="use html or pdf")
-    document = render(analysis, fmt, open_key(key))
+    private = open_key(key)
+    document = render(analysis, fmt, private)
+    beside = detached_jws(document, private)
     target = folder / f"crossfake-{analysis.sha256[:12]}.{fmt}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(target, document)
+        write_bytes(target.with_name(target.name + JWS), beside.encode())
     except OSError as error:
         raise UserError(f"cannot write {target} ({error.strerror})", hint="name another folder") from error
     return target
 
 
 def render(analysis: Analysis, fmt: str, key: Ed25519PrivateKey) -> bytes:
-    """The signed report as bytes."""
+    """The report as bytes, its seal inside; :func:`~crossfake.serve.reports.signing.detached_jws` makes one beside it.
+
+    Both formats are one page: the PDF is the HTML on A4.
+    """
     block = blank_block({"format": fmt, "analysis": analysis.to_json()}, key)
-    shown = content(analysis, fingerprint(key.public_key().public_bytes_raw()))
+    signer = fingerprint(key.public_key().public_bytes_raw())
     if fmt == "pdf":
         from crossfake.serve.reports.pdf import pdf
 
-        return seal(pdf(shown, block), block, key)
-    return seal(_html(shown, block), block, key)
+        return seal(pdf(page(analysis, signer), BLOCK, block), block, key)
+    return seal(page(analysis, signer, block).encode(), block, key)
+
+
+def page(analysis: Analysis, signer: str, block: bytes = b"") -> str:
+    """The report as HTML, with the block that will be filled in; without one it is for the printer."""
+    made = environment(TEMPLATES, PARTS)
+    made.filters |= {
+        "probability": probability,
+        "interval": _interval,
+        "title": _title,
+        "chart": _chart,
+        "uri": lambda pixels: data_uri(png(pixels)),
+    }
+    return made.get_template("report.html").render(
+        analysis=analysis,
+        claim=claim_words(analysis.metadata),
+        panel=sections(analysis.metadata) if analysis.metadata else [],
+        marked=_marked(analysis),
+        limits=LIMITS,
+        signer=signer,
+        colours=COLOURS,
+        block=Markup(block.decode()),  # canonical JSON holds nothing that HTML would take for its own
+    )
 
 
 def verify_report(path: Path, public_key: Path | None = None) -> Verified:
-    """Check a report against its signature, and its signer against a key that one has from the sender.
+    """Check a report against its seals, and its signer against a key that one has from the sender.
 
     Args:
-        path: the report, HTML or PDF.
+        path: the report, HTML or PDF; a detached JWS beside it, ``NAME.jws``, has to hold as well.
         public_key: the sender's; None: only reports of one's own are known.
 
     Raises:
         UserError: a file cannot be read, or holds no signature.
     """
     known = read_public_key(public_key) if public_key else own_public_key()
-    try:
-        with open(path, "rb") as file:
-            document = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror})", hint="name a report") from error
-    if len(document) > _LARGEST:
-        raise UserError(f"{path} is larger than any report", hint="name a report")
+    document = _read(path)
     try:
         sealed = unseal(document)
     except UserError as error:
         raise UserError(f"{path} is no report: {error.message}", hint=error.hint) from error
     signer = fingerprint(sealed.public) if sealed.public else ""
+    beside = path.with_name(path.name + JWS)
     if sealed.problem:
         return Verified("changed", signer, sealed.payload, sealed.problem)
+    if beside.exists() and not jws_holds(document, _read(beside).decode("ascii", "replace"), sealed.public):
+        return Verified(
+            "changed", signer, sealed.payload, f"the seal beside it, {beside.name}, is of another file or key"
+        )
     if sealed.public != known:
         whose = "the key given" if public_key else "this computer's own"
         return Verified(
@@ -142,35 +175,15 @@ def verify_report(path: Path, public_key: Path | None = None) -> Verified:
     return Verified("valid", signer, sealed.payload)
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A picture of the report: bytes of a PNG or JPEG file, and what it shows."""
-
-    data: bytes
-    caption: str
-
-    @property
-    def uri(self) -> str:
-        kind = "jpeg" if self.data[:2] == b"\xff\xd8" else "png"
-        return data_uri(self.data, kind)
-
-
-def content(analysis: Analysis, signer: str) -> dict[str, Any]:
-    """All that a report shows, in words and pictures, whatever its format."""
-    return {
-        "name": analysis.name,
-        "verdict": analysis.verdict,
-        "words": analysis.words,
-        "warnings": [warning.words for warning in analysis.warnings],
-        "main_picture": _marked(analysis),
-        "faces": [_face(analysis, face) for face in analysis.faces],
-        "missed": _missed(analysis),
-        "detectors": [_detector(each) for each in analysis.detectors],
-        "facts": _facts(analysis),
-        "limits": LIMITS,
-        "signer": signer,
-        "colours": {name: f"rgb{colour}" for name, colour in COLOURS.items()},
-    }
+def _read(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            document = file.read(_LARGEST + 1)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror})", hint="name a report") from error
+    if len(document) > _LARGEST:
+        raise UserError(f"{path} is larger than any report", hint="name a report")
+    return document
 
 
 def probability(value: float | None) -> str:
@@ -185,62 +198,20 @@ def probability(value: float | None) -> str:
     return "above 0.99" if value > 0.99 else "below 0.01" if value < 0.01 else f"{value:.2f}"
 
 
-def _face(analysis: Analysis, face: FaceAnalysis) -> dict[str, Any]:
-    opinions = [
-        {
-            "name": name,
-            "verdict": each.verdict,
-            # without an interval it was never calibrated
-            "probability": probability(each.probability) + (" (a score)" if each.low is None else ""),
-            "interval": _interval(each.low, each.high),
-            "novelty": "–" if each.novelty is None else f"{100 * each.novelty:.0f}%",
-        }
-        for name, each in face.per_detector.items()
-    ]
-    stability = [
-        {
-            "change": point.transform + (f" {point.strength:g}" if point.strength else ""),
-            "probability": "no face found" if point.probability is None else probability(point.probability),
-            "share": point.probability,
-        }
-        for point in face.stability
-    ]
-    pictures = [Shown(png(face.crop), "What the detector saw")]
-    if face.heatmap is not None:
-        how = f" ({face.heat_method})" if face.heat_method else ""
-        pictures.append(Shown(png(face.heatmap), f"Orange speaks for fake, purple for real{how}"))
-    if face.spectrum is not None:
-        pictures.append(
-            Shown(png(face.spectrum), "Spectrum: regular dots or lines may come from a generator")
-        )
-    nearest = [f"{each.label} ({each.generator}), distance {each.distance:.2f}" for each in face.nearest]
-    return {
-        "title": _title(analysis, face),
-        "verdict": face.verdict,
-        "opinions": opinions,
-        "warnings": [warning.words for warning in face.warnings],
-        "stability": stability,
-        "pictures": pictures,
-        "chart": _chart(analysis, face) if len(face.frames) > 1 else None,
-        "nearest": nearest,
-        "notes": face.notes,
-    }
+def _interval(opinion: Any) -> str:
+    if opinion.low is None or opinion.high is None:
+        return "–"
+    ends = probability(opinion.low), probability(opinion.high)
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
-def _title(analysis: Analysis, face: FaceAnalysis) -> str:
+def _title(face: FaceAnalysis, analysis: Analysis) -> str:
     if analysis.kind == "video":
         return f"Person {face.person + 1}, {len(face.frames)} frames judged"
     return "The whole picture" if face.box is None else f"Face {face.person + 1}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return "–"
-    ends = probability(low), probability(high)
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _marked(analysis: Analysis) -> Shown | None:
+def _marked(analysis: Analysis) -> str | None:
     """The picture with numbered boxes."""
     if analysis.picture is None:
         return None
@@ -253,7 +224,7 @@ def _marked(analysis: Analysis) -> Shown | None:
         Mark(_scaled(each.box, scale), "not judged", ("not judged",)) for each in analysis.missed if each.box
     ]
     title = f"{analysis.verdict}, {len(analysis.faces)} judged"
-    return Shown(_jpeg(draw_picture(analysis.picture, marks, title)), "As sent, turned upright and reduced")
+    return data_uri(_jpeg(draw_picture(analysis.picture, marks, title)), "jpeg")
 
 
 def _scaled(box: Sequence[float] | None, scale: float) -> tuple[float, float, float, float] | None:
@@ -269,7 +240,7 @@ def _jpeg(picture: Pixels) -> bytes:
     return out.getvalue()
 
 
-def _chart(analysis: Analysis, face: FaceAnalysis) -> Shown:
+def _chart(face: FaceAnalysis, analysis: Analysis) -> str:
     """Probability over time, of the ensemble or the only detector."""
     from matplotlib.figure import Figure  # without pyplot, which is not made for threads
 
@@ -290,42 +261,4 @@ def _chart(analysis: Analysis, face: FaceAnalysis) -> Shown:
     axis.spines[["top", "right"]].set_visible(False)
     out = io.BytesIO()
     figure.savefig(out, format="png")
-    return Shown(out.getvalue(), "Probability of fake over time")
-
-
-def _missed(analysis: Analysis) -> list[str]:
-    return [
-        f"{f'{each.frames} frames' if each.frames else 'One face'}: {each.reason}" for each in analysis.missed
-    ]
-
-
-def _detector(facts: DetectorFacts) -> dict[str, Any]:
-    rows = [
-        ("Network", f"{facts.model}, sees {facts.sees} at {facts.size}×{facts.size} pixels"),
-        ("Says fake from", f"{facts.threshold:.3f}{'' if facts.calibrated else ', uncalibrated'}"),
-        ("SHA-256 of its weights", facts.hash),
-    ]
-    return {"name": facts.name, "rows": rows, "words": facts.words}
-
-
-def _facts(analysis: Analysis) -> list[tuple[str, str]]:
-    facts = [
-        ("Name, as sent", analysis.name),
-        ("SHA-256", analysis.sha256),
-        ("Size", f"{analysis.bytes:,} bytes, {analysis.width:,}×{analysis.height:,} pixels, {analysis.kind}"),
-    ]
-    if analysis.duration is not None:
-        facts.append(("Length", f"{analysis.duration:.1f} s"))
-    return [
-        *facts,
-        ("Analysed", f"{analysis.when} (UTC), in {analysis.seconds:.1f} s"),
-        ("Software", f"crossfake {analysis.version}"),
-    ]
-
-
-def _html(shown: dict[str, Any], block: bytes) -> bytes:
-    from crossfake.pages import environment
-
-    page = environment(TEMPLATES).get_template("report.html").render(shown)
-    before, _, after = page.rpartition("<!--block-->")
-    return before.encode() + block + after.encode()
+    return data_uri(out.getvalue())

@@ -1,19 +1,25 @@
 import dataclasses
 import re
+import shutil
+import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from crossfake.detect.cli import detect
-from crossfake.errors import UserError
-from crossfake.serve.reports.signing import MARKER, blank_block, open_key, seal
+from crossfake.detect.metadata.display import claim_words
+from crossfake.detect.metadata.results import Claim, Entry, Metadata
+from crossfake.errors import MissingDependency, UserError
+from crossfake.serve.reports.signing import MARKER, blank_block, detached_jws, open_key, seal
 from crossfake.serve.reports.writing import probability, verify_report, write_report
 
 from ..analyses import make_analysis
 
 pytest.importorskip("cryptography")
-pytest.importorskip("fpdf")
+pytest.importorskip("joserfc")
+BEFORE = Path(__file__).parent / "before"
 NAME = 'holiday – 写 <b>"été"</b> <!--block-->.jpg'
 
 
@@ -77,7 +83,7 @@ def test_every_tampering_is_found(reports: dict[str, Path], key: Path, fmt: str,
         cases["picture"] = (b"base64,/9j/4AAQ", b"base64,/9j/4AAR")
         cases["style"] = (b"</style>", b".main{display:none}</style>")
     else:
-        stream = content.index(b"stream", content.index(b"/Subtype /Image")) + 200
+        stream = content.index(b"stream", content.index(b"/Image")) + 200
         cases["picture"] = (content[stream : stream + 40], bytes(40))
         cases["trailer"] = (b"%%EOF", b"%%EOF\n%")
     for name, (old, new) in cases.items():
@@ -136,6 +142,113 @@ def test_video_whole_picture_and_no_face(tmp_path: Path, key: Path) -> None:
     whole = write_report(dataclasses.replace(plain, faces=(bare,), missed=()), tmp_path, "html", key)
     assert "The whole picture" in whole.read_text()
     assert "not judged" in write_report(make_analysis(faces=0), tmp_path, "html", key).read_text()
+
+
+@pytest.mark.parametrize("fmt", ["html", "pdf"])
+def test_reports_of_before_are_still_valid(fmt: str, tmp_path: Path) -> None:
+    """Written by crossfake when its PDFs came from fpdf2 and no seal lay beside a report."""
+    found = verify_report(BEFORE / f"report.{fmt}", BEFORE / "report-key.pub")
+    assert found.valid and found.payload["analysis"]["name"] == "photo.jpg"
+    changed = _changed(
+        BEFORE / f"report.{fmt}", b'"verdict":"not judged"', b'"verdict":"not fudged"', tmp_path
+    )
+    assert verify_report(changed, BEFORE / "report-key.pub").status == "changed"
+
+
+@pytest.mark.parametrize("fmt", ["html", "pdf"])
+def test_the_seal_beside_is_checked_with_joserfc_alone(reports: dict[str, Path], key: Path, fmt: str) -> None:
+    from joserfc import jws
+    from joserfc.errors import BadSignatureError
+    from joserfc.jwk import OKPKey
+
+    document = reports[fmt].read_bytes()
+    seal_beside = Path(f"{reports[fmt]}.jws").read_text()
+    assert re.fullmatch(r"[\w-]+\.\.[\w-]+", seal_beside)
+    public = OKPKey.import_key(key.with_suffix(".pub").read_bytes())
+    found = jws.deserialize_compact(seal_beside, public, algorithms=["Ed25519"], payload=document)
+    assert found.headers() == {"alg": "Ed25519", "kid": public.thumbprint()}  # RFC 7638
+    with pytest.raises(BadSignatureError):
+        jws.deserialize_compact(seal_beside, public, algorithms=["Ed25519"], payload=document + b" ")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs OpenSSL")
+def test_the_seal_beside_is_checked_with_openssl(reports: dict[str, Path], key: Path, tmp_path: Path) -> None:
+    """The commands of docs/api.md."""
+    docs = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    commands = docs.partition("With OpenSSL")[2].partition("```sh\n")[2].partition("```")[0]
+    shutil.copy(reports["html"], tmp_path / "report.html")
+    shutil.copy(f"{reports['html']}.jws", tmp_path / "report.html.jws")
+    shutil.copy(key.with_suffix(".pub"), tmp_path / "sender.pub")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", "-c", commands], cwd=tmp_path, capture_output=True, text=True)
+
+    done = run()
+    if "rawin" in done.stderr:
+        pytest.skip("this OpenSSL knows no Ed25519")
+    assert done.returncode == 0 and "Signature Verified Successfully" in done.stdout
+    with open(tmp_path / "report.html", "ab") as file:
+        file.write(b" ")
+    assert "Verified Successfully" not in run().stdout
+
+
+def test_a_seal_of_another_file_or_key_beside_a_report(
+    reports: dict[str, Path], key: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.html"
+    shutil.copy(reports["html"], report)
+    beside = tmp_path / "report.html.jws"
+    assert verify_report(report, key.with_suffix(".pub")).valid  # none: the one inside is enough
+    good = Path(f"{reports['html']}.jws").read_text()
+    other = detached_jws(report.read_bytes(), open_key(tmp_path / "other.pem"))
+    for text in (
+        Path(f"{reports['pdf']}.jws").read_text(),
+        other,
+        "",
+        "a..b",
+        good.replace("..", ".e30."),
+        "é",
+    ):
+        beside.write_text(text)
+        found = verify_report(report, key.with_suffix(".pub"))
+        assert found.status == "changed" and "report.html.jws" in found.problem, text
+    beside.write_text(f"{good}\n")
+    assert verify_report(report, key.with_suffix(".pub")).valid
+
+
+def test_what_a_file_says_of_itself_is_in_the_report(tmp_path: Path, key: Path) -> None:
+    claim = Claim("ComfyUI", "text 'prompt'", model="m", prompt="a <script>alert(1)</script> cat")
+    said = Metadata(
+        "PNG", (claim,), camera="Canon <b>", exif=(Entry("Make", "Canon"),), notes=("XMP is broken.",)
+    )
+    analysis = dataclasses.replace(make_analysis(faces=0), metadata=said)
+    analysis = dataclasses.replace(analysis, words=f"{claim_words(said)} It was not judged.")
+    text = write_report(analysis, tmp_path, "html", key).read_text().partition("<script type=")[0]
+    assert text.count(claim.sentence) == 2  # at the top and in its section, not again in the words
+    assert text.index(claim.sentence) < text.index('class="verdict"')
+    assert "<script>alert" not in text and "a &lt;script&gt;alert(1)" in text and "Canon &lt;b&gt;" in text
+    assert "EXIF (1)" in text and "XMP is broken." in text
+    pdf = write_report(analysis, tmp_path, "pdf", key)
+    assert verify_report(pdf, key.with_suffix(".pub")).valid
+    assert (
+        verify_report(pdf, key.with_suffix(".pub")).payload["analysis"]["metadata"]["claims"][0]["model"]
+        == "m"
+    )
+
+
+def test_a_pdf_fetches_nothing_and_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+    import sys
+
+    from crossfake.serve.reports.pdf import pdf
+
+    monkeypatch.setattr(socket, "socket", None)
+    made = pdf('<img src="http://127.0.0.1:9/a.png"><img src="file:///etc/hostname">words', "x.json", b"{}")
+    assert made.startswith(b"%PDF") and b"/EmbeddedFile" in made and b"/Subtype /Image" not in made
+    monkeypatch.delitem(sys.modules, "crossfake.serve.reports.pdf")
+    monkeypatch.setitem(sys.modules, "weasyprint", None)
+    with pytest.raises(MissingDependency, match="weasyprint"):
+        import_module("crossfake.serve.reports.pdf")
 
 
 def test_mistakes(tmp_path: Path, key: Path) -> None:

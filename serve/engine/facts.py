@@ -37,7 +37,12 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
     plain = dataclasses.replace(plain, **measured)
     audit = card.get("audit") or {}
     flaw = str(audit.get("summary", "")) if audit.get("verdict") == "fail" else ""
-    return dataclasses.replace(plain, words=facts_words(plain, flaw, unknown))
+    elsewhere = tuple(
+        f"{each['name']} was made elsewhere ({each['paper']}): of what it was trained on only the name is known. "
+        f"Licence of its weights: {each['licence']}."
+        for each in detector.published
+    )
+    return dataclasses.replace(plain, words=(*facts_words(plain, flaw, unknown), *elsewhere))
 
 
 def _measured(detector: Detector) -> tuple[dict[str, Any], str]:

@@ -280,6 +280,14 @@ LAYOUTS: dict[str, Callable[[], State]] = {
         | _linear("fc", 1024, 2)
     ),
 }
+
+
+def test_every_entry_says_what_its_facts_were_read_in() -> None:
+    for entry in TABLE.values():
+        assert entry.checked and entry.facts()["facts from"] == entry.checked
+        assert all(source.count("(") == source.count(")") for source in entry.trained_on)
+
+
 ELSEWHERE = {"mesonet", "npr"}  # read with numbers, beside the vectors
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -42,3 +43,15 @@ def test_an_evaluation_that_does_not_fit_is_not_quoted(
         file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     found = facts("small", bundles.load(tmp_path / "run", "cpu"), False)
     assert found.false_alarms is None and not found.reals and reason in " ".join(found.words)
+
+
+def test_a_detector_made_elsewhere_is_said_to_be(bundle: Path) -> None:
+    detector = bundles.load(bundle, "cpu")
+    told = {"name": "meso", "paper": "Afchar et al. 2018", "licence": "Apache-2.0"}
+    card = {**detector.card, "published": told, "sources": ["FaceForensics"]}
+    found = facts("meso", dataclasses.replace(detector, card=card), True)
+    assert found.trained_on == ("FaceForensics",)
+    assert found.words[-1].startswith(
+        "meso was made elsewhere (Afchar et al. 2018): of what it was trained on only"
+    )
+    assert "Licence of its weights: Apache-2.0." in found.words[-1]

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import dataclasses
 import itertools
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from crossfake.datasets.animation import HEAD, animation_frames, count_animation, is_animated, may_move
 from crossfake.datasets.decode import MAX_PIXELS, Frame, Unreadable, file_bytes
 from crossfake.datasets.display import Display
 from crossfake.errors import MissingDependency
+from crossfake.images import fitted
 
 _SEEK = 300  # frames between key frames, until a video shows its own: to decode a shorter way is cheaper
 _EVEN = 1e-3  # by how much the usual rate may differ from the average one, of a rate that does not vary
+_ALIKE = 3.0  # mean distance of grey values of 16×16 pixels up to which two key frames show the same
+_KEY_SIDE = 960  # pixels of a key frame
 _PACKETS = 200  # looked at to tell a still from a video, where a file has several streams
 
 
@@ -102,6 +108,61 @@ def read_frames(
         yield from _decoded(path, most, name, total)
 
 
+def read_keyframes(path: Path, most: int = 12, name: str | None = None) -> list[Frame]:
+    """Up to ``most`` of the frames that a video stores whole, evenly chosen, none like the one before.
+
+    Reduced to 960 pixels: what a reverse search of pictures is best given. Their numbers count key frames. Only those
+    are decoded, so a long video costs little more than being read once. Of an animated picture any frames are taken.
+
+    Raises:
+        Unreadable: as :func:`read_frames`.
+        MissingDependency: PyAV is not installed.
+    """
+    name = name or str(path)
+    try:
+        content = _animation(path)
+    except OSError as error:
+        raise Unreadable(name, error.strerror or str(error)) from error
+    frames = _keys(path, 3 * most, name) if content is None else read_frames(content, 3 * most, name)
+    kept: list[Frame] = []
+    before = None
+    for frame in frames:
+        grey = cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)
+        small = cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA)
+        if before is None or cv2.absdiff(small, before).mean() > _ALIKE:
+            kept.append(dataclasses.replace(frame, pixels=fitted(frame.pixels, _KEY_SIDE)))
+            before = small
+    if not kept:
+        raise Unreadable(name, "no frame can be decoded")
+    return [kept[at] for at in _middles(most, len(kept))]
+
+
+def _keys(path: Path, most: int, name: str) -> Iterator[Frame]:
+    av = import_av()
+    try:
+        with _checked(av, path, name) as (container, stream, display):
+            with av.open(str(path), metadata_errors="ignore") as again:
+                total = sum(
+                    each.is_keyframe for each in again.demux(again.streams[stream.index]) if each.size
+                )
+            wanted, number = set(_middles(most, total)), -1
+            for packet in container.demux(stream):
+                if not packet.size or not packet.is_keyframe:
+                    continue
+                number += 1
+                if number not in wanted:
+                    continue
+                found = [*packet.decode(), *stream.codec_context.decode(None)]  # it holds some back
+                stream.codec_context.flush_buffers()
+                for frame in found[:1]:
+                    pixels, codes = display(frame)
+                    start = stream.start_time or 0
+                    seconds = None if packet.pts is None else float((packet.pts - start) * packet.time_base)
+                    yield Frame(number, pixels, seconds, codes)
+    except (av.FFmpegError, OSError, ValueError, EOFError) as error:
+        raise Unreadable(name, str(getattr(error, "strerror", None) or error)) from error
+
+
 def _animation(path: Path) -> bytes | None:
     """The content of a picture that moves; None for any other file."""
     if not stat.S_ISREG(path.stat().st_mode):  # a pipe might never end
@@ -117,22 +178,29 @@ def _middles(most: int, total: int) -> list[int]:
     return sorted({int((k + 0.5) * total / most) for k in range(most)})
 
 
+@contextlib.contextmanager
+def _checked(av: Any, path: Path, name: str) -> Iterator[tuple[Any, Any, Display]]:
+    """The container, its video, and what brings frames to the usual form; refused where it is none, or too large."""
+    with open_video(path) as (container, stream):
+        if stream is None:
+            raise Unreadable(name, "no picture in it" + " but a cover" * bool(container.streams.video))
+        if stream.codec_context is None:
+            raise Unreadable(name, "its codec is not known")
+        context, display = stream.codec_context, Display(av, stream)
+        width, height = display.size(context.width, context.height)
+        if width * height > MAX_PIXELS:
+            raise Unreadable(name, f"its frames have {width}×{height} pixels, too many")
+        context.thread_count = 1  # workers are processes already
+        # a stream may grow after its header: no such frame is decoded
+        context.options = {**context.options, "max_pixels": str(MAX_PIXELS)}
+        yield container, stream, display
+
+
 def _decoded(path: Path, most: int, name: str, total: int | None) -> Iterator[Frame]:
     av = import_av()
     given = 0
     try:
-        with open_video(path) as (container, stream):
-            if stream is None:
-                raise Unreadable(name, "no picture in it" + " but a cover" * bool(container.streams.video))
-            if stream.codec_context is None:
-                raise Unreadable(name, "its codec is not known")
-            context, display = stream.codec_context, Display(av, stream)
-            width, height = display.size(context.width, context.height)
-            if width * height > MAX_PIXELS:
-                raise Unreadable(name, f"its frames have {width}×{height} pixels, too many")
-            context.thread_count = 1  # workers are processes already
-            # a stream may grow after its header: no such frame is decoded
-            context.options = {**context.options, "max_pixels": str(MAX_PIXELS)}
+        with _checked(av, path, name) as (container, stream, display):
             total = total or _count(av, stream, path)
             for number, frame in _at(container, stream, _middles(most, total), path):
                 pixels, codes = display(frame)

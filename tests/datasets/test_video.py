@@ -14,7 +14,7 @@ from crossfake.datasets.prepare import prepare  # noqa: E402
 from crossfake.datasets.settings import PrepareSettings  # noqa: E402
 from crossfake.datasets.shards import ShardSet  # noqa: E402
 from crossfake.datasets.sources.fixtures import face_video, write_video  # noqa: E402
-from crossfake.datasets.video import read_frames  # noqa: E402
+from crossfake.datasets.video import read_frames, read_keyframes  # noqa: E402
 from crossfake.detect.prediction.media import Input, open_one  # noqa: E402
 from crossfake.errors import MissingDependency  # noqa: E402
 from crossfake.serve.intake.headers import Refused, read_video  # noqa: E402
@@ -395,3 +395,50 @@ def test_jumps_in_a_video_of_variable_rate_find_the_frames_that_they_name(
         assert np.array_equal(frame.pixels, every[frame.number])
         assert frame.seconds == pytest.approx(shown / 30, abs=0.001)
     assert len(looked_at) < 300
+
+
+def _scenes(path: Path, greys: list[int], codec: str = "libx264") -> Path:
+    """Scenes of five frames, each of one grey, each with one key frame."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width = stream.height = 64
+        stream.gop_size = 5
+        for number, grey in enumerate(np.repeat(greys, 5)):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), grey, np.uint8), format="rgb24")
+            frame.pict_type = av.video.frame.PictureType.I if number % 5 == 0 else frame.pict_type
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "mpeg4"), ("a.avi", "mpeg4")])
+def test_key_frames_are_one_of_each_scene(name: str, codec: str, tmp_path: Path) -> None:
+    path = _scenes(tmp_path / name, [20, 120, 120, 220], codec)
+    found = read_keyframes(path)
+    assert [round(float(each.pixels.mean()), -1) for each in found] == [
+        20,
+        120,
+        220,
+    ]  # the third is as the second
+    assert [each.number for each in found] == [0, 1, 3]
+    times = [each.seconds for each in found]
+    assert all(
+        each is not None and each == pytest.approx(at, abs=0.21)
+        for each, at in zip(times, (0, 0.5, 1.5), strict=True)
+    )
+    assert len(read_keyframes(path, most=2)) == 2
+
+
+def test_key_frames_of_an_animation_and_of_what_is_no_video(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pictures = [Image.new("L", (40, 30), grey) for grey in (0, 0, 255)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=100)
+    assert [each.pixels.shape for each in read_keyframes(tmp_path / "a.gif")] == [(30, 40, 3)] * 2
+    (tmp_path / "b.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(99))
+    for path in (tmp_path / "b.mp4", tmp_path / "none.mp4"):
+        with pytest.raises(Unreadable):
+            read_keyframes(path)
+    big = tmp_path / "big.mp4"
+    write_video(big, [np.zeros((32, 1200, 3), np.uint8)])
+    assert read_keyframes(big)[0].pixels.shape == (26, 960, 3)

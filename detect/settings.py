@@ -183,7 +183,8 @@ class PredictSettings:
     Attributes:
         faces: judge all faces, the largest, or the whole picture [default: as the detector was trained]. None is all
             faces for a detector trained on faces and the whole picture for others.
-        annotate: new folder for copies with the verdicts drawn in. It may be there, empty.
+        annotate: new folder for copies with the verdicts drawn in. It may be there, empty. With ``--metadata`` it gets
+            error levels and noise of each picture as well, and the key frames of each video.
         metadata: show all that files say of themselves: EXIF, software, generators' marks, C2PA manifests. Whether a
             file names a generator is said in any case.
         trust: certificates (PEM) that signers of C2PA manifests are trusted by [default: none are].

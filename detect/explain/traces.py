@@ -43,7 +43,7 @@ class TraceMap:
 
     name: str
     words: str
-    picture: Pixels | None = None
+    picture: Pixels
 
 
 def trace_maps(picture: Pixels) -> tuple[TraceMap, ...]:

@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crossfake.datasets.decode import Unreadable, decode_image, file_bytes
 from crossfake.datasets.types import Box, Pixels
-from crossfake.datasets.video import count_frames, import_av, read_frames
+from crossfake.datasets.video import count_frames, import_av, read_frames, read_keyframes
+from crossfake.detect.explain.traces import trace_maps
 from crossfake.detect.prediction.media import Media, temporary_video
 from crossfake.detect.prediction.verdicts import Prediction
 from crossfake.detect.verdict import NOT_JUDGED, FrameScore, Verdict
@@ -70,7 +71,7 @@ class Annotator:
             raise UserError(f"{folder} holds files already", hint="name a new folder for --annotate")
 
     def annotate(self, media: Media, prediction: Prediction) -> Prediction:
-        """Draw what was found, and say where.
+        """Draw what was found, and say where; where metadata were asked for, maps or key frames lie beside it.
 
         Raises:
             UserError: the copy cannot be written.
@@ -82,11 +83,16 @@ class Annotator:
                 with _as_file(media) as source:
                     sizes = {look.frame: look.size for look in media.looks}
                     draw_video(source, prediction, target, media.rate, sizes)
+                    if media.metadata is not None:
+                        for frame in read_keyframes(source, name=media.input.name):
+                            _save(frame.pixels, self._target(media, f"-key-{frame.number}.jpg"))
             else:
                 content = media.content if media.content is not None else file_bytes(_path(media))
                 picture = decode_image(content, media.input.name)
                 target = self._target(media, ".jpg" if content[:2] == b"\xff\xd8" else ".png")
                 _save(draw_picture(picture, picture_marks(prediction), headline(prediction)), target)
+                for each in trace_maps(picture) if media.metadata is not None else ():
+                    _save(each.picture, self._target(media, f"-{each.name.replace(' ', '-')}.png"))
         except (Unreadable, OSError):  # it was there a moment ago: judged, but not to be drawn
             return prediction
         return dataclasses.replace(prediction, annotated=str(target))

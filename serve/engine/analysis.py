@@ -20,6 +20,7 @@ from crossfake.datasets.geometry import Skip
 from crossfake.datasets.types import Pixels
 from crossfake.detect.metadata.display import claim_words
 from crossfake.detect.metadata.reading import read_metadata
+from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.verdict import NOT_JUDGED, VERDICTS, Verdict
 from crossfake.images import fitted
@@ -155,6 +156,7 @@ class Analyser:
         say(0.0, "reading the file")
         upload = self._accepted(path, "image", name)
         copies = Copies(upload.path.read_bytes(), _NAME)
+        metadata = read_metadata(copies.content)
         say(0.05, "looking for faces")
         judged = self._judged(lambda cropper: self._cut(copies, cropper), say, 0.1, 0.3)
         faces = self._faces(judged)
@@ -165,13 +167,13 @@ class Analyser:
         picture = _reduced(shown)
         if not faces or not (explain or stability):
             say(1.0, "done")
-        yield self._conclude(upload, judged, faces, started, picture=picture)
+        yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
         if explain and faces:
             say(0.35, "explaining")
             faces = self._explained(faces, judged)
             if not stability:
                 say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, picture=picture)
+            yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
         if stability and faces:
             strip = strips(
                 shown, faces, self._loaded, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
@@ -179,7 +181,7 @@ class Analyser:
             )  # fmt: skip
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
             say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, picture=picture)
+            yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
 
     def video(self, path: Path | Upload, *, name: str = "", progress: Progress | None = None) -> Analysis:
         """Analyse a video: every person's score over time.
@@ -209,7 +211,8 @@ class Analyser:
             say(0.9, "explaining")
             faces = self._explained(faces, judged)
         say(1.0, "done")
-        return self._conclude(upload, judged, faces, started, duration=upload.seconds or None)
+        metadata = read_metadata(upload.path)
+        return self._conclude(upload, judged, faces, started, metadata, duration=upload.seconds or None)
 
     def _accepted(self, file: Path | Upload, kind: str, name: str) -> Upload:
         upload = file if isinstance(file, Upload) else accept(file, self.limits, name)
@@ -287,6 +290,7 @@ class Analyser:
         judged: Mapping[str, Found],
         faces: Sequence[FaceAnalysis],
         started: float,
+        metadata: Metadata,
         **more: Any,
     ) -> Analysis:
         lead = judged[self._first(judged).name]
@@ -297,7 +301,6 @@ class Analyser:
         codes |= {"missed-faces"} if faces and any(each.box for each in prediction.skipped) else set()
         codes |= {"no-face"} if not faces and prediction.problem == "no face" else set()
         width, height = prediction.width, prediction.height
-        said = read_metadata(upload.path)
         words = wording.conclusion(upload.kind, faces, verdict, prediction.problem)
         return Analysis(
             name=upload.name_for_display,
@@ -313,9 +316,9 @@ class Analyser:
             faces=tuple(faces),
             missed=prediction.skipped,
             verdict=verdict,
-            words=f"{claim_words(said)} {words}".strip(),  # a generator's own mark outranks the network
+            words=f"{claim_words(metadata)} {words}".strip(),  # a generator's own mark outranks the network
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
-            metadata=said,
+            metadata=metadata,
             **more,
         )
 

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 from fractions import Fraction
 from pathlib import Path
@@ -6,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from crossfake.datasets.sources.fixtures import write_video
 from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.annotate import (
     COLOURS,
     Annotator,
@@ -166,3 +169,17 @@ def test_a_video_keeps_its_times_and_every_frames_own_boxes(tmp_path: Path) -> N
         rows, columns = np.nonzero(near[:480])
         left, bottom = np.quantile(columns, 0.02), np.quantile(rows, 0.98)
         assert abs(left - 240) < 12 and abs(bottom - 240) < 12, frame.number
+
+
+def test_with_metadata_maps_and_key_frames_are_written_too(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    said = Metadata("PNG")
+    Image.fromarray(toyface(0, 64)).save(tmp_path / "a.png")
+    write_video(tmp_path / "v.mp4", [toyface(1, 64)] * 3)
+    annotator = Annotator(tmp_path / "out")
+    annotator.annotate(Media(Input("a.png", tmp_path / "a.png"), size=(64, 64), metadata=said), _prediction())
+    frames = (FrameScore(0, 0.0, 0.9, 0.9, "fake", (20, 30, 30, 30)),)
+    shown = _prediction("v.mp4", "video", faces=(dataclasses.replace(FACE, frames=frames),), skipped=())
+    annotator.annotate(Media(Input("v.mp4", tmp_path / "v.mp4"), "video", (64, 64), metadata=said), shown)
+    found = sorted(each.name for each in (tmp_path / "out").iterdir())
+    assert found == ["a-error-levels.png", "a-noise.png", "a.png", "v-key-0.jpg", "v.mp4"]

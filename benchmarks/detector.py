@@ -37,8 +37,8 @@ from torchvision.datasets import ImageFolder
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.datasets.toyfaces import toyface
-from crossfake.detect.training.loop import Training
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import DetectorTraining
 from crossfake.memory import keep_freed_memory
 from crossfake.provenance import environment
 
@@ -94,8 +94,8 @@ def peer_batches(args: argparse.Namespace, folder: Path, recipe: str, workers: i
         yield from loader
 
 
-def ours(args: argparse.Namespace, folder: Path, recipe: str) -> Training:
-    return Training(
+def ours(args: argparse.Namespace, folder: Path, recipe: str) -> DetectorTraining:
+    return DetectorTraining(
         TrainSettings(
             (folder / "real",), folder / "run", (folder / "fake",), model=args.model, batch=args.batch,
             steps=10**6, recipe=recipe, device="cpu",

@@ -27,7 +27,7 @@ from crossfake.fit.checkpoints import newest_checkpoint
 _TRAIN = """
 import sys
 from pathlib import Path
-from crossfake.synth.training.loop import train
+from crossfake.synth.training.train import train
 from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])

@@ -64,7 +64,7 @@ class _Group(click.Group):
             told = error if isinstance(error, UserError) else _of_full_disk(error)
             if debug or told is None:
                 raise
-            stopped = isinstance(told, stopping.Stopped)
+            stopped = isinstance(told, stopping.StoppedByUser)
             click.echo(str(told) if stopped else error_line(str(told)), err=True)
             sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
 

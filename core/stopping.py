@@ -8,7 +8,7 @@ from typing import Any
 from crossfake.errors import UserError
 
 
-class Stopped(UserError):
+class StoppedByUser(UserError):
     """Ctrl-C ended long work in good order."""
 
     def __init__(self, what: str) -> None:

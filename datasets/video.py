@@ -241,7 +241,7 @@ def _count(av: Any, stream: Any, path: Path) -> int:
     return max(1, packets)
 
 
-class _Clock:
+class _Timestamps:
     """From the time stamp of a frame to its number, and back: by the frame rate, or by all stamps once they are known.
 
     Attributes:
@@ -282,7 +282,7 @@ class _Clock:
 
 def _at(container: Any, stream: Any, wanted: list[int], path: Path) -> Iterator[tuple[int, Any]]:
     """The frames of these numbers, in order. Far jumps go by the time stamp; numbers are then derived from it."""
-    clock = _Clock(stream)
+    clock = _Timestamps(stream)
     seekable = clock.known and container.format.name != "mpeg"  # after a jump its time stamps are guesses
     position = key = 0  # of the next frame, and of the last key frame
     apart = 0  # the widest gap between key frames so far

@@ -17,11 +17,11 @@ from crossfake.datasets.firewall import Seen, refuse_overlap, refuse_unknown, un
 from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.bundle.bundle import CARD, WEIGHTS, Detector
 from crossfake.detect.evaluation.overlap import seen_by
-from crossfake.detect.models import Model, create_model
+from crossfake.detect.models import DetectorNetwork, create_model
 from crossfake.detect.settings import EnsembleSettings
 from crossfake.detect.training.data import TrainingData
-from crossfake.detect.training.loop import WEIGHED
 from crossfake.detect.training.reopening import reopen_shared, trained_with
+from crossfake.detect.training.train import WEIGHED
 from crossfake.errors import UserError
 from crossfake.runs import Run
 from crossfake.stats import ranking
@@ -34,7 +34,7 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Weights:
+class MemberWeights:
     """What the members' scaled logits are multiplied by, and what is added to the sum."""
 
     weights: Array
@@ -47,7 +47,7 @@ class Weights:
 
 def fit_weights(
     method: str, logits: Array, labels: npt.NDArray[np.int64], sample_weight: npt.ArrayLike | None = None
-) -> Weights:
+) -> MemberWeights:
     """The weights of an ensemble, from held-out images.
 
     Args:
@@ -65,14 +65,14 @@ def fit_weights(
     counts = np.ones(len(labels)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     match method:
         case "mean":
-            return Weights(np.full(count, 1 / count))
+            return MemberWeights(np.full(count, 1 / count))
         case "weighted":
-            return Weights(_simplex(logits, labels, counts))
+            return MemberWeights(_simplex(logits, labels, counts))
         case "stacked":
             from sklearn.linear_model import LogisticRegression
 
             fitted = LogisticRegression(max_iter=1000).fit(logits, labels, counts)
-            return Weights(np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]))
+            return MemberWeights(np.asarray(fitted.coef_[0], np.float64), float(fitted.intercept_[0]))
     raise UserError(f"there is no method {method!r}", hint=f"choose one of {', '.join(METHODS)}")
 
 
@@ -159,7 +159,9 @@ def make_ensemble(settings: EnsembleSettings) -> Path:
     return run.path
 
 
-def _joined(members: Sequence[Detector], temperatures: Sequence[float], fitted: Weights) -> Model:
+def _joined(
+    members: Sequence[Detector], temperatures: Sequence[float], fitted: MemberWeights
+) -> DetectorNetwork:
     """The network that holds the members' networks, with their weights."""
     parts = [
         {"model": member.card["model"], "options": member.network.options, "temperature": temperature}

@@ -28,7 +28,7 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         raise UserError("there is nothing to train on", hint="name shards of real images with --data DIR")
     from crossfake.device import rank_world
     from crossfake.runs import Run
-    from crossfake.synth.training import loop
+    from crossfake.synth.training import train as training
     from crossfake.synth.training.runs import resumed
 
     if resume:
@@ -37,9 +37,9 @@ def train(resume: bool, dry_run: bool, **options: Any) -> None:
         data = options.pop("data")
         settings = TrainSettings(data[0] if len(data) == 1 else data, out, **options)
     if dry_run:
-        click.echo(loop.dry_run(settings))
+        click.echo(training.dry_run(settings))
         return
-    run = loop.train(settings)
+    run = training.train(settings)
     if rank_world()[0] > 0 or not Run(run).finished:
         return
     click.echo(

@@ -113,7 +113,7 @@ def _instances() -> list[Any]:
         TuneSettings,
     )
     from crossfake.detect.training.settings import TrainSettings
-    from crossfake.experiments.design.config import Config, Detector, Generator
+    from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
     from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits
     from crossfake.serve.settings import ServeSettings
@@ -123,7 +123,7 @@ def _instances() -> list[Any]:
 
     path, words = Path("nowhere"), ("nowhere",)
     train = TrainSettings((path,), path, (path,), synthetic=(path,))
-    detector, generator = Detector("cnn"), Generator("a", (path,))
+    detector, generator = DetectorConfig("cnn"), GeneratorConfig("a", (path,))
     return [
         AuditSettings(words, words), Cropper(64), LaunderSettings(words, words, path), SplitSettings((path,)),
         PrepareSettings("nowhere", path), Limits(), ServeSettings((path,)),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from crossfake.errors import UserError
-from crossfake.inert.values import Refused, shown
+from crossfake.inert.values import UnsafeFile, shown
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _UNDEFINED = 2**64 - 1
@@ -36,7 +36,7 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
     """The arrays of floating-point numbers in a file, by their path in it, such as ``dense_1/dense_1/kernel:0``.
 
     Raises:
-        Refused: it asks for links, filters, other files or more numbers than it holds.
+        UnsafeFile: it asks for links, filters, other files or more numbers than it holds.
         UserError: it is damaged.
     """
     try:
@@ -58,7 +58,7 @@ class _Reader:
         if self.content[:8] != SIGNATURE:
             raise ValueError("it is no HDF5 file")
         if version > 1:
-            raise Refused("a newer HDF5 format (save it with h5py's default libver)")
+            raise UnsafeFile("a newer HDF5 format (save it with h5py's default libver)")
         if (offset, length) != (8, 8):
             raise ValueError("addresses of another size")
         at = 24 + 4 * version
@@ -82,14 +82,14 @@ class _Reader:
         """A symbol table entry: where its name is in the heap, and its object."""
         name, address, kind = self._unpack("<QQI", at)
         if kind == 2:
-            raise Refused("a link")
+            raise UnsafeFile("a link")
         return name, address
 
     def _header(self, at: int) -> list[tuple[int, bytes]]:
         """The messages of an object: kind and content."""
         version, _, count, _, size = self._unpack("<BBHII", at)
         if version != 1:
-            raise Refused("an object of a newer kind (save it with h5py's default libver)")
+            raise UnsafeFile("an object of a newer kind (save it with h5py's default libver)")
         blocks = [(at + 16, size)]
         found: list[Any] = []
         while blocks and len(found) < count:
@@ -97,13 +97,13 @@ class _Reader:
             while left >= 8 and len(found) < count:
                 kind, length, flags = self._unpack("<HHB", place)
                 if flags & 2:
-                    raise Refused("a message that is shared with another object")
+                    raise UnsafeFile("a message that is shared with another object")
                 content = self._bytes(place + 8, length)
                 self.messages, self.taken = self.messages + 1, self.taken + length
                 if self.messages > _MOST_MESSAGES or self.taken > len(self.content):  # blocks may overlap
-                    raise Refused("more messages than any network has")
+                    raise UnsafeFile("more messages than any network has")
                 if kind in _MESSAGES:
-                    raise Refused(_MESSAGES[kind])
+                    raise UnsafeFile(_MESSAGES[kind])
                 if kind == 0x10:
                     blocks.append(struct.unpack_from("<QQ", content))
                 found.append((kind, content))
@@ -113,7 +113,7 @@ class _Reader:
     def _object(self, at: int, name: str, depth: int) -> None:
         self.objects += 1
         if depth > _DEEPEST or self.objects > _MOST_OBJECTS:
-            raise Refused("more groups than any network has")
+            raise UnsafeFile("more groups than any network has")
         messages: dict[int, bytes] = {}
         for kind, content in self._header(at):
             messages.setdefault(kind, content)
@@ -135,7 +135,7 @@ class _Reader:
         """All children in the B-tree at an address."""
         self.objects += 1
         if depth > _DEEPEST or self.objects > _MOST_OBJECTS:
-            raise Refused("more groups than any network has")
+            raise UnsafeFile("more groups than any network has")
         mark = self._bytes(at, 4)
         if mark == b"TREE":
             kind, _, used = self._unpack("<BBH", at + 4)
@@ -163,7 +163,7 @@ class _Reader:
             return None
         (size,) = struct.unpack_from("<I", kind, 4)
         if kind[1] & 1 or size not in _FLOATS:
-            raise Refused("numbers of an unusual kind")
+            raise UnsafeFile("numbers of an unusual kind")
         rank = space[1]
         if space[0] not in (1, 2) or rank > 8:
             raise ValueError("an array of impossible shape")
@@ -171,9 +171,9 @@ class _Reader:
         count = math.prod(shape)
         self.numbers += count * size
         if self.numbers > len(self.content):  # arrays may share their bytes
-            raise Refused("more numbers than it has")
+            raise UnsafeFile("more numbers than it has")
         if layout[0] != 3:
-            raise Refused("an unusual layout of data")
+            raise UnsafeFile("an unusual layout of data")
         if layout[1] == 0:
             (length,) = struct.unpack_from("<H", layout, 2)
             raw = layout[4 : 4 + length]
@@ -181,7 +181,7 @@ class _Reader:
             address, length = struct.unpack_from("<QQ", layout, 2)
             raw = b"" if address == _UNDEFINED else self._bytes(address, length)
         else:
-            raise Refused("chunked data, as a filter needs it")
+            raise UnsafeFile("chunked data, as a filter needs it")
         if len(raw) != count * size:
             raise ValueError("an array of another length than it says")
         if not count:

@@ -22,9 +22,9 @@ from crossfake.errors import UserError
 from crossfake.inert.values import (
     DTYPES,
     Opaque,
-    Refused,
     Storage,
     Symbol,
+    UnsafeFile,
     build_mapping,
     build_module,
     build_opaque,
@@ -57,7 +57,7 @@ class Budget:
     def take(self, what: str, amount: int = 1) -> None:
         left = getattr(self, what) - amount
         if left < 0:
-            raise Refused(f"more {what.replace('_', ' ')} than any such file has")
+            raise UnsafeFile(f"more {what.replace('_', ' ')} than any such file has")
         setattr(self, what, left)
 
 
@@ -65,7 +65,7 @@ def read_pickle(content: bytes) -> Any:
     """The value of one pickle, made of plain values, tensors, :class:`Module` and :class:`Opaque`.
 
     Raises:
-        Refused: it names a global that is not on the list, or uses an opcode that no such file has.
+        UnsafeFile: it names a global that is not on the list, or uses an opcode that no such file has.
         UserError: it is damaged.
     """
     budget = Budget(len(content))
@@ -111,7 +111,7 @@ class Machine:
                 elif opcode.name in _LITERALS:
                     self.stack.append(argument)
                 elif opcode.name not in ("PROTO", "FRAME"):
-                    raise Refused(f"the opcode {opcode.name}")
+                    raise UnsafeFile(f"the opcode {opcode.name}")
         except UserError:
             raise
         except (
@@ -229,13 +229,13 @@ class Machine:
             raise ValueError("a name that is not text")
         asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
         if asked not in self.calls:
-            raise Refused(shown(asked))
+            raise UnsafeFile(shown(asked))
         return Symbol(asked)
 
     def _reduce(self) -> None:
         arguments, symbol = self.stack.pop(), self.stack.pop()
         if not isinstance(symbol, Symbol) or not isinstance(arguments, tuple):
-            raise Refused(f"a call of {type(symbol).__name__}")
+            raise UnsafeFile(f"a call of {type(symbol).__name__}")
         self.budget.take("calls")
         self.stack.append(self.calls[symbol.name](*arguments))
 
@@ -246,11 +246,11 @@ class Machine:
         if isinstance(self.stack[-1], Opaque):
             self.stack[-1].state = state
         elif not isinstance(self.stack[-1], dict):  # what an OrderedDict has besides its items is left out
-            raise Refused(f"the setting up of {type(self.stack[-1]).__name__}")
+            raise UnsafeFile(f"the setting up of {type(self.stack[-1]).__name__}")
 
     def _binpersid(self) -> None:
         if self.persistent is None:
-            raise Refused("an object outside the file")
+            raise UnsafeFile("an object outside the file")
         self.stack.append(self.persistent(self.stack.pop()))
 
 

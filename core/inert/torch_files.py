@@ -23,7 +23,7 @@ from crossfake.inert.pickles import (
     read_old_format,
     storage_key,
 )
-from crossfake.inert.values import Refused, Storage, shown
+from crossfake.inert.values import Storage, UnsafeFile, shown
 
 _OLD = MAGIC.to_bytes(10, "little")  # behind protocol, opcode and length
 
@@ -37,7 +37,7 @@ def read_torch_file(path: Path) -> Any:
     """What ``torch.save`` stored: plain values, tensors that are views of their storages, and inert objects.
 
     Raises:
-        Refused: it names a global that is not on the list, has compressed members, or claims more than it holds.
+        UnsafeFile: it names a global that is not on the list, has compressed members, or claims more than it holds.
         UserError: it is damaged.
     """
     size = path.stat().st_size
@@ -64,9 +64,9 @@ def read_torch_file(path: Path) -> Any:
 def _read_archive(archive: zipfile.ZipFile, size: int) -> Any:
     members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise Refused("the unpacking of compressed members")  # torch.save never compresses
+        raise UnsafeFile("the unpacking of compressed members")  # torch.save never compresses
     if sum(member.file_size for member in members) > size:  # members may share their bytes
-        raise Refused("more bytes than it has")
+        raise UnsafeFile("more bytes than it has")
     pickles = [member.filename for member in members if member.filename.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise UserError("it is no file of torch.save", hint="name a .pkl or .pt file")

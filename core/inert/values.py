@@ -29,7 +29,7 @@ DTYPES = {
 }
 
 
-class Refused(UserError):
+class UnsafeFile(UserError):
     """The pickle asks for something that an import has no need of."""
 
     def __init__(self, what: str) -> None:
@@ -77,7 +77,7 @@ class Module:
                     if isinstance(value, Tensor):
                         found[_joined(name, key)] = value
                 if len(found) > _MAX_MODULES:
-                    raise Refused("more arrays than any network has")
+                    raise UnsafeFile("more arrays than any network has")
         return found
 
     def held(self, kind: str) -> dict[Any, Any]:
@@ -93,7 +93,7 @@ class Module:
             name, module, depth = waiting.pop()
             found[name] = module
             if depth > _MAX_DEPTH or len(found) + len(waiting) > _MAX_MODULES:
-                raise Refused("more parts than any network has")
+                raise UnsafeFile("more parts than any network has")
             for key, part in module.held("_modules").items():
                 if isinstance(part, Module):
                     waiting.append((_joined(name, key), part, depth + 1))
@@ -102,7 +102,7 @@ class Module:
 
 def _joined(name: str, key: Any) -> str:
     if not isinstance(key, str) or len(key) > _MAX_NAME:  # parts may be shared: names would add up
-        raise Refused("a part without a proper name")
+        raise UnsafeFile("a part without a proper name")
     return f"{name}.{key}" if name else key
 
 
@@ -135,7 +135,9 @@ def build_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> 
         raise ValueError("a tensor of impossible shape")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if math.prod(size) > len(storage.values) or (0 not in size and last >= len(storage.values)):
-        raise Refused(f"a tensor of {'×'.join(map(str, size))} numbers in a storage of {len(storage.values)}")
+        raise UnsafeFile(
+            f"a tensor of {'×'.join(map(str, size))} numbers in a storage of {len(storage.values)}"
+        )
     return storage.values.as_strided(size, stride, offset)  # a view: a copy of each would add up
 
 
@@ -172,7 +174,7 @@ def floats(weights: dict[Any, Any], limit: int) -> dict[str, Tensor]:
                 hint="import a published file",
             )
     if sum(value.numel() * value.element_size() for value in weights.values()) > limit:
-        raise Refused("more numbers than are there")
+        raise UnsafeFile("more numbers than are there")
     found = {name: value.to(torch.float32, copy=True).contiguous() for name, value in weights.items()}
     for name, value in found.items():
         if not value.isfinite().all():

@@ -27,7 +27,7 @@ _MEANS = ("thumbnail", "surroundings")  # probes shown as mean pictures
 
 
 @dataclass(frozen=True)
-class Figure:
+class ProbePicture:
     """What one probe saw, drawn: bars of shares, a histogram of one measure, or two mean pictures.
 
     Attributes:
@@ -99,18 +99,18 @@ def _headline(result: Audit, failed: int, warned: int) -> str:
     return "Nothing but forgery was found to tell these sets apart"
 
 
-def figure_of(probe: Probe, facts: Sequence[Facts]) -> Figure | None:
+def figure_of(probe: Probe, facts: Sequence[Facts]) -> ProbePicture | None:
     """What to draw for a probe; None when it saw no difference."""
     values, have = table_of(facts, probe.key)
     labels = np.array([facts[row].label for row in have], np.int64)
     if not probe.telling or len(np.unique(labels)) < 2:
         return None
     if probe.key in _MEANS:
-        return Figure(means=[_mean_picture(values[labels == label]) for label in (0, 1)])
+        return ProbePicture(means=[_mean_picture(values[labels == label]) for label in (0, 1)])
     column = values[:, NAMES[probe.key].index(probe.telling)]
     known = ~np.isnan(column)
     if np.isin(column[known], (0, 1)).all():
-        return Figure(shares=_shares(probe.key, values, labels))
+        return ProbePicture(shares=_shares(probe.key, values, labels))
     low, high = np.quantile(column[known], (0.005, 0.995))
     if low == high:
         low, high = column[known].min(), column[known].max()
@@ -121,7 +121,7 @@ def figure_of(probe: Probe, facts: Sequence[Facts]) -> Figure | None:
         counts.append(np.histogram(of_class, edges)[0] / max(1, len(of_class)))
     top = max(float(side.max()) for side in counts) or 1.0
     heights = [(float(real / top), float(fake / top)) for real, fake in zip(*counts, strict=True)]
-    return Figure(bins=heights, ends=(f"{low:.4g}", f"{high:.4g}"), label=probe.telling)
+    return ProbePicture(bins=heights, ends=(f"{low:.4g}", f"{high:.4g}"), label=probe.telling)
 
 
 def _shares(

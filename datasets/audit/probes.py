@@ -22,7 +22,7 @@ _NATIVE = "native"  # needs crops at their photos' own pixels
 
 
 @dataclass(frozen=True)
-class Kind:
+class ProbeKind:
     """A probe before it is run: what it reads, with which model, and what helps."""
 
     key: str
@@ -47,35 +47,35 @@ _FROM_FILES = (
     "'crossfake data launder'"
 )
 PROBES = (
-    Kind(
+    ProbeKind(
         "format", "file format", "file type, colour mode, progressive, name", "the file format alone", _FILE
     ),
-    Kind(
+    ProbeKind(
         "jpeg",
         "JPEG quality",
         "quantisation tables and subsampling, of JPEG files",
         "JPEG compression alone",
         _FILE,
     ),
-    Kind(
+    ProbeKind(
         "bytes", "bytes per pixel", "file size for its pixels", "the file's size for its pixels alone", _FILE
     ),
-    Kind(
+    ProbeKind(
         "blocks",
         "8×8 blocks",
         "traces of a JPEG grid in the pixels",
         "the trace of a JPEG grid alone",
         caution="smooth pictures show it more, and a generator that doubles its size step by step leaves a grid, too",
     ),
-    Kind("size", "size", "width, height, aspect ratio", "the picture's size alone"),
-    Kind(
+    ProbeKind("size", "size", "width, height, aspect ratio", "the picture's size alone"),
+    ProbeKind(
         "spectrum",
         "resampling",
         "where the power spectrum falls off, its slope and upper half",
         "the power spectrum alone",
         caution="it may also see the generator's own fingerprint, which is no fault of the data",
     ),
-    Kind(
+    ProbeKind(
         "scale",
         "scale",
         "traces of interpolation in native pixels: how strong, and of which factor",
@@ -85,7 +85,7 @@ PROBES = (
         "were resized alike",
         caution="a generator that doubles its size step by step interpolates, too",
     ),
-    Kind(
+    ProbeKind(
         "clipped",
         "clipped edges",
         "how much of native crops their photos' edges cut off",
@@ -93,7 +93,7 @@ PROBES = (
         _NATIVE,
         match="give both classes a smaller --margin, or --edge skip",
     ),
-    Kind(
+    ProbeKind(
         "colours",
         "brightness and colour",
         "means, contrast and extremes of the colours",
@@ -101,7 +101,7 @@ PROBES = (
         match=_MATCH,
         caution="a generator's own colours are seen here too",
     ),
-    Kind(
+    ProbeKind(
         "thumbnail",
         "8×8 thumbnail",
         "the picture at 8×8 pixels: framing, light, background",
@@ -109,7 +109,7 @@ PROBES = (
         linear=True,
         match=_FRAMING,
     ),
-    Kind(
+    ProbeKind(
         "surroundings",
         "background",
         "what is around the face, the face hidden",
@@ -118,7 +118,7 @@ PROBES = (
         linear=True,
         match=_MATCH,
     ),
-    Kind(
+    ProbeKind(
         "faces",
         "face and crop",
         "face detector's score, number, size and place of faces",
@@ -126,13 +126,13 @@ PROBES = (
         _FACE,
         caution="a poor generator's faces are found less surely, too",
     ),
-    Kind(
+    ProbeKind(
         "edges",
         "mirrored edges",
         "how much of each edge mirrors what is inside it",
         "how often and how far crops reach beyond their photos",
     ),
-    Kind(
+    ProbeKind(
         "metadata", "metadata", "EXIF, ICC, XMP, comments, thumbnails, JFIF density", "metadata alone", _FILE
     ),
 )
@@ -157,7 +157,7 @@ def table_of(facts: Sequence[Facts], key: str) -> tuple[npt.NDArray[np.float32],
 
 
 def _run(
-    kind: Kind,
+    kind: ProbeKind,
     facts: Sequence[Facts],
     labels: learning.Labels,
     groups: npt.NDArray[Any],
@@ -215,7 +215,9 @@ def _run(
     )
 
 
-def _nothing_to_compare(kind: Kind, facts: Sequence[Facts], counts: Any) -> tuple[str, str, float | None]:
+def _nothing_to_compare(
+    kind: ProbeKind, facts: Sequence[Facts], counts: Any
+) -> tuple[str, str, float | None]:
     """Verdict, sentence and AUC where one class or both have nothing that the probe could read."""
     pixels_only = [not any(fact.is_file for fact in facts if fact.label == label) for label in (0, 1)]
     if kind.needs == _FILE and any(pixels_only):
@@ -281,7 +283,7 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _meaning(kind: Kind, found: learning.Separation, verdict: str, worded: str) -> str:
+def _meaning(kind: ProbeKind, found: learning.Separation, verdict: str, worded: str) -> str:
     detail = f" ({worded})" if worded else ""
     if verdict == CANNOT_TELL:
         reals, fakes = found.groups
@@ -294,7 +296,7 @@ def _meaning(kind: Kind, found: learning.Separation, verdict: str, worded: str) 
     return f"told apart by {kind.found}{detail}{caution}"
 
 
-def _hint(kind: Kind, facts: Sequence[Facts], settings: AuditSettings) -> str:
+def _hint(kind: ProbeKind, facts: Sequence[Facts], settings: AuditSettings) -> str:
     if kind.match:
         return kind.match
     return launder_command(settings) if all(fact.is_file for fact in facts) else _FROM_FILES

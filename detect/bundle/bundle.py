@@ -22,7 +22,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import calibration, conformal, novelty
 from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
-from crossfake.detect.models import Model, create_model
+from crossfake.detect.models import DetectorNetwork, create_model
 from crossfake.detect.verdict import LABELS, UNCERTAIN, Verdict
 from crossfake.detect.view import Images, View, Windows
 from crossfake.detect.whole import Whole, check_faces
@@ -64,7 +64,7 @@ class Detector:
 
     path: Path
     card: dict[str, Any]
-    network: Model
+    network: DetectorNetwork
     hash: str
     device: torch.device
     precision: Precision
@@ -276,7 +276,7 @@ def calibration_of(card: dict[str, Any]) -> dict[str, Any]:
     return found or {"method": "temperature", "temperature": float(card["temperature"])}
 
 
-def logits_and_features(network: Model, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def logits_and_features(network: DetectorNetwork, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """One pass over float ``[B, 3, H, W]`` in [0, 1]: logits ``[B]`` and features ``[B, F]``."""
     features = network.features(batch)
     return network.logits(features), features
@@ -349,7 +349,7 @@ def load(
     return Detector(folder, card, network, weights, target, precision, face_model, reference, windows)
 
 
-def _renamed(state: dict[str, torch.Tensor], network: Model) -> dict[str, torch.Tensor]:
+def _renamed(state: dict[str, torch.Tensor], network: DetectorNetwork) -> dict[str, torch.Tensor]:
     """Bundles made before models had a ``head`` hold its tensors under the classifier's name."""
     own = network.state_dict()
     heads = {name.rpartition(".")[2]: name for name in own if name not in state and name.startswith("head.")}

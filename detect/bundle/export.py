@@ -26,7 +26,7 @@ from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, driver
 from crossfake.detect.bundle.bundle import Detector, logits_and_features
 from crossfake.detect.bundle.portable import INPUT, INT8, METADATA, ONNX, OUTPUTS, blank, open_session
-from crossfake.detect.models import Model
+from crossfake.detect.models import DetectorNetwork
 from crossfake.detect.settings import ExportSettings
 from crossfake.detect.verdict import LABELS
 from crossfake.detect.view import Windows
@@ -47,7 +47,7 @@ Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.f
 class Portable(nn.Module):
     """uint8 ``images`` ``[N, H, W, 3]`` to logit ``[N]``, features ``[N, F]`` and calibrated probability ``[N]``."""
 
-    def __init__(self, network: Model, calibration: dict[str, Any]) -> None:
+    def __init__(self, network: DetectorNetwork, calibration: dict[str, Any]) -> None:
         super().__init__()
         self.network, self.method = network, str(calibration["method"])
         if self.method == "isotonic":

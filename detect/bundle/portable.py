@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.datasets.types import Pixels
-from crossfake.detect.models import Model
+from crossfake.detect.models import DetectorNetwork
 from crossfake.errors import MissingDependency, UserError
 
 METADATA = "crossfake"
@@ -21,7 +21,7 @@ ONNX, INT8 = "model.onnx", "model-int8.onnx"
 INPUT, OUTPUTS = "images", ("logit", "features", "probability")
 
 
-class OnnxNetwork(Model):
+class OnnxNetwork(DetectorNetwork):
     """Stands where a torch model stands in a detector; ``session`` is what runs.
 
     Attributes:

@@ -51,7 +51,7 @@ def train(
     """Train a detector on reals and fakes."""
     if resume and options["out"] is not None:
         RUN.check(options["out"])
-    from crossfake.detect.training import loop
+    from crossfake.detect.training import train as training
     from crossfake.detect.training.runs import MATCHED, control, resumed
     from crossfake.detect.training.weighing import format_shares
     from crossfake.device import rank_world
@@ -83,15 +83,15 @@ def train(
         options["out"] = options["out"] or _free(Path("runs") / f"detect-{options['model']}")
         settings = TrainSettings(synthetic=synthetic, **options)
     if dry_run:
-        click.echo(loop.dry_run(settings))
+        click.echo(training.dry_run(settings))
         return
-    run = loop.train(settings)
+    run = training.train(settings)
     if rank_world()[0] > 0 or not Run(run).finished:
         return
     card = run / "model" / "bundle.json"
     if card.exists():
         facts = json.loads(card.read_text())
-        click.echo(format_shares(facts[loop.WEIGHED]))
+        click.echo(format_shares(facts[training.WEIGHED]))
         click.echo(f"validation AP {facts['validation_ap']:.4f}, threshold {facts['threshold']:.3f}")
         click.echo(facts["audit"]["summary"])
     click.echo(f"run: {run}\njudge a picture: detect predict PHOTO --bundle {run}")

@@ -11,8 +11,8 @@ from crossfake.datasets.firewall import Seen
 from crossfake.detect.bundle import bundle
 from crossfake.detect.importing import names
 from crossfake.detect.importing.files import read_tensors
-from crossfake.detect.importing.table import Entry, find, load_table
-from crossfake.detect.models import Model, create_model
+from crossfake.detect.importing.table import PublishedEntry, find, load_table
+from crossfake.detect.models import DetectorNetwork, create_model
 from crossfake.errors import UserError
 from crossfake.provenance import hash_file
 
@@ -62,7 +62,7 @@ def import_detector(
     return out
 
 
-def build(entry: Entry, state: names.State, source: Path) -> Model:
+def build(entry: PublishedEntry, state: names.State, source: Path) -> DetectorNetwork:
     """The model with the file's weights; where it fits none of the entry's, the error is the first's."""
     wrong: UserError | None = None
     for kind in entry.model:
@@ -80,7 +80,7 @@ def build(entry: Entry, state: names.State, source: Path) -> Model:
     raise UserError(f"{source} is no {entry.name} ({wrong.message})", hint=wrong.hint) from wrong
 
 
-def translated(entry: Entry, state: names.State, model: Model) -> names.State:
+def translated(entry: PublishedEntry, state: names.State, model: DetectorNetwork) -> names.State:
     """The file's tensors as the model names them.
 
     Raises:
@@ -96,7 +96,7 @@ def translated(entry: Entry, state: names.State, model: Model) -> names.State:
     return names.check(names.one_logit(found, model, entry.classes, entry.positive), model)
 
 
-def card_of(entry: Entry, model: Model, file: str, digest: str) -> dict[str, Any]:
+def card_of(entry: PublishedEntry, model: DetectorNetwork, file: str, digest: str) -> dict[str, Any]:
     """What the bundle says of itself."""
     return {
         "model": model.name,

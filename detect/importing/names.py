@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crossfake.detect.models import Model
+from crossfake.detect.models import DetectorNetwork
 from crossfake.errors import UserError
 from crossfake.inert.values import shown
 
@@ -30,7 +30,7 @@ def renamed(state: State, names: tuple[tuple[str, str], ...], unused: tuple[str,
     return found
 
 
-def from_keras(state: State, model: Model) -> State:
+def from_keras(state: State, model: DetectorNetwork) -> State:
     """Keras's layers in the order of their numbers are ours in the order in which an image passes them.
 
     Kernels are turned from HWIO to OIHW, the first dense one from a map of channels last, and the variance of a batch
@@ -81,7 +81,7 @@ _KERAS: dict[str, Callable[[State, bool], State]] = {
 }
 
 
-def from_efficientnet_pytorch(state: State, model: Model) -> State:
+def from_efficientnet_pytorch(state: State, model: DetectorNetwork) -> State:
     """The names of the package efficientnet_pytorch, whose blocks are numbered through, as timm's in their stages."""
     network: Any = model.backbone
     places = [(s, b) for s, stage in enumerate(network.blocks) for b in range(len(stage))]
@@ -106,7 +106,7 @@ _INVERTED = {
 }  # fmt: skip
 
 
-def from_mesonet_pytorch(state: State, model: Model) -> State:
+def from_mesonet_pytorch(state: State, model: DetectorNetwork) -> State:
     """MesoNet in PyTorch: convolutions without biases, and batch norms that two stages share."""
     state = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     inception = any(name.startswith("Incption1") for name in state)
@@ -128,7 +128,7 @@ def from_mesonet_pytorch(state: State, model: Model) -> State:
     return found | {name: tensor for name, tensor in state.items() if name.partition(".")[0] not in norms}
 
 
-def fold_residuals(state: State, _: Model) -> State:
+def fold_residuals(state: State, _: DetectorNetwork) -> State:
     """Effort's weights: a frozen part and what was trained in the smallest singular directions, added up (eq. 3)."""
     found: State = {}
     for name, tensor in state.items():
@@ -177,7 +177,7 @@ _OPENAI = (  # CLIP's vision tower, as its authors name it
 _OURS = ("head.", "chain.", "network.", "proj1.", "proj2.", "alpha")
 
 
-def from_tower(state: State, model: Model) -> State:
+def from_tower(state: State, model: DetectorNetwork) -> State:
     """A vision transformer's names, transformers' or OpenAI's or timm's own, as timm's below ``network``."""
     from timm.layers.pos_embed import resample_abs_pos_embed
 
@@ -212,7 +212,7 @@ def from_tower(state: State, model: Model) -> State:
     return found
 
 
-def fold_chain(state: State, _: Model) -> State:
+def fold_chain(state: State, _: DetectorNetwork) -> State:
     """Linear layers one after another, ``chain.0`` first, as the one that they are together."""
     found = {name: tensor for name, tensor in state.items() if not name.startswith("chain.")}
     layers = sorted({int(name.split(".")[1]) for name in state if name.startswith("chain.")})
@@ -239,7 +239,7 @@ READS: dict[str, Callable[[State, Any], State]] = {
 }
 
 
-def one_logit(state: State, model: Model, classes: int, positive: str) -> State:
+def one_logit(state: State, model: DetectorNetwork, classes: int, positive: str) -> State:
     """The last layer so that it gives one logit, positive for fake: of two classes their difference, whose sigmoid is
     the softmax of the second."""
     last = [

@@ -81,7 +81,7 @@ class Sees:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PublishedEntry:
     """A published detector.
 
     Attributes:
@@ -149,7 +149,7 @@ class Entry:
         }
 
 
-def load_table(more: Path | None = None) -> dict[str, Entry]:
+def load_table(more: Path | None = None) -> dict[str, PublishedEntry]:
     """All entries by name; those of a file of the user's own come before ours of the same name.
 
     Raises:
@@ -158,14 +158,14 @@ def load_table(more: Path | None = None) -> dict[str, Entry]:
     return {**_read(OWN), **(_read(more) if more else {})}
 
 
-def find(name: str, table: dict[str, Entry]) -> Entry:
+def find(name: str, table: dict[str, PublishedEntry]) -> PublishedEntry:
     """The entry of a name; ``UserError`` with the nearest one where there is none."""
     if name not in table:
         raise unknown("published detector", name, sorted(table))
     return table[name]
 
 
-def listing(table: dict[str, Entry]) -> str:
+def listing(table: dict[str, PublishedEntry]) -> str:
     """What ``--list`` prints: a block for each."""
     blocks = []
     for entry in table.values():
@@ -181,7 +181,7 @@ def listing(table: dict[str, Entry]) -> str:
     return "\n\n".join(blocks)
 
 
-def _read(path: Path) -> dict[str, Entry]:
+def _read(path: Path) -> dict[str, PublishedEntry]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -192,11 +192,11 @@ def _read(path: Path) -> dict[str, Entry]:
     return {str(name): _entry(path, str(name), facts) for name, facts in content.items()}
 
 
-def _entry(path: Path, name: str, facts: dict[str, Any]) -> Entry:
+def _entry(path: Path, name: str, facts: dict[str, Any]) -> PublishedEntry:
     def mistake(what: str, hint: str) -> UserError:
         return UserError(f"{path}, {name}: {what}", hint=hint)
 
-    known = {each.name for each in fields(Entry)} - {"name"}
+    known = {each.name for each in fields(PublishedEntry)} - {"name"}
     needed = {*_TEXTS, "trained_on", "sees", "model"}
     if not needed <= set(facts) <= known:
         missing, odd = sorted(needed - set(facts)), sorted(set(facts) - known)
@@ -232,7 +232,7 @@ def _entry(path: Path, name: str, facts: dict[str, Any]) -> Entry:
         raise mistake("options is no table", "give options: {name: value}")
     try:
         given["sees"] = Sees(**given["sees"])
-        return Entry(name, **given)
+        return PublishedEntry(name, **given)
     except UserError as error:
         raise mistake(error.message, error.hint or "correct it") from error
     except TypeError as error:

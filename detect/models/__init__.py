@@ -3,7 +3,7 @@
 One of your own is a :class:`Model` in a module here, registered in ``MODELS`` and named in its table.
 """
 
-from crossfake.detect.models.base import MODELS, Model
+from crossfake.detect.models.base import MODELS, DetectorNetwork
 from crossfake.detect.models.factory import create_model
 
-__all__ = ["MODELS", "Model", "create_model"]
+__all__ = ["MODELS", "DetectorNetwork", "create_model"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crossfake.errors import UserError
 from crossfake.registry import Registry
 
-MODELS: Registry[Callable[..., Model]] = Registry(
+MODELS: Registry[Callable[..., DetectorNetwork]] = Registry(
     "model",
     {
         "clip_probe": "crossfake.detect.models.clip_probe",
@@ -31,7 +31,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SMALLEST, LARGEST = 16, 4096
 
 
-class Model(nn.Module):
+class DetectorNetwork(nn.Module):
     """A network from images to one logit each.
 
     A subclass builds ``head`` and says what ``features`` are. It registers its parts in the order that the image

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from crossfake.detect.models.adapters import add_lora, add_residuals
 from crossfake.detect.models.base import (
     MODELS,
-    Model,
+    DetectorNetwork,
     Normalise,
     check_choice,
     check_size,
@@ -57,7 +57,7 @@ class NearestHead(nn.Module):
 
 
 @MODELS.register("clip_probe")
-class ClipProbe(Model):
+class ClipProbe(DetectorNetwork):
     """The tower's class token, before any projection, is what the head sees.
 
     Args:

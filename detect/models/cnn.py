@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import MODELS, Model, Normalise, conv_block, pooled
+from crossfake.detect.models.base import MODELS, DetectorNetwork, Normalise, conv_block, pooled
 
 
 @MODELS.register("cnn")
-class Cnn(Model):
+class Cnn(DetectorNetwork):
     """Seven 3×3 convolutions, for faces of 32 to 128 pixels. The first two keep the full resolution: that is where
     the traces of up-sampling are. Any size goes, since the last map is averaged."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import MODELS, Model
+from crossfake.detect.models.base import MODELS, DetectorNetwork
 from crossfake.errors import UserError
 
 
@@ -28,7 +28,7 @@ class WeightedSum(nn.Module):
 
 
 @MODELS.register("ensemble")
-class Ensemble(Model):
+class Ensemble(DetectorNetwork):
     """Weighted sum of the members' logits, each divided by its temperature. Made by ``detect ensemble``; not trained.
 
     The features are the members' scaled logits, then the members' own features one after the other.

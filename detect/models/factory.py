@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from crossfake.detect.models.base import MODELS, Model
+from crossfake.detect.models.base import MODELS, DetectorNetwork
 from crossfake.detect.models.timm_model import TimmModel
 from crossfake.detect.models.weights import load_weights
 from crossfake.errors import UserError
@@ -23,7 +23,7 @@ def create_model(
     pretrained: bool = False,
     weights: Path | None = None,
     options: Mapping[str, Any] | None = None,
-) -> Model:
+) -> DetectorNetwork:
     """A registered model, or any image model of timm by its name, with one output.
 
     On a backbone that has learnt something the head starts at zero: a random one would shake it in the first steps.

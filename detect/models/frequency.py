@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from crossfake.detect.models.base import (
     MODELS,
-    Model,
+    DetectorNetwork,
     check_choice,
     check_images,
     check_size,
@@ -30,7 +30,7 @@ def dct_matrix(size: int) -> Tensor:
 
 
 @MODELS.register("frequency")
-class Frequency(Model):
+class Frequency(DetectorNetwork):
     """Logarithm of the magnitudes of each channel's DCT, standardised coefficient by coefficient, then a linear
     model or a small CNN. There is no map over the picture: the CNN's is over frequencies.
 

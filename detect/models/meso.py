@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import MODELS, Model, Normalise, check_images, check_size
+from crossfake.detect.models.base import MODELS, DetectorNetwork, Normalise, check_images, check_size
 
 Triple = Sequence[float]
 
@@ -39,7 +39,7 @@ def _stage(layer: nn.Module, outputs: int, pool: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.MaxPool2d(pool, pool, ceil_mode=True))
 
 
-class _Meso(Model):
+class _Meso(DetectorNetwork):
     """Four stages, then two dense layers.
 
     Args:

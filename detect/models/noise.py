@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import MODELS, Model, conv_block, full_precision, pooled
+from crossfake.detect.models.base import MODELS, DetectorNetwork, conv_block, full_precision, pooled
 
 _TRUNCATION = 2.0
 _DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
@@ -71,7 +71,7 @@ class ConstrainedConv(nn.Module):
 
 
 @MODELS.register("noise")
-class Noise(Model):
+class Noise(DetectorNetwork):
     """Truncated rich-model residuals of the brightness, and six learnt ones of the colours, through a small CNN."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import IMAGENET, MODELS, Model, Normalise, pooled
+from crossfake.detect.models.base import IMAGENET, MODELS, DetectorNetwork, Normalise, pooled
 
 
 def neighbour_residual(images: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class _Bottleneck(nn.Module):
 
 
 @MODELS.register("npr")
-class Npr(Model):
+class Npr(DetectorNetwork):
     """The residuals, scaled as in the authors' code, through the first two stages of ResNet-50."""
 
     def __init__(self) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import IMAGENET, MODELS, Model, Normalise, pooled, unfit
+from crossfake.detect.models.base import IMAGENET, MODELS, DetectorNetwork, Normalise, pooled, unfit
 from crossfake.errors import UserError
 
 _SMALLEST = 17
 
 
 @MODELS.register("squeezenet")
-class SqueezeNet(Model):
+class SqueezeNet(DetectorNetwork):
     """torchvision's ``squeezenet1_1`` with one linear layer as its classifier; small, fast, often found as a file.
 
     Args:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crossfake.detect.models.base import (
     MODELS,
-    Model,
+    DetectorNetwork,
     Normalise,
     check_choice,
     check_images,
@@ -27,7 +27,7 @@ from crossfake.weights import unreachable
 _UNFIT = ("Kernel size can't be greater", "Output size is too small", "must match the size")
 
 
-class TimmModel(Model):
+class TimmModel(DetectorNetwork):
     """An architecture of timm exactly as published, but for its classifier, which is one linear layer to one logit.
 
     The image is seen at its own size. Networks with position embeddings or windows are built for one size.

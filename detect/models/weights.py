@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from crossfake.detect.models.base import Model
+from crossfake.detect.models.base import DetectorNetwork
 from crossfake.detect.models.timm_model import published_names
 from crossfake.errors import UserError
 
@@ -18,7 +18,7 @@ from crossfake.errors import UserError
 _ADDED = (".lora_", ".residual_")
 
 
-def load_weights(model: Model, path: Path) -> None:
+def load_weights(model: DetectorNetwork, path: Path) -> None:
     """Load all layers whose names and shapes fit: the classifier of published weights has another width.
 
     The file holds weights for the model's backbone, or for the whole model as a bundle does. Where the names are

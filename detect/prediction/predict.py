@@ -59,7 +59,7 @@ def predict(
 
 
 @dataclass(frozen=True)
-class Plan:
+class CropPlan:
     """What cuts the pictures, and what the user should know about it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Plan:
     other: bool = False
 
 
-def plan(detector: Detector, faces: str | None = None) -> Plan:
+def plan(detector: Detector, faces: str | None = None) -> CropPlan:
     """How to cut pictures for a detector.
 
     Raises:
@@ -86,7 +86,7 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
         own = detector.crop
     except (UserError, ValueError, TypeError) as error:
         if faces == "whole":
-            return Plan(plain, "the detector was trained on a crop that is not known here", other=True)
+            return CropPlan(plain, "the detector was trained on a crop that is not known here", other=True)
         reason = error.message if isinstance(error, UserError) else str(error)
         raise UserError(
             f"the detector in {detector.path} was trained on a crop that cannot be made here ({reason})",
@@ -96,9 +96,9 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
         note = (
             "the detector was trained on faces: --faces whole suits pictures that are cut like those already"
         )
-        return Plan(plain, note, other=True)
+        return CropPlan(plain, note, other=True)
     if faces in (None, "whole") and not own.finds_faces:
-        return Plan(own)
+        return CropPlan(own)
     note = ""
     if other := not own.finds_faces:
         note = "the detector was trained on whole pictures, not on faces cut out of them"
@@ -108,7 +108,7 @@ def plan(detector: Detector, faces: str | None = None) -> Plan:
     if not other and card.get("detector", known) != known:
         note = "in training another version of YuNet found the faces: crops may differ a little"
     which = "largest" if faces == "largest" else "all"
-    return Plan(dataclasses.replace(own, which=which), note, other)
+    return CropPlan(dataclasses.replace(own, which=which), note, other)
 
 
 @dataclass

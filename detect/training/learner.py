@@ -22,8 +22,8 @@ from crossfake.detect.training.weighing import Weighed
 from crossfake.detect.view import ALIGNED, View, Windows
 from crossfake.device import autocast, pick_device
 from crossfake.errors import UserError
-from crossfake.fit import learner as base
 from crossfake.fit.checkpoints import newest_checkpoint
+from crossfake.fit.learner import Learner
 from crossfake.options import Precision
 from crossfake.runs import Run
 
@@ -32,7 +32,7 @@ _CONTRAST = 0.1  # what the contrastive part of the loss counts
 _BATCH = 128  # images that are judged at once
 
 
-class Learner(base.Learner):
+class DetectorLearner(Learner):
     """Network, optimiser and the best state so far.
 
     Args:
@@ -79,7 +79,7 @@ class Learner(base.Learner):
         self.stale = 0
 
     @property
-    def judge(self) -> nn.Module:
+    def eval_network(self) -> nn.Module:
         """The network that is validated and kept: the average where there is one."""
         return self.network if self.average is None else self.average
 
@@ -191,13 +191,13 @@ class Learner(base.Learner):
         """
         if isinstance(images, Windows):
             return images.mean(self.logits(images.images, precision))
-        self.judge.eval()
+        self.eval_network.eval()
         own = images[self.ranks.rank :: self.ranks.world]
         parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
         for start in range(0, len(own), _BATCH):
             batch = torch.from_numpy(np.ascontiguousarray(own[start : start + _BATCH]))
             with autocast(self.device, precision or self.settings.precision):
-                parts.append(self.judge(self._as_input(batch)).double())
+                parts.append(self.eval_network(self._as_input(batch)).double())
         return self.ranks.gathered(torch.cat(parts)).double().cpu().numpy()
 
     def validate(
@@ -213,7 +213,9 @@ class Learner(base.Learner):
             raise not_finite("the network's output", self.step)
         figures = weighed.figures(labels, logits)
         if figures["val_ap"] > self.best["ap"] + _ROUNDING:
-            state = {name: tensor.detach().cpu().clone() for name, tensor in self.judge.state_dict().items()}
+            state = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.eval_network.state_dict().items()
+            }
             self.best, self.stale = {"ap": figures["val_ap"], "step": self.step, "state": state}, 0
         else:
             self.stale += 1

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from crossfake.detect.bundle import bundle
 from crossfake.detect.training.data import TrainingData, Validation
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.detect.training.weighing import Weighed
-from crossfake.detect.tuning.trials import Plan, as_text
+from crossfake.detect.tuning.trials import TrialPlan, as_text
 from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stats import ranking
@@ -29,7 +29,7 @@ FIGURES = ("ap", "auc")
 
 
 def finish(
-    plan: Plan, final: TrainSettings, trial: dict[str, Any], data: TrainingData, resamples: int
+    plan: TrialPlan, final: TrainSettings, trial: dict[str, Any], data: TrainingData, resamples: int
 ) -> dict[str, Any] | None:
     """Train with the default and the best settings, on another seed than the trials; None when stopped."""
     anew = dataclasses.replace(final, seed=final.seed + 1)

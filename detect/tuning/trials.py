@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from crossfake.detect.settings import Method, Pruner, Sampler
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.detect.tuning.space import SearchSpace
 from crossfake.errors import MissingDependency, UserError
 from crossfake.runs import Run
@@ -39,7 +39,7 @@ _ATTEMPTS = 3  # a trial that kills its process that often is left as failed
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrialPlan:
     """What a trial has to know, sent to worker processes.
 
     Attributes:
@@ -78,7 +78,7 @@ def import_optuna() -> Any:
     return optuna
 
 
-def open_study(plan: Plan, number: int | None = None) -> Study:
+def open_study(plan: TrialPlan, number: int | None = None) -> Study:
     """The study in the search's folder, with the sampler for trial ``number``, or none for reading only."""
     optuna = import_optuna()
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
@@ -95,7 +95,7 @@ def open_study(plan: Plan, number: int | None = None) -> Study:
     )
 
 
-def _sampler(plan: Plan, number: int) -> Any:
+def _sampler(plan: TrialPlan, number: int) -> Any:
     samplers = import_optuna().samplers
     seed = (plan.base.seed * 1_000_003 + number) % 2**32
     if plan.method == "grid":
@@ -113,7 +113,7 @@ def _sampler(plan: Plan, number: int) -> Any:
     return samplers.TPESampler(seed=seed, n_startup_trials=exploring)
 
 
-def _pruner(plan: Plan) -> Any:
+def _pruner(plan: TrialPlan) -> Any:
     pruners = import_optuna().pruners
     steps, between = plan.base.steps, plan.base.eval_every
     if plan.pruner == "median":
@@ -123,7 +123,7 @@ def _pruner(plan: Plan) -> Any:
     return pruners.NopPruner()
 
 
-def recover(plan: Plan) -> None:
+def recover(plan: TrialPlan) -> None:
     """Make the folder ready after a kill: a journal of whole lines, no stale locks, lost trials queued again."""
     out = plan.base.out
     for name in (_JOURNAL, _LOCK):
@@ -160,11 +160,11 @@ def ended_trials(study: Study) -> list[FrozenTrial]:
     return [trial for trial in trials if trial.state.is_finished() and trial.number not in again]
 
 
-def trial_folder(plan: Plan, number: int) -> Path:
+def trial_folder(plan: TrialPlan, number: int) -> Path:
     return plan.base.out / "trials" / f"{number:04d}"
 
 
-def trial_settings(plan: Plan, params: dict[str, Any], out: Path) -> TrainSettings:
+def trial_settings(plan: TrialPlan, params: dict[str, Any], out: Path) -> TrainSettings:
     """The base with the suggested settings, for a training in ``out``."""
     return dataclasses.replace(plan.base, **plan.space.values(params), out=out)
 
@@ -174,7 +174,7 @@ def as_text(value: Any) -> str:
     return json.dumps(value, default=str, sort_keys=True)
 
 
-def run_trial(plan: Plan, number: int) -> str:
+def run_trial(plan: TrialPlan, number: int) -> str:
     """Train one trial; returns ``complete``, ``pruned``, ``failed``, ``stopped``, or ``skipped`` after the deadline.
 
     A trial that fails is noted with its reason and disturbs no other. One that was stopped is left as running:
@@ -223,7 +223,7 @@ def run_trial(plan: Plan, number: int) -> str:
     return ended
 
 
-def _train(plan: Plan, trial: Trial, folder: Path) -> dict[str, Any] | None:
+def _train(plan: TrialPlan, trial: Trial, folder: Path) -> dict[str, Any] | None:
     """The bundle's card, or None when the training was stopped; what it prints goes to ``output.txt``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)

@@ -19,13 +19,13 @@ import torch
 from crossfake.detect.settings import TuneSettings
 from crossfake.detect.tables import aligned
 from crossfake.detect.training.data import TrainingData
-from crossfake.detect.training.loop import WEIGHED
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import WEIGHED
 from crossfake.detect.tuning.final import finish, held_out
 from crossfake.detect.tuning.space import load_space, typed_value
 from crossfake.detect.tuning.trials import (
-    Plan,
+    TrialPlan,
     as_text,
     ended_trials,
     import_optuna,
@@ -70,7 +70,7 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
 
     A trial is a training on the train rows, valued by its best average precision on the validation rows, which count
     as in batches of the default settings whatever the trial's are. Test rows are out of reach: trials read through
-    :func:`crossfake.detect.training.loop.train`, which opens none. The same call again goes on where the search was
+    :func:`crossfake.detect.training.train.train`, which opens none. The same call again goes on where the search was
     stopped, and more ``trials`` extend it.
 
     Returns:
@@ -119,7 +119,7 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
     return {**result, "out": str(out)}
 
 
-def _planned(settings: TuneSettings) -> tuple[Plan, TrainSettings, TrainingData]:
+def _planned(settings: TuneSettings) -> tuple[TrialPlan, TrainSettings, TrainingData]:
     """What trials do, what the final training starts from, and the data."""
     base = dataclasses.replace(settings.base, resume=False)
     space = load_space(settings.space, base)
@@ -132,7 +132,7 @@ def _planned(settings: TuneSettings) -> tuple[Plan, TrainSettings, TrainingData]
         trials = min(settings.trials or points, points)
     trial = dataclasses.replace(final, steps=settings.trial_steps or final.steps)
     threads = max(1, torch.get_num_threads() // settings.workers) if settings.workers > 1 else 0
-    plan = Plan(trial, space, settings.method, settings.sampler, settings.pruner, trials, threads)
+    plan = TrialPlan(trial, space, settings.method, settings.sampler, settings.pruner, trials, threads)
     alone = RECIPES.get(final.recipe).reals_only
     data = TrainingData.open(
         base.real,
@@ -195,7 +195,7 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _search(plan: Plan, settings: TuneSettings, stopper: Stopper) -> bool:
+def _search(plan: TrialPlan, settings: TuneSettings, stopper: Stopper) -> bool:
     """Run the trials that are still to be done; returns whether the user asked to stop."""
     study = open_study(plan)
     done = ended_trials(study)
@@ -225,7 +225,7 @@ def _search(plan: Plan, settings: TuneSettings, stopper: Stopper) -> bool:
     return stopper.asked
 
 
-def _record(plan: Plan, facts: dict[str, Any]) -> dict[str, Any]:
+def _record(plan: TrialPlan, facts: dict[str, Any]) -> dict[str, Any]:
     """Every trial in plain words, the best of them, and how much each setting mattered."""
     study = open_study(plan)
     names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -275,7 +275,7 @@ def _fanova() -> Any:
     return import_optuna().importance.FanovaImportanceEvaluator(seed=0)
 
 
-def _pictures(plan: Plan, result: dict[str, Any], out: Path) -> None:
+def _pictures(plan: TrialPlan, result: dict[str, Any], out: Path) -> None:
     from crossfake.detect.tuning.pictures import draw_study
 
     draw_study(open_study(plan), result["trials"], out, _fanova() if result["importance"] else None)

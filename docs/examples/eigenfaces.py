@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.cli import main
-from crossfake.synth.families import FAMILIES, Family, Recipe
-from crossfake.synth.training.learner import Learner, Plan, to_network
+from crossfake.synth.families import FAMILIES, Family, Hyperparameters
+from crossfake.synth.training.learner import GeneratorLearner, Plan, to_network
 
 
 class Eigenfaces(nn.Module):
@@ -36,7 +36,7 @@ class Eigenfaces(nn.Module):
         return images.unflatten(1, (3, self.size, self.size))
 
 
-class LeastSquares(Learner):
+class LeastSquares(GeneratorLearner):
     """Squared error of photos that go through encoder and decoder."""
 
     parts: ClassVar[tuple[str, ...]] = ("generator", "average", "optimizer")
@@ -65,7 +65,7 @@ FAMILIES.register("eigenfaces")(
         generator=Eigenfaces,
         summary="Sums of eigenfaces: linear, blurred, quick.",
         learner=LeastSquares,
-        recipe=Recipe(lr=0.001, betas=(0.9, 0.99), ema_kimg=2.0),
+        recipe=Hyperparameters(lr=0.001, betas=(0.9, 0.99), ema_kimg=2.0),
         channels_cpu=64,
         channels_gpu=256,
     )

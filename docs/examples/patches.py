@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.cli import main
-from crossfake.detect.models.base import MODELS, Model, Normalise, conv_block
+from crossfake.detect.models.base import MODELS, DetectorNetwork, Normalise, conv_block
 
 
 @MODELS.register("patches")
-class Patches(Model):
+class Patches(DetectorNetwork):
     """Four convolutions that see 11×11 pixels; each feature is the mean of its largest values.
 
     Args:

@@ -31,7 +31,7 @@ By = Literal["generator", "family"]
 
 
 @dataclass(frozen=True)
-class Detector:
+class DetectorConfig:
     """One detector.
 
     Attributes:
@@ -73,7 +73,7 @@ class Detector:
 
 
 @dataclass(frozen=True)
-class Generator:
+class GeneratorConfig:
     """Fakes of one generator: shards that are there already (``dir``), or fakes that the experiment makes.
 
     Attributes:
@@ -151,7 +151,7 @@ class Mix:
 
 
 @dataclass(frozen=True)
-class Photos:
+class PhotosConfig:
     """One source of reals that fakes are tested against apart, of ``conditions``.
 
     Attributes:
@@ -203,8 +203,8 @@ class Config:
 
     name: str
     protocol: str
-    detectors: tuple[Detector, ...]
-    generators: tuple[Generator, ...]
+    detectors: tuple[DetectorConfig, ...]
+    generators: tuple[GeneratorConfig, ...]
     seeds: tuple[Seed, ...] = (0, 1, 2)
     prepare: dict[str, Any] = field(default_factory=dict)
     real: tuple[Path, ...] = ()
@@ -215,7 +215,7 @@ class Config:
     conditions: tuple[Mix, ...] = ()
     contrasts: tuple[tuple[str, ...], ...] = ()
     detector_contrasts: tuple[tuple[str, ...], ...] = ()
-    photos: tuple[Photos, ...] = ()
+    photos: tuple[PhotosConfig, ...] = ()
     reencode: dict[str, Any] = field(default_factory=dict)
     benign: bool = False
     perturbations: dict[str, Any] = field(default_factory=dict)
@@ -276,7 +276,7 @@ class Config:
         object.__setattr__(made, "_origin", self.origin)
         return made
 
-    def seeds_of(self, detector: Detector) -> tuple[int, ...]:
+    def seeds_of(self, detector: DetectorConfig) -> tuple[int, ...]:
         return self.seeds[:1] if detector.bundle else detector.seeds or self.seeds
 
     @property
@@ -344,7 +344,7 @@ class Config:
                 raise self.mistake(("prepare", "source"), error.message, error.hint or "") from error
             look(("prepare", "source"), not needs_path or is_there(spec.path), f"{spec.path} is not there")
 
-    def of(self, role: Role) -> tuple[Generator, ...]:
+    def of(self, role: Role) -> tuple[GeneratorConfig, ...]:
         return tuple(generator for generator in self.generators if generator.role == role)
 
 

@@ -13,7 +13,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import SOURCES, SourceSpec
 from crossfake.datasets.splits import Fractions
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Generator
+from crossfake.experiments.design.config import Config, GeneratorConfig
 from crossfake.experiments.run.splices import make_splices
 from crossfake.pages import duration, plural
 from crossfake.runs import Run
@@ -89,7 +89,7 @@ def stand_in(reals: Path, work: Path) -> Path | None:
         return None
 
 
-def making(config: Config, generator: Generator, reals: Path, work: Path) -> tuple[float, int] | None:
+def making(config: Config, generator: GeneratorConfig, reals: Path, work: Path) -> tuple[float, int] | None:
     """Seconds and bytes that a generator's training and its fakes will take; None where a few steps cannot be made.
 
     Args:
@@ -97,8 +97,8 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
     """
     from crossfake.fit.checkpoints import save_checkpoint
     from crossfake.fit.loop import measure
-    from crossfake.synth.training.loop import Training
     from crossfake.synth.training.settings import TrainSettings
+    from crossfake.synth.training.train import GeneratorTraining
 
     size = ShardSet(reals).size or 0
     made = generator.n if generator.role == "unseen" else round(1.1 * generator.n)
@@ -107,7 +107,7 @@ def making(config: Config, generator: Generator, reals: Path, work: Path) -> tup
         return 0.0, pixels
     given = {"family": generator.family, "device": config.device, **generator.train}
     try:
-        begun = Training(TrainSettings(data=reals, out=work, **given))
+        begun = GeneratorTraining(TrainSettings(data=reals, out=work, **given))
     except UserError:
         return None
     settings, batch = begun.settings, begun.plan.batch

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from crossfake.datasets.shards import ShardSet
-from crossfake.detect.training.loop import measure_speed
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import measure_speed
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Detector, Generator
+from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
 from crossfake.experiments.design.estimating import Sketch, disk, left_out, making, stand_in, told
 from crossfake.experiments.design.protocols import Design
 from crossfake.experiments.run.cells import read_card
@@ -73,15 +73,15 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     return "\n".join(lines)
 
 
-def _conditions(found: Design, detector: Detector) -> list[str]:
+def _conditions(found: Design, detector: DetectorConfig) -> list[str]:
     return [c.name for c in found.conditions if not detector.only or c.name in detector.only]
 
 
-def _cells(config: Config, found: Design, detector: Detector) -> int:
+def _cells(config: Config, found: Design, detector: DetectorConfig) -> int:
     return len(_conditions(found, detector)) * len(config.seeds_of(detector))
 
 
-def _trained(config: Config, found: Design, detector: Detector) -> str:
+def _trained(config: Config, found: Design, detector: DetectorConfig) -> str:
     """Cells of one detector, where not all have the same."""
     seen = f" on {detector.data}" if detector.data else ""
     seeds = ", ".join(map(str, config.seeds_of(detector)))
@@ -139,7 +139,7 @@ def _groups(reals: tuple[Path, ...]) -> int:
     )
 
 
-def _to_test(generator: Generator, trained: bool) -> int:
+def _to_test(generator: GeneratorConfig, trained: bool) -> int:
     if generator.dir:
         return _count(generator.dir, 1, "test" if trained else None)
     return max(1, round(generator.n * _SHARE)) if trained else generator.n
@@ -205,7 +205,7 @@ def _cost(
     return lines
 
 
-def _finished(cells: Path, detector: Detector) -> tuple[list[float], list[int]]:
+def _finished(cells: Path, detector: DetectorConfig) -> tuple[list[float], list[int]]:
     """Seconds and bytes of the detector's cells that are there."""
     times, sizes = [], []
     for folder in cells.glob("*"):
@@ -217,7 +217,7 @@ def _finished(cells: Path, detector: Detector) -> tuple[list[float], list[int]]:
 
 
 def _timed(
-    config: Config, found: Design, detector: Detector, reals: tuple[Path, ...], work: Path
+    config: Config, found: Design, detector: DetectorConfig, reals: tuple[Path, ...], work: Path
 ) -> float | None:
     """Seconds that a training takes, from a few of its steps; None where there is nothing to take them on.
 

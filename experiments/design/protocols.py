@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Generator
+from crossfake.experiments.design.config import Config, GeneratorConfig
 from crossfake.experiments.design.reading import nearest
 from crossfake.registry import Registry
 
@@ -196,7 +196,7 @@ def _perturbations(config: Config) -> list[tuple[str, float]]:
     return list(dict.fromkeys(found))
 
 
-def _names(generators: Sequence[Generator]) -> tuple[str, ...]:
+def _names(generators: Sequence[GeneratorConfig]) -> tuple[str, ...]:
     return tuple(generator.name for generator in generators)
 
 
@@ -266,7 +266,7 @@ def _leave_one_out(config: Config) -> Parts:
     given, unseen = _names(config.of("seen")), _names(config.of("unseen"))
     pool = [g for g in config.generators if g.role in (None, "synthetic")]
 
-    def left_with(generator: Generator) -> str:
+    def left_with(generator: GeneratorConfig) -> str:
         return generator.kin if config.by == "family" else generator.name
 
     kin = dict.fromkeys(map(left_with, pool))

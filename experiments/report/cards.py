@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from crossfake.experiments.report.comparing import Answer
+from crossfake.experiments.report.comparing import Finding
 from crossfake.experiments.report.results import FIGURES, Cell, Results
 from crossfake.files import write_text
 from crossfake.pages import HALF_INTERVAL, duration, signed
@@ -32,7 +32,7 @@ _LIMITS = """\
 - Rates were not measured by age, sex or skin colour unless a test above says so."""
 
 
-def write_cards(results: Results, found: Sequence[Answer]) -> None:
+def write_cards(results: Results, found: Sequence[Finding]) -> None:
     """Write ``cards/<detector>-<condition>.md`` and ``croissant.json`` beside ``results.csv``, which must be there."""
     folder = results.folder / "cards"
     shutil.rmtree(folder, ignore_errors=True)  # of conditions that are no more
@@ -42,7 +42,7 @@ def write_cards(results: Results, found: Sequence[Answer]) -> None:
     write_text(results.folder / "croissant.json", data_card_text(results))
 
 
-def model_cards(results: Results, found: Sequence[Answer]) -> dict[str, str]:
+def model_cards(results: Results, found: Sequence[Finding]) -> dict[str, str]:
     """Name and content of every card in ``cards/``."""
     return {
         card_name(detector, condition): model_card(results, found, detector, condition)
@@ -67,7 +67,7 @@ def card_name(detector: str, condition: str) -> str:
     return re.sub(r"[^\w.+]+", "-", f"{detector}-{condition}").strip("-") + ".md"
 
 
-def model_card(results: Results, found: Sequence[Answer], detector: str, condition: str) -> str:
+def model_card(results: Results, found: Sequence[Finding], detector: str, condition: str) -> str:
     """Markdown: what it is, what it is for, what it was trained on, how well it does, and where it fails."""
     cells, about = results.cells_of(detector, condition), results.conditions[condition]
     experiment = results.experiment

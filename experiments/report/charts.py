@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossfake.experiments.report.comparing import Answer, Difference
+from crossfake.experiments.report.comparing import Difference, Finding
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results
 from crossfake.stats import ranking
 from crossfake.stats.intervals import Estimate
@@ -110,7 +110,7 @@ def best(column: Sequence[Estimate | None], key: str) -> frozenset[int]:
     return frozenset(k for k, value in printed.items() if value == top)
 
 
-def forest_rows(found: Sequence[Answer], most: int) -> list[tuple[str, Difference]]:
+def forest_rows(found: Sequence[Finding], most: int) -> list[tuple[str, Difference]]:
     """Labels and differences: single rows and means; where those are too many means by detector, or means alone."""
     alone = len(found) == 1
     levels = (

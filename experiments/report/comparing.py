@@ -73,7 +73,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Finding:
     """One contrast: the mean over its tests and detectors, the same by detector, and every single row.
 
     Attributes:
@@ -92,7 +92,7 @@ class Answer:
     qualified: str = ""
 
 
-def answers(results: Results) -> list[Answer]:
+def answers(results: Results) -> list[Finding]:
     """All contrasts that any seed of any detector finished on both sides.
 
     Holm's correction is made in two families: the means of the contrasts (the questions asked beforehand), and all
@@ -121,7 +121,7 @@ def answers(results: Results) -> list[Answer]:
         ]
         added = _added(results, a, b)
         found.append(
-            Answer(
+            Finding(
                 name,
                 a,
                 b,
@@ -166,7 +166,7 @@ def qualified(results: Results, added: Sequence[str]) -> str:
     return f"with fakes{of}{',' if some and few and all(told) else ''}{tell}"
 
 
-def _corrected(found: Sequence[Answer]) -> list[Answer]:
+def _corrected(found: Sequence[Finding]) -> list[Finding]:
     means = iter(_holm([answer.overall for answer in found]))
     singles = iter(_holm([each for answer in found for each in (*answer.by_detector, *answer.rows)]))
     return [

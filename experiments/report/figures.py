@@ -25,7 +25,7 @@ from crossfake.experiments.report.charts import (
     robustness_panels,
     roc_panels,
 )
-from crossfake.experiments.report.comparing import Answer
+from crossfake.experiments.report.comparing import Finding
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results
 
 FORMATS = ("png", "pdf", "svg")
@@ -55,7 +55,7 @@ _PANELS = 12  # of one picture
 _LABEL = 34  # letters below a chart that is a third of a page wide
 
 
-def write_figures(results: Results, found: Sequence[Answer]) -> list[str]:
+def write_figures(results: Results, found: Sequence[Finding]) -> list[str]:
     """Draw all figures that the experiment gives into ``figures/``; returns their names without ending."""
     folder = results.folder / "figures"
     folder.mkdir(exist_ok=True)
@@ -128,7 +128,7 @@ def heat_map(found: Heat) -> Any:
     return figure
 
 
-def forest(found: Sequence[Answer]) -> Any:
+def forest(found: Sequence[Finding]) -> Any:
     """Every contrast's mean with its interval, above it the rows that it is the mean of, where they fit."""
     rows = forest_rows(found, _ROWS)
     figure, axes = plt.subplots(figsize=(_COLUMN + 1.2, 0.7 + 0.24 * len(rows)), layout="constrained")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crossfake.experiments.report.comparing import LEVEL, Answer
+from crossfake.experiments.report.comparing import LEVEL, Finding
 from crossfake.experiments.report.results import FIGURES, PRIMARY, SECONDARY_RESAMPLES, Results
 from crossfake.experiments.report.tables import chance, sizes, tex
 from crossfake.experiments.report.wording import firewall, join
@@ -93,7 +93,7 @@ def works_of(model: str) -> tuple[str, ...]:
     return (*found, "wightman2019timm")
 
 
-def methods(results: Results, found: Sequence[Answer]) -> dict[str, str]:
+def methods(results: Results, found: Sequence[Finding]) -> dict[str, str]:
     """``methods.tex`` (to be ``\\input`` below a heading) and ``references.bib`` with the works that it cites."""
     cite = Cited()
     parts = {
@@ -249,7 +249,7 @@ def _tests(results: Results, cite: Cited) -> list[str]:
     return said
 
 
-def _statistics(results: Results, found: Sequence[Answer], cite: Cited) -> list[str]:
+def _statistics(results: Results, found: Sequence[Finding], cite: Cited) -> list[str]:
     several = any(len(results.seeds(d, c)) > 1 for d in results.detectors for c in results.conditions)
     said = [
         f"Intervals (95\\%) come from {results.resamples:,} bootstrap resamples{cite(['efron1993introduction'])} of "

@@ -30,7 +30,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class WorstMistakes:
     """The worst of one detector: reals called fake, and fakes called real."""
 
     detector: str
@@ -39,7 +39,7 @@ class Sheet:
     misses: tuple[Mistake, ...]
 
 
-def sheets(results: Results) -> list[Sheet]:
+def sheets(results: Results) -> list[WorstMistakes]:
     """Per detector and condition (all conditions together where there are more than two), on unseen generators.
 
     Raises:
@@ -53,7 +53,9 @@ def sheets(results: Results) -> list[Sheet]:
             cells = [cell for name in part for cell in results.cells_of(detector, name)]
             if cells:
                 title = part[0] if len(part) == 1 else "all conditions"
-                found.append(Sheet(detector, title, *(_worst(results, cells, label) for label in (0, 1))))
+                found.append(
+                    WorstMistakes(detector, title, *(_worst(results, cells, label) for label in (0, 1)))
+                )
     return [sheet for sheet in found if sheet.alarms or sheet.misses]
 
 

@@ -21,7 +21,7 @@ from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments.report import cards, charts, mistakes, tables, wording
 from crossfake.experiments.report.charts import Panel, best, color_of
-from crossfake.experiments.report.comparing import Answer, Difference, answers
+from crossfake.experiments.report.comparing import Difference, Finding, answers
 from crossfake.experiments.report.methods import methods
 from crossfake.experiments.report.quality_table import quality_table
 from crossfake.experiments.report.results import FIGURES, Results, scores_name
@@ -73,7 +73,7 @@ def report(folder: str | Path, resamples: int | None = None) -> Path:
     return results.folder / "report.html"
 
 
-def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
+def texts(results: Results, found: Sequence[Finding]) -> dict[str, str]:
     """Name and content of the files that ``experiment verify`` can make again from the scores."""
     return {
         "results.csv": tables.csv_table(tables.cell_rows(results)),
@@ -85,7 +85,7 @@ def texts(results: Results, found: Sequence[Answer]) -> dict[str, str]:
     }
 
 
-def page(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
+def page(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
     """Everything that the template shows, in the order of the page."""
     experiment, folder = results.experiment, results.folder
     asked, checks = results.asked, [test for test in results.plain if test not in results.asked]
@@ -145,7 +145,7 @@ def anchor(results: Results, detector: str, condition: str) -> str:
     return f"cells-{results.detectors.index(detector)}-{list(results.conditions).index(condition)}"
 
 
-def forest(found: Sequence[Answer]) -> dict[str, Any]:
+def forest(found: Sequence[Finding]) -> dict[str, Any]:
     """Rows of the chart of differences, placed on a common axis of 0 to 100."""
     rows = charts.forest_rows(found, _FOREST)
     low = min(0.0, *(each.estimate.low for _, each in rows))
@@ -175,7 +175,7 @@ def _name(each: Difference, several: bool) -> str:
     return each.detector or (each.contrast if several else "Mean")
 
 
-def _about(each: Difference, found: Sequence[Answer]) -> str:
+def _about(each: Difference, found: Sequence[Finding]) -> str:
     n = f"{each.n[1]:,} fakes, {each.n[0]:,} reals"
     if each.test:
         return f"on {each.test}: {n}"
@@ -183,7 +183,7 @@ def _about(each: Difference, found: Sequence[Answer]) -> str:
     return (f"mean over {len(tests)} tests: " if len(tests) > 1 else f"on {tests[0]}: ") + n
 
 
-def table(results: Results, found: Sequence[Answer], test: str) -> dict[str, Any]:
+def table(results: Results, found: Sequence[Finding], test: str) -> dict[str, Any]:
     """Every figure of every detector and condition on one test, and the differences asked about."""
     groups = []
     for detector in results.detectors:
@@ -336,7 +336,7 @@ def groups(results: Results) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _mistakes(results: Results) -> tuple[list[mistakes.Sheet], str]:
+def _mistakes(results: Results) -> tuple[list[mistakes.WorstMistakes], str]:
     try:
         return mistakes.sheets(results), ""
     except (UserError, OSError, IndexError) as error:

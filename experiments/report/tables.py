@@ -14,7 +14,7 @@ import numpy as np
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency
 from crossfake.experiments.report.charts import Heat, heat
-from crossfake.experiments.report.comparing import Answer, Difference
+from crossfake.experiments.report.comparing import Difference, Finding
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results, scores_name
 from crossfake.pages import HALF_INTERVAL
 from crossfake.provenance import hash_file
@@ -63,7 +63,7 @@ def cell_rows(results: Results) -> Rows:
     return rows
 
 
-def contrast_rows(found: Sequence[Answer]) -> Rows:
+def contrast_rows(found: Sequence[Finding]) -> Rows:
     """One line per contrast's mean, per detector's mean, and per detector and test: ``contrasts.csv``."""
     rows = []
     for answer in found:
@@ -120,7 +120,7 @@ def write_parquet(rows: Rows, file: Path) -> None:
 _TEXT = ("perturbation", "commit", "version")
 
 
-def latex_tables(results: Results, found: Sequence[Answer]) -> str:
+def latex_tables(results: Results, found: Sequence[Finding]) -> str:
     """Every figure of every condition on every test, and the contrasts: booktabs, to be ``\\input`` as it is.
 
     Bold is the best of a column among conditions that have not seen the generator; stars are Holm-adjusted; what was
@@ -174,7 +174,7 @@ def chance(results: Results, key: str) -> str:
     return f"Chance: {shown}{why}."
 
 
-def _contrasts_caption(found: Sequence[Answer]) -> str:
+def _contrasts_caption(found: Sequence[Finding]) -> str:
     caption = (
         "Paired differences in mean AUC (chance: 0.5) over the tests of each comparison; in brackets the 95\\% "
         "interval; $p$ is Holm-adjusted; $n$: fakes / reals; $\\mathrm{MDE}$: the true difference that would be found "
@@ -268,7 +268,7 @@ def _value(found: Estimate | None, bold: bool, seen: bool = False, stars: str = 
     return f"$({text})$" if seen else f"${text}$"
 
 
-def _contrasts(found: Sequence[Answer]) -> list[str]:
+def _contrasts(found: Sequence[Finding]) -> list[str]:
     lines = [
         r"\begin{tabular}{@{}lrrrrrr@{}}",
         r"\toprule",
@@ -282,7 +282,7 @@ def _contrasts(found: Sequence[Answer]) -> list[str]:
     return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
-def _detector(answer: Answer, each: Difference) -> str:
+def _detector(answer: Finding, each: Difference) -> str:
     return tex(each.detector or (answer.by_detector[0].detector if len(answer.by_detector) == 1 else "mean"))
 
 

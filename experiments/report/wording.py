@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from crossfake.experiments.report.comparing import LEVEL, Answer, Difference, detectability, qualified
+from crossfake.experiments.report.comparing import LEVEL, Difference, Finding, detectability, qualified
 from crossfake.experiments.report.results import SECONDARY_RESAMPLES, Results
 from crossfake.experiments.report.tables import p_value
 from crossfake.pages import number, percent, signed
@@ -17,7 +17,7 @@ from crossfake.stats.intervals import Estimate, estimate
 _OUTCOME = {"better": "helped", "worse": "hurt", "no difference shown": "showed no difference"}
 
 
-def finding(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
+def finding(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
     """The headline: ``title``, ``sentence`` with the numbers, ``points`` (one per question where there are several),
     and ``plain``: what the figure means."""
     if len(found) == 1:
@@ -27,7 +27,7 @@ def finding(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
     return _unseen(results)
 
 
-def _one(results: Results, answer: Answer) -> dict[str, Any]:
+def _one(results: Results, answer: Finding) -> dict[str, Any]:
     each = answer.overall
     subject = f"Training on {join(answer.added)} fakes" if answer.added else ""
     title = f"{subject} {_OUTCOME[each.verdict]}{_comma(answer.qualified)}."
@@ -63,7 +63,7 @@ def _one(results: Results, answer: Answer) -> dict[str, Any]:
     return {"title": title, "sentence": sentence, "points": [], "plain": plain + split}
 
 
-def _several(results: Results, found: Sequence[Answer]) -> dict[str, Any]:
+def _several(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
     verdicts = [answer.overall.verdict for answer in found]
     counts = {v: verdicts.count(v) for v in ("better", "worse", "no difference shown") if v in verdicts}
     total = len(found)
@@ -163,7 +163,7 @@ def _comma(text: str) -> str:
     return f", {text}" if text else ""
 
 
-def _where(results: Results, answer: Answer) -> str:
+def _where(results: Results, answer: Finding) -> str:
     unseen = set(results.unseen(answer.a, answer.b))
     if set(answer.tests) <= unseen:
         return "On generators that no detector had seen"
@@ -211,7 +211,7 @@ def firewall(experiment: dict[str, Any]) -> str:
     return f"{rows}, or among those that own generators learned from; {how}."
 
 
-def notes(results: Results, found: Sequence[Answer]) -> list[str]:
+def notes(results: Results, found: Sequence[Finding]) -> list[str]:
     """What a careful reader should know before quoting the numbers."""
     experiment = results.experiment
     said = [

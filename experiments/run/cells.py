@@ -28,7 +28,7 @@ from crossfake.errors import UserError
 from crossfake.experiments.design import perturbations
 from crossfake.files import replacing, write_json
 from crossfake.runs import Run
-from crossfake.stopping import Stopped
+from crossfake.stopping import StoppedByUser
 
 PGD = "pgd"  # the one perturbation that asks the detector itself
 _AT_A_TIME = 256  # pictures in memory
@@ -190,7 +190,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 def _train(spec: CellSpec, run: Run, count: Callable[..., None]) -> None:
-    from crossfake.detect.training.loop import train
+    from crossfake.detect.training.train import train
 
     resume = any((run.path / "checkpoints").glob("*.pt"))
     if not resume:
@@ -203,7 +203,7 @@ def _train(spec: CellSpec, run: Run, count: Callable[..., None]) -> None:
 
         train_together(settings, spec.processes)
     if not run.finished:
-        raise Stopped("the experiment")
+        raise StoppedByUser("the experiment")
 
 
 def _adopt(bundle: Path, run: Run) -> None:

@@ -33,7 +33,7 @@ from crossfake.experiments.run.cells import (
 from crossfake.experiments.run.executors import Outcome
 from crossfake.progress import tqdm
 from crossfake.runs import Run
-from crossfake.stopping import Stopped
+from crossfake.stopping import StoppedByUser
 
 _RETRIES = 3  # of a cell whose worker or machine dies
 
@@ -82,7 +82,7 @@ class Ray:
                 spec = waiting.pop(done)
                 yield spec, _received(ray, done, cells / spec.key)
         except KeyboardInterrupt as error:
-            raise Stopped("the experiment") from error
+            raise StoppedByUser("the experiment") from error
         finally:
             for sent in waiting:
                 ray.cancel(sent, force=True)

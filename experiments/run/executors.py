@@ -17,7 +17,7 @@ from crossfake.experiments.run.cells import (
     CellSpec,
     run_cell,
 )
-from crossfake.stopping import Stopped
+from crossfake.stopping import StoppedByUser
 
 Outcome = tuple[CellSpec, Exception | None]
 _ATTEMPTS = 3  # of a cell whose process dies
@@ -62,7 +62,7 @@ class Local:
                 for done in futures.as_completed(running):
                     yield running[done], done.result()
             except KeyboardInterrupt as error:  # the processes had it too, and end with a checkpoint
-                raise Stopped("the experiment") from error
+                raise StoppedByUser("the experiment") from error
             finally:
                 pool.shutdown(cancel_futures=True)
 
@@ -71,7 +71,7 @@ def attempt(spec: CellSpec, cells: Path) -> Exception | None:
     """Run a cell; returns what went wrong, unless that is the user's wish to stop."""
     try:
         run_cell(spec, cells / spec.key)
-    except Stopped:
+    except StoppedByUser:
         raise
     except Exception as error:
         return error

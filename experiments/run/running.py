@@ -20,7 +20,7 @@ from crossfake.datasets.sources.base import related
 from crossfake.detect.training.data import Pool
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Detector, load, to_dict
+from crossfake.experiments.design.config import Config, DetectorConfig, load, to_dict
 from crossfake.experiments.design.protocols import Condition, Design, Test, design, seen
 from crossfake.experiments.design.reading import Key, nearest
 from crossfake.experiments.report import published
@@ -165,7 +165,7 @@ def check(config: Config) -> Design:
     return found
 
 
-def settings_of(config: Config, detector: Detector, condition: Condition) -> dict[str, Any]:
+def settings_of(config: Config, detector: DetectorConfig, condition: Condition) -> dict[str, Any]:
     """Of ``detect train``, as the configuration gives them for a detector in a condition."""
     chosen = {**config.train, **detector.settings, **condition.train}
     return chosen | {"weights": Path(chosen["weights"])} if chosen.get("weights") else chosen
@@ -241,7 +241,7 @@ class Experiment:
     def _fakes(condition: Condition, side: Side) -> list[Path]:
         return [folder for part in side.fakes(condition) for folder in part]
 
-    def _spec(self, detector: Detector, condition: Condition, seed: int) -> CellSpec:
+    def _spec(self, detector: DetectorConfig, condition: Condition, seed: int) -> CellSpec:
         side = self.sides[detector.data]
         reals, (fakes, own) = side.reals(condition), side.fakes(condition)
         inputs = {folder: self._hash(folder) for folder in (*reals, *fakes, *own)}

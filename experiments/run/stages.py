@@ -20,7 +20,7 @@ import numpy as np
 from crossfake.datasets.firewall import FILE
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Generator
+from crossfake.experiments.design.config import Config, GeneratorConfig
 from crossfake.experiments.design.protocols import REAL
 from crossfake.experiments.run.splices import make_splices
 from crossfake.files import write_json
@@ -28,14 +28,14 @@ from crossfake.images import Images, contact_sheet, save_png
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_json
 from crossfake.runs import Run
-from crossfake.stopping import Stopped
+from crossfake.stopping import StoppedByUser
 
 SHEET = (24, 6)  # pictures per contact sheet, and its columns
 SEED_OF = {"train": 0, "test": 1}  # of generation: pictures to test on share no latent with those to train on
 
 
 @dataclass
-class Pool:
+class PictureSet:
     """Pictures of one role, and what the report says about them.
 
     Attributes:
@@ -71,10 +71,10 @@ class Stages:
 
     config: Config
     out: Path
-    pools: list[Pool] = field(default_factory=list)
+    pools: list[PictureSet] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Pool:
+    def __getitem__(self, name: str) -> PictureSet:
         return next(pool for pool in self.pools if pool.name == name)
 
     @property
@@ -91,7 +91,7 @@ class Stages:
         for generator in self.config.generators:
             if generator.dir:
                 train = () if generator.role == "unseen" else trainable(generator.dir)
-                pool = Pool(generator.name, "", train=train, test=generator.dir, note=generator.note)
+                pool = PictureSet(generator.name, "", train=train, test=generator.dir, note=generator.note)
             elif generator.family == "splice":
                 pool = self._splices(generator)
             else:
@@ -115,7 +115,7 @@ class Stages:
                 write_json(ledger, seconds)
         self.seconds[title] = seconds.get(folder.name, 0.0)
 
-    def _reals(self) -> Pool:
+    def _reals(self) -> PictureSet:
         folders = self.config.real
         if self.config.prepare:
             from crossfake.datasets.prepare import prepare
@@ -129,9 +129,9 @@ class Stages:
 
             self._stage("prepare real faces", out, (out / "done").exists, work)
             folders = (*folders, out)
-        return Pool(REAL, "real", train=folders, test=folders)
+        return PictureSet(REAL, "real", train=folders, test=folders)
 
-    def _splices(self, generator: Generator) -> Pool:
+    def _splices(self, generator: GeneratorConfig) -> PictureSet:
         key = hash_json([generator.n, [ShardSet(folder).hash for folder in self.reals]])[:8]
         out = self.out / "generators" / f"{generator.name}-{key}"
 
@@ -141,9 +141,9 @@ class Stages:
 
         self._stage(f"make {generator.name}", out, (out / "done").exists, work)
         made = "One face pasted into another, without any network."
-        return Pool(generator.name, "", train=(out,), test=(out,), made=made, note=generator.note)
+        return PictureSet(generator.name, "", train=(out,), test=(out,), made=made, note=generator.note)
 
-    def _generated(self, generator: Generator) -> Pool:
+    def _generated(self, generator: GeneratorConfig) -> PictureSet:
         from crossfake.synth.sampling.generation import generate
         from crossfake.synth.sampling.models import load_model
         from crossfake.synth.settings import GenerateSettings
@@ -163,7 +163,7 @@ class Stages:
             title = f"generate {generator.name}: {n:,} to {'train on' if split == 'train' else split}"
             self._stage(title, out, partial(_is_made, out), partial(generate, settings))
         train = (folders["train"],) if "train" in folders else ()
-        pool = Pool(generator.name, "", train=train, test=(folders["test"],), note=generator.note)
+        pool = PictureSet(generator.name, "", train=train, test=(folders["test"],), note=generator.note)
         kimg = model.card.get("kimg")
         pool.made = (
             f"{model.family}{f' after {1000 * kimg:,.0f} pictures of training' if kimg else ', imported'}."
@@ -172,9 +172,9 @@ class Stages:
         pool.grid = self._grid(generator.name, Path(run))
         return pool
 
-    def _trained(self, generator: Generator) -> Path:
-        from crossfake.synth.training.loop import train
+    def _trained(self, generator: GeneratorConfig) -> Path:
         from crossfake.synth.training.settings import TrainSettings
+        from crossfake.synth.training.train import train
 
         if len(self.reals) > 1:
             hint = f"give {generator.name} a model:"
@@ -189,10 +189,10 @@ class Stages:
         work = partial(train, TrainSettings(data=self.reals[0], out=out, resume=resume, **settings))
         self._stage(f"train {generator.name}", out, lambda: run.finished, work)
         if not run.finished:
-            raise Stopped(f"training of {generator.name}")
+            raise StoppedByUser(f"training of {generator.name}")
         return out
 
-    def _quality(self, pool: Pool) -> dict[str, Any]:
+    def _quality(self, pool: PictureSet) -> dict[str, Any]:
         from crossfake.synth.quality.evaluate import evaluate
         from crossfake.synth.settings import EvaluateSettings
 
@@ -219,7 +219,7 @@ class Stages:
         copyfile(sheets[-1], target)
         return f"pictures/{target.name}"
 
-    def _describe(self, pool: Pool) -> None:
+    def _describe(self, pool: PictureSet) -> None:
         """Contact sheet, caption, hash, and the quality figures that may lie beside shards made elsewhere."""
         folders = tuple(dict.fromkeys((*pool.train, *pool.test)))
         sets = [ShardSet(folder) for folder in folders]

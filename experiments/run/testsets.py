@@ -19,7 +19,7 @@ import numpy.typing as npt
 from crossfake.datasets.audit.verdict import audit_training
 from crossfake.datasets.shards import ShardSet
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, Photos
+from crossfake.experiments.design.config import Config, PhotosConfig
 from crossfake.experiments.design.perturbations import given
 from crossfake.experiments.design.protocols import BENIGN, REAL, Condition, Design, Test
 from crossfake.experiments.run.cells import TestRows
@@ -210,7 +210,7 @@ def _reals(side: Side, name: str) -> Rows:
     return [part for photos in sets.values() for part in _photos(photos, own)]
 
 
-def _photos(photos: Photos, own: Sequence[Path]) -> Rows:
+def _photos(photos: PhotosConfig, own: Sequence[Path]) -> Rows:
     found = [
         (shards, rows[shards.columns["source"][rows] == photos.source] if photos.source else rows)
         for folder in photos.dir or own

@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.runs import resumed
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.device import rank_world
 from crossfake.errors import UserError
 from crossfake.runs import Run

@@ -1,5 +1,5 @@
 """Generator families: one module each, found by name in ``FAMILIES``."""
 
-from crossfake.synth.families.base import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters
 
-__all__ = ["FAMILIES", "Family", "Recipe"]
+__all__ = ["FAMILIES", "Family", "Hyperparameters"]

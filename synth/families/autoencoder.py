@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from crossfake.datasets.types import Pixels
 from crossfake.images import to_uint8
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, plain_arguments
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, plain_arguments
 from crossfake.synth.families.r3gan import Conv, Residual, widths_to
 from crossfake.synth.families.windows import WindowAutoencoder, WindowLearner
-from crossfake.synth.training.learner import Learner, Plan, to_network
+from crossfake.synth.training.learner import GeneratorLearner, Plan, to_network
 
 _SIDE, _DEPTH = 8, 16  # of the latents, whatever the images' size: 1,024 numbers
 _LATENT = _DEPTH * _SIDE**2
@@ -121,7 +121,7 @@ class Autoencoder(nn.Module):
         self._factor = None
 
 
-class ReconstructionLearner(Learner):
+class ReconstructionLearner(GeneratorLearner):
     """L1 in the picture and in its Laplacian pyramid (Bojanowski et al. 2018, sec. 2.2), and the divergence."""
 
     parts: tuple[str, ...] = ("generator", "average", "optimizer")
@@ -173,7 +173,7 @@ def _network(size: int, channels: int, classes: int = 0, upsample: str = "") -> 
     return WindowAutoencoder(size, channels, upsample) if upsample else Autoencoder(size, channels, classes)
 
 
-def _learner(plan: Plan, seed: int) -> Learner:
+def _learner(plan: Plan, seed: int) -> GeneratorLearner:
     return WindowLearner(plan, seed, pyramid_distance) if plan.upsample else ReconstructionLearner(plan, seed)
 
 
@@ -190,7 +190,7 @@ FAMILIES.register("autoencoder")(
         learner=_learner,
         arguments=_arguments,
         windows=True,
-        recipe=Recipe(lr=0.0005, betas=(0.9, 0.99), ema_kimg=10.0),
+        recipe=Hyperparameters(lr=0.0005, betas=(0.9, 0.99), ema_kimg=10.0),
         channels_cpu=2048,
         channels_gpu=8192,
     )

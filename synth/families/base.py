@@ -11,7 +11,7 @@ The contract of a generator, ``Generator(**arguments)``:
   ``any_size`` that photos may be of any shape. Where it can do nothing else, it is no ``nn.Module`` that is called, and
   ``needs_photos`` is true.
 
-The contract of learning is :class:`crossfake.synth.training.learner.Learner`.
+The contract of learning is :class:`crossfake.synth.training.learner.GeneratorLearner`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from torch import nn
 
 from crossfake.errors import UserError
 from crossfake.registry import Registry
-from crossfake.synth.training.learner import Learner, Plan
+from crossfake.synth.training.learner import GeneratorLearner, Plan
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Hyperparameters:
     """How a family is trained.
 
     Attributes:
@@ -77,9 +77,9 @@ class Family:
 
     generator: Callable[..., nn.Module]
     summary: str
-    learner: Callable[[Plan, int], Learner] | None
-    recipe: Recipe
-    recipe_cpu: Recipe | None = None
+    learner: Callable[[Plan, int], GeneratorLearner] | None
+    recipe: Hyperparameters
+    recipe_cpu: Hyperparameters | None = None
     discriminator: Callable[..., nn.Module] | None = None
     channels_cpu: int = 0
     channels_gpu: int = 0

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from crossfake.datasets.blending import RANDOMS, Points, Uniform, landmarks, self_blended, swapped
 from crossfake.datasets.types import Pixels
-from crossfake.synth.families.base import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters
 from crossfake.weights import find_weights
 
 
@@ -52,7 +52,7 @@ class Blender(nn.Module):
         raise NotImplementedError
 
 
-class SelfBlended(Blender):
+class SelfBlendedFaces(Blender):
     """Self-blended images (Shiohara & Yamasaki 2022)."""
 
     def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
@@ -69,8 +69,10 @@ class Swapped(Blender):
 
 
 def _register(name: str, generator: type[Blender], summary: str) -> None:
-    FAMILIES.register(name)(Family(generator=generator, summary=summary, learner=None, recipe=Recipe(lr=0.0)))
+    FAMILIES.register(name)(
+        Family(generator=generator, summary=summary, learner=None, recipe=Hyperparameters(lr=0.0))
+    )
 
 
-_register("blend", SelfBlended, "Self-blended photos, without a network (--photos).")
+_register("blend", SelfBlendedFaces, "Self-blended photos, without a network (--photos).")
 _register("swap", Swapped, "Faces of one photo in another, without a network (--photos).")

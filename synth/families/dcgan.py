@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
 from crossfake.synth.training.adversarial import Adversarial
 
 
@@ -95,7 +95,7 @@ FAMILIES.register("dcgan")(
         discriminator=Discriminator,
         summary="DCGAN: small and classic, batch norm and transposed convolutions.",
         learner=Adversarial,
-        recipe=Recipe(lr=0.0002, betas=(0.5, 0.999), ema_kimg=0.0),
+        recipe=Hyperparameters(lr=0.0002, betas=(0.5, 0.999), ema_kimg=0.0),
         channels_cpu=32,
         channels_gpu=64,
     )

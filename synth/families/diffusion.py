@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.errors import MissingDependency
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
-from crossfake.synth.training.learner import Learner, Plan, to_network
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
+from crossfake.synth.training.learner import GeneratorLearner, Plan, to_network
 
 _STEPS = 1000  # of the noise's schedule, while learning
 _SNR = 5.0  # signal-to-noise ratio from which on a step counts no more
@@ -98,7 +98,7 @@ class Diffusion(nn.Module):
         return images.clamp(-1, 1)
 
 
-class DenoisingLearner(Learner):
+class DenoisingLearner(GeneratorLearner):
     """Squared error of v, weighted by the signal-to-noise ratio up to a limit (Hang et al. 2023, eq. 6)."""
 
     parts: tuple[str, ...] = ("generator", "average", "optimizer")
@@ -139,7 +139,7 @@ FAMILIES.register("diffusion")(
         generator=Diffusion,
         summary="Denoising diffusion with diffusers' U-Net, 20 steps of DPM-Solver++.",
         learner=DenoisingLearner,
-        recipe=Recipe(lr=0.0005, betas=(0.9, 0.99), ema_kimg=20.0),
+        recipe=Hyperparameters(lr=0.0005, betas=(0.9, 0.99), ema_kimg=20.0),
         channels_cpu=2048,
         channels_gpu=8192,
         conditional=True,

@@ -12,7 +12,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError
 from crossfake.images import Images
-from crossfake.synth.families.base import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters
 
 
 class External(nn.Module):
@@ -64,6 +64,6 @@ FAMILIES.register("external")(
         generator=External,
         summary="Images made elsewhere: 'synth import SHARDS' writes the card.",
         learner=None,
-        recipe=Recipe(lr=0.0),
+        recipe=Hyperparameters(lr=0.0),
     )
 )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.errors import UserError
-from crossfake.synth.families.base import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters
 from crossfake.synth.families.diffusion import import_diffusers
 from crossfake.weights import unreachable
 
@@ -84,7 +84,7 @@ FAMILIES.register("pipeline")(
         generator=Pipeline,
         summary="A pretrained diffusers pipeline: 'synth import FOLDER_OR_NAME' writes the card.",
         learner=None,
-        recipe=Recipe(lr=0.0),
+        recipe=Hyperparameters(lr=0.0),
     )
 )
 

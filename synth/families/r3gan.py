@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
 from crossfake.synth.training.adversarial import Adversarial, gradient_penalty
 
 _GROUP = 16  # channels per group of the 3×3 convolutions
@@ -182,7 +182,7 @@ FAMILIES.register("r3gan")(
         summary="R3GAN: relativistic loss, R1 and R2, plain residual networks.",
         learner=RelativisticLearner,
         # residual branches start at zero: at 2e-4, made for larger batches, an hour hardly moves them
-        recipe=Recipe(lr=0.001, betas=(0.0, 0.9), ema_kimg=10.0, gamma=1.0),
+        recipe=Hyperparameters(lr=0.001, betas=(0.0, 0.9), ema_kimg=10.0, gamma=1.0),
         batch_cpu=8,
         channels_cpu=1024,
         channels_gpu=16384,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
 from crossfake.images import to_uint8
-from crossfake.synth.families.base import FAMILIES, Family, Recipe
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters
 from crossfake.synth.families.diffusion import import_diffusers
 from crossfake.synth.families.pipeline import look_for
 
@@ -52,7 +52,7 @@ class Reconstructor(nn.Module):
         self.size = size
         folder = Path(name)
         is_taesd = folder.is_dir() and any(folder.glob("*coder.safetensors"))
-        self.coder: Taesd | Published = _taesd(folder) if is_taesd else Published(name)
+        self.coder: Taesd | DiffusersAutoencoder = _taesd(folder) if is_taesd else DiffusersAutoencoder(name)
         self.coder.to(memory_format=torch.channels_last)  # several times as quick
 
     def edit(
@@ -176,7 +176,7 @@ def _taesd(folder: Path) -> Taesd:
     return network
 
 
-class Published(nn.Module):
+class DiffusersAutoencoder(nn.Module):
     """An autoencoder of diffusers, alone or in a pipeline; its weights are safetensors, and none of its code is run.
 
     Latents are the mean of their distribution, or the nearest of the codebook.
@@ -238,6 +238,6 @@ FAMILIES.register("reconstruct")(
         generator=Reconstructor,
         summary="Photos through a published autoencoder (--model, --photos), without training.",
         learner=None,
-        recipe=Recipe(lr=0.0),
+        recipe=Hyperparameters(lr=0.0),
     )
 )

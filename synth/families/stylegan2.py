@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
 from crossfake.synth.families.layers import (
     Conv,
     Dense,
@@ -278,7 +278,7 @@ def _arguments(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-_PUBLISHED = Recipe(lr=0.0025, ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0)
+_PUBLISHED = Hyperparameters(lr=0.0025, ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0)
 
 # In the first hundred thousand images noise stands in for detail, as grain; mixing and path lengths take time then.
 FAMILIES.register("stylegan2")(

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crossfake.synth.families.base import FAMILIES, Family, Recipe, log2_size
+from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
 from crossfake.synth.families.filters import TAPS, downsampling, lowpass, separable, upsampling
 from crossfake.synth.families.layers import Dense, Mapping, clamped, leaky
 from crossfake.synth.families.stylegan2 import Discriminator
@@ -359,7 +359,7 @@ def width_at(band: Band, channels: int, rotation: bool = False) -> int:
     return max(16, width) * (2 if rotation else 1)
 
 
-_PUBLISHED = Recipe(lr=0.0025, ema_kimg=10.0, r1_every=16, noise=False)
+_PUBLISHED = Hyperparameters(lr=0.0025, ema_kimg=10.0, r1_every=16, noise=False)
 _T = Family(
     generator=Generator,
     discriminator=Discriminator,

@@ -19,13 +19,13 @@ from crossfake.synth.families.r3gan import Conv
 from crossfake.synth.families.reconstruct import through
 from crossfake.synth.settings import FACTOR
 from crossfake.synth.training.adversarial import gradient_penalty
-from crossfake.synth.training.learner import Learner, Plan, to_network
+from crossfake.synth.training.learner import GeneratorLearner, Plan, to_network
 
 _DEPTH = 12  # of the latents: a quarter of the numbers of the picture
 _R1_EVERY, _R1_WEIGHT = 16, 1.0
 
 
-class Block(nn.Module):
+class WindowBlock(nn.Module):
     """Two convolutions around which the input goes; it starts as the identity."""
 
     def __init__(self, width: int) -> None:
@@ -86,13 +86,24 @@ class WindowAutoencoder(nn.Module):
         full = max(8, channels // 64)
         half, quarter = 2 * full, 4 * full
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(2), Conv(12, half, 3), Block(half),
-            nn.PixelUnshuffle(2), Conv(4 * half, quarter, 1), Block(quarter), Block(quarter), Conv(quarter, _DEPTH, 3),
-        )  # fmt: skip
+            nn.PixelUnshuffle(2),
+            Conv(12, half, 3),
+            WindowBlock(half),
+            nn.PixelUnshuffle(2),
+            Conv(4 * half, quarter, 1),
+            WindowBlock(quarter),
+            WindowBlock(quarter),
+            Conv(quarter, _DEPTH, 3),
+        )
         self.decoder = nn.Sequential(
-            Conv(_DEPTH, quarter, 3), Block(quarter), Block(quarter), Enlarge(quarter, half, upsample), Block(half),
-            Enlarge(half, full, upsample), Block(full),
-        )  # fmt: skip
+            Conv(_DEPTH, quarter, 3),
+            WindowBlock(quarter),
+            WindowBlock(quarter),
+            Enlarge(quarter, half, upsample),
+            WindowBlock(half),
+            Enlarge(half, full, upsample),
+            WindowBlock(full),
+        )
         self.to_rgb = Conv(full, 3, 3)
 
     def forward(self, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -128,7 +139,7 @@ class PatchDiscriminator(nn.Module):
         return logits
 
 
-class WindowLearner(Learner):
+class WindowLearner(GeneratorLearner):
     """L1 in the picture and in its Laplacian pyramid; with a weight, a non-saturating loss over patches, too.
 
     Args:

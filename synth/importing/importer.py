@@ -24,7 +24,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.inert.pickles import read_pickle
 from crossfake.inert.torch_files import is_torch_file, read_torch_file
-from crossfake.inert.values import Module, Refused, floats, number, shown
+from crossfake.inert.values import Module, UnsafeFile, floats, number, shown
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
 from crossfake.synth.families.base import FAMILIES
@@ -122,7 +122,7 @@ def _judge(arguments: dict[str, Any], clamp: float | None, weights: dict[str, Te
 def _official(content: bytes) -> dict[str, Any]:
     try:
         held = read_pickle(content)
-    except Refused as error:
+    except UnsafeFile as error:
         if "tflib" in error.message:
             raise UserError(
                 "it is of the TensorFlow version", hint="convert it with legacy.py of stylegan2-ada-pytorch"

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossfake.synth.training.augment import GROUPS, Adaptive, diff_augment
-from crossfake.synth.training.learner import Learner, Plan, to_network
+from crossfake.synth.training.learner import GeneratorLearner, Plan, to_network
 
 
-class Adversarial(Learner):
+class Adversarial(GeneratorLearner):
     """Non-saturating logistic loss (Goodfellow et al. 2014) with lazy R1 and whatever augmentation the plan asks for.
 
     Args:

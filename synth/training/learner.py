@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from crossfake.distributed import Ranks
-from crossfake.fit import learner as base
+from crossfake.fit.learner import Learner
 
 if TYPE_CHECKING:
-    from crossfake.synth.families.base import Family, Recipe
+    from crossfake.synth.families.base import Family, Hyperparameters
 
 _GROUP = 4  # images whose deviation a discriminator may look at: they stay in one process
 
@@ -56,7 +56,7 @@ class Plan:
     adversarial: float
     freeze: int
     family: Family
-    recipe: Recipe
+    recipe: Hyperparameters
     device: torch.device
     dtype: torch.dtype
 
@@ -89,7 +89,7 @@ class Draws:
         return self._ranks.share(drawn).to(self._device, non_blocking=True)
 
 
-class Learner(base.Learner):
+class GeneratorLearner(Learner):
     """Networks, optimisers and random draws of a generator's training.
 
     A subclass builds what it names in ``parts``, among them ``generator`` and ``average``, and gives ``train_step``.

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from crossfake.errors import UserError
 from crossfake.fit.checkpoints import newest_checkpoint, read_checkpoint
 from crossfake.synth.sampling.models import DISCRIMINATOR, WEIGHTS
-from crossfake.synth.training.learner import Learner
+from crossfake.synth.training.learner import GeneratorLearner
 
 
-def transfer(learner: Learner, source: Path) -> str:
+def transfer(learner: GeneratorLearner, source: Path) -> str:
     """Start from the weights of a run or a model; parts that have other shapes keep their random start.
 
     Between resolutions, and between a network with classes and one without, the parts that both have are taken.

@@ -29,7 +29,7 @@ def diversity(images: Images) -> float:
     return float(torch.pdist(small.flatten(1)).mean()) / math.sqrt(3 * 16 * 16) if len(images) > 1 else 0.0
 
 
-class Guard:
+class Monitor:
     """Warns once of each thing that goes wrong, and stops at figures that are not finite.
 
     Args:

@@ -8,11 +8,12 @@ import pytest
 
 from crossfake import errors
 from crossfake.errors import MissingDependency, UserError
-from crossfake.stopping import Stopped
+from crossfake.stopping import StoppedByUser
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("a", hint="b"), UserError("a"), MissingDependency("av", "video"), Stopped("the work")]
+    "error",
+    [UserError("a", hint="b"), UserError("a"), MissingDependency("av", "video"), StoppedByUser("the work")],
 )
 def test_errors_cross_processes(error):
     again = pickle.loads(pickle.dumps(error))

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from crossfake.cli import command_group
 from crossfake.errors import UserError
-from crossfake.stopping import Stopped, Stopper
+from crossfake.stopping import StoppedByUser, Stopper
 
 group = command_group("thing", "A thing.")
 
@@ -27,7 +27,7 @@ def at_once() -> None:
 
 @group.command()
 def told() -> None:
-    raise Stopped("the work")
+    raise StoppedByUser("the work")
 
 
 @group.command()

@@ -10,8 +10,8 @@ import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 
 SIZE = 16
 

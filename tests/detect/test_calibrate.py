@@ -15,9 +15,9 @@ from crossfake.detect.calibrate import BEFORE, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
 from crossfake.detect.evaluation import metrics
 from crossfake.detect.settings import CalibrateSettings
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.reopening import reopen
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.errors import UserError
 
 from .conftest import SIZE, make_shards

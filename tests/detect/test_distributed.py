@@ -12,8 +12,8 @@ import yaml
 from safetensors.torch import load_file
 
 from crossfake.detect.training import runs
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.device import rank_world
 from crossfake.distributed import Ranks
 from crossfake.errors import UserError
@@ -23,7 +23,7 @@ from crossfake.runs import Run
 def _train(folder: Path, outs: list[str], settings: str, processes: int) -> None:
     """Trainings one after another in the same processes: starting them takes longest."""
     code = (
-        "from pathlib import Path\nfrom crossfake.detect.training.loop import train\n"
+        "from pathlib import Path\nfrom crossfake.detect.training.train import train\n"
         "from crossfake.detect.training.settings import TrainSettings\n"
         f"for out, settings in zip({outs!r}, {settings}):\n"
         "    train(TrainSettings(out=Path(out), **settings))\n"

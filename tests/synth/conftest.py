@@ -8,8 +8,8 @@ import torch
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
-from crossfake.synth.training.loop import train
 from crossfake.synth.training.settings import TrainSettings
+from crossfake.synth.training.train import train
 
 PUBLISHED = {"noise": True, "mixing": 0.9, "path_weight": 2.0}  # what stylegan2 leaves out on a CPU
 

@@ -10,8 +10,8 @@ from crossfake.detect.bundle import bundle
 from crossfake.detect.ensemble import make_ensemble
 from crossfake.detect.evaluation.evaluate import evaluate
 from crossfake.detect.settings import EnsembleSettings, EvaluateSettings, TuneSettings
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.detect.tuning.tune import tune
 from crossfake.detect.view import View
 from crossfake.errors import UserError

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from crossfake.detect.importing import names
 from crossfake.detect.importing.importer import translated
-from crossfake.detect.importing.table import Entry, load_table
+from crossfake.detect.importing.table import PublishedEntry, load_table
 from crossfake.detect.models import create_model
 from crossfake.errors import UserError
 
@@ -310,8 +310,8 @@ def test_names_and_shapes_fit(name: str) -> None:
     assert not any(tensor.device.type != "meta" for key, tensor in found.items() if "conv" not in key)
 
 
-def _entry(options: dict[str, object], **facts: object) -> Entry:
-    return Entry(
+def _entry(options: dict[str, object], **facts: object) -> PublishedEntry:
+    return PublishedEntry(
         "x", "paper", "licence", "weights", ("data",), TABLE["npr"].sees, ("published",), options, **facts
     )  # type: ignore[arg-type]
 

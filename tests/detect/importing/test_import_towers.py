@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from crossfake.detect.importing import names
 from crossfake.detect.importing.importer import translated
-from crossfake.detect.importing.table import Entry, load_table
-from crossfake.detect.models import Model, create_model
+from crossfake.detect.importing.table import PublishedEntry, load_table
+from crossfake.detect.models import DetectorNetwork, create_model
 from crossfake.errors import UserError
 
 TABLE = load_table()
 MEAN = {"mean": [0, 0, 0], "std": [1, 1, 1]}
 
 
-def _read(published: dict[str, Tensor], options: dict[str, Any], like: str, **facts: Any) -> Model:
+def _read(published: dict[str, Tensor], options: dict[str, Any], like: str, **facts: Any) -> DetectorNetwork:
     """A model with the weights of a file that is like that of an entry, but smaller."""
     entry = TABLE[like]
     facts = {
@@ -27,7 +27,7 @@ def _read(published: dict[str, Tensor], options: dict[str, Any], like: str, **fa
         "classes": entry.classes,
     } | facts
     model = create_model("published", options={**options, **MEAN}).eval()
-    small = Entry("x", "p", "l", "w", ("d",), entry.sees, ("published",), model.options, **facts)
+    small = PublishedEntry("x", "p", "l", "w", ("d",), entry.sees, ("published",), model.options, **facts)
     names.fill(model, translated(small, published, model))
     return model
 

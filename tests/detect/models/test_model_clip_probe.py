@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 
 from crossfake.detect.models import create_model
 from crossfake.detect.models.adapters import ResidualLinear
-from crossfake.detect.models.base import Model, PositiveHead
+from crossfake.detect.models.base import DetectorNetwork, PositiveHead
 from crossfake.errors import UserError
 
 
-def _probe(**options: object) -> Model:
+def _probe(**options: object) -> DetectorNetwork:
     torch.manual_seed(0)
     return create_model("clip_probe", options={"tower": "test_vit", "tower_size": 32, **options})
 

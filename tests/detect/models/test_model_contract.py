@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crossfake.detect.models import MODELS, Model, create_model
+from crossfake.detect.models import MODELS, DetectorNetwork, create_model
 
 SIZE = 32
 TOWER = {"tower": "test_vit", "tower_size": 32}
@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _make(case: str) -> Model:
+def _make(case: str) -> DetectorNetwork:
     torch.manual_seed(0)
     name, options = CASES[case]
     model = create_model(name, options={"size": SIZE, **options})

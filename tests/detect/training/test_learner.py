@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from crossfake.detect.training.contrastive import supervised_contrastive
 from crossfake.detect.training.data import Kind
-from crossfake.detect.training.learner import Learner, mixed_up
+from crossfake.detect.training.learner import DetectorLearner, mixed_up
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.weighing import Weighed
 from crossfake.errors import UserError
@@ -15,9 +15,9 @@ from crossfake.errors import UserError
 NOWHERE = Path("nowhere")
 
 
-def _learner(size: int = 16, **changed: object) -> Learner:
+def _learner(size: int = 16, **changed: object) -> DetectorLearner:
     base = {"steps": 20, "batch": 8, "device": "cpu", "precision": "fp32", "lr": 1e-2}
-    return Learner(TrainSettings((NOWHERE,), NOWHERE, (NOWHERE,), **{**base, **changed}), size)  # type: ignore[arg-type]
+    return DetectorLearner(TrainSettings((NOWHERE,), NOWHERE, (NOWHERE,), **{**base, **changed}), size)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_the_average_follows_the_formula_and_is_what_judges() -> None:
         for name, value in learner.network.state_dict().items():
             moves = value.is_floating_point()
             expected[name] = keep * expected[name] + (1 - keep) * value if moves else value.clone()
-    assert learner.judge is learner.average
-    for name, value in learner.judge.state_dict().items():
+    assert learner.eval_network is learner.average
+    for name, value in learner.eval_network.state_dict().items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-6, msg=name)
 
 

@@ -13,10 +13,10 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.training import runs
 from crossfake.detect.training.data import TrainingData
-from crossfake.detect.training.loop import Training, train
 from crossfake.detect.training.reopening import reopen
 from crossfake.detect.training.sampling import Sampler
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import DetectorTraining, train
 from crossfake.detect.view import View, Windows
 from crossfake.errors import UserError
 
@@ -97,13 +97,13 @@ def _interrupt(step: int, figures: dict[str, float]) -> None:
 
 
 def test_partners_share_window_and_draws(native: tuple[Path, Path], tmp_path: Path) -> None:
-    training = Training(_settings(native, tmp_path / "run", pair=True, recipe="plain"))
+    training = DetectorTraining(_settings(native, tmp_path / "run", pair=True, recipe="plain"))
     for step in range(3):
         batch = training.batch(step).int()
         reals, fakes = batch[:8], batch[8:]
         apart = fakes - reals
         assert set(torch.unique(apart).tolist()) == {0, 25}  # the grid, at the same places, mirrored alike
-    single = Training(_settings(native, tmp_path / "other"))
+    single = DetectorTraining(_settings(native, tmp_path / "other"))
     apart = single.batch(0)[8:].int() - single.batch(0)[:8].int()
     assert set(torch.unique(apart).tolist()) != {0, 25}
 
@@ -112,7 +112,7 @@ def test_a_quarter_of_the_reals_is_edited_and_their_partners_alike(
     native: tuple[Path, Path], tmp_path: Path
 ) -> None:
     plain, benign, paired, both = (
-        Training(_settings(native, tmp_path / "run", batch=64, **changed))
+        DetectorTraining(_settings(native, tmp_path / "run", batch=64, **changed))
         for changed in ({}, {"benign": True}, {"pair": True}, {"pair": True, "benign": True})
     )
     changed = (plain.batch(0) != benign.batch(0)).flatten(1).any(1)
@@ -122,7 +122,7 @@ def test_a_quarter_of_the_reals_is_edited_and_their_partners_alike(
 
 
 def test_windows_depend_on_seed_and_step_only(native: tuple[Path, Path], tmp_path: Path) -> None:
-    one, other = (Training(_settings(native, tmp_path / "run")) for _ in range(2))
+    one, other = (DetectorTraining(_settings(native, tmp_path / "run")) for _ in range(2))
     assert torch.equal(one.batch(5), other.batch(5)) and not torch.equal(one.batch(5), one.batch(6))
 
 
@@ -151,16 +151,16 @@ def test_what_cannot_be_paired_or_seen_is_one_line(native: tuple[Path, Path], tm
     photos, made = native
     stray = make_native(tmp_path / "stray", 1)
     with pytest.raises(UserError, match="there are no pairs"):
-        Training(_settings((photos, stray), tmp_path / "run", pair=True))
+        DetectorTraining(_settings((photos, stray), tmp_path / "run", pair=True))
     with pytest.raises(UserError, match="even number"):
         _settings(native, tmp_path / "run", pair=True, batch=9)
     with pytest.raises(UserError, match="smaller than the window of 32"):
-        Training(_settings(native, tmp_path / "run", window=32))
+        DetectorTraining(_settings(native, tmp_path / "run", window=32))
     aligned = make_shards(tmp_path / "aligned", 0)
     with pytest.raises(UserError, match="resized: a native view"):
-        Training(_settings((aligned, made), tmp_path / "run"))
+        DetectorTraining(_settings((aligned, made), tmp_path / "run"))
     with pytest.raises(UserError, match="which an aligned view does not take"):
-        Training(_settings(native, tmp_path / "run", view="aligned"))
+        DetectorTraining(_settings(native, tmp_path / "run", view="aligned"))
     with pytest.raises(UserError, match="no view 'whole'"):
         _settings(native, tmp_path / "run", view="whole")
 

@@ -7,9 +7,9 @@ import pytest
 
 from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.detect.bundle import bundle
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.reopening import changed, recalled, reopen, reopen_shared
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.errors import UserError
 from crossfake.runs import Run
 

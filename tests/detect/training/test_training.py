@@ -15,9 +15,9 @@ from crossfake.detect.bundle import calibration
 from crossfake.detect.bundle.bundle import load
 from crossfake.detect.training import runs
 from crossfake.detect.training.data import TrainingData
-from crossfake.detect.training.learner import Learner
-from crossfake.detect.training.loop import Training, dry_run, train
+from crossfake.detect.training.learner import DetectorLearner
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import DetectorTraining, dry_run, train
 from crossfake.errors import UserError
 from crossfake.fit import loop
 from crossfake.runs import Run
@@ -127,7 +127,7 @@ def test_stopped_between_validations_equals_never_stopped(
 def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(real: Path, fake: Path, tmp_path: Path) -> None:
     """Its checkpoint as that version wrote it, and steps made one by one in place of the loop."""
     settings = _settings(real, fake, tmp_path / "run", ema=0.9)
-    training = Training(settings)
+    training = DetectorTraining(settings)
     learner, held, losses = training.learner, training.held, list[torch.Tensor]()
     facts = {"data_hashes": training.data.hashes(), "validation_hash": held.digest}
     run = Run.create(
@@ -200,7 +200,7 @@ def test_a_stop_keeps_no_state_that_is_not_finite(
     settings = _settings(real, fake, tmp_path / "run", eval_every=100)
     train(settings)
     kept = (tmp_path / "run/checkpoints/last.pt").read_bytes()
-    monkeypatch.setattr(Learner, "means", lambda self: {"loss": float("nan")})
+    monkeypatch.setattr(DetectorLearner, "means", lambda self: {"loss": float("nan")})
     with pytest.raises(UserError, match="loss is not finite at step 2; the last good state"):
         train(runs.resumed(settings.out))
     assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == kept
@@ -262,7 +262,9 @@ def test_a_control_sees_reals_as_the_run_does(real: Path, fake: Path, own: Path,
     """However many generators of one's own there are: they change how many numbers the choice of images takes."""
     others = make_shards(tmp_path / "others", 1, seed=9, split="train", prefix="o")
     runs = [
-        Training(_settings(real, fake, tmp_path / "x", synthetic=synthetic, recipe="wang2020", augment=0.5))
+        DetectorTraining(
+            _settings(real, fake, tmp_path / "x", synthetic=synthetic, recipe="wang2020", augment=0.5)
+        )
         for synthetic in ((), (own, others))
     ]
     for step in range(8):
@@ -282,7 +284,7 @@ def test_sbi_trains_on_reals_only(tmp_path: Path) -> None:
 
 
 def test_a_nearest_neighbour_head_remembers_in_place_of_steps(real: Path, fake: Path, tmp_path: Path) -> None:
-    import crossfake.detect.training.loop as training
+    import crossfake.detect.training.train as training
 
     options = {"tower": "test_vit", "tower_size": 16, "head": "nearest"}
     with pytest.MonkeyPatch.context() as patch:
@@ -339,7 +341,7 @@ def test_the_log_and_the_card_say_how_each_generator_does(
         "validation_shares"
     ]
     detector = load(run.path, "cpu")
-    training = Training(_settings(real, fake, tmp_path / "x", synthetic=(many,)))
+    training = DetectorTraining(_settings(real, fake, tmp_path / "x", synthetic=(many,)))
     held, weights = training.held, training.weighed.weights
     fitted = calibration.by_temperature(detector.outputs(held.images)[0], held.labels, weights)
     assert detector.threshold == pytest.approx(fitted["threshold"], abs=1e-3)
@@ -364,7 +366,7 @@ def test_a_run_keeps_the_weights_that_it_began_with(
     card = json.loads((run.model / "bundle.json").read_text())
     assert [part["share"] for part in card["validation_shares"]] == shares
     assert card["trained_with"]["synthetic_ratio"] == 0.25 and run.config["synthetic_ratio"] == 0.5
-    resumed = Training(runs.resumed(run.path, synthetic_ratio=1.0))
+    resumed = DetectorTraining(runs.resumed(run.path, synthetic_ratio=1.0))
     assert list(resumed.weighed.shares.values()) == shares and not resumed.alike
 
 
@@ -373,7 +375,7 @@ def test_a_run_begun_without_weights_goes_on_without(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """To the bit as it would have ended: same states, same choice, same threshold."""
-    import crossfake.detect.training.loop as training
+    import crossfake.detect.training.train as training
 
     with monkeypatch.context() as before:  # a version whose validation images count alike
         before.setattr(training.Weighed, "as_batches", lambda kinds, sampler: training.Weighed.alike(kinds))

@@ -10,9 +10,9 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.bundle.portable import OnnxNetwork
-from crossfake.detect.models import MODELS, Model, create_model
-from crossfake.detect.training.loop import train
+from crossfake.detect.models import MODELS, DetectorNetwork, create_model
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.errors import UserError
 from crossfake.experiments.run.adversarial import pgd
 from crossfake.stats import ranking
@@ -138,7 +138,7 @@ def test_every_model_with_gradients_can_be_attacked(case, tmp_path):
     assert ((1 - 2 * labels) * moved >= 0).all() and np.abs(moved).max() > 0
 
 
-class Blind(Model):
+class Blind(DetectorNetwork):
     """Sees how bright a picture is, and hides where that comes from."""
 
     def __init__(self):

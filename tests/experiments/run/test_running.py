@@ -67,11 +67,11 @@ def config(parts):
 @pytest.fixture
 def trained(monkeypatch):
     """The settings of every training that is run, in order."""
-    from crossfake.detect.training import loop
+    from crossfake.detect.training import train as training
 
-    seen, train = [], loop.train
+    seen, train = [], training.train
     monkeypatch.setattr(
-        loop, "train", lambda settings, **more: (seen.append(settings), train(settings, **more))[1]
+        training, "train", lambda settings, **more: (seen.append(settings), train(settings, **more))[1]
     )
     return seen
 
@@ -241,16 +241,16 @@ def test_a_killed_training_goes_on(config, trained, tmp_path, monkeypatch):
 
 
 def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
-    from crossfake.detect.training import loop
+    from crossfake.detect.training import train as training
 
-    train = loop.train
+    train = training.train
 
     def failing(settings, **more):
         if settings.seed == 0 and settings.synthetic:
             raise RuntimeError("out of luck\nand more")
         return train(settings, **more)
 
-    monkeypatch.setattr(loop, "train", failing)
+    monkeypatch.setattr(training, "train", failing)
     out = run(config, tmp_path / "out")
     (failure,) = facts(out)["failures"]
     assert (failure["condition"], failure["seed"], failure["error"]) == (
@@ -258,7 +258,7 @@ def test_a_failing_cell_does_not_stop_the_others(config, monkeypatch, tmp_path):
         0,
         "RuntimeError: out of luck",
     )
-    monkeypatch.setattr(loop, "train", train)
+    monkeypatch.setattr(training, "train", train)
     run(config, out)
     assert facts(out)["failures"] == []
 

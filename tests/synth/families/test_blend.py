@@ -12,7 +12,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
-from crossfake.synth.families.blend import SelfBlended, Swapped
+from crossfake.synth.families.blend import SelfBlendedFaces, Swapped
 from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.photos import Photos
 from crossfake.synth.settings import GenerateSettings
@@ -33,7 +33,7 @@ def no_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blending, "find_faces", lambda image, model: [])
 
 
-@pytest.mark.parametrize("kind", [SelfBlended, Swapped])
+@pytest.mark.parametrize("kind", [SelfBlendedFaces, Swapped])
 def test_an_image_is_the_same_alone_and_in_company(kind: Any, no_detector: None) -> None:
     photos, partners = _faces(0, 4), _faces(10, 4)
     vectors = torch.randn(4, kind.latent_dim, generator=torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def test_outside_the_mask_a_self_blend_is_the_photo_or_its_changed_copy(no_detec
     u = np.random.default_rng(0).random(32)
     for side in (0.2, 0.8):  # whichever of the two is the target
         u[9] = side
-        made = SelfBlended(SIZE).one(photo, photo, FACE, FACE, u)
+        made = SelfBlendedFaces(SIZE).one(photo, photo, FACE, FACE, u)
         target = photo if side < 0.5 else change(photo, u[:9])
         assert np.array_equal(made[:3], target[:3]) and not np.array_equal(made, target)
 

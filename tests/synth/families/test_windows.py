@@ -16,12 +16,12 @@ from crossfake.synth.families.windows import WindowAutoencoder, WindowLearner
 from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model, seen_by
 from crossfake.synth.settings import GenerateSettings, Upsample
-from crossfake.synth.training.loop import (
-    Training,
-    train,
-)
 from crossfake.synth.training.runs import make_plan, resumed
 from crossfake.synth.training.settings import TrainSettings
+from crossfake.synth.training.train import (
+    GeneratorTraining,
+    train,
+)
 
 SMALL: dict[str, Any] = {"family": "autoencoder", "window": 32, "batch": 4, "channels": 512, "device": "cpu"}
 
@@ -105,7 +105,7 @@ def test_it_learns_from_several_folders(natives: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0 and "on 11 images" in result.output, result.output
     assert "--photos SHARDS" in result.output
     assert len(seen_by("run").blocks) == 2
-    assert len(Training(resumed(Path("run"))).data.sets) == 2
+    assert len(GeneratorTraining(resumed(Path("run"))).data.sets) == 2
 
 
 @pytest.mark.parametrize(
@@ -125,4 +125,4 @@ def test_what_makes_no_sense_is_one_line(options: dict[str, Any], message: str) 
 
 def test_photos_smaller_than_the_window_are_one_line(natives: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="8 images of .* are smaller than 64"):
-        Training(TrainSettings(natives, tmp_path, **(SMALL | {"window": 64})))
+        GeneratorTraining(TrainSettings(natives, tmp_path, **(SMALL | {"window": 64})))

@@ -18,9 +18,9 @@ from crossfake.synth.sampling.generation import Generation, generate
 from crossfake.synth.sampling.models import Model, load_model, random_vectors, seen_by
 from crossfake.synth.sampling.photos import Photos
 from crossfake.synth.settings import GenerateSettings
-from crossfake.synth.training.loop import train
 from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
+from crossfake.synth.training.train import train
 
 
 @pytest.fixture(autouse=True)

@@ -17,15 +17,15 @@ from crossfake.errors import UserError
 from crossfake.fit.checkpoints import newest_checkpoint
 from crossfake.runs import Run
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.training.loop import (
-    Training,
+from crossfake.synth.training.runs import resumed
+from crossfake.synth.training.settings import TrainSettings
+from crossfake.synth.training.train import (
+    GeneratorTraining,
     dry_run,
     train,
 )
-from crossfake.synth.training.runs import resumed
-from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.transfer import transfer
-from crossfake.synth.training.watch import Guard, diversity
+from crossfake.synth.training.watch import Monitor, diversity
 
 from ..conftest import PUBLISHED, same_state
 
@@ -87,7 +87,7 @@ def test_weights_carry_over_to_another_resolution(reals: Path, tmp_path: Path) -
         for number in range(16):
             writer.append(np.full((32, 32, 3), number, np.uint8), Row(0, "x", split="train"))
     settings = TrainSettings(tmp_path / "large", tmp_path / "run", init=small, freeze=1, kimg=0.016, **SMALL)
-    before = Training(settings).learner
+    before = GeneratorTraining(settings).learner
     said = transfer(before, small)
     average, taken = _newest(small)["average"], before.generator.state_dict()
     assert "of the generator" in said and "of the discriminator" in said
@@ -113,7 +113,7 @@ def test_two_processes_learn_the_same_as_one(family: str, two_sources: Path, tmp
         f" **{PUBLISHED}"
     )
     code = (
-        "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training.loop import train\n"
+        "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training.train import train\n"
         "from crossfake.synth.training.settings import TrainSettings\n"
         f"train(TrainSettings(out=Path(sys.argv[1]), {settings}))\n"
     )
@@ -150,7 +150,7 @@ def test_the_guard_warns_of_a_certain_discriminator_and_of_images_all_alike(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     reals = np.random.default_rng(0).integers(0, 256, (16, 16, 16, 3), dtype=np.uint8)
-    guard = Guard(reals)
+    guard = Monitor(reals)
     assert guard.look(reals) == pytest.approx(1.0) and diversity(reals) == pytest.approx(0.408, abs=0.01)
     assert guard.look(np.repeat(reals[:1], 16, axis=0)) == 0 and "collapsing" in capsys.readouterr().out
     guard.look(np.repeat(reals[:1], 16, axis=0))

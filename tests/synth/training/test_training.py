@@ -28,14 +28,14 @@ from crossfake.synth.cli import synth
 from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.sampling.models import load_model
 from crossfake.synth.training.adversarial import Adversarial
-from crossfake.synth.training.loop import (
-    Batches,
-    Training,
-    train,
-)
 from crossfake.synth.training.runs import make_plan, resumed
 from crossfake.synth.training.settings import TrainSettings
-from crossfake.synth.training.watch import Guard
+from crossfake.synth.training.train import (
+    Batches,
+    GeneratorTraining,
+    train,
+)
+from crossfake.synth.training.watch import Monitor
 
 from ..conftest import PUBLISHED, same_state
 
@@ -79,7 +79,7 @@ def test_a_run_begun_by_an_earlier_version_goes_on_to_the_bit(reals: Path, tmp_p
     settings = TrainSettings(
         reals, tmp_path / "run", batch=8, channels=64, kimg=0.048, augment="ada", device="cpu", **PUBLISHED
     )
-    training = Training(settings)
+    training = GeneratorTraining(settings)
     learner: Any = training.learner
     run = Run.create(settings.out, training.config, kind="synth")
     with training.context(), closing(training.batches()) as batches:
@@ -106,7 +106,7 @@ def test_the_processor_is_left_as_it_was(before: bool, reals: Path, tmp_path: Pa
     tiny = torch.tensor(1e-40)  # denormal in float32
     torch.set_flush_denormal(before)
     try:
-        training = Training(
+        training = GeneratorTraining(
             TrainSettings(reals, tmp_path / "run", batch=8, channels=64, device="cpu", precision="fp32")
         )
         with training.context():
@@ -129,7 +129,7 @@ def test_batches_cover_each_epoch_once_and_start_anywhere() -> None:
 
 def test_interrupt_writes_a_checkpoint(reals: Path, tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from crossfake.synth.training.loop import *;"
+        "from pathlib import Path; from crossfake.synth.training.train import *;"
         "from crossfake.synth.training.settings import *;"
         f"train(TrainSettings(Path({str(reals)!r}), Path({str(tmp_path / 'run')!r}), batch=4, channels=64, kimg=1000))"
     )
@@ -165,7 +165,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.device import rank_world
 from crossfake.runs import Run
 from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.training.loop import train
+from crossfake.synth.training.train import train
 from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.watch import Watch
 
@@ -231,7 +231,7 @@ def test_a_watch_makes_all_of_its_images_itself(
 def test_the_device_that_was_asked_for_is_kept(
     trained: Callable[[str], Path], reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = Training(TrainSettings(reals, tmp_path / "run", "dcgan", batch=8, channels=64))
+    training = GeneratorTraining(TrainSettings(reals, tmp_path / "run", "dcgan", batch=8, channels=64))
     assert training.config["device"] == "auto"
     assert training.config["ran_on"] == str(training.plan.device)
     old = Run(Path(shutil.copytree(trained("dcgan"), tmp_path / "old")))
@@ -244,7 +244,7 @@ def test_the_device_that_was_asked_for_is_kept(
 
 
 def test_a_run_that_fails_before_its_first_checkpoint_is_told_to_start_again() -> None:
-    guard = Guard(np.zeros((4, 16, 16, 3), np.uint8))
+    guard = Monitor(np.zeros((4, 16, 16, 3), np.uint8))
     with pytest.raises(
         UserError, match="before the first checkpoint: start again with .*--lr.* another --out"
     ):

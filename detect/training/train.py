@@ -17,7 +17,7 @@ from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle import bundle, calibration
 from crossfake.detect.training.benign import edited
 from crossfake.detect.training.data import VALIDATION_WINDOWS, TrainingData
-from crossfake.detect.training.learner import Learner, not_finite
+from crossfake.detect.training.learner import DetectorLearner, not_finite
 from crossfake.detect.training.recipes import RECIPES
 from crossfake.detect.training.reopening import sampler_of, trained_with
 from crossfake.detect.training.runs import differences, matched
@@ -27,8 +27,8 @@ from crossfake.detect.training.weighing import Weighed, told
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.files import write_json
-from crossfake.fit import learner as base
 from crossfake.fit.checkpoints import open_run
+from crossfake.fit.learner import FitArguments, Training
 from crossfake.fit.loop import fit, measure
 from crossfake.pages import plural
 from crossfake.progress import tqdm
@@ -43,7 +43,7 @@ _SHOWN = 2  # generators in the progress line
 Report = Callable[[int, dict[str, float]], None]
 
 
-class Training(base.Training):
+class DetectorTraining(Training):
     """Data, recipe and network of one run.
 
     Args:
@@ -55,7 +55,7 @@ class Training(base.Training):
         UserError: bad settings or data.
     """
 
-    learner: Learner
+    learner: DetectorLearner
     checkpoint_name = "last.pt"
 
     def __init__(
@@ -91,7 +91,7 @@ class Training(base.Training):
             if self.alike
             else kept or Weighed.as_batches(held.kinds, sampler_of(data, weigh_as or settings))
         )
-        self.learner = Learner(settings, data.size, data.view)
+        self.learner = DetectorLearner(settings, data.size, data.view)
         self.ranks = self.learner.ranks
         if "size" in self.learner.network.options:  # made for this size and no other
             self.recipe.keep_size()
@@ -129,9 +129,9 @@ class Training(base.Training):
                 images[at] = edited(images[at], np.random.default_rng([self.settings.seed, step, 6, real]))
 
     @property
-    def arguments(self) -> base.FitArguments:
+    def arguments(self) -> FitArguments:
         every = self.settings.eval_every
-        return base.FitArguments(self.settings.model, self.last, log_every=every, snapshot_every=every)
+        return FitArguments(self.settings.model, self.last, log_every=every, snapshot_every=every)
 
     def batches(self) -> Generator[tuple[Tensor, Tensor]]:
         labels = self.ranks.share(self.sampler.labels)
@@ -239,7 +239,7 @@ def train(
     Raises:
         UserError: bad settings or data, or the loss stopped being finite.
     """
-    training = Training(settings, weigh_as, on_validation)
+    training = DetectorTraining(settings, weigh_as, on_validation)
     settings = training.settings
     learner, data, held, say = training.learner, training.data, training.held, training.say
     facts = {"size": data.size, "data_hashes": data.hashes(), "validation_hash": held.digest}
@@ -267,7 +267,7 @@ def train(
     elif not fit(training, run):
         say(f"stopped at step {learner.step}: continue with 'detect train --out {run.path} --resume'")
         return run.path
-    learner.judge.load_state_dict(learner.best["state"])
+    learner.eval_network.load_state_dict(learner.best["state"])
     if data.view.native:  # calibrated with as many windows as it will judge with
         held = data.validation(recipe=training.makes)
     logits = learner.logits(held.images, "fp32")  # as bundles score
@@ -276,7 +276,7 @@ def train(
     if training.is_main:
         bundle.save(
             run.model,
-            learner.judge,
+            learner.eval_network,
             {
                 "model": settings.model, "options": dict(learner.network.options), "size": data.size,
                 "crop": data.crop, **({"view": data.view.describe()} if data.view.native else {}),
@@ -299,7 +299,7 @@ def _worst(figures: dict[str, float]) -> dict[str, str]:
     return {name: f"{ap:.4f}" for ap, name in each[:_SHOWN]} if len(each) > 1 else {}
 
 
-def _remember(training: Training, run: Run) -> None:
+def _remember(training: DetectorTraining, run: Run) -> None:
     """In place of steps: a bank of images as the recipe leaves them."""
     learner, settings = training.learner, training.settings
     if training.ranks.world > 1:
@@ -313,13 +313,13 @@ def _remember(training: Training, run: Run) -> None:
 
 def measure_speed(settings: TrainSettings, steps: int = 8) -> float:
     """Seconds per step, measured over a few that are thrown away; 0 for a model that takes none."""
-    training = Training(settings)
+    training = DetectorTraining(settings)
     return 0.0 if training.learner.remembers else measure(training, steps).seconds
 
 
 def dry_run(settings: TrainSettings, steps: int = 8) -> str:
     """The plan in words, with memory and speed as measured over a few steps that are thrown away."""
-    training = Training(settings)
+    training = DetectorTraining(settings)
     settings = training.settings
     learner, batch, device = training.learner, settings.batch, training.learner.device
     if learner.remembers:

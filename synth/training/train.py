@@ -21,18 +21,18 @@ from torch.utils.data import DataLoader
 from crossfake.datasets.firewall import Seen, union
 from crossfake.datasets.torch_data import ShardDataset
 from crossfake.errors import UserError
-from crossfake.fit import learner as base
 from crossfake.fit.checkpoints import newest_checkpoint, open_run
+from crossfake.fit.learner import FitArguments, Training
 from crossfake.fit.loop import fit, measure
 from crossfake.images import contact_sheet, save_png
 from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.synth.sampling.models import Model, save_model, seen_by
-from crossfake.synth.training.learner import Learner, count_parameters
+from crossfake.synth.training.learner import GeneratorLearner, count_parameters
 from crossfake.synth.training.runs import folders_of, make_plan
 from crossfake.synth.training.settings import TrainSettings
 from crossfake.synth.training.transfer import transfer
-from crossfake.synth.training.watch import Guard, Watch, write_film
+from crossfake.synth.training.watch import Monitor, Watch, write_film
 
 _GRID = 64  # images of the fixed-latent sample sheet
 _MEASURED = 16  # steps: as far apart as those of lazy regularisation are at most
@@ -70,33 +70,33 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class Classes:
+class ImageClasses:
     """What the images are told apart by: the values of a column of the shards."""
 
     names: tuple[str, ...]
-    of: Tensor  # [N] int64: the class of each image
+    indices: Tensor  # [N] int64: the class of each image
 
     @classmethod
-    def make(cls, data: ShardDataset, column: str) -> Classes:
+    def from_column(cls, data: ShardDataset, column: str) -> ImageClasses:
         if not column:
             return cls((), torch.zeros(0, dtype=torch.int64))
         if column not in ("source", "generator", "label"):
             raise UserError(f"{column!r} is no column of classes", hint="use source, generator or label")
-        names, of = np.unique(data.column(column).astype(str), return_inverse=True)
+        names, indices = np.unique(data.column(column).astype(str), return_inverse=True)
         if len(names) < 2:
             raise UserError(f"all images have the {column} {str(names[0])!r}", hint="leave --condition out")
-        return cls(tuple(names.tolist()), torch.from_numpy(of.astype(np.int64)))
+        return cls(tuple(names.tolist()), torch.from_numpy(indices.astype(np.int64)))
 
 
-class Training(base.Training):
+class GeneratorTraining(Training):
     """One run while it goes on.
 
     Raises:
         UserError: bad settings or data.
     """
 
-    learner: Learner
-    guard: Guard
+    learner: GeneratorLearner
+    guard: Monitor
     watch: Watch | None = None
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -108,7 +108,7 @@ class Training(base.Training):
             window=settings.window or None,
             seed=settings.seed,
         )
-        self.classes = Classes.make(self.data, settings.condition)
+        self.classes = ImageClasses.from_column(self.data, settings.condition)
         self.plan = plan = make_plan(settings, self.data.size, len(self.classes.names))
         if len(self.data) < plan.batch:
             raise UserError(
@@ -120,9 +120,9 @@ class Training(base.Training):
         self.learner = plan.family.learner(plan, settings.seed)
 
     @property
-    def arguments(self) -> base.FitArguments:
+    def arguments(self) -> FitArguments:
         settings, batch = self.settings, self.plan.batch
-        return base.FitArguments(
+        return FitArguments(
             title=settings.family,
             steps=math.ceil(settings.kimg * 1000 / batch),
             log_every=max(1, round(1000 / batch)),  # a kimg
@@ -197,7 +197,7 @@ class Training(base.Training):
     def begin(self, run: Run) -> None:
         settings = self.settings
         reals = np.stack([self.data.image(i) for i in range(min(_GRID, len(self.data)))])
-        self.guard = Guard(reals)
+        self.guard = Monitor(reals)
         if settings.watch:
             first, *_ = folders_of(settings.data)
             self.watch = Watch(run, first, settings.split, settings.watch, settings.device)
@@ -263,7 +263,7 @@ def train(settings: TrainSettings) -> Path:
     Raises:
         UserError: bad settings or data, or the loss stopped being finite; the last good checkpoint is named.
     """
-    training = Training(settings)
+    training = GeneratorTraining(settings)
     learner = training.learner
     going_on = settings.resume and newest_checkpoint(settings.out) is not None
     taken = transfer(learner, settings.init) if settings.init and not going_on else ""
@@ -285,7 +285,7 @@ def train(settings: TrainSettings) -> Path:
 
 def dry_run(settings: TrainSettings, steps: int = _MEASURED) -> str:
     """The plan in words: parameters, and memory and speed measured over a few steps that are thrown away."""
-    training = Training(settings)
+    training = GeneratorTraining(settings)
     cost = measure(training, steps)
     per_kimg = cost.seconds * 1000 / training.plan.batch
     return (
@@ -295,12 +295,12 @@ def dry_run(settings: TrainSettings, steps: int = _MEASURED) -> str:
     )
 
 
-def _collate(items: list[tuple[Tensor, int, int]], classes: Classes) -> tuple[Tensor, Tensor | None]:
+def _collate(items: list[tuple[Tensor, int, int]], classes: ImageClasses) -> tuple[Tensor, Tensor | None]:
     images = torch.stack([image for image, _, _ in items])
     if not classes.names:
         return images, None
     positions = torch.tensor([position for _, _, position in items])
-    return images, F.one_hot(classes.of[positions], len(classes.names)).float()
+    return images, F.one_hot(classes.indices[positions], len(classes.names)).float()
 
 
 def _told(kimg: float, means: dict[str, float]) -> str:

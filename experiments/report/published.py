@@ -17,7 +17,7 @@ from crossfake.registry import unknown
 from crossfake.stats import ranking
 
 FIGURES = Path(__file__).with_name("published.yaml")
-_TEXTS = ("method", "figure", "paper", "table", "read")
+_TEXTS = ("method", "figure", "paper", "table", "licence", "read")
 _KNOWN = (*ranking.RANKING, *metrics.AT_THRESHOLD)
 
 Rows = list[dict[str, Any]]
@@ -31,7 +31,7 @@ def published(name: str) -> Rows:
 
     Returns:
         One row a figure: ``method``, ``test``, ``figure`` (as in :func:`~crossfake.detect.evaluation.metrics.summary`),
-        ``value`` in [0, 1], and ``source``: paper, table, and the address where it was read.
+        ``value`` in [0, 1], and ``source``: paper, table, licence of that page, and its address.
 
     Raises:
         UserError: nothing goes by that name.
@@ -95,6 +95,6 @@ def _rows(path: Path, place: str, entry: Any) -> Rows:
     for test, value in entry["values"].items():
         if not isinstance(value, float | int) or isinstance(value, bool) or not 0 <= value <= 1:
             raise mistake(f"{test} is {value!r}", "give a number from 0 to 1, so 0.985 for 98.5%")
-    source = f"{entry['paper']}; {entry['table']}; {entry['read']}"
+    source = f"{entry['paper']}; {entry['table']}; licence {entry['licence']}; {entry['read']}"
     common = {"method": entry["method"], "figure": entry["figure"], "source": source}
     return [{**common, "test": str(test), "value": float(value)} for test, value in entry["values"].items()]

@@ -10,7 +10,7 @@ from crossfake.experiments.report.published import FIGURES, load, published
 
 NAMES = ["chronological", "deepfakebench-cross", "universal-fake-detect", "wang2020"]
 ENTRY = {
-    "method": "m", "figure": "ap", "paper": "P 2020", "table": "table 1", "read": "https://example.org/p",
+    "method": "m", "figure": "ap", "paper": "P 2020", "table": "table 1", "licence": "MIT", "read": "https://example.org/p",
     "values": {"a": 0.5},
 }  # fmt: skip
 
@@ -23,8 +23,9 @@ def test_every_row_has_a_value_in_range_and_a_source():
         for row in rows:
             assert set(row) == {"method", "test", "figure", "value", "source"}
             assert 0 <= row["value"] <= 1 and row["figure"] in metrics.summary([0, 1], [0.0, 1.0])
-            paper, table, address = row["source"].rsplit("; ", 2)
+            paper, table, licence, address = row["source"].rsplit("; ", 3)
             assert " 20" in paper and table and address.startswith("https://")
+            assert licence.startswith("licence ")
 
 
 @pytest.mark.parametrize(
@@ -101,4 +102,4 @@ def test_a_figure_is_given_once(tmp_path):
     with pytest.raises(UserError, match="mine: m, a, ap is given twice"):
         load(path)
     path.write_text(yaml.safe_dump({"mine": [ENTRY]}))
-    assert load(path)["mine"][0]["source"] == "P 2020; table 1; https://example.org/p"
+    assert load(path)["mine"][0]["source"] == "P 2020; table 1; licence MIT; https://example.org/p"

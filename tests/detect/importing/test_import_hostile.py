@@ -1,6 +1,7 @@
 """A hostile or damaged file is one line of text: nothing is run, nothing is allocated beyond what it holds."""
 
 import os
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,11 +49,15 @@ def _write(kind: str, path: Path) -> Path:
                 file[name.replace(".", "/")] = tensor.numpy()
     else:
         checkpoint = {"model": state, "total_steps": 3}
-        torch.save(checkpoint, path, _use_new_zipfile_serialization=kind == "pth")
+        if kind == "tar":  # SBI's: the optimiser beside the weights
+            checkpoint |= {
+                "optimizer": {"state": {0: {"step": 3, "exp_avg": torch.zeros(4)}}, "param_groups": []}
+            }
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=kind != "old-pth")
     return path
 
 
-KINDS = ("pth", "old-pth", "safetensors", "h5")
+KINDS = ("pth", "old-pth", "tar", "safetensors", "h5")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,6 +120,14 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
             small.writestr(member.filename, whole.read(member))
     with pytest.raises(UserError, match="compressed members"):
         read_tensors(tmp_path / "b.pth")
+
+
+def test_an_archive_of_tar_is_said_to_be_none(tmp_path: Path) -> None:
+    _write("pth", tmp_path / "a.pth")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "a.pth", "a.pth")
+    with pytest.raises(UserError, match="it is no file of torch.save"):
+        read_tensors(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -12,6 +12,7 @@ from crossfake.cli import SHARDS, ManyValues, command_group, typed
 from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
@@ -32,6 +33,7 @@ class _Prepare(ManyValues):
 @data.command(cls=_Prepare)
 @click.argument("source")
 @options(PrepareSettings, without=("source", "history", "enlarge"))
+@options(ExecutorSettings)
 def prepare(**options: Any) -> None:
     """Turn SOURCE into shards.
 
@@ -40,6 +42,7 @@ def prepare(**options: Any) -> None:
     """
     from crossfake.datasets.prepare import prepare
 
+    where = ExecutorSettings.of(options)
     settings = PrepareSettings(**options)
     wrong = "size" if settings.native else "min_size"
     if wrong in typed():
@@ -47,7 +50,7 @@ def prepare(**options: Any) -> None:
             f"--{wrong.replace('_', '-')} is not for {options['pixels']} pixels",
             hint=f"leave it out, or give --pixels {'aligned' if wrong == 'size' else 'native'}",
         )
-    click.echo(prepare(settings).table())
+    click.echo(prepare(settings, where).table())
 
 
 @data.command()
@@ -82,6 +85,7 @@ def fixture(name: str, out: Path) -> None:
 
 @data.command(cls=ManyValues)
 @options(AuditSettings, real={"required": True}, fake={"required": True})
+@options(ExecutorSettings)
 def audit(**options: Any) -> None:
     """Find what gives the classes away besides forgery.
 
@@ -92,7 +96,8 @@ def audit(**options: Any) -> None:
         audit,
     )
 
-    found = audit(AuditSettings(**options))
+    where = ExecutorSettings.of(options)
+    found = audit(AuditSettings(**options), where)
     click.echo(found.table())
     if options["out"]:
         click.echo(f"\nwith pictures: {options['out'] / 'audit.html'}")
@@ -130,6 +135,7 @@ def launder(**options: Any) -> None:
     help="Decide nothing. Exit code 0: the splits are disjoint; 1: they leak, and where; 2: not checked.",
 )
 @options(SplitSettings, without=("folders", "fresh"))
+@options(ExecutorSettings)
 def split(check: bool, **options: Any) -> None:
     """Split FOLDERS together, nothing alike on two sides.
 
@@ -139,13 +145,14 @@ def split(check: bool, **options: Any) -> None:
     """
     from crossfake.datasets import leaks
 
+    where = ExecutorSettings.of(options)
     settings = SplitSettings(**options)
     if not check:
-        click.echo(leaks.split(settings).text())
+        click.echo(leaks.split(settings, where).text())
         return
     if settings.redeal:
         raise UserError("--check decides nothing, --redeal does", hint="give one of them")
-    report = leaks.check(settings)
+    report = leaks.check(settings, where)
     click.echo(report.text())
     if report.offences:
         sys.exit(1)

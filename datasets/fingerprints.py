@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from crossfake.datasets.remote import Shared
 from crossfake.datasets.settings import RADIUS
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
+from crossfake.executor import LOCAL, ExecutorSettings, map_in_order
 from crossfake.files import replacing
 from crossfake.progress import tqdm
-from crossfake.workers import map_in_order
 
 BITS = 256
 _BANDS = 16
@@ -41,17 +42,20 @@ def fingerprint(image: Pixels) -> Codes:
     return codes
 
 
-def fingerprints(shards: ShardSet, workers: int = 0) -> Codes:
+def fingerprints(shards: ShardSet, workers: int = 0, where: ExecutorSettings = LOCAL) -> Codes:
     """Fingerprints of all rows, uint64 ``[N, 4]``; kept in the folder, and computed anew when its shards change.
 
     Args:
         shards: the folder.
         workers: processes; 0 is one per core.
+        where: this machine, or Ray.
     """
 
     def compute() -> Codes:
         blocks = [range(start, min(start + _ROWS, len(shards))) for start in range(0, len(shards), _ROWS)]
-        parts = map_in_order(partial(_of_rows, shards=shards), blocks, workers if len(blocks) > 4 else 1)
+        data = Shared.of(shards, where) if where.is_ray else shards
+        several = workers if len(blocks) > 4 else 1
+        parts = map_in_order(partial(_of_rows, shards=data), blocks, several, where)
         found = []
         with tqdm(total=len(shards), unit="img", desc=f"fingerprints {shards.path.name}", leave=False) as bar:
             for block, part in parts:
@@ -94,8 +98,9 @@ def kept_beside(
     return values
 
 
-def _of_rows(rows: range, shards: ShardSet) -> Codes:
-    return np.stack([fingerprint(shards.read(row)) for row in rows])
+def _of_rows(rows: range, shards: ShardSet | Shared) -> Codes:
+    data = shards if isinstance(shards, ShardSet) else shards.open()
+    return np.stack([fingerprint(data.read(row)) for row in rows])
 
 
 def distance(one: Codes, other: Codes) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ from crossfake.datasets.settings import SplitSettings
 from crossfake.datasets.shards import SPLITS, ShardSet
 from crossfake.datasets.splits import NAMES, Fractions, learned_from
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.files import write_text
 from crossfake.pages import plural
 
@@ -176,11 +177,13 @@ class CheckReport:
 class _Rows:
     """The rows of all folders, one after another."""
 
-    def __init__(self, settings: SplitSettings) -> None:
+    def __init__(self, settings: SplitSettings, where: ExecutorSettings) -> None:
         self.sets = [ShardSet(folder) for folder in settings.folders]
         self.of = np.repeat(np.arange(len(self.sets)), [len(each) for each in self.sets])
         self.starts = np.concatenate([[0], np.cumsum([len(each) for each in self.sets])])
-        self.codes: Codes = np.concatenate([fingerprints(each, settings.workers) for each in self.sets])
+        self.codes: Codes = np.concatenate(
+            [fingerprints(each, settings.workers, where) for each in self.sets]
+        )
 
     def __len__(self) -> int:
         return len(self.of)
@@ -238,7 +241,7 @@ class _Rows:
         return self.sets[self.of[row]].read(int(row - self.starts[self.of[row]]))
 
 
-def split(settings: SplitSettings) -> SplitReport:
+def split(settings: SplitSettings, where: ExecutorSettings = LOCAL) -> SplitReport:
     """Decide groups and splits of all folders together and write them to each one's ``splits.csv``.
 
     Rows belong together when they share a group (identity, video, source photo), are near-duplicates, show the same
@@ -253,7 +256,7 @@ def split(settings: SplitSettings) -> SplitReport:
     Raises:
         UserError: a folder holds no shards, or cannot be written; a package or file for ``identities`` is missing.
     """
-    rows = _Rows(settings)
+    rows = _Rows(settings, where)
     if settings.redeal:
         _refuse_held_out(rows.sets, settings.split)
     given, decided = rows.groups(settings.redeal)
@@ -299,7 +302,7 @@ def split(settings: SplitSettings) -> SplitReport:
     )
 
 
-def check(settings: SplitSettings) -> CheckReport:
+def check(settings: SplitSettings, where: ExecutorSettings = LOCAL) -> CheckReport:
     """Which rows belong together but are on different sides; none when the splits are disjoint.
 
     The sides are the rows' splits (rows without one are trained on, so they count as train). Where no row of several
@@ -308,7 +311,7 @@ def check(settings: SplitSettings) -> CheckReport:
     Raises:
         UserError: no row of a single folder has a split.
     """
-    rows = _Rows(settings)
+    rows = _Rows(settings, where)
     sides = rows.column("split")
     unsplit = int((sides == "").sum())
     if unsplit == len(rows):

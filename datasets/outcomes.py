@@ -6,9 +6,11 @@ import hashlib
 import io
 import itertools
 import math
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +26,7 @@ from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.splits import Fractions
 from crossfake.datasets.types import Pixels, Polygons
 from crossfake.datasets.video import count_frames, read_frames
+from crossfake.errors import UserError
 from crossfake.images import thumbnail
 
 _THUMBNAIL = 112
@@ -45,11 +48,12 @@ class Outcome:
     """One row to write, or one that is left out.
 
     Attributes:
+        image: pixels, or a file's bytes; where a cluster holds them, what stands for them; None for what is left out.
         margin: the widest that would keep what is left out; None where unknown.
         codes: as of :class:`crossfake.datasets.decode.Decoded`.
     """
 
-    image: Pixels | bytes | None
+    image: Any
     group: str = ""
     suffix: str = ""
     mask: Pixels | None = None
@@ -62,6 +66,33 @@ class Outcome:
 
 def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[Outcome]]:
     return [_handle(record, cropper, options) for record in chunk]
+
+
+def handle_apart(
+    chunk: list[Record], cropper: Cropper, options: Options
+) -> tuple[list[list[Outcome]], list[tuple[Pixels | bytes, Pixels | None]]]:
+    """What becomes of each record, and apart from it the pixels and masks, whose numbers stand in their place.
+
+    Raises:
+        UserError: this machine does not have a file that the one which listed it had.
+    """
+    for record in chunk:
+        if isinstance(record.image, Path) and not record.image.exists():
+            raise UserError(
+                f"{platform.node()} does not see {record.image}",
+                hint="put the source on a file system that all machines share, or into an object store",
+            )
+    pixels: list[tuple[Pixels | bytes, Pixels | None]] = []
+    found = []
+    for outcomes in handle_chunk(chunk, cropper, options):
+        apart = []
+        for outcome in outcomes:
+            if outcome.image is not None:
+                pixels.append((outcome.image, outcome.mask))
+                outcome = replace(outcome, image=len(pixels) - 1, mask=None)
+            apart.append(outcome)
+        found.append(apart)
+    return found, pixels
 
 
 def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]:

@@ -29,7 +29,7 @@ from crossfake.datasets.losses import (
     shares,
     warnings_of,
 )
-from crossfake.datasets.outcomes import Options, Outcome, handle_chunk
+from crossfake.datasets.outcomes import Options, Outcome, handle_apart, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
@@ -39,6 +39,7 @@ from crossfake.datasets.sources.base import (
     Record,
     Rejected,
     SourceSpec,
+    absolute,
     open_source,
 )
 from crossfake.datasets.sources.folder import is_video
@@ -48,13 +49,14 @@ from crossfake.datasets.sources.tallies import LeftOut, Missing
 from crossfake.datasets.splits import Fractions
 from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, Demand, ExecutorSettings, map_in_order
 from crossfake.images import captioned_sheet, save_png
 from crossfake.progress import tqdm
 from crossfake.stopping import Stopper
-from crossfake.workers import map_in_order
 
 REJECTS = "rejects.png"
 FOLDERS = "folders"  # in place of a generator's name
+_SHARD_ROWS = 10_000
 _CHUNK = 16  # records per task: enough that handing them over costs nothing
 _REJECTS_SHOWN = 48
 
@@ -107,8 +109,12 @@ class Prepared:
         return f" ({', '.join(f'{count:,} {label}' for label, count in counts.items() if count)})"
 
 
-def prepare(settings: PrepareSettings) -> Prepared:
+def prepare(settings: PrepareSettings, where: ExecutorSettings = LOCAL) -> Prepared:
     """Turn a source into shards. A killed call goes on where it stopped when it is repeated.
+
+    Args:
+        settings: what to prepare.
+        where: what opens and cuts the pictures, and writes the shards; the same rows come of it.
 
     Raises:
         UserError: the source is not there or holds nothing, something in it has no label, or ``out`` holds other
@@ -149,17 +155,9 @@ def prepare(settings: PrepareSettings) -> Prepared:
     expected = None if settings.only or classes is None else classes.total
     if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip", "manifest"):
         tqdm.write(f"reading {spec.path} as {layout}; folder:{spec.path} reads it as plain files")
-    with (
-        Stopper() as stopper,
-        ShardWriter(
-            settings.out,
-            None if settings.codec == "original" or settings.native else settings.size,
-            settings.codec,
-            attributes=attributes,
-            masks=SOURCES.get(layout).has_masks and settings.codec != "original" and not settings.native,
-        ) as writer,
-    ):
-        work = _Work(settings, spec, rest, cropper, writer)
+    masks = SOURCES.get(layout).has_masks and settings.codec != "original" and not settings.native
+    with where.connected(), Stopper() as stopper, _writer(settings, where, attributes, masks) as writer:
+        work = _Work(settings, spec, rest, cropper, writer, where)
         work.run(itertools.chain([first], records), expected, f"prepare {spec.name}", stopper)
     if before is not None and (record := Seen.load(before.path)):
         record.save(settings.out)  # fakes keep what their generator learned from
@@ -195,6 +193,17 @@ def prepare(settings: PrepareSettings) -> Prepared:
         dict(work.codes),
         tuple(notes),
     )
+
+
+def _writer(
+    settings: PrepareSettings, where: ExecutorSettings, attributes: dict[str, Any], masks: bool
+) -> ShardWriter:
+    size = None if settings.codec == "original" or settings.native else settings.size
+    if not where.is_ray:
+        return ShardWriter(settings.out, size, settings.codec, _SHARD_ROWS, attributes, masks)
+    from crossfake.datasets.cluster_writer import ClusterWriter
+
+    return ClusterWriter(settings.out, size, settings.codec, where, _SHARD_ROWS, attributes, masks)
 
 
 def _check_treated(before: ShardSet, settings: PrepareSettings) -> None:
@@ -242,6 +251,7 @@ class _Work:
     rest: int | None
     cropper: Cropper
     writer: ShardWriter
+    where: ExecutorSettings
     skipped: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     rejects: list[tuple[Pixels, str]] = field(default_factory=list)
@@ -263,7 +273,7 @@ class _Work:
         ):
             listing = csv.writer(file)
             fresh = done.without(records, bar)
-            for record, outcomes in _outcomes(fresh, self.cropper, self.settings):
+            for record, outcomes in _outcomes(fresh, self.cropper, self.settings, self.where):
                 for outcome in done.rest(record, outcomes):
                     origin = origin_of(record, outcome.suffix)
                     if outcome.image is not None:
@@ -300,14 +310,25 @@ def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 
 def _outcomes(
-    records: Iterator[Record], cropper: Cropper, settings: PrepareSettings
+    records: Iterator[Record], cropper: Cropper, settings: PrepareSettings, where: ExecutorSettings
 ) -> Iterator[tuple[Record, list[Outcome]]]:
-    """Handle records in the workers, in the order they came."""
+    """Handle records in the workers, in the order they came; those of Ray keep the pixels."""
     fractions = Fractions.parse(settings.split, settings.seed)
     options = Options(settings.codec, settings.frames, settings.history, settings.shrink, fractions)
-    handle = partial(handle_chunk, cropper=cropper, options=options)
-    for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
-        yield from zip(chunk, outcomes, strict=True)
+    if not where.is_ray:
+        handle = partial(handle_chunk, cropper=cropper, options=options)
+        for chunk, outcomes in map_in_order(handle, _chunks(records), settings.workers):
+            yield from zip(chunk, outcomes, strict=True)
+        return
+    from crossfake import cluster
+    from crossfake.datasets.cluster_writer import Held
+
+    apart = partial(handle_apart, cropper=cropper, options=options)
+    chunks = _chunks(map(absolute, records))
+    for chunk, (found, reference) in cluster.map_in_order(apart, chunks, Demand(), parts=True):
+        for record, kept in zip(chunk, found, strict=True):
+            held = (o if o.image is None else replace(o, image=Held(reference, o.image)) for o in kept)
+            yield record, list(held)
 
 
 def _row(record: Record, group: str, origin: str, settings: PrepareSettings, fractions: Fractions) -> Row:

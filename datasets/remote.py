@@ -8,17 +8,20 @@ In a store a folder is named by its hash, so it is uploaded once, whatever it is
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crossfake.datasets.shards import MANIFEST, SPLITS, ShardSet, read_manifest
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
 from crossfake.provenance import hash_file
 
 
@@ -98,6 +101,68 @@ def find(folder: Path, hash: str, url: str | None) -> Path:
             hint="put them where all machines find them, or give --store URL",
         )
     return pull(hash, url)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A shard folder as tasks on other machines know it."""
+
+    folder: Path
+    hash: str
+    store: str | None
+
+    @classmethod
+    def of(cls, shards: ShardSet, where: ExecutorSettings) -> Shared:
+        """Of a folder of this machine; it is put into the store first, where there is one.
+
+        Raises:
+            UserError: the store does not work.
+        """
+        if where.store:
+            push(shards.path, where.store)
+        return cls(shards.path.absolute(), shards.hash, where.store)
+
+    def open(self) -> ShardSet:
+        """The folder where this process runs, looked for once.
+
+        Raises:
+            UserError: neither this machine nor the store has it.
+        """
+        return _opened(self)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(shared: Shared) -> ShardSet:
+    return ShardSet(find(shared.folder, shared.hash, shared.store))
+
+
+def put(file: Path, url: str, name: str) -> None:
+    """Upload one file as ``URL/name``.
+
+    Raises:
+        UserError: the store does not work.
+    """
+    with _store(url) as (files, root):
+        there = f"{root}/{name}"
+        files.makedirs(there.rpartition("/")[0], exist_ok=True)
+        files.put_file(str(file), there)
+
+
+def get(url: str, name: str, file: Path) -> None:
+    """Fetch ``URL/name``.
+
+    Raises:
+        UserError: the store does not work, or lacks it.
+    """
+    with _store(url) as (files, root):
+        files.get_file(f"{root}/{name}", str(file))
+
+
+def drop(url: str, name: str) -> None:
+    """Delete ``URL/name`` and all below it, if it is there."""
+    with _store(url) as (files, root):
+        if files.exists(f"{root}/{name}"):
+            files.rm(f"{root}/{name}", recursive=True)
 
 
 def hash_of(folder: Path) -> str | None:

@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import shutil
-import time
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from crossfake.datasets.codecs import (
     check_codec,
     encode,
 )
+from crossfake.datasets.locking import lock_folder
 from crossfake.datasets.shards import (
     COLUMNS,
     FORMAT,
@@ -37,15 +37,12 @@ from crossfake.datasets.shards import (
 )
 from crossfake.datasets.types import Pixels
 from crossfake.errors import UserError
-from crossfake.files import write_text
 from crossfake.provenance import hash_file
 
 _FLUSH = 64  # rows per write and per column chunk: every chunk is written exactly once
 _BLOB_CHUNK = 1 << 16
 _PENDING = 1 << 26  # bytes of pixels in memory: rows of a native set may be large
 _SPARE = 1 << 20  # bytes that must be left on the disk for what HDF5 writes besides
-_TEAM = ".writers"  # whose processes write together, while they do
-_ATTEMPTS = 30  # tenths of a second
 WRITE_ERRORS = (OSError, RuntimeError)  # HDF5 reports a full disk as either
 
 
@@ -173,13 +170,17 @@ class ShardFile:
         self.flush()
         return [text_of(origin) for origin in self._file["origin"][:]]
 
-    def close(self) -> None:
-        """Make the shard part of the set: flush, close, sync, rename, manifest line."""
+    def finish(self) -> None:
+        """Make the file whole: flush, close, sync, rename."""
         self.flush()
         self._file.close()
         with open(self.temporary, "rb+") as file:
             os.fsync(file.fileno())
         self.temporary.replace(self.path)
+
+    def close(self) -> None:
+        """Make the shard part of the set: finish it, and write its line in the manifest."""
+        self.finish()
         self.list_in_manifest(self.path, self.rows)
 
     def abandon(self) -> None:
@@ -190,9 +191,10 @@ class ShardFile:
             self._file.close()
 
     @staticmethod
-    def list_in_manifest(path: Path, rows: int) -> None:
+    def list_in_manifest(path: Path, rows: int, sha256: str = "") -> None:
         """Add a shard's line, unless another process has added the same one."""
-        line = json.dumps({"name": path.name, "count": rows, "sha256": hash_file(path)}).encode()
+        facts = {"name": path.name, "count": rows, "sha256": sha256 or hash_file(path)}
+        line = json.dumps(facts).encode()
         with listing(path.parent) as file:
             file.seek(0)
             before = file.read()
@@ -261,7 +263,7 @@ class ShardWriter:
                 self._check_same(existing)
                 self.last_origin = text_of(existing.file(-1)["origin"][-1])
             self.rows_done = sum(line["count"] for line in done)
-            self._current: ShardFile | None = self._open(_next_index(done))
+            self._current: Any = self._open(_next_index(done))
         except OSError as error:
             raise UserError(
                 f"cannot write {out} ({error.strerror or error})", hint="name another --out"
@@ -277,7 +279,7 @@ class ShardWriter:
         if self._current is not None:
             yield from self._current.origins()
 
-    def _open(self, index: int) -> ShardFile:
+    def _open(self, index: int) -> Any:
         self._index = index
         return ShardFile(self.out, index, self.size, self.codec, self.attributes, self.masks)
 
@@ -299,6 +301,9 @@ class ShardWriter:
             if len(shape) != 3 or 0 in shape or shape != wanted or dtype != np.uint8:
                 sides = f"{self.size}, {self.size}" if self.size else "H, W"
                 raise ValueError(f"expected uint8 [{sides}, 3], got {dtype} {shape or None}")
+        self._add(image, row, mask)
+
+    def _add(self, image: Any, row: Row, mask: Pixels | None) -> None:
         if self._current is None:
             self._current = self._open(self._index + 1)
         try:
@@ -336,72 +341,6 @@ class ShardWriter:
         elif self._current is not None:
             self._current.abandon()
             self._unlock()
-
-
-def lock_folder(folder: Path, team: str = "") -> int:
-    """A file descriptor that keeps other writers out for as long as it is open.
-
-    Args:
-        folder: of shards.
-        team: name of the processes that write into it together, each shards of its own; one process alone when empty.
-
-    Raises:
-        UserError: another process, or another team, writes there.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if not team:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        elif not _joined(descriptor, folder / _TEAM, team):
-            raise BlockingIOError
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"another process writes to {folder}", hint="wait for it, or name another --out"
-        ) from error
-    except OSError:
-        pass  # a file system without locks
-    return descriptor
-
-
-def _joined(descriptor: int, file: Path, team: str) -> bool:
-    """Whether a folder's lock is shared with the team now. Who comes first takes it alone to write down the name."""
-    for attempt in range(_ATTEMPTS):  # a member of the team may be writing it
-        if attempt:
-            time.sleep(0.1)
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            write_text(file, team)
-        with suppress(BlockingIOError, FileNotFoundError):  # the last of another team is leaving
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return file.read_text() == team
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return False
-
-
-def leave_folder(folder: Path, descriptor: int) -> None:
-    """Give up what :func:`lock_folder` gave; the last of a team takes its name away."""
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        (folder / _TEAM).unlink()
-    os.close(descriptor)
-
-
-def being_written(folder: Path) -> bool:
-    """Whether a process holds what :func:`lock_folder` gives."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if not (folder / _TEAM).exists():
-                return False
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False  # the name of a team that was killed
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(descriptor)
 
 
 def adopt_finished(folder: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import h5py
 
-from crossfake.datasets.shard_writer import being_written
+from crossfake.datasets.locking import being_written
 from crossfake.datasets.shards import COLUMNS, LATER, MANIFEST, SPLITS, ShardSet, read_manifest, stored
 from crossfake.datasets.splits import NAMES
 from crossfake.errors import UserError

@@ -9,6 +9,7 @@ import click
 
 from crossfake.cli import RUN, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 from crossfake.synth.settings import METRICS, EvaluateSettings, GenerateSettings
 from crossfake.synth.training.settings import TrainSettings
@@ -64,6 +65,7 @@ def families() -> None:
     EvaluateSettings, "real", real={"required": False, "help": "Measure them against these reals in the end."}
 )
 @options(GenerateSettings, "device", "precision")
+@options(ExecutorSettings)
 def generate(real: Path | None, **options: Any) -> None:
     """Make fakes in bulk, as shards."""
     import json
@@ -75,10 +77,11 @@ def generate(real: Path | None, **options: Any) -> None:
     from crossfake.synth.quality.table import format_table
     from crossfake.synth.sampling.generation import DONE, generate
 
+    where = ExecutorSettings.of(options)
     if real is not None:
         check_reals(real)  # hours of work come first
     try:
-        out = generate(GenerateSettings(**options))
+        out = generate(GenerateSettings(**options), where=where)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt("run the same command again and it goes on from there") from interrupt
     facts = json.loads((out / DONE).read_text()) if (out / DONE).exists() else {}
@@ -89,7 +92,7 @@ def generate(real: Path | None, **options: Any) -> None:
         if real is not None:
             settings = EvaluateSettings(real, out, device=options["device"], precision=options["precision"])
             click.echo(
-                f"{format_table(evaluate(settings))}\npage: {result_file(settings).with_suffix('.html')}"
+                f"{format_table(evaluate(settings, where))}\npage: {result_file(settings).with_suffix('.html')}"
             )
 
 
@@ -100,6 +103,7 @@ def generate(real: Path | None, **options: Any) -> None:
     metrics={"default": "all"},
     sweep={"default": "", "show_default": False},
 )
+@options(ExecutorSettings)
 def evaluate(metrics: str, sweep: str, **options: Any) -> None:
     """Measure fakes against reals: fidelity, variety, memorisation, detectability. Writes a page, too."""
     from crossfake.synth.quality.earlier import result_file
@@ -111,8 +115,9 @@ def evaluate(metrics: str, sweep: str, **options: Any) -> None:
         METRICS if metrics == "all" else tuple(name.strip() for name in metrics.split(",") if name.strip())
     )
     psis = tuple(parse_psis(sweep)) if sweep else ()
+    where = ExecutorSettings.of(options)
     settings = EvaluateSettings(metrics=names, sweep=psis, **options)
-    click.echo(format_table(evaluate(settings)))
+    click.echo(format_table(evaluate(settings, where)))
     click.echo(f"page: {result_file(settings).with_suffix('.html')}")
 
 

@@ -113,6 +113,7 @@ def _instances() -> list[Any]:
         TuneSettings,
     )
     from crossfake.detect.training.settings import TrainSettings
+    from crossfake.executor import Demand, ExecutorSettings
     from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
     from crossfake.experiments.run.executors import Local
     from crossfake.serve.intake.limits import Limits
@@ -131,6 +132,7 @@ def _instances() -> list[Any]:
         EvaluateSettings(path, (path,)), ExplainSettings(path, (path,)),
         ExportSettings(path), PredictSettings(), train, TuneSettings(train, path),
         detector, generator, Config("a", "cross-generator", (detector,), (generator,), real=(path,)), Local(),
+        Demand(), ExecutorSettings(),
         QualitySettings(path, path), GenerateSettings(5), ProjectSettings(path, path), SynthSettings(path, path),
     ]  # fmt: skip
 

@@ -17,12 +17,17 @@ from crossfake.datasets.audit.report import Audit
 from crossfake.datasets.audit.sample import sample, survey
 from crossfake.datasets.audit.settings import CLASSES, AuditSettings
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.progress import tqdm
 from crossfake.weights import find_weights, locate
 
 
-def audit(settings: AuditSettings) -> Audit:
+def audit(settings: AuditSettings, where: ExecutorSettings = LOCAL) -> Audit:
     """Look at up to ``limit`` pictures of each class, and say what gives them away besides forgery.
+
+    Args:
+        settings: what to look at.
+        where: what measures the pictures: this machine, or tasks of Ray.
 
     Returns:
         the verdict with all that led to it. With ``settings.out`` it is written there too, as ``audit.json`` and
@@ -40,7 +45,7 @@ def audit(settings: AuditSettings) -> Audit:
     found = survey(settings)
     count = sum(min(settings.limit, found.total(label)) for label in (0, 1))
     with_pictures = settings.out is not None
-    measured = look_at_all(sample(settings, found), count, settings.workers, face_model, with_pictures)
+    measured = look_at_all(sample(settings, found), count, settings.workers, face_model, with_pictures, where)
     everything = list(tqdm(measured, desc="audit", unit="img", total=count))
     corrupt = [fact for fact in everything if fact.problem]
     facts = [fact for fact in everything if not fact.problem]

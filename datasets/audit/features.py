@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,12 +23,12 @@ from crossfake.datasets.faces import find_faces
 from crossfake.datasets.fingerprints import fingerprint
 from crossfake.datasets.geometry import middle_square
 from crossfake.datasets.outcomes import pixel_hash
-from crossfake.datasets.sources.base import Rejected
+from crossfake.datasets.sources.base import Rejected, absolute
 from crossfake.datasets.sources.folder import is_video
 from crossfake.datasets.types import Pixels
 from crossfake.datasets.video import read_frames
+from crossfake.executor import LOCAL, ExecutorSettings, map_in_order
 from crossfake.images import fitted
-from crossfake.workers import map_in_order
 
 NAMES: dict[str, tuple[str, ...]] = {
     "format": files.FORMAT,
@@ -167,14 +167,21 @@ def _small_jpeg(image: Pixels) -> bytes:
 
 
 def look_at_all(
-    picks: Iterator[Picked], count: int, workers: int, face_model: Path | None, with_pictures: bool
+    picks: Iterator[Picked],
+    count: int,
+    workers: int,
+    face_model: Path | None,
+    with_pictures: bool,
+    where: ExecutorSettings = LOCAL,
 ) -> Iterator[Facts]:
     """Facts of every record in the order they came, measured in worker processes a few chunks ahead."""
     # a process takes a second to start: few pictures need few of them
     workers = min(workers or os.cpu_count() or 1, max(1, -(-count // (4 * _CHUNK))))
     measure = partial(_look_at_chunk, face_model=face_model, with_pictures=with_pictures)
+    if where.is_ray:
+        picks = (replace(picked, record=absolute(picked.record)) for picked in picks)
     chunks = iter(lambda: list(islice(picks, _CHUNK)), [])
-    for _, facts in map_in_order(measure, chunks, workers):
+    for _, facts in map_in_order(measure, chunks, workers, where):
         yield from facts
 
 

@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -81,6 +81,16 @@ class Record:
     mask: Path | Polygons | None = None
     dealt: bool = False
     parent: str = ""
+
+
+def absolute(record: Record) -> Record:
+    """The same with whole paths: a worker elsewhere has another current directory."""
+    image, mask = record.image, record.mask
+    if isinstance(image, Member):
+        image = Member(image.archive.absolute(), image.name)
+    elif isinstance(image, Path):
+        image = image.absolute()
+    return replace(record, image=image, mask=mask.absolute() if isinstance(mask, Path) else mask)
 
 
 @dataclass(frozen=True)

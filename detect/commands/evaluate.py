@@ -10,19 +10,22 @@ import click
 from crossfake.cli import ManyValues
 from crossfake.detect.commands.options import newest_bundle
 from crossfake.detect.settings import EvaluateSettings
+from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 from crossfake.pages import plural
 
 
 @click.command(cls=ManyValues)
 @options(EvaluateSettings)
+@options(ExecutorSettings)
 def evaluate(bundle: Path | None, **options: Any) -> None:
     """Measure a detector on test data."""
     from crossfake.detect.evaluation.benign import format_benign
     from crossfake.detect.evaluation.evaluate import evaluate
     from crossfake.detect.evaluation.table import format_table, worst_lines
 
-    result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options))
+    where = ExecutorSettings.of(options)
+    result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options), where)
     click.echo(format_table(result))
     overall = result["overall"]
     kind = (

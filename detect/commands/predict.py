@@ -14,6 +14,7 @@ from crossfake.cli import THERE
 from crossfake.detect.commands.options import newest_bundle
 from crossfake.detect.settings import EvaluateSettings, ExplainSettings, Faces, PredictSettings
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 
 _Told = TypeVar("_Told")
@@ -51,6 +52,7 @@ _Told = TypeVar("_Told")
 )
 @options(PredictSettings, "workers", workers={"default": 0})
 @options(EvaluateSettings, "device", "precision")
+@options(ExecutorSettings)
 def predict(
     paths: tuple[str, ...],
     bundle: tuple[Path, ...],
@@ -84,7 +86,12 @@ def predict(
     from crossfake.detect.prediction.predict import predict as judge
 
     settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust)
+    where, device = ExecutorSettings.of(options), options["device"]
     bundles = bundle or (newest_bundle(),)
+    if where.is_ray:
+        if len(bundles) > 1:
+            raise UserError("Ray's workers judge with one detector", hint="give one --bundle")
+        options["device"] = "auto"  # of this machine: it only says how pictures are cut
     detectors = [load(each, face_model=face_model, windows=windows, **options) for each in bundles]
     if len(bundles) > 1:
         seats = several.seats(bundles, detectors, faces)
@@ -105,7 +112,7 @@ def predict(
     if note := plan(detector, faces).note:
         click.echo(f"note: {note}", err=True)
     summary = Summary()
-    predictions = summary.counting(judge(paths, detector, settings))
+    predictions = summary.counting(judge(paths, detector, settings, where, device))
     if csv_file:
         predictions = writing_csv(predictions, csv_file)
     if not sys.stdout.isatty():  # where the table runs by, it shows the progress itself

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake import __version__
+from crossfake.datasets.remote import Shared
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.bundle.sent import SentDetector
 from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.benign import false_alarms
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
@@ -26,6 +29,7 @@ from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.detect.settings import EvaluateSettings
 from crossfake.detect.training.data import refuse_twice
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings, map_in_order
 from crossfake.files import write_json
 from crossfake.pages import plural
 from crossfake.progress import tqdm
@@ -79,7 +83,7 @@ class _Case:
         return _Case(self.labels[keep], self.scores[keep], self.groups[keep])
 
 
-def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dict[str, Any]:
     """Score the data and write ``evaluation.json``, ``scores.csv``, pictures, sheets and ``evaluation.html``.
 
     Parts of the result: ``overall``; ``by_source`` (images of one source); ``by_generator`` (fakes of one generator
@@ -89,12 +93,18 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     all figures of :func:`crossfake.detect.evaluation.metrics.summary` with intervals; those at a threshold use the
     one from validation. The detector's run notes which test data was opened.
 
+    Args:
+        settings: what to evaluate on what.
+        where: what scores the images: this process, or tasks of Ray.
+
     Raises:
         UserError: no such rows, data of another size or crop, or groups or images that it was trained on.
     """
     from crossfake.detect.evaluation.page import show  # matplotlib
 
-    detector = bundle.load(settings.bundle, settings.device, settings.precision)
+    # the head of a cluster need not have the GPU that its workers have
+    device = "auto" if where.is_ray else settings.device
+    detector = bundle.load(settings.bundle, device, settings.precision)
     sets = [ShardSet(folder) for folder in settings.data]
     refuse_twice(sets)
     for shards in sets:
@@ -111,7 +121,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     notes = [*flaws, *seen.notes]
     hashes = {str(shards.path): shards.hash for shards in sets}
     _note_opening(detector, hashes, settings.split)
-    scored = score(detector, sets, rows)
+    with where.connected():
+        scored = score(detector, sets, rows, where, settings.device)
     case = _Case(scored.labels, scored.scores, scored.groups())
     result: dict[str, Any] = {
         "crossfake": __version__,
@@ -152,27 +163,46 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     return {**result, "out": str(out)}
 
 
-def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) -> Scored:
+def score(
+    detector: Detector,
+    sets: Sequence[ShardSet],
+    rows: Sequence[Rows],
+    where: ExecutorSettings = LOCAL,
+    device: str = "auto",
+) -> Scored:
     """Judge the chosen rows of each set, a batch at a time. Damaged rows are listed, not scored.
+
+    Args:
+        detector: the judge.
+        sets: its data.
+        rows: of each set.
+        where: this process, or the cluster that is connected.
+        device: of the cluster's workers.
 
     Raises:
         UserError: no row can be read, or a score is not a number.
     """
     scores: list[npt.NDArray[np.float64]] = []
     damaged: list[str] = []
-    kept: list[Rows] = []
+    readable: list[list[Rows]] = [[np.empty(0, np.int64)] for _ in sets]
+    batches = (
+        (number, chosen[start : start + _BATCH])
+        for number, chosen in enumerate(rows)
+        for start in range(0, len(chosen), _BATCH)
+    )
+    judge, demand = partial(_score_batch, detector=detector, sets=sets), None
+    if where.is_ray:
+        sent = SentDetector.of(detector, device)
+        shared = [Shared.of(shards, where) for shards in sets]
+        judge, demand = partial(_score_batch, detector=sent, sets=shared), sent.demand
     with tqdm(total=sum(map(len, rows)), unit="img", desc="evaluate") as bar:
-        for shards, chosen in zip(sets, rows, strict=True):
-            readable: list[Rows] = []
-            for start in range(0, len(chosen), _BATCH):
-                batch = chosen[start : start + _BATCH]
-                images, good, unread = detector.view.read(shards, batch)
-                damaged += unread
-                if len(good):
-                    scores.append(detector.score(images))
-                    readable.append(good)
-                bar.update(len(batch))
-            kept.append(np.concatenate([np.empty(0, np.int64), *readable]))
+        for (number, batch), (found, good, unread) in map_in_order(judge, batches, 1, where, demand):
+            damaged += unread
+            if len(good):
+                scores.append(found)
+                readable[number].append(good)
+            bar.update(len(batch))
+    kept = [np.concatenate(parts) for parts in readable]
     if not scores:
         raise UserError(
             f"no image can be read: {damaged[0]}", hint="see 'crossfake data verify', or prepare it again"
@@ -181,16 +211,27 @@ def score(detector: Detector, sets: Sequence[ShardSet], rows: Sequence[Rows]) ->
         name: np.concatenate([shards.columns[name][good] for shards, good in zip(sets, kept, strict=True)])
         for name in ("source", "generator", "group", "origin", "label")
     }
-    found = np.concatenate(scores)
-    if np.isnan(found).any():
-        first = str(columns["origin"][np.flatnonzero(np.isnan(found))[0]])
+    every = np.concatenate(scores)
+    if np.isnan(every).any():
+        first = str(columns["origin"][np.flatnonzero(np.isnan(every))[0]])
         raise UserError(
-            f"the detector gives no number for {int(np.isnan(found).sum()):,} images, the first is {first!r}",
+            f"the detector gives no number for {int(np.isnan(every).sum()):,} images, the first is {first!r}",
             hint="evaluate with --precision fp32; if that does not help, train it again",
         )
     folder = np.repeat(np.arange(len(sets)), [len(good) for good in kept])
     labels = columns.pop("label").astype(np.int64)
-    return Scored(labels, found, columns, folder, np.concatenate(kept), tuple(damaged))
+    return Scored(labels, every, columns, folder, np.concatenate(kept), tuple(damaged))
+
+
+def _score_batch(
+    batch: tuple[int, Rows], detector: Detector | SentDetector, sets: Sequence[ShardSet | Shared]
+) -> tuple[npt.NDArray[np.float64], Rows, list[str]]:
+    """Scores of a set's rows that can be read, which they are, and what is wrong with the others."""
+    number, rows = batch
+    shards = sets[number]
+    judge = detector if isinstance(detector, Detector) else detector.open()
+    images, good, unread = judge.view.read(shards if isinstance(shards, ShardSet) else shards.open(), rows)
+    return judge.score(images) if len(good) else np.empty(0), good, unread
 
 
 def _pooled(scored: Scored, groups: Rows) -> dict[str, tuple[Pooled, Rows]]:

@@ -247,7 +247,7 @@ def open_media(
         anchors=anchors,
     )
     work = partial(_open_all, one=one, view=view)
-    for _, opened in map_in_order(work, _tasks(together(), 1 if workers == 1 else _TASK), workers):
+    for _, opened in map_in_order(work, in_tasks(together(), 1 if workers == 1 else _TASK), workers):
         yield from opened
 
 
@@ -257,7 +257,13 @@ def _is_light(each: Input) -> bool:
     return False
 
 
-def _tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
+def absolute(each: Input) -> Input:
+    """The same with whole paths: a worker elsewhere has another current directory."""
+    member = each.member and Member(each.member.archive.absolute(), each.member.name)
+    return replace(each, path=each.path and each.path.absolute(), member=member)
+
+
+def in_tasks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
     """Pictures a few at a time; what takes long or holds much, alone."""
     task: list[Input] = []
     for each in inputs:

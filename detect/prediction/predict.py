@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import platform
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,27 @@ from crossfake.datasets.crops import Cropper
 from crossfake.datasets.faces import find_faces
 from crossfake.datasets.types import Pixels
 from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.bundle.sent import SentDetector
 from crossfake.detect.metadata.credentials import trusted
 from crossfake.detect.prediction.annotate import Annotator
-from crossfake.detect.prediction.media import Media, find_inputs, open_media
+from crossfake.detect.prediction.media import Input, Media, absolute, find_inputs, in_tasks, open_media
 from crossfake.detect.prediction.verdicts import Prediction, conclude
 from crossfake.detect.settings import PredictSettings
 from crossfake.detect.verdict import Verdict
 from crossfake.detect.view import Windows
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings, map_in_order
 
+_LEAST = 16  # pictures of a task
 _NO_PIXELS: Pixels = np.empty((0, 0, 3), np.uint8)
 
 
 def predict(
-    paths: Sequence[str | Path], detector: Detector, settings: PredictSettings | None = None
+    paths: Sequence[str | Path],
+    detector: Detector,
+    settings: PredictSettings | None = None,
+    where: ExecutorSettings = LOCAL,
+    device: str = "auto",
 ) -> Iterator[Prediction]:
     """Judge images and videos one after the other, in the order given; what cannot be judged says why.
 
@@ -39,6 +48,8 @@ def predict(
         paths: images, videos, folders, zip archives and patterns of them, http(s) addresses; ``-`` for a list on stdin.
         detector: the bundle.
         settings: which faces, how many frames.
+        where: what opens and judges the files: this machine, or tasks of Ray.
+        device: of Ray's workers.
 
     Raises:
         UserError: a path is not there, nothing was named, or the bundle's crop cannot be made.
@@ -51,11 +62,21 @@ def predict(
     cut = plan(detector, settings.faces)
     annotator = Annotator(settings.annotate) if settings.annotate else None
     inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
-    media = open_media(
-        inputs, cut.cropper, settings.frames, settings.workers, annotator is not None, detector.view,
-        settings.metadata, trusted(settings.trust),
-    )  # fmt: skip
-    return _judged(media, detector, ("other-crop",) if cut.other else (), annotator)
+    opening = partial(
+        open_media,
+        cropper=cut.cropper,
+        frames=settings.frames,
+        view=detector.view,
+        metadata=settings.metadata,
+        anchors=trusted(settings.trust),
+    )
+    reasons = ("other-crop",) if cut.other else ()
+    if where.is_ray:
+        if annotator:
+            raise UserError("Ray's workers draw no verdicts", hint="leave --annotate out, or --executor")
+        return _judged_elsewhere(inputs, detector, opening, reasons, where, device)
+    media = opening(inputs, workers=settings.workers, keep_fetched=annotator is not None)
+    return _judged(media, detector, reasons, annotator)
 
 
 @dataclass(frozen=True)
@@ -109,6 +130,48 @@ def plan(detector: Detector, faces: str | None = None) -> CropPlan:
         note = "in training another version of YuNet found the faces: crops may differ a little"
     which = "largest" if faces == "largest" else "all"
     return CropPlan(dataclasses.replace(own, which=which), note, other)
+
+
+def _judged_elsewhere(
+    inputs: Iterator[Input],
+    detector: Detector,
+    opening: Callable[..., Iterator[Media]],
+    reasons: tuple[str, ...],
+    where: ExecutorSettings,
+    device: str,
+) -> Iterator[Prediction]:
+    """As many files at a time as fill the network, each batch of them a task."""
+    with where.connected():
+        sent = SentDetector.of(detector, device)
+        work = partial(_judge_all, detector=sent, opening=opening, reasons=reasons)
+        tasks = in_tasks(map(absolute, inputs), max(_LEAST, detector.batch))
+        nothing = True
+        for _, predictions in map_in_order(work, tasks, where=where, demand=sent.demand):
+            nothing = False
+            yield from predictions
+    if nothing:
+        raise UserError("there is no image to judge", hint="name images, or folders that hold some")
+
+
+def _judge_all(
+    inputs: list[Input],
+    detector: SentDetector,
+    opening: Callable[..., Iterator[Media]],
+    reasons: tuple[str, ...],
+) -> list[Prediction]:
+    """On a worker.
+
+    Raises:
+        UserError: it does not have a file that the machine which listed it had.
+    """
+    for each in inputs:
+        file = each.member.archive if each.member else each.path
+        if file is not None and not each.refused and not file.exists():
+            raise UserError(
+                f"{platform.node()} does not see {file}",
+                hint="put the files on a file system that all machines share",
+            )
+    return list(_judged(opening(inputs, workers=1), detector.open(), reasons, None))
 
 
 @dataclass

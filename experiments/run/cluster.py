@@ -4,28 +4,23 @@ Every cell is one task. It finds its shards on the machine where it runs, or fet
 folder of its own, and comes back as an archive without checkpoints, which the driver unpacks. So machines need
 nothing in common but the same crossfake.
 
-Numbers are those of the local executor with as many threads per cell, on machines of the same kind: a cell's
-randomness comes from its seed alone, and sums of floating-point numbers depend on how many threads share them.
-``OMP_NUM_THREADS`` sets that for both; where it is not set a cell takes one thread here.
+Numbers are those of the local executor with as many threads per cell (:mod:`crossfake.cluster`), on machines of the
+same kind: a cell's randomness comes from its seed alone.
 """
 
 from __future__ import annotations
 
-import io
-import os
-import platform
 import shutil
-import socket
-import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from crossfake import __version__
+from crossfake.cluster import Tasks, connected, first_line, packed, threads, unpacked
 from crossfake.datasets import remote
-from crossfake.errors import MissingDependency, UserError
+from crossfake.errors import UserError
+from crossfake.executor import Demand
 from crossfake.experiments.run.cells import (
     CellSpec,
     run_cell,
@@ -34,8 +29,6 @@ from crossfake.experiments.run.executors import Outcome
 from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import StoppedByUser
-
-_RETRIES = 3  # of a cell whose worker or machine dies
 
 
 @dataclass(frozen=True)
@@ -62,51 +55,23 @@ class Ray:
         """
         if not specs:
             return
-        ray = _ray()
-        ours = not ray.is_initialized()
-        waiting: dict[Any, CellSpec] = {}
-        try:
-            if ours:
-                self._connect(ray)
-            demands = {spec.key: _demands(ray, spec) for spec in specs}
-            self._share(specs)
-            task = ray.remote(_cell)
-            for spec in specs:
-                asked = task.options(name=spec.label, max_retries=_RETRIES, **demands[spec.key])
-                sent = asked.remote(
-                    _absolute(spec), self.store, _threads(), _trained(cells / spec.key), __version__
-                )
-                waiting[sent] = spec
-            while waiting:
-                done = ray.wait(list(waiting))[0][0]
-                spec = waiting.pop(done)
-                yield spec, _received(ray, done, cells / spec.key)
-        except KeyboardInterrupt as error:
-            raise StoppedByUser("the experiment") from error
-        finally:
-            for sent in waiting:
-                ray.cancel(sent, force=True)
-            if ours:
-                ray.shutdown()
-
-    def _connect(self, ray: Any) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-        host, _, port = (self.address or "").rpartition("://")[2].rpartition(":")
-        try:
-            if port.isdigit():  # Ray itself waits for minutes
-                socket.create_connection((host, int(port)), timeout=10).close()
-            # what workers print would tear the one progress display
-            ray.init(
-                address=self.address or "local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster answers at {self.address or 'this machine'} ({_line(error)})",
-                hint="start one with 'ray start --head', and name the address that it prints",
-            ) from error
+        waiting: dict[Any, tuple[CellSpec, Tasks]] = {}
+        with connected(self.address) as ray:
+            try:
+                senders = [_tasks(spec) for spec in specs]
+                self._share(specs)
+                for spec, tasks in zip(specs, senders, strict=True):
+                    sent = tasks.submit((_absolute(spec), self.store, _trained(cells / spec.key)))
+                    waiting[sent] = spec, tasks
+                while waiting:
+                    done = ray.wait(list(waiting))[0][0]
+                    spec, tasks = waiting.pop(done)
+                    yield spec, _received(tasks, done, cells / spec.key)
+            except KeyboardInterrupt as error:
+                raise StoppedByUser("the experiment") from error
+            finally:
+                for sent, (_, tasks) in waiting.items():
+                    tasks.cancel(sent)
 
     def _share(self, specs: Sequence[CellSpec]) -> None:
         if self.store is None:
@@ -117,40 +82,16 @@ class Ray:
             remote.push(folder, self.store)
 
 
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingDependency("ray", extra="ray") from error
-    return ray
-
-
-def _threads() -> int:
-    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return max(1, int(first)) if first.isdigit() else 1
-
-
-def _demands(ray: Any, spec: CellSpec) -> dict[str, Any]:
-    """What Ray keeps free for a cell.
+def _tasks(spec: CellSpec) -> Tasks:
+    """What sends a cell, and what Ray keeps free for it.
 
     Raises:
         UserError: no machine of the cluster has as much.
     """
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     device = spec.settings.device
-    graphics = device != "cpu" and (device != "auto" or any(node.get("GPU") for node in alive))
-    asked = {
-        "CPU": max(_threads(), spec.processes),
-        "GPU": spec.processes if graphics else 0,
-        "memory": int(spec.memory * spec.processes * 2**30),
-    }
-    if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in alive):
-        raise UserError(
-            f"no machine of the Ray cluster can hold {spec.label}: {asked['CPU']} cores, {asked['GPU']} GPUs "
-            f"and {asked['memory'] / 2**30:.0f} GiB of memory",
-            hint="add one, or ask for less (OMP_NUM_THREADS, processes, device)",
-        )
-    return {"num_cpus": asked["CPU"], "num_gpus": asked["GPU"], "memory": asked["memory"]}
+    gpus = 0 if device == "cpu" else spec.processes
+    demand = Demand(max(threads(), spec.processes), gpus, spec.memory * spec.processes)
+    return Tasks(_cell, demand, spec.label, insists=device != "auto")
 
 
 def _shards(spec: CellSpec) -> dict[Path, str]:
@@ -180,49 +121,46 @@ def _absolute(spec: CellSpec) -> CellSpec:
 
 def _trained(folder: Path) -> bytes | None:
     """A cell that only lacks scores travels to where they are made."""
-    return _packed(folder) if _is_trained(folder) else None
+    return packed(folder, "checkpoints") if _is_trained(folder) else None
 
 
 def _is_trained(folder: Path) -> bool:
     return (folder / "cell.json").is_file() and Run(folder / "run").finished
 
 
-def _cell(
-    spec: CellSpec, store: str | None, threads: int, trained: bytes | None, version: str
-) -> tuple[bytes | None, str]:
-    """On a worker: the cell's folder as an archive, and what went wrong in words: errors need not survive pickling."""
+def _cell(job: tuple[CellSpec, str | None, bytes | None]) -> tuple[bytes | None, str]:
+    """On a worker: the cell's folder as an archive, and what went wrong in words: errors need not survive pickling.
+
+    Args:
+        job: the cell, the store, and the archive of one that is trained.
+    """
     import torch
 
-    torch.set_num_threads(threads)
+    spec, store, trained = job
+    torch.set_num_threads(threads())
     try:
-        if version != __version__:
-            raise UserError(
-                f"{platform.node()} has crossfake {__version__}, not {version}",
-                hint="install the same everywhere",
-            )
         places = {folder: remote.find(folder, hash, store) for folder, hash in _shards(spec).items()}
         with tempfile.TemporaryDirectory(prefix="crossfake-") as temporary:
             folder = Path(temporary) / spec.key
             if trained:
-                _unpacked(trained, folder)
+                unpacked(trained, folder)
             run_cell(_moved(spec, places), folder)
-            return _packed(folder), ""
+            # without the state that an unfinished training goes on from
+            return packed(folder, "checkpoints"), ""
     except UserError as error:
         return None, str(error)
     except Exception as error:
-        return None, f"{type(error).__name__}: {_line(error)}"
+        return None, f"{type(error).__name__}: {first_line(error)}"
 
 
-def _received(ray: Any, done: Any, folder: Path) -> Exception | None:
+def _received(tasks: Tasks, done: Any, folder: Path) -> Exception | None:
     """Put the cell's folder in place, or say why there is none."""
     try:
-        archive, reason = ray.get(done)
-    except ray.exceptions.RayTaskError as error:
+        archive, reason = tasks.result(done)
+    except UserError as error:
+        return error
+    except tasks.ray.exceptions.RayTaskError as error:
         return UserError(f"it could not be run on its machine ({str(error).strip().splitlines()[-1]})")
-    except ray.exceptions.RayError as error:
-        return UserError(
-            f"its worker died {_RETRIES + 1} times ({_line(error)})", hint="perhaps memory is short there"
-        )
     if archive is None:
         return UserError(reason)
     _arrive(archive, folder)
@@ -234,7 +172,7 @@ def _arrive(archive: bytes, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".arriving-") as temporary:
         arrived = Path(temporary) / folder.name
-        _unpacked(archive, arrived)
+        unpacked(archive, arrived)
         if _is_trained(folder):  # only scores were missing; the card goes last
             (folder / "scores").mkdir(exist_ok=True)
             for file in [*(arrived / "scores").iterdir(), arrived / "cell.json"]:
@@ -246,20 +184,3 @@ def _arrive(archive: bytes, folder: Path) -> None:
             except OSError:  # another experiment that shares the cells was faster
                 if not _is_trained(folder):
                     raise
-
-
-def _packed(folder: Path) -> bytes:
-    """A cell's folder without the state that an unfinished training goes on from."""
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        tar.add(folder, ".", filter=lambda item: None if "/checkpoints" in f"/{item.name}" else item)
-    return archive.getvalue()
-
-
-def _unpacked(archive: bytes, folder: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
-
-
-def _line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().partition("\n")[0]

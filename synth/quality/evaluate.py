@@ -17,6 +17,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.device import pick_device
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.files import write_json
 from crossfake.provenance import environment
 from crossfake.synth.quality.earlier import add_earlier, result_file
@@ -29,10 +30,14 @@ from crossfake.synth.settings import EvaluateSettings
 _USUAL = 10_000  # images on each side that papers compare at the least
 
 
-def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
+def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dict[str, Any]:
     """Measure fakes against reals and write ``quality.json``.
 
     Figures that an earlier evaluation of the same images left in that file stay, unless they are measured anew.
+
+    Args:
+        settings: what to compare, and how.
+        where: what takes features and spectra, and makes a model's images: this process, or tasks of Ray.
 
     Returns:
         Every figure that could be measured by its name (``fid``, ``kid``, ``precision``, …), ``n_real``, ``n_fake``;
@@ -48,8 +53,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         >>> print(format_table(result))  # doctest: +SKIP
     """
     _check_files(settings)
-    with tempfile.TemporaryDirectory() as work:
-        return _evaluate(settings, Path(work))
+    with tempfile.TemporaryDirectory() as work, where.connected():
+        return _evaluate(settings, Path(work), where)
 
 
 def _check_files(settings: EvaluateSettings) -> None:
@@ -65,8 +70,8 @@ def _check_files(settings: EvaluateSettings) -> None:
         raise UserError(f"{file} is where the page would go", hint="give --out NAME.json")
 
 
-def _evaluate(settings: EvaluateSettings, work: Path) -> dict[str, Any]:
-    job = _prepare(settings, work)
+def _evaluate(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -> dict[str, Any]:
+    job = _prepare(settings, work, where)
     details: dict[str, dict[str, Any]] = {}
     skipped: dict[str, str] = {}
     seconds: dict[str, float] = {}
@@ -120,7 +125,7 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
     """FID and recall of a model at one truncation, with as many images as were measured."""
     settings = job.settings
     n, folder = len(job.fake_rows), work / f"psi{psi:g}"
-    fake = from_model(settings.fake, folder, n, psi, settings.seed, settings.device, job.size)
+    fake = from_model(settings.fake, folder, n, psi, settings.seed, settings.device, job.size, job.where)
     found: dict[str, float] = {"psi": psi, "dims": settings.dims}
     there = dataclasses.replace(job, fake=fake, fake_rows=np.arange(n), warnings=[], _measured={})
     for name in ("fid", "prdc"):
@@ -133,7 +138,7 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
     return found
 
 
-def _prepare(settings: EvaluateSettings, work: Path) -> Job:
+def _prepare(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -> Job:
     check_reals(settings.real)
     if not os.access((file := result_file(settings)).parent, os.W_OK):
         raise UserError(f"{file} cannot be written", hint="name another file with --out")
@@ -158,7 +163,7 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
     else:
         n = settings.limit or min(len(real_rows), _USUAL)
         fake = from_model(
-            settings.fake, work / "fake", n, settings.trunc, settings.seed, settings.device, real.size
+            settings.fake, work / "fake", n, settings.trunc, settings.seed, settings.device, real.size, where
         )
     if real.size is None or real.size != fake.size:
         sides = ((settings.real, real.size), (settings.fake, fake.size))
@@ -184,7 +189,7 @@ def _prepare(settings: EvaluateSettings, work: Path) -> Job:
             f"{least:,} images on the smaller side: distances come out too high below about {_USUAL:,}, "
             "so compare them only with figures for the same numbers"
         )
-    return Job(settings, real, fake, real_rows, fake_rows, pick_device(settings.device), warnings)
+    return Job(settings, real, fake, real_rows, fake_rows, pick_device(settings.device), warnings, where)
 
 
 def _check_count(path: Path, rows: Rows, kind: str = "", split: str = "") -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d, inception_v3
 
-from crossfake.device import compute_dtype
+from crossfake.device import compute_dtype, pick_device
 from crossfake.errors import UserError
 from crossfake.options import Precision
 
@@ -222,6 +222,20 @@ class TimmFeatures:
         features = self.network(x.to(self.dtype, memory_format=torch.channels_last))
         found: npt.NDArray[np.float32] = features.float().cpu().numpy()
         return found
+
+
+def open_features(
+    kind: str, file: Path, dims: int, device: str, precision: Precision, way: str
+) -> InceptionFeatures | TimmFeatures:
+    """The network ``inception``, with features of ``dims``, or ``timm:NAME``, from its file.
+
+    Raises:
+        UserError: the file is of something else, or there is no such device.
+    """
+    target = pick_device(device)
+    if kind == "inception":
+        return InceptionFeatures(file, dims, target, precision, way)
+    return TimmFeatures(kind.removeprefix("timm:"), file, target, precision, way)
 
 
 def _load_timm(network: nn.Module, name: str, file: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,17 +19,19 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.device import compute_dtype
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.progress import tqdm
 from crossfake.provenance import hash_file
-from crossfake.stats.intervals import Z, wilson
+from crossfake.stats.intervals import wilson
+from crossfake.synth.quality import elsewhere
 from crossfake.synth.quality.cache import cached_features, cached_moments
 from crossfake.synth.quality.detectability import detectability
-from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures
+from crossfake.synth.quality.features import InceptionFeatures, TimmFeatures, open_features
 from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
 from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
 from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
-from crossfake.synth.quality.moments import Estimate, Moments, collect, jackknife, merge
+from crossfake.synth.quality.moments import Estimate, Moments, collect, interval, jackknife, merge
 from crossfake.synth.quality.neighbours import manifolds, nearest
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
@@ -55,7 +58,10 @@ class Skip(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """What is compared. Rows are in random order, so that any slice of them is a random sample."""
+    """What is compared. Rows are in random order, so that any slice of them is a random sample.
+
+    Features of networks and spectra are taken where ``where`` says, which is connected; all else is computed here.
+    """
 
     settings: EvaluateSettings
     real: ShardSet
@@ -64,6 +70,7 @@ class Job:
     fake_rows: Rows
     device: torch.device
     warnings: list[str]
+    where: ExecutorSettings = LOCAL
     _measured: dict[str, tuple[Features, Features, dict[str, Any]]] = field(default_factory=dict)
 
     @property
@@ -93,23 +100,30 @@ class Job:
     def _measure(self, kind: str) -> tuple[Features, Features, dict[str, Any]]:
         settings = self.settings
         network: InceptionFeatures | TimmFeatures
+        way = settings.resize or ("torch" if kind == "inception" else "clean")
+        open_it = partial(
+            open_features,
+            kind,
+            dims=settings.dims,
+            device=settings.device,
+            precision=settings.precision,
+            way=way,
+        )
         if kind == "inception":
-            way = settings.resize or "torch"
-            network, facts = _network(
-                "inception",
-                settings.inception,
-                lambda file: InceptionFeatures(file, settings.dims, self.device, settings.precision, way),
-            )
+            file = None
+            network, facts = _network("inception", settings.inception, open_it)
         else:
-            way = settings.resize or "clean"
-            name, file = kind.removeprefix("timm:"), settings.weights[settings.features.index(kind)]
-            network = TimmFeatures(name, file, self.device, settings.precision, way)
+            file = settings.weights[settings.features.index(kind)]
+            network = open_it(file)
             facts = {"file": file.name, "sha256": hash_file(file)}
         dtype = str(network.dtype).removeprefix("torch.")
         key = [kind, facts["sha256"], network.dims, dtype, way]
 
         def measure(shards: ShardSet, rows: Rows, side: str) -> Features:
             with _bar(f"{kind.removeprefix('timm:')} {side}", len(rows)) as counted:
+                if self.where.is_ray:
+                    weights = file or find_weights("inception", settings.inception)
+                    return elsewhere.features(open_it, weights, shards, rows, self.batch, counted, self.where)
                 return np.concatenate([network(part) for part in Images(shards, rows, self.batch, counted)])
 
         real = cached_features(
@@ -131,14 +145,14 @@ def _fid(job: Job) -> Details:
     if facts["dims"] != USUAL_DIMS:  # what counts as a copy was set for these features
         return {"fid": found}
     each = nearest(fake, real)[1][:, 0].astype(np.float64)
-    distance = _interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
+    distance = interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
     value = mifid(found["value"], distance["value"])
     error = (
         found["standard_error"] * value / found["value"]
         if found["standard_error"] and found["value"]
         else None
     )
-    return {"fid": found, "mifid": _interval(Estimate(value, error, None)) | {"nearest": distance} | facts}
+    return {"fid": found, "mifid": interval(Estimate(value, error, None)) | {"nearest": distance} | facts}
 
 
 def _fd(job: Job) -> Details:
@@ -159,7 +173,7 @@ def _frechet(job: Job, name: str, kind: str) -> dict[str, Any]:
     if endless and endless.standard_error is not None and sampling is not None:
         # the samples of the line overlap: what other images would change is the jackknife's to say
         error = math.hypot(endless.standard_error, sampling)
-        figures["infinity"] = _interval(Estimate(endless.value, error, None))
+        figures["infinity"] = interval(Estimate(endless.value, error, None))
     return {**figures, "n": [len(real), len(fake)], **facts}
 
 
@@ -167,13 +181,13 @@ def _kid(job: Job) -> Details:
     real, fake, facts = job.features()
     real, fake = real[:_MOST], fake[:_MOST]
     found = kid(real, fake, job.settings.seed)
-    detail = _interval(found.whole)
+    detail = interval(found.whole)
     if found.subsets:
         detail["subsets"] = {
             "n": found.subsets, "size": found.size, "mean": found.mean, "deviation": found.deviation,
         }  # fmt: skip
     if job.settings.baseline and len(real) > 3:
-        detail["baseline"] = _interval(kid(real[::2], real[1::2], job.settings.seed, subsets=0).whole)
+        detail["baseline"] = interval(kid(real[::2], real[1::2], job.settings.seed, subsets=0).whole)
         detail["baseline"]["n"] = [len(real[::2]), len(real[1::2])]
     return {"kid": detail | {"n": [len(real), len(fake)]} | facts}
 
@@ -189,7 +203,7 @@ def _prdc(job: Job) -> Details:
         n = [len(real), len(fake)]
         figures = {}
         for name, estimate in manifolds(real, fake, *k)._asdict().items():
-            figures[name] = _interval(estimate) | {"n": n}
+            figures[name] = interval(estimate) | {"n": n}
             if name != "density":  # the others are shares of one side's images
                 images = len(fake) if name == "precision" else len(real)
                 figures[name]["interval"] = [float(end) for end in wilson(estimate.value, images)]
@@ -203,7 +217,7 @@ def _prdc(job: Job) -> Details:
 
 
 def _spectrum(job: Job) -> Details:
-    real, fake = _both(job, "spectrum", lambda images: radial_spectrum(images.to(job.device)), "spectrum")
+    real, fake = _both(job, "spectrum", radial_spectrum, "spectrum")
     curves = {}
     for side, blocks in (("real", real), ("fake", fake)):
         whole = merge(blocks)
@@ -242,7 +256,7 @@ def _swd(job: Job) -> Details:
                 np.mean([each for each, _ in distances(f"{title}, quarter", *p).values()]) for p in parts
             ]
             error = float(np.std(quarters, ddof=1)) / 2
-        return _interval(Estimate(value, error, None)) | {
+        return interval(Estimate(value, error, None)) | {
             "levels": {str(level): each for level, (each, _) in found.items()},
             "direction_error": {str(level): each for level, (_, each) in found.items()},
             "n": [len(rows) for _, rows in sides],
@@ -269,7 +283,7 @@ def _lpips(job: Job) -> Details:
         used = rows[: 2 * _PAIRS]
         with _bar(f"LPIPS {side}", len(used)) as counted:
             estimate, pairs = lpips_diversity(distance, Images(shards, used, 2 * max(job.batch, 16), counted))
-        found[side] = _interval(estimate) | {"pairs": pairs}
+        found[side] = interval(estimate) | {"pairs": pairs}
     return {"lpips": {**found["fake"], "real": found["real"], "net": net, "trunk": trunk}}
 
 
@@ -301,7 +315,7 @@ def _lpips_pairs(
         each = torch.cat([distance(a, b) for a, b in zip(*batches, strict=True)]).double()
     error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
     least = each.quantile(0.01)
-    return _interval(Estimate(float(each.mean()), error, None)) | {"first_percentile": float(least)}
+    return interval(Estimate(float(each.mean()), error, None)) | {"first_percentile": float(least)}
 
 
 def _detectability(job: Job) -> Details:
@@ -314,7 +328,7 @@ def _detectability(job: Job) -> Details:
 
     def compare(one: Pixels, other: Pixels) -> dict[str, Any]:
         found = detectability(one, other, groups[: len(one)], job.device, seed, precision=precision)
-        return _interval(found, share=True) | {"n": [len(one), len(other)]}
+        return interval(found, share=True) | {"n": [len(one), len(other)]}
 
     detail = compare(real, fake)
     if job.settings.baseline:
@@ -356,36 +370,14 @@ def _bar(title: str, total: int) -> tqdm:
     return tqdm(total=total, desc=title, unit="img", leave=False)
 
 
-def _interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
-    """The figure with its standard error and the 95% interval that follows; of a ``share`` within 0 and 1.
-
-    ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
-    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero. The figure's
-    own interval is of samples of this size, that of ``debiased`` of the distributions.
-    """
-    value, error = estimate.value, estimate.standard_error
-    if not math.isfinite(value):
-        raise UserError(
-            "a figure is not a number", hint="the network's weights file is damaged: fetch it again"
-        )
-    interval = None if error is None else [value - Z * error, value + Z * error]
-    if interval and share:
-        interval = [max(0.0, interval[0]), min(1.0, interval[1])]
-    figure = {"value": value, "standard_error": error, "interval": interval}
-    if estimate.debiased is not None and error is not None:
-        low, high = estimate.debiased - Z * error, estimate.debiased + Z * error
-        figure |= {"debiased": estimate.debiased, "debiased_interval": [low, high]}
-    return figure
-
-
 def _figures(
     job: Job, distance: Callable[[Moments, Moments], float], real: list[Moments], fake: list[Moments]
 ) -> dict[str, Any]:
     """A distance, its error, and if wanted the same between halves of the reals."""
-    detail = _interval(jackknife(distance, real, fake))
+    detail = interval(jackknife(distance, real, fake))
     if job.settings.baseline and len(real) > 1:
         a, b = real[::2], real[1::2]
-        detail["baseline"] = _interval(jackknife(distance, a, b)) | {
+        detail["baseline"] = interval(jackknife(distance, a, b)) | {
             "n": [sum(m.n for m in side) for side in (a, b)]
         }
     return detail
@@ -396,10 +388,15 @@ def _both(
 ) -> tuple[list[Moments], list[Moments]]:
     """Moments of ten random blocks of the reals and of the fakes; those of the reals are kept for next time."""
 
+    def here(images: Tensor) -> npt.NDArray[Any]:
+        return features(images.to(job.device))
+
     def measure(shards: ShardSet, rows: Rows, side: str) -> list[Moments]:
         with _bar(f"{title} {side}", len(rows)) as counted:
             blocks = np.array_split(rows, _parts(rows))
-            return [collect(features, Images(shards, block, job.batch, counted)) for block in blocks]
+            if job.where.is_ray:
+                return elsewhere.moments(features, shards, blocks, job.batch, counted, job.where)
+            return [collect(here, Images(shards, block, job.batch, counted)) for block in blocks]
 
     real = cached_moments(
         [job.real.hash, _digest(job.real_rows), key], lambda: measure(job.real, job.real_rows, "real")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from crossfake.errors import UserError
+from crossfake.stats.intervals import Z
 
 Vector = npt.NDArray[np.float64]
 
@@ -96,6 +100,28 @@ class Estimate(NamedTuple):
     value: float
     standard_error: float | None
     debiased: float | None
+
+
+def interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
+    """The figure with its standard error and the 95% interval that follows; of a ``share`` within 0 and 1.
+
+    ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
+    for FID is large below some 10,000 images (Chong and Forsyth 2020); it may fall a little below zero. The figure's
+    own interval is of samples of this size, that of ``debiased`` of the distributions.
+    """
+    value, error = estimate.value, estimate.standard_error
+    if not math.isfinite(value):
+        raise UserError(
+            "a figure is not a number", hint="the network's weights file is damaged: fetch it again"
+        )
+    within = None if error is None else [value - Z * error, value + Z * error]
+    if within and share:
+        within = [max(0.0, within[0]), min(1.0, within[1])]
+    figure = {"value": value, "standard_error": error, "interval": within}
+    if estimate.debiased is not None and error is not None:
+        low, high = estimate.debiased - Z * error, estimate.debiased + Z * error
+        figure |= {"debiased": estimate.debiased, "debiased_interval": [low, high]}
+    return figure
 
 
 def jackknife(

@@ -13,6 +13,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import is_shards
 from crossfake.datasets.sources.folder import is_video, walk
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import CARD
 from crossfake.synth.settings import GenerateSettings
@@ -74,7 +75,14 @@ def from_pictures(path: Path, label: Class, out: Path) -> tuple[ShardSet, str]:
 
 
 def from_model(
-    path: Path, out: Path, n: int, psi: float, seed: int, device: str, size: int | None
+    path: Path,
+    out: Path,
+    n: int,
+    psi: float,
+    seed: int,
+    device: str,
+    size: int | None,
+    where: ExecutorSettings = LOCAL,
 ) -> ShardSet:
     """``n`` images of a model or run, made for it.
 
@@ -86,7 +94,7 @@ def from_model(
     made = json.loads(card.read_text()).get("size")
     if size and made != size:
         raise UserError(f"{path} makes images of {made}², the reals have {size}²", hint=_HINT)
-    return ShardSet(generate(GenerateSettings(n, path, out, psi, seed, device=device)))
+    return ShardSet(generate(GenerateSettings(n, path, out, psi, seed, device=device), where=where))
 
 
 def _side(folder: Path) -> int:

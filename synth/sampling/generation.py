@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from crossfake.datasets.firewall import OWN, Seen
+from crossfake.datasets.locking import leave_folder, lock_folder
 from crossfake.datasets.shard_writer import (
     WRITE_ERRORS,
     ShardFile,
     adopt_finished,
-    leave_folder,
     listing,
-    lock_folder,
 )
 from crossfake.datasets.shards import Row, ShardSet, read_manifest
 from crossfake.datasets.types import Pixels
 from crossfake.device import rank_world, team_name
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.files import write_json
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
@@ -42,7 +42,9 @@ SHARD_ROWS = 10_000
 DONE = "generated.json"
 
 
-def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -> Path:
+def generate(
+    settings: GenerateSettings, ranks: tuple[int, int] | None = None, where: ExecutorSettings = LOCAL
+) -> Path:
     """Make fakes and write them as shards; returns the folder.
 
     A killed call goes on where it stopped when it is repeated. Under torchrun each rank makes every
@@ -51,14 +53,24 @@ def generate(settings: GenerateSettings, ranks: tuple[int, int] | None = None) -
     Args:
         settings: what to make.
         ranks: number of this process and of those that make the images together; torchrun's when None.
+        where: what makes the images: this process, or tasks of Ray; they are the same.
 
     Raises:
         UserError: there is no model, ``out`` holds something else, or another process writes there.
     """
-    generation = Generation(settings)
     rank, world = ranks or rank_world()
-    with _writing(generation.out, team_name() if world > 1 else ""):
-        _make(generation, rank, world)
+    if where.is_ray and world > 1:
+        raise UserError("Ray starts its workers itself", hint="start it without torchrun")
+    with where.connected():
+        make: Callable[..., int] = _make_shards
+        if where.is_ray:  # this process only says what is to be made
+            from crossfake.synth.sampling import cluster
+
+            settings = cluster.settled(settings)
+            make = partial(cluster.make_shards, asked=settings, where=where)
+        generation = Generation(replace(settings, device="cpu") if where.is_ray else settings)
+        with _writing(generation.out, team_name() if world > 1 else ""):
+            _make(generation, rank, world, make)
     return generation.out
 
 
@@ -176,7 +188,7 @@ class Generation:
         return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
 
 
-def _make(generation: Generation, rank: int, world: int) -> None:
+def _make(generation: Generation, rank: int, world: int, make: Callable[..., int]) -> None:
     """Write this process's shards, and ``generated.json`` where they are the last."""
     out, n, attributes = generation.out, generation.settings.n, generation.attributes
     done = _prepare_folder(out, attributes, n)
@@ -187,27 +199,9 @@ def _make(generation: Generation, rank: int, world: int) -> None:
     shards = [k for k in range(-(-n // SHARD_ROWS)) if k not in done and k % world == rank]
     if rank == 0 and made_before < n:
         (out / DONE).unlink(missing_ok=True)  # of shards that were lost since
-    started, made = time.monotonic(), 0
-    with (
-        tqdm(total=n, initial=made_before, unit="img", desc="generate", disable=rank > 0) as bar,
-        ThreadPoolExecutor(1) as drawer,
-        ThreadPoolExecutor(1) as writer,
-    ):
-        for k in shards:
-            shard = _open_shard(out, k, generation.size, attributes)
-            bar.update(shard.rows)
-            last = min((k + 1) * SHARD_ROWS, n)
-            written: Future[None] | None = None
-            for begin, images in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
-                if written is not None:
-                    written.result()  # at most one tile waits, so memory stays flat
-                rows = [generation.row(number) for number in range(begin, begin + len(images))]
-                written = writer.submit(_write, shard, images, rows)
-                bar.update(len(images))
-                made += len(images)
-            if written is not None:
-                written.result()
-            shard.close()
+    started = time.monotonic()
+    with tqdm(total=n, initial=made_before, unit="img", desc="generate", disable=rank > 0) as bar:
+        made = make(generation, shards, bar)
     facts = {
         **attributes,
         "n": n,
@@ -220,6 +214,28 @@ def _make(generation: Generation, rank: int, world: int) -> None:
         whole = sum(int(line["count"]) for line in read_manifest(out)) == n
         if whole and (world == 1 or not (out / DONE).exists() or (rank == 0 and not shards)):
             write_json(out / DONE, facts)
+
+
+def _make_shards(generation: Generation, shards: list[int], bar: tqdm) -> int:
+    """Make the shards with these numbers here, one after the other; returns how many images were made."""
+    made, attributes = 0, generation.attributes
+    with ThreadPoolExecutor(1) as drawer, ThreadPoolExecutor(1) as writer:
+        for k in shards:
+            shard = _open_shard(generation.out, k, generation.size, attributes)
+            bar.update(shard.rows)
+            last = min((k + 1) * SHARD_ROWS, generation.settings.n)
+            written: Future[None] | None = None
+            for begin, images in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
+                if written is not None:
+                    written.result()  # at most one tile waits, so memory stays flat
+                rows = [generation.row(number) for number in range(begin, begin + len(images))]
+                written = writer.submit(_write, shard, images, rows)
+                bar.update(len(images))
+                made += len(images)
+            if written is not None:
+                written.result()
+            shard.close()
+    return made
 
 
 def _model(settings: GenerateSettings) -> tuple[Path, Model]:

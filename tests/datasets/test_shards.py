@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossfake.datasets.shard_writer import ShardFile, ShardWriter, leave_folder, lock_folder
+from crossfake.datasets.locking import leave_folder, lock_folder
+from crossfake.datasets.shard_writer import ShardFile, ShardWriter
 from crossfake.datasets.shards import MANIFEST, Row, ShardSet, read_manifest
 from crossfake.errors import UserError
 
@@ -257,7 +258,7 @@ def test_a_shard_is_listed_once_whoever_finds_it(tmp_path: Path) -> None:
 
 
 def test_a_team_writes_together_and_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crossfake.datasets.shard_writer._ATTEMPTS", 1)
+    monkeypatch.setattr("crossfake.datasets.locking._ATTEMPTS", 1)
     one, two = lock_folder(tmp_path, "a"), lock_folder(tmp_path, "a")
     for other in ("b", ""):
         with pytest.raises(UserError, match="another process writes to"):

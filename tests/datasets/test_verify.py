@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossfake.datasets.shard_writer import ShardWriter, lock_folder
+from crossfake.datasets.locking import lock_folder
+from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import MANIFEST, SPLITS, Row, ShardSet
 from crossfake.datasets.verify import verify
 from crossfake.errors import UserError

@@ -9,7 +9,8 @@ import yaml
 
 import crossfake.synth.sampling.generation as generation
 from crossfake.datasets.firewall import FILE, Seen, count_overlap, seen_by_makers
-from crossfake.datasets.shard_writer import ShardWriter, leave_folder, lock_folder
+from crossfake.datasets.locking import leave_folder, lock_folder
+from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError

@@ -30,8 +30,8 @@ from crossfake.detect.bundle import bundle
 from crossfake.detect.evaluation.evaluate import evaluate as detect_evaluate
 from crossfake.detect.prediction.predict import predict
 from crossfake.detect.settings import EvaluateSettings, PredictSettings
-from crossfake.detect.training.loop import train
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.training.train import train
 from crossfake.errors import UserError
 from crossfake.executor import Demand, ExecutorSettings, map_in_order
 from crossfake.synth.families.base import FAMILIES

@@ -8,20 +8,19 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from crossfake.errors import MissingDependency, UserError
 from crossfake.serve.settings import ServeSettings
-from crossfake.serve.web.run_pages import Reports
+from crossfake.serve.web.run_reports import Reports
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from crossfake.serve.engine.analysis import Analyser
     from crossfake.serve.engine.generators import RunGenerators
 
 _GRACE = 3  # seconds that running requests are given when the server stops
+_WAITING = 16  # analyses that may wait, for each that runs
 _CONNECTIONS = 800  # at once; most systems let a process open 1,024 files
 
 
@@ -94,48 +93,45 @@ def create_app(
         warm: go on, in a thread, with what explanations need.
     """
     from crossfake.serve.engine.analysis import Analyser
-    from crossfake.serve.web.api import create_api
+    from crossfake.serve.web.api import ROOT, create_api
+    from crossfake.serve.web.desk import Desk
 
-    if settings.page and find_spec("gradio") is None:  # before models are loaded
-        raise MissingDependency("gradio", extra="app")
     # A parser's warnings quote what strangers send
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-    analyser = Analyser(settings.bundles, settings.limits, settings.device, settings.face_model)
+    reports = Reports(settings.runs, settings.reports)
+    analyser = Analyser(
+        settings.bundles, settings.limits, settings.device, settings.face_model, alike=settings.alike
+    )
+    desk = Desk(settings.concurrent, _WAITING * settings.concurrent)
+    site = None
+    if settings.page:
+        from crossfake.serve.web.pages import Site
+        from crossfake.serve.web.visits import Visits
+        from crossfake.serve.web.work import Worker
+
+        worker = Worker(analyser, settings.limits, desk)
+        secure = (settings.public_url or "").startswith("https:")
+        site = Site(worker, Visits(settings.limits), generators, reports, secure)
     app = create_api(
         analyser,
         settings.limits,
         token=settings.token,
         requests_per_minute=settings.rate,
-        concurrent=settings.concurrent,
+        desk=desk,
         hosts=settings.hosts,
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,
+        site=site,
     )
-    app.state.analyser = analyser
-    _add_page(app, analyser, settings, generators)
-    if warm:
-        # The first visitor need not wait for what explanations need. After the page, so that nobody waits for this
-        # either. No daemon: Python hangs or aborts when it ends while one is inside torch
-        threading.Thread(target=analyser.prepare, name="warm-up").start()
-    return app
-
-
-def _add_page(
-    app: FastAPI, analyser: Analyser, settings: ServeSettings, generators: RunGenerators | None
-) -> None:
-    if settings.page:
-        from crossfake.serve.web.page import mount_page
-
-        mount_page(
-            app, analyser, settings.limits, generators=generators,
-            reports=Reports(settings.runs, settings.reports), public_url=settings.public_url,
-        )  # fmt: skip
-    else:
-        from fastapi.responses import RedirectResponse
-
-        from crossfake.serve.web.api import ROOT
+    if site is None:
+        from starlette.responses import RedirectResponse
 
         app.add_route("/", lambda request: RedirectResponse(f"{ROOT}/docs"), include_in_schema=False)
+    if warm:
+        # The first visitor need not wait for what explanations need. No daemon: Python hangs or aborts when it ends
+        # while one is inside torch
+        threading.Thread(target=analyser.prepare, name="warm-up").start()
+    return app
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -33,9 +33,10 @@ class ServeSettings:
         public_url: how browsers reach it through a proxy: https://facts.example.
         trusted_proxies: a proxy whose word on who asks is taken (X-Forwarded-For); repeated. It is an address or a
             network.
+        alike: show the training pictures that a detector finds most alike. They are strangers' faces, and persuade.
         page: serve the page, not the API alone.
-        rate: requests and uploads per minute of one client.
-        concurrent: analyses of the API at once.
+        rate: requests per minute of one client, of those that begin something.
+        concurrent: analyses at once.
         face_model: YuNet's ONNX file.
         device: ``auto``, cpu, cuda or cuda:N.
         limits: of uploads.
@@ -53,6 +54,7 @@ class ServeSettings:
     runs: Folder = Path("runs")
     reports: tuple[Folder, ...] = ()
     page: bool = True
+    alike: bool = False
     device: str = "auto"
     face_model: There | None = None
     rate: Annotated[int, Bounds(1, 10**6)] = 60

@@ -67,6 +67,7 @@ class Analyser:
         limits: of what is accepted.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         face_model: YuNet's ONNX file.
+        alike: show the training pictures that are most alike.
 
     Attributes:
         detectors: the bundles' run names, and ``ensemble`` (mean of calibrated probabilities) when there are several.
@@ -85,12 +86,13 @@ class Analyser:
         limits: Limits = DEFAULTS,
         device: str = "auto",
         face_model: Path | None = None,
+        alike: bool = False,
     ) -> None:
         self.limits = limits
         self._loaded = load_detectors(bundles, device, face_model)
         several = (ENSEMBLE,) if len(self._loaded) > 1 else ()
         self.detectors = (*(each.name for each in self._loaded), *several)
-        self._evidence = {each.name: Evidence(each.detector) for each in self._loaded}
+        self._evidence = {each.name: Evidence(each.detector, alike) for each in self._loaded}
         self._finding = threading.Lock()  # OpenCV's face detector serves one thread at a time
         self._facts = [facts(each.name, each.detector, each.cropper.finds_faces) for each in self._loaded]
         for each in self._loaded:  # the first pass is slow, and no visitor should wait for it
@@ -301,6 +303,9 @@ class Analyser:
         codes |= {"missed-faces"} if faces and any(each.box for each in prediction.skipped) else set()
         codes |= {"no-face"} if not faces and prediction.problem == "no face" else set()
         width, height = prediction.width, prediction.height
+        if upload.kind == "image":  # people count from left to right
+            faces = sorted(faces, key=lambda face: face.box[0] if face.box else 0.0)
+            faces = [dataclasses.replace(face, person=number) for number, face in enumerate(faces)]
         words = wording.conclusion(upload.kind, faces, verdict, prediction.problem)
         return Analysis(
             name=upload.name_for_display,

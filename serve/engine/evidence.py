@@ -28,10 +28,14 @@ _T = TypeVar("_T")
 
 
 class Evidence:
-    """What explains one detector's verdicts; references are made once, when they are first asked for."""
+    """What explains one detector's verdicts; references are made once, when they are first asked for.
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
+    Args:
+        alike: find the training pictures that are most alike: strangers' faces.
+    """
+
+    def __init__(self, detector: Detector, alike: bool = False) -> None:
+        self._detector, self._alike = detector, alike
         self._lock = threading.Lock()
         self._looking_up = False
 
@@ -47,6 +51,8 @@ class Evidence:
     def _references(self, notes: list[str]) -> tuple[Any, Any]:
         without = "The spectrum is shown without that of real pictures"
         spectra = _try(lambda: self._spectra, without, notes)
+        if not self._alike:
+            return spectra, None
         return spectra, _try(lambda: self._prototypes, "Known pictures that are alike are not shown", notes)
 
     def of(self, crops: Sequence[Pixels], features: npt.NDArray[np.float32]) -> list[dict[str, Any]]:

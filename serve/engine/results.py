@@ -71,7 +71,7 @@ class FaceAnalysis:
     """One face of a picture, one person of a video, or the whole picture.
 
     Attributes:
-        person: from 0, the largest first; of a video in the order of appearance.
+        person: from 0, from left to right; of a video in the order of appearance.
         box: x, y, width and height in pixels of the upright picture; None for the whole picture. Of a video that of
             the frame that ``crop`` shows.
         per_detector: by the names in ``Analyser.detectors``, ``ensemble`` included when there are several.

@@ -1,4 +1,4 @@
-"""How much of a server one client gets, and how much there is: requests in a minute, things at once, places."""
+"""How much of a server one client gets: requests in a minute, things at once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 
-from crossfake.serve.intake.headers import Refused
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
 
-_MOST_CLIENTS = 10_000
+from crossfake.serve.intake.headers import Refused
 
 
 class TryLater(Refused):
@@ -23,84 +25,31 @@ class TryLater(Refused):
 
 
 class RateLimit:
-    """A bucket of tokens per client (IPv6: per /64), full at first, refilled evenly.
-
-    Args:
-        per_minute: size of a bucket, and how many tokens flow in within a minute.
+    """Requests of one client (IPv6: of a /64) within any minute.
 
     Example:
         >>> limit = RateLimit(1)
-        >>> limit.take("192.0.2.1", now=0.0)
-        >>> limit.take("192.0.2.1", now=30.0)
+        >>> limit.take("192.0.2.1")
+        >>> limit.take("192.0.2.1")
         Traceback (most recent call last):
-        crossfake.serve.intake.shares.TryLater: more than 1 requests in a minute: try again in 30 s
+        crossfake.serve.intake.shares.TryLater: more than 1 requests in a minute: try again in 60 s
     """
 
     def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._buckets: dict[str, tuple[float, float]] = {}  # client: tokens left, and when
+        self._item = RateLimitItemPerMinute(per_minute)
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
-    def take(self, client: str, now: float | None = None) -> None:
-        """Take one token.
-
-        Raises:
-            TryLater: there is none.
-        """
-        now = time.monotonic() if now is None else now
-        client, rate = _network(client), self.per_minute / 60
-        left, then = self._buckets.get(client, (float(self.per_minute), now))
-        left = min(float(self.per_minute), left + (now - then) * rate)
-        if left < 1:
-            raise TryLater(
-                "too-many-requests",
-                f"more than {self.per_minute} requests in a minute",
-                (1 - left) / rate,
-                429,
-            )
-        if len(self._buckets) >= _MOST_CLIENTS:  # forget those whose bucket is full again, then the oldest
-            fresh = {
-                c: (n, t) for c, (n, t) in self._buckets.items() if n + (now - t) * rate < self.per_minute
-            }
-            self._buckets = dict(list(fresh.items())[-_MOST_CLIENTS // 2 :])
-        self._buckets.pop(client, None)
-        self._buckets[client] = (left - 1, now)
-
-
-class Places:
-    """So many requests at once inside, working or waiting; the next one is told that the server is busy.
-
-    Args:
-        concurrent: analyses that run at once.
-        waiting: requests that may wait for them.
-    """
-
-    def __init__(self, concurrent: int, waiting: int) -> None:
-        self.concurrent, self.waiting, self.inside = concurrent, waiting, 0
-        self.typical = 1.0  # seconds of a recent request, smoothed
-
-    def look(self) -> None:
-        """Raise :class:`TryLater` if there is no place now."""
-        if self.inside >= self.concurrent + self.waiting:
-            seconds = min(60.0, self.typical * (self.waiting + 1) / self.concurrent)
-            raise TryLater("busy", f"{self.inside} requests are ahead", seconds, 503)
-
-    @contextlib.contextmanager
-    def enter(self) -> Iterator[None]:
-        """Hold a place.
+    def take(self, client: str) -> None:
+        """Count one request.
 
         Raises:
-            TryLater: there is none.
+            TryLater: it is one too many.
         """
-        self.look()
-        self.inside += 1
-        try:
-            yield
-        finally:
-            self.inside -= 1
-
-    def took(self, seconds: float) -> None:
-        """Learn how long one analysis takes."""
-        self.typical += 0.2 * (seconds - self.typical)
+        client = _network(client)
+        if not self._limiter.hit(self._item, client):
+            seconds = self._limiter.get_window_stats(self._item, client).reset_time - time.time()
+            words = f"more than {self._item.amount} requests in a minute"
+            raise TryLater("too-many-requests", words, seconds, 429)
 
 
 class Shares:

@@ -1,58 +1,217 @@
-"""The API: pictures and videos in, JSON out; its description, its health and its metrics."""
+"""The application: the API's routes, its description, its health and its metrics; the page beside it."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import contextlib
 import dataclasses
+import hashlib
 import json
+import re
 import threading
-import time
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from crossfake import __version__
 from crossfake.datasets.decode import Unreadable
+from crossfake.datasets.filetypes import HEAD, is_archive
 from crossfake.errors import MissingDependency
 from crossfake.serve.engine.results import SCHEMA, Analysis
-from crossfake.serve.intake.accepting import (
-    Upload,
-    accept,
-    display_name,
-    session_folder,
-    unpack,
-)
+from crossfake.serve.intake.accepting import Upload, accept, display_name, session_folder, unpack
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import MIB, Limits
-from crossfake.serve.intake.receiving import Received, gone, receive_files
-from crossfake.serve.intake.shares import Places, RateLimit
-from crossfake.serve.web.openapi import ABOUT, components, docs_page, operation
-from crossfake.serve.web.security import LOOPBACK, Guard, error_headers, error_json
 
 try:
-    import anyio
-    import anyio.to_thread
     from fastapi import Depends, FastAPI, Query, Request
     from fastapi.exceptions import RequestValidationError
-    from fastapi.responses import HTMLResponse, JSONResponse, Response
+    from fastapi.openapi.docs import get_swagger_ui_html
     from starlette.exceptions import HTTPException
-    from starlette.routing import Route
+    from starlette.responses import HTMLResponse, JSONResponse, Response
+    from starlette.staticfiles import StaticFiles
     from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+    from crossfake.serve.intake.receiving import Received, gone, receive_files
+    from crossfake.serve.intake.shares import RateLimit
+    from crossfake.serve.web import schemas
+    from crossfake.serve.web.desk import Desk, Stopped
     from crossfake.serve.web.metrics import CONTENT_TYPE, Metrics
+    from crossfake.serve.web.security import LOOPBACK, PAGE, Guard, error_json, error_response
 except ImportError as missing:
     raise MissingDependency((missing.name or "fastapi").partition(".")[0], extra="app") from missing
 
 if TYPE_CHECKING:
     from crossfake.serve.engine.analysis import Analyser, Progress
+    from crossfake.serve.web.pages import Site
 
 ROOT = "/api/v1"
+STATIC = Path(__file__).parent / "static"
 ROUTES = ("/healthz", "/metrics", *(f"{ROOT}/{name}" for name in ("analyze", "batch", "detectors", "docs")))
-_WAITING = 16  # requests that may wait, for each that works
-_OVERHEAD = MIB  # of a form around its files
+_SWEEP = 5.0  # seconds: how often what visitors left behind is looked for
+_ABOUT = (
+    "Judges faces in pictures and videos. A probability is that of being fake, among images like those that the "
+    "detector was validated on. A generator that it never saw may pass as real. It is not proof. "
+    "Files are kept in a private folder until the request is answered, and then deleted; names are not logged."
+)
+_WHEN = {
+    400: "The request is no readable form.",
+    401: "The token is missing or wrong.",
+    403: "A page of another site sent this.",
+    408: "The rest of the request did not come in time.",
+    413: "Too many bytes, pixels, files or seconds.",
+    415: "Neither a picture nor a video, by its content.",
+    421: "The Host header is not a name of this server.",
+    422: "A damaged or unsafe file, or an unknown field.",
+    429: "Too many requests; Retry-After says when.",
+    500: "A bug, or a damaged detector.",
+    503: "Busy, or loading; Retry-After says when.",
+    507: "The disk is full.",
+}
 
 Explain = Annotated[bool, Query(description="Of pictures: heat map, spectrum, nearest training pictures.")]
 Stability = Annotated[bool, Query(description="Of pictures: the score under recompression and resizing.")]
 Pictures = Annotated[bool, Query(description="Put heat maps, crops and spectra in as data URIs.")]
+
+
+def create_api(
+    analyser: Analyser,
+    limits: Limits,
+    *,
+    token: str | None = None,
+    requests_per_minute: int = 60,
+    desk: Desk | None = None,
+    hosts: Collection[str] | None = LOOPBACK,
+    public_url: str | None = None,
+    trusted_proxies: Collection[str] = (),
+    site: Site | None = None,
+) -> FastAPI:
+    """The API, and the page where there is one, as an ASGI application.
+
+    Args:
+        analyser: does the work, in threads.
+        limits: of what is accepted.
+        token: that all requests but ``/healthz`` must bear.
+        requests_per_minute: of one client, of those that change or compute something.
+        desk: where analyses wait for their turn; when too many do, the answer is 503 with ``Retry-After``.
+        hosts: names that the Host header may give, against DNS rebinding; None: any.
+        public_url: the origin that browsers come by, behind a proxy.
+        trusted_proxies: addresses or networks whose word on who asks (``X-Forwarded-For``) is taken.
+        site: the page.
+    """
+    desk = desk or Desk()
+    metrics = Metrics(lambda: desk.counts[0], lambda: desk.counts[1])
+    service = _Service(analyser, limits, desk, metrics)
+    app = FastAPI(
+        title="crossfake",
+        version=__version__,
+        description=_ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{ROOT}/openapi.json",
+        lifespan=_sweeping(site),
+    )
+    page = site.problem if site else None
+    app.add_middleware(
+        Guard, most=limits.bytes_archive + MIB, token=token, hosts=hosts, rate=RateLimit(requests_per_minute),
+        metrics=metrics, routes=ROUTES, public=public_url, page=page,
+    )  # fmt: skip
+    if trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
+    _add_errors(app, page)
+    _add_routes(app, service)
+    _add_description(app, token is not None)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if site is not None:
+        from crossfake.serve.web.pages import routes
+
+        app.include_router(routes(site))
+    return app
+
+
+def _add_routes(app: FastAPI, service: _Service) -> None:
+    known, limits = [Depends(_known_fields)], service.limits
+
+    @app.post(f"{ROOT}/analyze", dependencies=known, **_described(schemas.Analysis, "file"))
+    async def analyze(
+        request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
+    ) -> Response:
+        """Analyse one picture or video.
+
+        Every face is judged by every detector. Without explanation and stability the answer is quick.
+        """
+        service.desk.look()
+        with session_folder() as folder:
+            [received] = await receive_files(request, folder, field="file")
+            return (
+                await service.finish(  # in its turn from here on: while it sends, a client holds nothing up
+                    request,
+                    lambda told: service.analysis(received, explain, stability, told).to_json(pictures),
+                )
+            )
+
+    @app.post(f"{ROOT}/batch", dependencies=known, **_described(schemas.Batch, "files"))
+    async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
+        """Analyse many files, or one zip of them.
+
+        One after the other. A file that is not taken is listed with its problem and stops nothing.
+        """
+        service.desk.look()
+        with session_folder() as folder:
+            received = await receive_files(request, folder, field="files", files=limits.files)
+            return await service.finish(
+                request, lambda told: service.batch(received, folder, explain, stability, told)
+            )
+
+    @app.get(f"{ROOT}/detectors", dependencies=known, **_described(list[schemas.DetectorFacts]))  # type: ignore[valid-type]
+    def detectors() -> Response:
+        """What each detector was trained and tested on, and how often it calls a real picture fake."""
+        return JSONResponse([dataclasses.asdict(facts) for facts in service.analyser.about()])
+
+    @app.get("/healthz", **_described(schemas.Health))
+    async def healthz() -> Response:
+        """Is it up? Needs no token. Until all is loaded: 503, with the status `loading`."""
+        names = list(service.analyser.detectors)
+        return JSONResponse({"status": "ok", "version": __version__, "detectors": names})
+
+    @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+    async def metrics() -> Response:
+        """Counts and times for Prometheus. No names, addresses or pictures."""
+        return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    @app.get(f"{ROOT}/docs", include_in_schema=False)
+    async def docs() -> Response:
+        made = get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"API of crossfake {__version__}",
+            swagger_js_url="../../static/vendor/swagger-ui-bundle.js",
+            swagger_css_url="../../static/vendor/swagger-ui.css",
+            swagger_favicon_url="../../static/favicon.png",
+        )
+        page = bytes(made.body).decode()
+        [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy = PAGE.replace("script-src 'self'", f"script-src 'self' 'sha256-{digest}'")
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
+
+
+def _described(model: Any, field: str = "") -> dict[str, Any]:
+    """What FastAPI is told of a route whose answers are written in threads: their form, and that of its errors."""
+    statuses = [code for code in _WHEN if field or code in (401, 421, 422, 429, 500, 503)]
+    made: dict[str, Any] = {
+        "response_model": model,
+        "responses": {code: {"model": schemas.Error, "description": _WHEN[code]} for code in statuses},
+    }
+    if field:
+        file = {"type": "string", "contentMediaType": "application/octet-stream"}
+        several = {"type": "array", "items": file, "minItems": 1}
+        form = {
+            "type": "object", "properties": {field: file if field == "file" else several},
+            "required": [field], "additionalProperties": False,
+        }  # fmt: skip
+        content = {"multipart/form-data": {"schema": form}}
+        made["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
+    return made
 
 
 def _known_fields(request: Request) -> None:
@@ -64,230 +223,84 @@ def _known_fields(request: Request) -> None:
             raise Refused("unknown-field", "the query has a field that is not known", hint)
 
 
-class _Stopped(Exception):
-    """Raised in the thread of an analysis whose client went away."""
-
-
-def create_api(
-    analyser: Analyser,
-    limits: Limits,
-    *,
-    token: str | None = None,
-    requests_per_minute: int = 60,
-    concurrent: int = 2,
-    hosts: Collection[str] | None = LOOPBACK,
-    public_url: str | None = None,
-    trusted_proxies: Collection[str] = (),
-) -> FastAPI:
-    """The API as an ASGI application; a page may be mounted into it and is guarded likewise.
-
-    Args:
-        analyser: does the work, in threads.
-        limits: of what is accepted.
-        token: that all requests but ``/healthz`` must bear.
-        requests_per_minute: of one client, to what is below ``/api/`` and changes or computes something.
-        concurrent: analyses at once; sixteen times as many may wait, then the answer is 503 with ``Retry-After``.
-        hosts: names that the Host header may give, against DNS rebinding; None: any.
-        public_url: the origin that browsers come by, behind a proxy.
-        trusted_proxies: addresses or networks whose word on who asks (``X-Forwarded-For``) is taken.
-
-    Raises:
-        MissingDependency: the extra ``app`` is not installed.
-    """
-    places = Places(concurrent, _WAITING * concurrent)
-    service = _Service(analyser, limits, places)
-    app = FastAPI(
-        title="crossfake",
-        version=__version__,
-        description=ABOUT,
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=f"{ROOT}/openapi.json",
-    )
-    app.add_middleware(
-        Guard,
-        most=limits.bytes_archive + _OVERHEAD,
-        token=token,
-        hosts=hosts,
-        rate=RateLimit(requests_per_minute),
-        metrics=service.metrics,
-        routes=ROUTES,
-        public=public_url,
-    )
-    if trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
-    known = [Depends(_known_fields)]
-    _add_errors(app)
-    _add_description(app, token is not None)
-
-    @app.post(f"{ROOT}/analyze", dependencies=known, **operation("analyze"))
-    async def analyze(
-        request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
-    ) -> Response:
-        places.look()
-        with session_folder() as folder:
-            most = max(limits.bytes_image, limits.bytes_video) + _OVERHEAD
-            [received] = await receive_files(
-                request, folder, limits, field="file", kinds=("image", "video"), most=most
-            )
-            return await service.finish(  # in a place from here on: while it sends, a client holds nothing up
-                request,
-                lambda progress: service.analysis(
-                    accept(received.path, limits, received.name), explain, stability, progress
-                ).to_json(pictures),
-            )
-
-    @app.post(f"{ROOT}/batch", dependencies=known, **operation("batch"))
-    async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
-        places.look()
-        with session_folder() as folder:
-            received = await receive_files(
-                request, folder, limits, field="files", kinds=("image", "video", "archive"),
-                most=limits.bytes_archive + _OVERHEAD, files=limits.files, strict=False,
-            )  # fmt: skip
-            return await service.finish(
-                request, lambda progress: service.batch(received, folder, explain, stability, progress)
-            )
-
-    @app.get(f"{ROOT}/detectors", dependencies=known, **operation("detectors"))
-    def detectors() -> Response:
-        return JSONResponse([dataclasses.asdict(facts) for facts in analyser.about()])
-
-    @app.get("/healthz", **operation("healthz"))
-    async def healthz() -> Response:
-        return JSONResponse({"status": "ok", "version": __version__, "detectors": list(analyser.detectors)})
-
-    @app.get("/metrics", **operation("metrics"))
-    async def metrics() -> Response:
-        return Response(service.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
-
-    @app.get(f"{ROOT}/docs", include_in_schema=False)
-    async def docs() -> Response:
-        page, policy = docs_page(app.openapi())
-        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
-
-    # A page mounted at the root must not answer for the API
-    methods_of = {route.path: route.methods or () for route in app.routes if isinstance(route, Route)}
-
-    @app.api_route(
-        "/api/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False
-    )
-    async def elsewhere(request: Request) -> Response:
-        if methods := methods_of.get(request.url.path):
-            raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
-        raise HTTPException(404)
-
-    return app
-
-
 class _Service:
     """What the routes share."""
 
-    def __init__(self, analyser: Analyser, limits: Limits, places: Places) -> None:
-        self.analyser, self.limits, self.places = analyser, limits, places
-        self.turns = anyio.CapacityLimiter(places.concurrent)
-        self.metrics = Metrics(self._working, lambda: places.inside - self._working())
-
-    def _working(self) -> int:
-        return int(self.turns.borrowed_tokens)
+    def __init__(self, analyser: Analyser, limits: Limits, desk: Desk, metrics: Metrics) -> None:
+        self.analyser, self.limits, self.desk, self.metrics = analyser, limits, desk, metrics
 
     async def finish(self, request: Request, work: Callable[[Progress], dict[str, Any]]) -> Response:
-        """Take a place and work in a thread, in turn; stop when the client goes away."""
+        """Work in a thread, in turn; stop when the client goes away."""
         stop = threading.Event()
-        answer: bytes | None = None
-        problem: Exception | None = None
-
-        def progress(share: float, what: str) -> None:
-            if stop.is_set():
-                raise _Stopped
-
-        def task() -> bytes:
-            progress(0.0, "")
-            start = time.perf_counter()
-            made = json.dumps(work(progress), allow_nan=False).encode()
-            self.places.took(time.perf_counter() - start)
-            return made
-
-        async def watch(scope: anyio.CancelScope) -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            stop.set()
-            scope.cancel()
-
+        job = self.desk.start(lambda told: json.dumps(work(told), allow_nan=False).encode(), stop)
+        done = asyncio.wrap_future(job.future)
+        left = asyncio.ensure_future(_disconnected(request))
+        either: tuple[asyncio.Future[Any], ...] = (done, left)
         try:
-            with self.places.enter():
-                async with anyio.create_task_group() as group:
-                    group.start_soon(watch, group.cancel_scope)
-                    try:
-                        answer = await anyio.to_thread.run_sync(task, limiter=self.turns)
-                    except Exception as error:
-                        problem = error
-                    group.cancel_scope.cancel()
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stop.set()  # also when the server shuts down
-        if answer is None and (problem is None or isinstance(problem, _Stopped)):
+            left.cancel()
+            if not done.done():  # what it works on stays until it has ended
+                stop.set()
+                job.future.cancel()
+                await asyncio.wait({done})
+        if done.cancelled() or isinstance(done.exception(), Stopped):
             raise gone()
-        if isinstance(problem, Unreadable):
-            problem = _damaged(problem)
-        if problem is not None:
-            raise problem
-        return Response(answer, media_type="application/json")
+        if isinstance(error := done.exception(), Unreadable):
+            raise _damaged(error)
+        return Response(done.result(), media_type="application/json")
 
-    def analysis(self, upload: Upload, explain: bool, stability: bool, progress: Progress) -> Analysis:
+    def analysis(self, each: Received | Upload, explain: bool, stability: bool, told: Progress) -> Analysis:
+        upload = each if isinstance(each, Upload) else accept(each.path, self.limits, each.name)
+        if upload.kind == "archive":
+            raise Refused("wrong-kind", "archives are not taken here", f"send it to {ROOT}/batch", 415)
         if upload.kind == "video":
-            made = self.analyser.video(upload, progress=progress)
+            made = self.analyser.video(upload, progress=told)
         else:
-            made = self.analyser.image(upload, explain=explain, stability=stability, progress=progress)
+            made = self.analyser.image(upload, explain=explain, stability=stability, progress=told)
         self.metrics.analyses.labels(made.kind, made.verdict).inc()
         return made
 
     def batch(
-        self, received: list[Received], folder: Path, explain: bool, stability: bool, progress: Progress
+        self, received: list[Received], folder: Path, explain: bool, stability: bool, told: Progress
     ) -> dict[str, Any]:
-        uploads: list[Received | Upload] = [*received]
-        if any(each.kind == "archive" for each in received):
-            if len(received) > 1:
-                raise Refused(
-                    "mixed", "a zip came with other files", "send one zip, or pictures and videos", 422
-                )
-            inside = folder / "inside"
-            inside.mkdir(mode=0o700)
-            uploads = [*unpack(accept(received[0].path, self.limits, received[0].name), inside, self.limits)]
         files: list[dict[str, Any]] = []
+        uploads: Sequence[Received | Upload] = self._unpacked(received, folder)
         counts = {"files": len(uploads), "refused": 0, "fake": 0, "uncertain": 0, "real": 0, "not judged": 0}
         for number, each in enumerate(uploads):
 
             def part(share: float, what: str, done: int = number) -> None:
-                progress((done + share) / len(uploads), what)
+                told((done + share) / len(uploads), what)
 
             part(0.0, "")
-            name, made = self._one(each, explain, stability, part)
-            if isinstance(made, Refused):
-                self.metrics.refusals.labels(made.code).inc()
-                counts["refused"] += 1
-                files.append({"name": name, "analysis": None, "problem": error_json(made)})
-            else:
+            name = display_name(each.name) if isinstance(each, Received) else each.name_for_display
+            analysis, problem = None, None
+            try:
+                if isinstance(each, Upload) and each.problem:
+                    raise Refused(each.code, each.problem, "leave it out or replace it")
+                made = self.analysis(each, explain, stability, part)
                 counts[made.verdict] += 1
-                files.append({"name": name, "analysis": made.to_json(), "problem": None})
+                analysis = made.to_json()
+            except (Unreadable, Refused) as error:
+                refused = error if isinstance(error, Refused) else _damaged(error)
+                self.metrics.refusals.labels(refused.code).inc()
+                counts["refused"] += 1
+                problem = error_json(refused)
+            files.append({"name": name, "analysis": analysis, "problem": problem})
         return {"schema": SCHEMA, "files": files, "summary": counts}
 
-    def _one(
-        self, each: Received | Upload, explain: bool, stability: bool, progress: Progress
-    ) -> tuple[str, Analysis | Refused]:
-        """One file of a batch: its name to show, and what is said of it or why nothing is."""
-        name = display_name(each.name) if isinstance(each, Received) else each.name_for_display
-        try:
-            if isinstance(each, Received):
-                if each.problem is not None:
-                    raise each.problem
-                each = accept(each.path, self.limits, each.name)
-            elif each.problem:
-                raise Refused(each.code, each.problem, "leave it out or replace it")
-            return each.name_for_display, self.analysis(each, explain, stability, progress)
-        except Unreadable as error:
-            return name, _damaged(error)
-        except Refused as error:
-            return name, error
+    def _unpacked(self, received: list[Received], folder: Path) -> list[Received] | list[Upload]:
+        """The files of a request, or of the one archive that came."""
+        if not any(_is_archive(each.path) for each in received):
+            return received
+        if len(received) > 1:
+            raise Refused("mixed", "a zip came with other files", "send one zip, or pictures and videos")
+        return unpack(accept(received[0].path, self.limits, received[0].name), folder, self.limits)
+
+
+def _is_archive(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return is_archive(file.read(HEAD))
 
 
 def _damaged(error: Unreadable) -> Refused:
@@ -295,34 +308,61 @@ def _damaged(error: Unreadable) -> Refused:
     return Refused("damaged", f"the file cannot be read ({error.reason})", "send it anew, or another")
 
 
-def _add_errors(app: FastAPI) -> None:
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _sweeping(site: Site | None) -> Any:
+    """A lifespan in which what visitors left behind is deleted."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async def sweep() -> None:
+            while site is not None:
+                await asyncio.sleep(_SWEEP)
+                await asyncio.to_thread(site.visits.sweep)
+
+        task = asyncio.create_task(sweep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            if site is not None:
+                site.visits.close()
+
+    return lifespan
+
+
+def _add_errors(app: FastAPI, page: Callable[[Refused, str], str] | None) -> None:
     """What FastAPI itself refuses is answered in the same form."""
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         wrong = "; ".join(f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()[:3])
-        return _answer(Refused("malformed", f"the request cannot be used ({wrong})", f"see {ROOT}/docs"))
+        refused = Refused("malformed", f"the request cannot be used ({wrong})", f"see {ROOT}/docs")
+        return error_response(refused, request.url.path, page)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         known = {404: ("not-found", "there is nothing here"), 405: ("wrong-method", "not with this method")}
         code, words = known.get(error.status_code, ("malformed", str(error.detail)))
-        answer = _answer(Refused(code, words, f"see {ROOT}/docs", error.status_code))
+        refused = Refused(code, words, f"see {ROOT}/docs", error.status_code)
+        answer = error_response(refused, request.url.path, page)
         answer.headers.update(error.headers or {})
         return answer
 
 
-def _answer(error: Refused) -> JSONResponse:
-    return JSONResponse(error_json(error), error.status, error_headers(error))
-
-
 def _add_description(app: FastAPI, token: bool) -> None:
+    """FastAPI's own description, without the form of its own errors, and with the token."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
         if app.openapi_schema is None:
             schema = plain()
-            schema["components"] = {"schemas": components()}
+            parts = schema["components"]["schemas"]
+            for name in ("HTTPValidationError", "ValidationError"):
+                parts.pop(name, None)
             if token:
                 schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
                 schema["security"] = [{"token": []}]

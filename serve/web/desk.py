@@ -1,34 +1,21 @@
-"""Long work for many visitors: a few at a time, the others wait and are told so, and anyone can stop."""
+"""Long work of the page and of the API: a few at a time, the others wait, and anyone can stop."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, TimeoutError
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-from crossfake.errors import UserError
+from crossfake.serve.intake.shares import TryLater
 
 T = TypeVar("T")
 Tell = Callable[[float, str], None]
-_LOOK = 0.15  # seconds between two looks at how far it is
 
 
 class Stopped(Exception):
-    """The visitor cancelled, left, or began something else."""
-
-
-class Busy(UserError):
-    """More wait than there is room for."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far work is: a share in [0, 1], None while it waits for its turn, and what is being done."""
-
-    share: float | None
-    words: str
+    """The visitor cancelled, left, or the client went away."""
 
 
 class Desk:
@@ -39,25 +26,32 @@ class Desk:
         waiting: jobs that may wait; the next is refused.
     """
 
-    def __init__(self, places: int = 2, waiting: int = 16) -> None:
+    def __init__(self, places: int = 2, waiting: int = 32) -> None:
         self.places, self.waiting = places, waiting
-        self._pool = ThreadPoolExecutor(places, thread_name_prefix="page")
+        self._pool = ThreadPoolExecutor(places, thread_name_prefix="analysis")
         self._inside: list[object] = []
         self._lock = threading.Lock()
+        self._typical = 1.0  # seconds of a recent job, smoothed
 
-    def start(self, work: Callable[[Tell], T], stop: threading.Event) -> Job[T]:
+    def look(self) -> None:
+        """Raise :class:`TryLater` if one more would be too many."""
+        if len(self._inside) >= self.places + self.waiting:
+            seconds = min(60.0, self._typical * (self.waiting + 1) / self.places)
+            raise TryLater("busy", f"{len(self._inside)} requests are ahead", seconds, 503)
+
+    def start(self, work: Callable[[Tell], T], stop: threading.Event, more: bool = False) -> Job[T]:
         """Queue ``work(tell)``. It calls ``tell(share, words)`` now and then, which raises once ``stop`` is set.
 
+        Args:
+            more: it goes on with what was let in already.
+
         Raises:
-            Busy: too many wait already.
+            TryLater: too many wait.
         """
-        job = Job(self, work, stop)
         with self._lock:
-            if len(self._inside) >= self.places + self.waiting:
-                raise Busy(
-                    f"The server is busy: {len(self._inside)} others are before you",
-                    hint="try again in a minute",
-                )
+            if not more:
+                self.look()
+            job = Job(self, work, stop)
             self._inside.append(job)
         job.future = self._pool.submit(job.run)
         job.future.add_done_callback(lambda _: self._leave(job))
@@ -68,6 +62,15 @@ class Desk:
         with self._lock:
             return max(0, self._inside.index(job) - self.places + 1) if job in self._inside else 0
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many run, and how many wait."""
+        running = min(len(self._inside), self.places)
+        return running, len(self._inside) - running
+
+    def took(self, seconds: float) -> None:
+        self._typical += 0.2 * (seconds - self._typical)
+
     def _leave(self, job: object) -> None:
         with self._lock:
             self._inside.remove(job)
@@ -77,49 +80,34 @@ class Desk:
 
 
 class Job(Generic[T]):
-    """Work in progress: iterate over it for its steps, then take its :meth:`result`."""
+    """Work in progress.
+
+    Attributes:
+        future: its result.
+        share: how much is done, in [0, 1].
+        words: what is being done.
+    """
+
+    future: Future[T]
 
     def __init__(self, desk: Desk, work: Callable[[Tell], T], stop: threading.Event) -> None:
-        from concurrent.futures import Future
-
         self._desk, self._work, self._stop = desk, work, stop
-        self._step = Step(0.0, "")
-        self.future: Future[T] = Future()
+        self.share, self.words = 0.0, "Starting"
+
+    @property
+    def before(self) -> int:
+        """How many have to finish before it begins."""
+        return self._desk.before(self)
 
     def run(self) -> T:
-        self._tell(0.0, "")
-        return self._work(self._tell)
+        start = time.monotonic()
+        try:
+            self._tell(0.0, "Starting")
+            return self._work(self._tell)
+        finally:
+            self._desk.took(time.monotonic() - start)
 
     def _tell(self, share: float, words: str) -> None:
         if self._stop.is_set():
             raise Stopped
-        self._step = Step(share, words)
-
-    def __iter__(self) -> Iterator[Step]:
-        """Steps as they are taken, the first at once.
-
-        Raises:
-            Stopped: ``stop`` was set; the work ends at its next step.
-        """
-        shown: Step | None = None
-        try:
-            while not self.future.done():
-                before = self._desk.before(self)
-                step = Step(None, f"Waiting: {before} before you") if before else self._step
-                if step != shown and (step.words or shown is None):
-                    shown = step
-                    yield step
-                if self._stop.is_set():
-                    self.future.cancel()
-                    raise Stopped
-                try:
-                    self.future.exception(_LOOK)
-                except TimeoutError:
-                    continue
-        except GeneratorExit:  # the browser is gone
-            self._stop.set()
-            raise
-
-    def result(self) -> T:
-        """What the work returned; what it raised is raised."""
-        return self.future.result()
+        self.share, self.words = share, words or self.words

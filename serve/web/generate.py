@@ -2,148 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-import gradio as gr
 from PIL import Image
 
+from crossfake.bounds import Bounds, check_bounds
 from crossfake.errors import UserError
-from crossfake.images import Images
 from crossfake.seeds import parse_seeds
 from crossfake.serve.engine.generators import RunGenerators
 from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.analyse import Tab
-from crossfake.serve.web.context import EVENT, Context, area, problem, status, status_of
-from crossfake.serve.web.desk import Stopped, Tell
-from crossfake.serve.web.sessions import Case
+from crossfake.serve.web.desk import Tell
 from crossfake.serve.web.view import render
+from crossfake.serve.web.visits import Case
+from crossfake.serve.web.work import Worker
 
-_KIND = "generate"
+WAYS = {"pictures": "Pictures", "walk": "Walk between seeds", "mix": "Mix styles"}
+LAYERS = ("coarse", "middle", "fine")
 _MOST = 32  # pictures at once
 _STEPS = 12  # pictures from one seed of a walk to the next
 _SIZE = 512  # pixels from which on pictures are not enlarged for Analyse
 
 
-def build(page: Context, tabs: gr.Tabs, analyse: Tab) -> None:
-    """Lay the tab out; a picture can be sent to the tab Analyse, which is then shown."""
-    generators = page.generators
-    names = generators.names() if generators else []
-    if generators is None or not names:
-        area(
-            '<p class="cf-empty">There is no trained generator here yet. '
-            "Train one with <code>synth train</code>, then reload this page.</p>"
-        )
-        return
-    with gr.Row():
-        model = gr.Dropdown(
-            names, value=names[0], label="Generator", filterable=False, elem_id="cf-generator"
-        )
-        way = gr.Dropdown(
-            ["Pictures", "Walk between seeds", "Mix styles"],
-            value="Pictures",
-            label="What to make",
-            filterable=False,
-        )
-    with gr.Row():
-        seeds = gr.Textbox(
-            "1-8", label="Seeds", info="Numbers and ranges, such as 1-8 or 3,7,12", elem_id="cf-seeds"
-        )
-        psi = gr.Slider(
-            0,
-            1,
-            0.7,
-            step=0.05,
-            label="Truncation",
-            info="Low: typical faces. High: varied, and odder.",
-            elem_id="cf-psi",
-        )
-    with gr.Row(visible=False) as mixing:
-        columns = gr.Textbox("11-14", label="Styles of these seeds", elem_id="cf-columns")
-        layers = gr.Radio(
-            ["coarse", "middle", "fine"], value="coarse", label="Which styles", elem_id="cf-layers"
-        )
-    make = gr.Button("Make them", variant="primary", elem_id="cf-make")
-    progress = area(elem_id="cf-generate-status", elem_classes="cf-status")
-    shown = area("", elem_id="cf-generate-result")
-    sent = gr.Textbox(visible="hidden", elem_id="cf-sent", label="Seed to send")
-    go = gr.Button("Send", visible="hidden", elem_id="cf-go")  # page.js fills the field in, then presses this
+@dataclass(frozen=True)
+class Wish:
+    """What to make.
 
-    def run(
-        name: str, what: str, text: str, trunc: float, others: str, which: str, request: gr.Request
-    ) -> Iterator[Any]:
-        case = page.sessions.of(request.session_hash or "").begin(_KIND)
-        yield {progress: status_of("Waiting"), shown: ""}
-        try:
-            rows = parse_seeds(text, _MOST)
+    Attributes:
+        model: a generator's name.
+        way: one of ``WAYS``.
+        seeds: numbers and ranges.
+        psi: truncation.
+        styles: of a mix: seeds whose styles are taken.
+        layers: of a mix: which of them.
+    """
 
-            def work(tell: Tell) -> str:
-                tell(0.1, "Making pictures")
-                return _made(generators, name, what, rows, trunc, others, which)
+    model: str
+    way: str = "pictures"
+    seeds: str = "1-8"
+    psi: Annotated[float, Bounds(0, 1)] = 0.7
+    styles: str = "11-14"
+    layers: str = "coarse"
 
-            job = page.desk.start(work, case.stop)
-            for step in job:
-                yield {progress: status(step)}
-            yield {progress: "", shown: job.result()}
-        except Stopped:
-            return
-        except Exception as error:
-            yield {progress: problem(error)}
-
-    def send(seed: str, name: str, trunc: float, request: gr.Request) -> Iterator[dict[Any, Any]]:
-        def draw(case: Case) -> Received:
-            number = parse_seeds(seed, _MOST)[0]
-            target = case.folder / "made.png"
-            _enlarged(generators.sample(name, [number], trunc)[0]).save(target)
-            return Received(target, f"{Path(name).name}-seed-{number}.png")
-
-        yield {tabs: gr.Tabs(selected="analyse")}
-        yield from analyse.follow(request.session_hash or "", draw)
-
-    def offer(name: str, what: str) -> dict[Any, Any]:
-        if what != "Mix styles":
-            return {mixing: gr.update(visible=False)}
-        try:
-            found = generators.layers(name)
-            if not found:
-                raise UserError("this generator has no styles to mix", hint="choose another one, or pictures")
-        except Exception as error:
-            return {mixing: gr.update(visible=False), progress: problem(error)}
-        return {mixing: gr.update(visible=True), layers: gr.update(choices=list(found), value=found[0])}
-
-    gr.on([way.change, model.change], offer, [model, way], [mixing, layers, progress], **EVENT)
-    inputs = [model, way, seeds, psi, columns, layers]
-    gr.on(
-        [make.click, seeds.submit],
-        run,
-        inputs,
-        [progress, shown],
-        **EVENT,
-    )
-    go.click(send, [sent, model, psi], [tabs, *analyse.outputs], trigger_mode="multiple", **EVENT)
+    def __post_init__(self) -> None:
+        check_bounds(self, prefix="")
+        if self.way not in WAYS or self.layers not in LAYERS:
+            raise UserError("there is no such choice", hint="choose one of the list")
 
 
-def _enlarged(picture: Images) -> Image.Image:
+def make(worker: Worker, case: Case, generators: RunGenerators, wish: Wish) -> None:
+    """Make pictures in their turn; each can be opened in Analyse.
+
+    Raises:
+        UserError: seeds that are none, or the server is busy.
+    """
+    seeds = parse_seeds(wish.seeds, _MOST)
+    styles = parse_seeds(wish.styles, _MOST) if wish.way == "mix" else []
+    if len(seeds) * len(styles) > _MOST * 2:
+        raise UserError("these are too many pairs to mix", hint=f"name at most {_MOST * 2} in all")
+    if wish.way == "walk" and len(seeds) > 6:
+        raise UserError(f"a walk past {len(seeds)} seeds is long", hint="name 2 to 6 seeds")
+
+    def work(tell: Tell) -> None:
+        tell(0.1, "Making pictures")
+        if wish.way == "walk":
+            pictures = generators.interpolate(wish.model, seeds, wish.psi, _STEPS)
+            case.show(result=render("walk.html", pictures=pictures, seeds=seeds))
+        elif wish.way == "mix":
+            if wish.layers not in generators.layers(wish.model):
+                raise UserError("this generator has no such styles to mix", hint="choose others, or pictures")
+            sheet = generators.mix(wish.model, seeds, styles, wish.layers, wish.psi)
+            words = f"The {wish.layers} styles of seeds {wish.styles} (columns) in the pictures of {wish.seeds} (rows)"
+            case.show(result=render("sheet.html", sheet=sheet, words=words))
+        else:
+            pictures = generators.sample(wish.model, seeds, wish.psi)
+            for picture, seed in zip(pictures, seeds, strict=True):
+                path = case.folder / f"{seed}.png"
+                _enlarged(Image.fromarray(picture)).save(path)
+                case.files.append(Received(path, f"{Path(wish.model).name}-seed-{seed}.png"))
+            shown = list(zip(pictures, seeds, strict=True))
+            case.show(result=render("made.html", pictures=shown, case=case))
+        case.end()
+
+    worker.run(case, work)
+
+
+def _enlarged(image: Image.Image) -> Image.Image:
     """A small picture as large as one would publish it: in stamps no face is found."""
-    image = Image.fromarray(picture)
     times = max(1, _SIZE // image.width)
     return image.resize((image.width * times, image.height * times), Image.Resampling.LANCZOS)
-
-
-def _made(
-    generators: RunGenerators, name: str, what: str, rows: list[int], psi: float, others: str, layers: str
-) -> str:
-    if what == "Pictures":
-        pictures = generators.sample(name, rows, psi)
-        return render("generate.html", pictures=list(zip(pictures, rows, strict=True)))
-    if what == "Walk between seeds":
-        if len(rows) > 6:
-            raise UserError(f"a walk past {len(rows)} seeds is long", hint="name 2 to 6 seeds")
-        return render("walk.html", pictures=generators.interpolate(name, rows, psi, _STEPS), seeds=rows)
-    columns = parse_seeds(others, _MOST)
-    if len(rows) * len(columns) > _MOST * 2:
-        raise UserError("these are too many pairs to mix", hint=f"name at most {_MOST * 2} in all")
-    seeds = ", ".join(map(str, rows))
-    words = f"The {layers} styles of seeds {others} (columns) in the pictures of seeds {seeds} (rows)"
-    return render("sheet.html", sheet=generators.mix(name, rows, columns, layers, psi), words=words)

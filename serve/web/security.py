@@ -6,7 +6,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import hashlib
 import hmac
 import json
 import logging
@@ -15,6 +14,9 @@ import traceback
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
 
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import MIB
@@ -27,45 +29,25 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 OPEN = frozenset({"/healthz"})  # without a token
-_IDLE, _LONGEST, _DRAIN = (
-    30.0,
-    600.0,
-    2.0,
-)  # seconds without a byte of a body; for all of it; for what is too much
+FREE = ("/here", "/leave", "/stop")  # the ends of paths that cost nothing
+_IDLE, _LONGEST, _DRAIN = 30.0, 600.0, 2.0  # seconds: without a byte of a body; for it; for what is too much
 _GRACE, _SLOWEST = 20.0, 16 * 1024  # a body may take so many seconds, and one more for so many bytes
 _BODIES, _REQUESTS = (8, 64), (100, 400)  # that come in slowly, and that are open, of one client and of all
+_FORWARDED = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-original-")  # who else claims to ask
 _LOG = logging.getLogger("crossfake.app")
 
 STRICT = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-METERED = (
-    "/api/",
-    "/gradio_api/queue/join",
-    "/gradio_api/upload",
-)  # what costs something, by how its path begins
-_FORWARDED = (
-    b"forwarded",
-    b"x-forwarded-",
-    b"x-real-ip",
-    b"x-original-",
-)  # headers that name another sender or address
-# Gradio's page starts with inline script and style; all of it comes from here, and nothing is fetched elsewhere
 PAGE = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' blob: data:; "
-    "worker-src 'self' blob:; frame-src 'self'; object-src 'none'; base-uri 'self'; form-action 'self'; "
-    "frame-ancestors 'self'"
-)
-# A file that somebody sent, opened by its address, must not act as a part of the page
-FILE = (
-    "default-src 'none'; img-src 'self' data:; media-src 'self' data:; style-src 'unsafe-inline'; font-src data:; "
-    "frame-ancestors 'self'; sandbox"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _HEADERS = {
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"cross-origin-resource-policy": b"same-origin",
-    b"permissions-policy": b"geolocation=(), microphone=(), payment=(), usb=()",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # no-referrer makes browsers send forms with "Origin: null"
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "geolocation=(), microphone=(), payment=(), usb=()",
+    "cache-control": "no-store",
 }
 
 
@@ -77,10 +59,11 @@ class Guard:
         most: bytes of a body.
         token: that requests must bear (``Bearer TOKEN``, or for browsers Basic with it as the password).
         hosts: names and addresses that the Host header may give; None: any.
-        rate: of POST requests to what costs something, and of wrong tokens.
+        rate: of requests that change or compute something, and of wrong tokens.
         public: the origin that browsers come by, behind a proxy.
         metrics: that count.
         routes: paths counted under their own name; the others are ``page``.
+        page: what a browser is shown of an error, by it and the path; None: there is no page.
     """
 
     def __init__(
@@ -94,13 +77,13 @@ class Guard:
         metrics: Metrics,
         routes: Collection[str],
         public: str | None = None,
+        page: Callable[[Refused, str], str] | None = None,
     ) -> None:
-        self.public = public
         self._bodies = Shares(*_BODIES, "too many uploads are under way")
         self._open = Shares(*_REQUESTS, "too many requests are open")
         self.app, self.most, self.hosts, self.rate = app, most, hosts, rate
-        self.metrics, self.routes = metrics, frozenset(routes)
-        self._token = None if token is None else _digest(token)
+        self.metrics, self.routes, self.public, self.page = metrics, frozenset(routes), public, page
+        self._token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it
@@ -115,32 +98,35 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _headers(message.get("headers", ()), scope["path"])
+                own = {"content-security-policy": STRICT if of_api(scope["path"]) else PAGE, **_HEADERS}
+                headers = MutableHeaders(scope=message)
+                for name in [name for name in headers if name.startswith("access-control-")]:
+                    del headers[name]
+                for name, value in own.items():
+                    headers.setdefault(name, value)
             await send(message)
 
         client = scope["client"][0] if scope.get("client") else "unknown"
         body = _Body(receive, self.most, self.metrics.received.inc, lambda: self._bodies.enter(client))
         kept = [(name, value) for name, value in scope["headers"] if not name.lower().startswith(_FORWARDED)]
         scope = {**scope, "headers": kept}
+        problem: Refused | None = None
         try:
             with self._open.enter(client):
                 self._check(scope, client)
                 await self.app(scope, body, answer)
         except Refused as refused:
-            if not status:
-                if refused.status == 413:
-                    await body.drain()
-                await answer_refused(refused, answer, scope["path"])
+            problem = refused
             self.metrics.refusals.labels(refused.code).inc()
         except Exception as error:
-            # Where, not what: messages may hold names of files
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
-            if not status:
-                broken = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
-                await answer_refused(broken, answer, scope["path"])
+            log_fault(error)
+            problem = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
         finally:
             body.close()
+            if problem is not None and not status:
+                if problem.status == 413:
+                    await body.drain()
+                await error_response(problem, scope["path"], self.page)(scope, body, answer)
             route = scope["path"] if scope["path"] in self.routes else "page"
             self.metrics.observe(route, status, time.perf_counter() - start)
 
@@ -149,25 +135,19 @@ class Guard:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host, path = headers.get(b"host", ""), scope["path"]
         if self.hosts is not None and host_name(host) not in self.hosts:
-            raise Refused(
-                "wrong-host",
-                "this server does not answer to that name",
-                f"use {' or '.join(sorted(self.hosts))}, or start it with another --host",
-                421,
-            )
+            names = " or ".join(sorted(self.hosts))
+            hint = f"use {names}, or start it with another --host"
+            raise Refused("wrong-host", "this server does not answer to that name", hint, 421)
         origin = headers.get(b"origin")
         changes = scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if changes and origin is not None and not self._own(origin, host):
             raise Refused("wrong-origin", "another site's page sent this", "send it from a program", 403)
-        if (
-            self._token is not None
-            and path not in OPEN
-            and not self._bears(headers.get(b"authorization", ""))
-        ):
-            if headers.get(b"authorization"):
+        given = headers.get(b"authorization", "")
+        if self._token is not None and path not in OPEN and not self._bears(given):
+            if given:
                 self.rate.take(client)
             raise Refused("no-token", "this needs the token", "send 'Authorization: Bearer TOKEN'", 401)
-        if changes and path.startswith(METERED):
+        if changes and not path.endswith(FREE):
             self.rate.take(client)
         length = headers.get(b"content-length", "0")
         if length.isdigit() and int(length) > self.most:
@@ -191,8 +171,7 @@ class Guard:
                 return False
         elif scheme.lower() != "bearer":
             return False
-        assert self._token is not None
-        return hmac.compare_digest(_digest(value.strip()), self._token)
+        return hmac.compare_digest(value.strip().encode(), self._token or b"")
 
 
 class _Body:
@@ -252,10 +231,15 @@ class _Body:
                     left -= len(message.get("body", b""))
 
 
-def too_large(most: int, what: str = "the request") -> Refused:
-    """What is said of a body or a file beyond a limit."""
+def of_api(path: str) -> bool:
+    """Whether programs ask for it, and are answered in JSON."""
+    return path.startswith("/api/") or path in ("/healthz", "/metrics")
+
+
+def too_large(most: int) -> Refused:
+    """What is said of a body beyond a limit."""
     size = f"{most / MIB:,.0f} MiB" if most >= MIB else f"{most:,} bytes"
-    return Refused("too-large", f"{what} has more than {size}", "send less", 413)
+    return Refused("too-large", f"the request has more than {size}", "send less", 413)
 
 
 def error_json(error: Refused) -> dict[str, str]:
@@ -263,43 +247,26 @@ def error_json(error: Refused) -> dict[str, str]:
     return {"error": error.message, "hint": error.hint or "", "code": error.code}
 
 
-def error_headers(error: Refused, path: str = "/api/") -> dict[str, str]:
-    """What goes with the status of an error."""
-    headers = {}
+def error_response(
+    error: Refused, path: str = "/api/", page: Callable[[Refused, str], str] | None = None
+) -> Response:
+    """An error as its asker reads it: a page for browsers, JSON for the others."""
+    headers = {"HX-Push-Url": "false"}
     if isinstance(error, TryLater):
         headers["Retry-After"] = str(error.seconds)
     if error.status == 401:
-        basic = not path.startswith("/api/")
-        headers["WWW-Authenticate"] = 'Basic realm="crossfake", charset="UTF-8"' if basic else "Bearer"
+        headers["WWW-Authenticate"] = "Bearer" if of_api(path) else 'Basic realm="crossfake", charset="UTF-8"'
     if error.status in (408, 413):
         headers["Connection"] = "close"
-    return headers
+    if page is not None and not of_api(path):
+        return Response(page(error, path), error.status, headers, "text/html")
+    return Response(json.dumps(error_json(error)), error.status, headers, "application/json")
 
 
-async def answer_refused(error: Refused, send: Send, path: str) -> None:
-    """Send an error as JSON; to the page as its scripts show it: a ``detail``, or plain text where a file was sent."""
-    said, kind = error_json(error), "application/json"
-    if path.startswith("/gradio_api/"):
-        said["detail"] = str(error)
-    body = json.dumps(said).encode()
-    if path == "/gradio_api/upload":
-        body, kind = str(error).encode(), "text/plain; charset=utf-8"
-    headers = {**error_headers(error, path), "Content-Type": kind}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": error.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _headers(given: Collection[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
-    kept = [(name, value) for name, value in given if not name.lower().startswith(b"access-control-")]
-    own = dict(_HEADERS)
-    if path.startswith("/api/") or path in ("/healthz", "/metrics"):
-        own |= {b"content-security-policy": STRICT.encode(), b"cache-control": b"no-store"}
-    else:
-        own[b"content-security-policy"] = (FILE if "/file=" in path else PAGE).encode()
-    present = {name.lower() for name, _ in kept}
-    return kept + [(name, value) for name, value in own.items() if name not in present]
+def log_fault(error: BaseException) -> None:
+    """Of a fault of our own the kind and the place, not the message: that may hold what a client sent."""
+    for place in traceback.extract_tb(error.__traceback__)[-1:]:
+        _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
 
 
 def host_name(host: str) -> str:
@@ -313,7 +280,3 @@ def _netloc(origin: str) -> str:
     with contextlib.suppress(ValueError):
         return urlsplit(origin).netloc.lower()
     return ""
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""An analysis as HTML: everything is escaped, pictures are inside it, and nothing is left at an address."""
+"""An analysis as HTML: everything is escaped, and pictures are inside it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,46 @@ import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
+from crossfake import __version__
+from crossfake.datasets.decode import Unreadable
 from crossfake.datasets.types import Pixels
+from crossfake.errors import UserError
 from crossfake.pages import data_uri, environment
 from crossfake.serve.engine.results import ENSEMBLE, Analysis, FaceAnalysis, StabilityPoint
 from crossfake.serve.engine.wording import bare_score, in_100, opinion
+from crossfake.serve.web.security import log_fault
 
 _TEMPLATES = Path(__file__).parent / "templates" / "page"
 _LONGEST = 1280  # pixels of a picture on the page
 _CROP = 384
+TABS = {
+    "analyse": "Analyse",
+    "compare": "Compare",
+    "batch": "Batch",
+    "generate": "Generate",
+    "experiments": "Experiments",
+}  # pages by their address
 _STRIP = (560, 150)  # of a stability strip's drawing, in its own units
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of ``templates/page`` as one line inside a ``div``; nothing where it is empty."""
-    html = _environment().get_template(template).render(**values)
-    line = " ".join(html.split())
-    return f'<div class="cf">{line}</div>' if line else ""
+    """A template of ``templates/page``."""
+    return _environment().get_template(template).render(**values).strip()
+
+
+def problem(error: Exception) -> str:
+    """What went wrong, for people. Of a fault of our own no detail: it may hold names of files."""
+    if isinstance(error, UserError):
+        what, hint = sentence(error.message), sentence(error.hint or "")
+    elif isinstance(error, Unreadable):
+        what, hint = (
+            "This file cannot be opened: it is damaged.",
+            "Save or send it again, from where it comes.",
+        )
+    else:
+        log_fault(error)
+        what, hint = "Something went wrong here.", "Try again, or another file."
+    return render("problem.html", what=what, hint=hint)
 
 
 @cache
@@ -35,7 +59,7 @@ def _environment() -> Environment:
     made = environment(_TEMPLATES)
     used = (jpeg, png, in_100, brief, opinion, tone, size, sentence, clock, near)
     made.filters |= {each.__name__: each for each in used}
-    made.globals |= {"ENSEMBLE": ENSEMBLE}
+    made.globals |= {"ENSEMBLE": ENSEMBLE, "TABS": TABS, "VERSION": __version__}
     made.trim_blocks = made.lstrip_blocks = True
     return made
 

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,20 +23,30 @@ LIMITS = Limits(bytes_archive=80 << 20)
 
 
 @pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server keeps what visitors send."""
+    return tmp_path_factory.mktemp("sent") / "here"
+
+
+@pytest.fixture(scope="session")
 def address(
     bundle: Path,  # noqa: F811
     second: Path,  # noqa: F811
+    folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
     """Where the page answers, with two detectors, an untrained generator and one finished report."""
     uvicorn = pytest.importorskip("uvicorn")
-    pytest.importorskip("gradio")
     from crossfake.serve.engine.generators import RunGenerators
     from crossfake.serve.server import create_app
     from crossfake.serve.settings import ServeSettings
 
     runs = make_runs(tmp_path_factory.mktemp("served"))
-    settings = ServeSettings((bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",))
+    settings = ServeSettings(
+        (bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",), rate=100_000
+    )
+    folder.mkdir()
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(settings, RunGenerators(runs)),
@@ -51,6 +62,7 @@ def address(
     while not server.started:
         time.sleep(0.05)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    tempfile.tempdir = before
     server.should_exit = True
     thread.join(10)
 
@@ -122,7 +134,7 @@ def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
         page.on("requestfailed", watch)  # what the headers forbid is never sent
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.goto(address)
-        page.wait_for_selector("#cf-analyse-upload button[data-cf-named]")
+        page.wait_for_selector("#cf-analyse input[type=file]")
         return page
 
     yield visit

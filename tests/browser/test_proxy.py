@@ -26,15 +26,15 @@ def test_a_picture_is_analysed_through_the_proxy(
             page, elsewhere = there.new_page(), []
             page.on("request", lambda request: elsewhere.append(request.url))
             page.goto(f"{PUBLIC}/")
-            page.wait_for_selector("#cf-analyse-upload button[data-cf-named]")
-            page.set_input_files("#cf-analyse-upload input[type=file]", faces / "face-0.png")
-            page.wait_for_selector("#cf-analyse-files a")
-            assert page.locator("#cf-analyse-result h2").inner_text().strip().lower() in (
+            page.wait_for_selector("#cf-analyse input[type=file]")
+            page.set_input_files("#cf-analyse input[type=file]", faces / "face-0.png")
+            page.wait_for_selector("#cf-files a")
+            assert page.locator("#cf-result h2").inner_text().strip().lower() in (
                 "real",
                 "fake",
                 "uncertain",
             )
-            link = page.locator("#cf-analyse-files a").last.evaluate("each => each.href")
+            link = page.get_by_text("Figures as JSON").evaluate("each => each.href")
             assert link.startswith(PUBLIC)
             assert not [url for url in elsewhere if not url.startswith((PUBLIC, "data:", "blob:"))]
         finally:

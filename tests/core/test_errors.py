@@ -26,7 +26,7 @@ class Installed:
         self.requires = [
             "click",
             'av>=12; extra == "video"',
-            'gradio; python_version > "3" and extra == "app"',
+            'uvicorn; python_version > "3" and extra == "app"',
             'fastapi; extra == "app"',
             'apple; extra == "apple"',
         ]
@@ -43,22 +43,22 @@ class Installed:
             "pip install -c constraints.txt -e '.[app]' in",
         ),
         ('{"url": "file:///x", "dir_info": {}}', "pip install -c constraints.txt '.[app]' in"),
-        ('{"url": "file:///x/crossfake.whl", "archive_info": {}}', "pip install gradio fastapi"),
-        (None, "pip install gradio fastapi"),
-        ("no json", "pip install gradio fastapi"),
+        ('{"url": "file:///x/crossfake.whl", "archive_info": {}}', "pip install uvicorn fastapi"),
+        (None, "pip install uvicorn fastapi"),
+        ("no json", "pip install uvicorn fastapi"),
     ],
 )
 def test_a_missing_package_names_what_works_for_this_installation(direct_url, expected, monkeypatch):
     # beside an egg-info, as a checkout's folder holds one
     monkeypatch.setattr(errors, "distributions", lambda name: [Installed(None), Installed(direct_url)])
-    error = MissingDependency("gradio", "app")
-    assert error.message == "this needs the package gradio" and error.hint.startswith(expected)
+    error = MissingDependency("uvicorn", "app")
+    assert error.message == "this needs the package uvicorn" and error.hint.startswith(expected)
     assert "crossfake[" not in str(error) and "/x" not in str(error)
 
 
 def test_without_an_installation_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(errors, "distributions", lambda name: [])
-    assert MissingDependency("gradio", "app").hint == "install what brings app"
+    assert MissingDependency("uvicorn", "app").hint == "install what brings app"
 
 
 def test_nothing_tells_anyone_to_install_a_package_that_is_not_ours():

@@ -37,10 +37,10 @@ def second(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def analyser(bundle: Path) -> Analyser:
     """Of that one detector, on the CPU."""
-    return Analyser([bundle], device="cpu")
+    return Analyser([bundle], device="cpu", alike=True)
 
 
 @pytest.fixture(scope="session")
 def both(bundle: Path, second: Path) -> Analyser:
     """Of two detectors, and so with an ensemble."""
-    return Analyser([bundle, second], device="cpu")
+    return Analyser([bundle, second], device="cpu", alike=True)

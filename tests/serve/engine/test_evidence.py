@@ -23,7 +23,7 @@ def test_all_of_it(bundle: Path, crops: np.ndarray) -> None:
     pytest.importorskip("pytorch_grad_cam")
     detector = bundles.load(bundle, "cpu")
     features = detector.outputs(crops)[1]
-    found = Evidence(detector).of(crops, features)
+    found = Evidence(detector, alike=True).of(crops, features)
     assert len(found) == 2
     for one, label in zip(found, ("real", "fake"), strict=True):
         assert one["notes"] == () and one["heat_method"] == "gradcam"
@@ -46,7 +46,7 @@ def test_what_is_missing_is_said(
     detector.card["data_hashes"] = {"/gone": "0"}
     for module in ("cams", "pixels"):
         monkeypatch.setattr(f"crossfake.detect.explain.{module}.needs", _none)
-    (one,) = Evidence(detector).of(crops[:1], detector.outputs(crops[:1])[1])
+    (one,) = Evidence(detector, alike=True).of(crops[:1], detector.outputs(crops[:1])[1])
     assert "heatmap" not in one and "nearest" not in one and one["spectrum"].shape == (16, 16, 3)
     assert len(one["notes"]) == 3 and "grad-cam" in one["notes"][0]
     assert all(str(tmp_path) not in note and "/gone" not in note for note in one["notes"])
@@ -70,7 +70,7 @@ def test_while_references_are_looked_up_answers_do_without_and_say_so(
 
     monkeypatch.setattr(Prototypes, "of", patient)
     detector = bundles.load(bundle, "cpu")
-    evidence, features = Evidence(detector), detector.outputs(crops)[1]
+    evidence, features = Evidence(detector, alike=True), detector.outputs(crops)[1]
     thread = threading.Thread(target=evidence.warm_up, args=(crops, features))
     thread.start()
     try:

@@ -1,4 +1,6 @@
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import logging
@@ -17,12 +19,13 @@ from PIL import Image
 from crossfake.datasets.toyfaces import toyface
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.intake.limits import MIB, Limits
-from crossfake.serve.web.openapi import components, example
 
 pytest.importorskip("fastapi")
 testclient = pytest.importorskip("starlette.testclient")
 
+from crossfake.serve.web import schemas  # noqa: E402
 from crossfake.serve.web.api import create_api  # noqa: E402
+from crossfake.serve.web.desk import Desk  # noqa: E402
 
 jsonschema = pytest.importorskip("jsonschema")
 BASE = "http://127.0.0.1:7860"
@@ -94,9 +97,9 @@ def _ask(app: Any, parts: Iterator[bytes], gone: threading.Event | None = None) 
 
 def _valid(answer: Any, name: str) -> None:
     """An answer holds what the description says, no more and no less."""
-    jsonschema.Draft202012Validator(
-        {"$ref": f"#/components/schemas/{name}", "components": {"schemas": components()}}
-    ).validate(answer)
+    schema = getattr(schemas, name).model_json_schema()
+    assert schema["additionalProperties"] is False
+    jsonschema.Draft202012Validator(schema).validate(answer)
 
 
 def _refused(answer: Any, status: int, code: str) -> dict[str, str]:
@@ -198,7 +201,7 @@ def test_a_body_without_end_is_cut_off(app: Any) -> None:
 
     start = _ask(app, endless())
     assert start["status"] == 413 and (b"connection", b"close") in start["headers"]
-    assert taken < 2 * (LIMITS.bytes_archive + MIB)  # part of it only to let the answer be seen
+    assert taken < 3 * (LIMITS.bytes_archive + MIB)  # part of it only to let the answer be seen
 
 
 def test_batch_of_files(client: Any) -> None:
@@ -275,7 +278,8 @@ def test_host_and_token(analyser: Analyser) -> None:
         )
         assert client.get("/healthz").status_code == 200
         assert client.get("/api/v1/openapi.json", headers=bearer).json()["security"] == [{"token": []}]
-        assert "Authorization: Bearer" in client.get("/api/v1/docs", headers=bearer).text
+        assert client.get("/api/v1/docs", headers=bearer).status_code == 200
+        assert client.get("/api/v1/docs").status_code == 401
 
 
 def test_rate_limit(analyser: Analyser) -> None:
@@ -284,7 +288,7 @@ def test_rate_limit(analyser: Analyser) -> None:
             assert client.post(ANALYZE, params=QUICK, files={"file": _picture()}).status_code == 200
         refused = client.post(ANALYZE, params=QUICK, files={"file": _picture()})
         _refused(refused, 429, "too-many-requests")
-        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
 
 
 def test_busy(analyser: Analyser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +300,7 @@ def test_busy(analyser: Analyser, monkeypatch: pytest.MonkeyPatch) -> None:
         return judge(*args, **options)
 
     monkeypatch.setattr(analyser, "image", patient)
-    app = create_api(analyser, LIMITS, requests_per_minute=1000, concurrent=1)
+    app = create_api(analyser, LIMITS, requests_per_minute=1000, desk=Desk(1, 16))
     with testclient.TestClient(app, base_url=BASE) as client:
         answers: list[Any] = []
         threads = [
@@ -356,7 +360,7 @@ def test_names_are_not_logged(client: Any, caplog: pytest.LogCaptureFixture) -> 
     assert not any("anna" in message for message in ours)
 
 
-def test_description_is_valid_and_its_examples_hold(client: Any, app: Any) -> None:
+def test_the_description_is_valid(client: Any) -> None:
     schema = client.get("/api/v1/openapi.json").json()
     assert schema["openapi"].startswith("3.1")
     assert set(schema["paths"]) == {ANALYZE, BATCH, "/api/v1/detectors", "/healthz", "/metrics"}
@@ -365,10 +369,6 @@ def test_description_is_valid_and_its_examples_hold(client: Any, app: Any) -> No
         assert each["description"] and all("description" in p for p in each["properties"].values()), name
     names = set(schema["components"]["schemas"])
     assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(schema))) <= names
-    _valid(example("analyze"), "Analysis")
-    _valid(example("batch"), "Batch")
-    for each in example("detectors"):
-        _valid(each, "DetectorFacts")
     # /metrics is text, and FastAPI's own 422 is not among the answers
     assert "HTTPValidationError" not in json.dumps(schema)
 
@@ -376,18 +376,15 @@ def test_description_is_valid_and_its_examples_hold(client: Any, app: Any) -> No
 def test_docs_page_needs_nothing_else(client: Any) -> None:
     answer = client.get("/api/v1/docs")
     page, policy = answer.text, answer.headers["content-security-policy"]
-    assert answer.status_code == 200 and "style-src 'sha256-" in policy and "script-src" not in policy
-    assert "<script" not in page and "http://" not in page.replace("http://127.0.0.1:7860", "")
-    assert not re.findall(r'src="|url\(|@import|https://', page)
-    for words in (
-        "POST",
-        "/api/v1/batch",
-        "curl -F file=@photo.jpg",
-        "too-large",
-        "FaceAnalysis",
-        "Retry-After",
-    ):
-        assert words in page, words
+    assert answer.status_code == 200 and "unsafe" not in policy and "http" not in policy
+    [script] = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in policy
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(sources) >= 3
+    for source in sources:
+        assert client.get(f"/api/v1/{source}").status_code == 200, source
+        assert not source.startswith(("http", "//"))
 
 
 def _schemathesis(app: Any, examples: int) -> None:
@@ -467,7 +464,7 @@ def test_the_public_origin(analyser: Analyser) -> None:
 
 def test_clients_that_send_slowly_hold_no_place(analyser: Analyser) -> None:
     """As many as have places send a byte now and then; whoever sends all is answered."""
-    app = create_api(analyser, LIMITS, requests_per_minute=1000, concurrent=1)
+    app = create_api(analyser, LIMITS, requests_per_minute=1000, desk=Desk(1, 16))
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": ANALYZE,
         "raw_path": ANALYZE.encode(), "root_path": "", "scheme": "http", "query_string": b"",

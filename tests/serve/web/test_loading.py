@@ -80,7 +80,7 @@ def test_loading_is_said_until_the_application_is_there_and_then_it_answers() ->
 
     async def during(app: Loading, ready: asyncio.Event) -> None:
         await asyncio.sleep(0.05)
-        for path in ("/healthz", "/", "/api/v1/analyze", "/gradio_api/upload"):
+        for path in ("/healthz", "/", "/api/v1/analyze", "/analyse"):
             status, headers, body = await _get(app, path)
             assert (
                 status == 503 and int(headers["retry-after"]) > 0 and headers["cache-control"] == "no-store"

@@ -2,16 +2,16 @@ import asyncio
 import base64
 import json
 import logging
+import time
 from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from crossfake.serve.intake import shares
 from crossfake.serve.intake.headers import Refused
-from crossfake.serve.intake.shares import Places, RateLimit, Shares, TryLater
+from crossfake.serve.intake.shares import RateLimit, Shares, TryLater
 from crossfake.serve.web import security
-from crossfake.serve.web.security import FILE, LOOPBACK, PAGE, STRICT, Guard
+from crossfake.serve.web.security import LOOPBACK, PAGE, STRICT, Guard
 
 pytest.importorskip("prometheus_client")
 from crossfake.serve.web.metrics import Metrics
@@ -54,10 +54,11 @@ def _ask(
     hosts: Collection[str] | None = LOOPBACK,
     rate: RateLimit | None = None,
     most: int = 1000,
+    page: Any = None,
 ) -> _Seen:
     metrics = Metrics(lambda: 0, lambda: 0)
     guard = Guard(app, most=most, token=token, hosts=hosts, rate=rate or RateLimit(100), metrics=metrics,
-                  routes=("/api/v1/analyze",))  # fmt: skip
+                  routes=("/api/v1/analyze",), page=page)  # fmt: skip
     raw = {"host": "127.0.0.1:7860", **(headers or {})}
     scope = {
         "type": "http", "path": path, "method": method, "client": ("127.0.0.1", 1),
@@ -83,14 +84,13 @@ def test_headers_by_path() -> None:
         ("/api/v1/analyze", STRICT),
         ("/metrics", STRICT),
         ("/", PAGE),
-        ("/gradio_api/file=/x", FILE),
     ):
         seen = _ask(path=path)
         assert seen.headers["content-security-policy"] == policy, path
         assert seen.headers["x-content-type-options"] == "nosniff"
-        assert seen.headers["referrer-policy"] == "no-referrer" and "frame-ancestors" in policy
+        assert seen.headers["referrer-policy"] == "same-origin" and "frame-ancestors" in policy
         assert not any(name.startswith("access-control") for name in seen.headers)
-    assert "unsafe-inline" not in STRICT and "http" not in PAGE
+    assert "unsafe" not in STRICT + PAGE and "http" not in PAGE
     assert _ask(path="/api/v1/analyze").headers["cache-control"] == "no-store"
 
 
@@ -153,30 +153,26 @@ def test_guessing_tokens_is_slowed_down() -> None:
     assert codes == ["no-token", "no-token", "too-many-requests"]
 
 
-def test_rate_limit_is_per_client_and_refills() -> None:
+def test_rate_limit_is_per_client_and_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     limit = RateLimit(60)
     for _ in range(60):
-        limit.take("192.0.2.1", now=0.0)
+        limit.take("192.0.2.1")
+    now += 45
     with pytest.raises(TryLater) as caught:
-        limit.take("192.0.2.1", now=0.5)
-    assert caught.value.seconds == 1 and caught.value.status == 429
-    limit.take("192.0.2.2", now=0.5)
-    limit.take("192.0.2.1", now=1.0)
+        limit.take("192.0.2.1")
+    assert caught.value.seconds == 15 and caught.value.status == 429
+    limit.take("192.0.2.2")
+    now += 15.5
+    limit.take("192.0.2.1")
     one = RateLimit(1)
-    one.take("2001:db8::1", now=0.0)
+    one.take("2001:db8::1")
     with pytest.raises(TryLater):
-        one.take("2001:db8::2", now=0.0)  # the same /64
-    one.take("2001:db8:0:1::1", now=0.0)
-    one.take("::ffff:192.0.2.1", now=0.0)
-    one.take("::ffff:192.0.2.2", now=0.0)  # IPv4 in the clothes of IPv6
-
-
-def test_rate_limit_forgets_old_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shares, "_MOST_CLIENTS", 10)
-    limit = RateLimit(60)
-    for client in range(100):
-        limit.take(str(client), now=0.0)
-    assert len(limit._buckets) <= 10
+        one.take("2001:db8::2")  # the same /64
+    one.take("2001:db8:0:1::1")
+    one.take("::ffff:192.0.2.1")
+    one.take("::ffff:192.0.2.2")  # IPv4 in the clothes of IPv6
 
 
 def test_rate_answer_says_when() -> None:
@@ -184,7 +180,7 @@ def test_rate_answer_says_when() -> None:
     assert _ask(rate=rate).status == 200
     seen = _ask(rate=rate)
     assert seen.status == 429 and 1 <= int(seen.headers["retry-after"]) <= 60
-    assert _ask(rate=rate, method="GET").status == 200 and _ask(rate=rate, path="/x").status == 200
+    assert _ask(rate=rate, method="GET").status == 200 and _ask(rate=rate, path="/x").status == 429
     samples = seen.metrics.render()
     assert b'crossfake_refusals_total{code="too-many-requests"} 1.0' in samples
 
@@ -237,23 +233,23 @@ def test_websockets_are_closed() -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-def test_places() -> None:
-    places = Places(1, 1)
-    places.took(11.0)
-    with places.enter(), places.enter():
-        with pytest.raises(TryLater, match="2 requests are ahead") as caught, places.enter():
-            pass
-        assert caught.value.status == 503 and caught.value.seconds == 6  # a typical 3 s for each of two
-    with places.enter():
-        assert places.inside == 1
-
-
-def test_events_and_uploads_of_the_page_are_counted_per_client() -> None:
-    for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/api/v1/batch"):
+def test_what_costs_nothing_is_not_counted() -> None:
+    for path in ("/analyse", "/case/x/files/1", "/api/v1/batch"):
         rate = RateLimit(2)
         codes = [_ask(path=path, rate=rate).status for _ in range(3)]
         assert codes == [200, 200, 429], path
-        assert _ask(path="/gradio_api/cancel", rate=rate).status == 200
+        for free in ("/here", "/leave", "/case/x/stop"):
+            assert _ask(path=free, rate=rate).status == 200
+
+
+def test_browsers_are_shown_a_page_of_what_is_wrong() -> None:
+    def page(error: Refused, path: str) -> str:
+        return f"<main>{error.message} at {path}</main>"
+
+    seen = _ask(path="/analyse", headers={"host": "evil.example"}, page=page)
+    assert seen.status == 421 and b"does not answer to that name at /analyse" in seen.body
+    assert seen.headers["content-type"].startswith("text/html") and seen.headers["hx-push-url"] == "false"
+    assert _ask(path="/api/v1/x", headers={"host": "evil.example"}, page=page).code == "wrong-host"
 
 
 def test_a_body_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

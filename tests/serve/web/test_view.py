@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from pathlib import Path
+from typing import Any
+
+from crossfake.datasets.decode import Unreadable
+from crossfake.detect.verdict import FrameScore, Verdict
+from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
+from crossfake.serve.intake.headers import Refused
+from crossfake.serve.web.view import brief, curve, jpeg, problem, render, steadiness, strip
+from crossfake.serve.web.work import _write_csv, show_pair, show_result
+
+from ..analyses import make_analysis
+
+TEMPLATES = Path(__file__).parents[3] / "serve" / "web" / "templates" / "page"
+
+
+def _face(**more: Any) -> FaceAnalysis:
+    opinion = Verdict(0.8, 0.8, 0.7, 0.9, "fake")
+    return FaceAnalysis(0, (10, 10, 20, 20), {"small": opinion}, np.zeros((16, 16, 3), np.uint8), **more)
+
+
+def test_text_of_strangers_is_escaped() -> None:
+    analysis = make_analysis(name="<script>alert(1)</script>\"'")
+    for html in (show_pair([analysis, analysis]), show_result(analysis)):
+        assert "<script>" not in html and 'alert(1)"' not in html
+    assert "/secret" not in problem(ValueError("/secret")) and problem(Unreadable("x", "y"))
+    said = problem(Refused("too-large", "this is <i>large</i>", "send less"))
+    assert "This is &lt;i&gt;large&lt;/i&gt;." in said and "Send less." in said
+
+
+def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
+    points = (
+        StabilityPoint("as sent", 0, 0.9),
+        StabilityPoint("JPEG", 70, 0.8),
+        StabilityPoint("JPEG", 30, 0.2),
+        StabilityPoint("resize", 0.5, None),
+    )
+    drawn = strip(points, 0.5)
+    assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "real", None]
+    assert [(group["name"], group["count"]) for group in drawn["groups"]] == [
+        ("as sent", 1),
+        ("JPEG", 2),
+        ("resize", 1),
+    ]
+    assert drawn["marks"][0]["y"] < drawn["marks"][2]["y"]
+    assert "turn the answer around" in steadiness(points, 0.5)
+    assert steadiness(points[:2], 0.5).endswith("The answer holds.")
+    assert "score" in steadiness(points, 0.5, calibrated=False) and steadiness(points[:1], 0.5) == ""
+    assert "no longer found" in steadiness((*points[:2], points[3]), 0.5)
+    assert brief(1.0, False) == "score 0.99" and brief(0.0, False) == "score 0.01"
+    assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
+
+
+def test_a_curve_runs_along_the_video() -> None:
+    frames = tuple(
+        FrameScore(25 * k, float(k), 0.5, 0.2 * (k + 1), "real", (0, 0, 9, 9), {"small": 0.2})
+        for k in range(3)
+    )
+    drawn = curve(_face(frames=frames), ["a", "b", "c"], 0.5, 4.0, 100)
+    assert [mark["x"] for mark in drawn["marks"]] == [0, 150, 300]
+    assert drawn["worst"] == 2 and drawn["end"] == "0:04.0"
+    untimed = tuple(FrameScore(k, None, 0.5, 0.5, "real", None) for k in (0, 99))
+    assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], 0.5, None, 100)["marks"]] == [
+        0,
+        600,
+    ]
+
+
+def test_large_pictures_are_sent_small() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), dtype=np.uint8)
+    assert len(jpeg(noise, 96)) < 12_000
+    assert jpeg(noise, 96).startswith("data:image/jpeg;base64,")
+
+
+def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
+    path = _write_csv(
+        tmp_path / "t.csv", [{"name": "=cmd()", "probability": -0.5}, {"name": "a,b", "probability": None}]
+    )
+    assert path.read_text("utf-8-sig").splitlines() == ["name,probability", "'=cmd(),-0.5", '"a,b",']
+
+
+def test_no_template_has_what_the_headers_forbid() -> None:
+    """A style or a script inside the page is not applied, and nobody would see why."""
+    for path in TEMPLATES.glob("*.html"):
+        text = path.read_text()
+        assert " style=" not in text and "<style" not in text and " on" + "click" not in text, path.name
+        assert "<script>" not in text and "javascript:" not in text and "hx-on" not in text, path.name
+    assert "%" in render(
+        "result.html",
+        analysis=make_analysis(),
+        case=None,
+        boxes=[],
+        thresholds={},
+        threshold=lambda a, f: 0.5,
+    )

@@ -28,6 +28,7 @@ def _analysed(page: Any, file: Path) -> None:
 def _open(page: Any, tab: str) -> None:
     page.get_by_role("navigation").get_by_role("link", name=tab).click()
     page.wait_for_selector(f"nav [aria-current]:text-is('{tab}')")
+    page.wait_for_load_state()
 
 
 def _overflow(page: Any) -> int:
@@ -244,7 +245,7 @@ def test_styles_are_mixed_and_walked(visit: Visit) -> None:
     page.get_by_label("What to make").select_option("walk")
     page.get_by_role("button", name="Make them").click()
     page.wait_for_selector(".cf-walk img")
-    page.get_by_label("Walk").fill("3")
+    page.get_by_role("slider", name="Walk").fill("3")
     assert page.locator(".cf-walk img:not([hidden])").get_attribute("alt").startswith("Step 4")
 
 

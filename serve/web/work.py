@@ -148,9 +148,18 @@ class Worker:
                 write_bytes(target, report_bytes(analysis, kind, open_key(self.key)))
             return target
 
+        def seal(kind: str) -> Path:
+            from crossfake.serve.reports.signing import detached_jws, open_key
+
+            target = case.folder / f"report.{kind}.jws"
+            write_bytes(target, detached_jws(report(kind).read_bytes(), open_key(self.key)).encode())
+            return target
+
         case.downloads |= {
             "report.html": lambda: report("html"),
             "report.pdf": lambda: report("pdf"),
+            "report.html.jws": lambda: seal("html"),
+            "report.pdf.jws": lambda: seal("pdf"),
             "analysis.json": lambda: _write_json(case.folder / "analysis.json", analysis.to_json()),
         }
 

@@ -125,6 +125,8 @@ def test_a_picture_is_judged_without_javascript(client: Any, photo: Path) -> Non
         report.text.startswith("<!doctype html>") and "sandbox" in report.headers["content-security-policy"]
     )
     assert client.get(f"{address}/report.pdf").content.startswith(b"%PDF")
+    jws = client.get(f"{address}/report.html.jws")
+    assert jws.text.count(".") == 2 and 'filename="anna-at-the-beach-report.html.jws"' in str(jws.headers)
     assert client.get(f"{address}/analysis.json").json()["name"] == photo.name
     assert client.get(f"{address}/picture.jpg").headers["content-type"] == "image/jpeg"
     assert client.get(f"{address}/other").status_code == 404

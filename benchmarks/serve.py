@@ -102,19 +102,21 @@ def main(
         str(concurrent),
         *(part for each in bundle for part in ("--bundle", str(each))),
     ]
+    begun = time.monotonic()
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
         found = next(filter(None, (re.search(r"http://127\.0\.0\.1:(\d+)", line) for line in server.stdout)))
         port = int(found[1])
-        first = Client(0, port, path, body, 0)
-        start = time.monotonic()
-        print(
-            f"first answer: {first._ask()[0]} after {time.monotonic() - start:.2f} s, models loaded on the way"
-        )
-        start = time.monotonic()
-        alone = [first._ask()[0] for _ in range(5)]
-        print(f"alone: {alone.count(200)} of 5 answered, {(time.monotonic() - start) / 5:.2f} s each")
+        first, whole = Client(0, port, path, body, 0), Client(0, port, PATH, body, 0)
+        print(f"healthy {time.monotonic() - begun:.2f} s after the start")
+        print(f"first answer: {first._ask()[0]}, {time.monotonic() - begun:.2f} s after the start")
+        for kind, client in (("verdict", first), ("whole analysis", whole)):
+            client._ask()  # what it needs is loaded
+            start = time.monotonic()
+            alone = [client._ask()[0] for _ in range(5)]
+            took = (time.monotonic() - start) / 5
+            print(f"{kind}, alone: {alone.count(200)} of 5 answered, {took:.2f} s each")
         start = time.monotonic()
         threads = [Client(number, port, path, body, start + seconds) for number in range(clients)]
         for thread in threads:

@@ -142,8 +142,10 @@ def _strength(point: StabilityPoint) -> str:
     return f"{point.strength:g}×" if point.transform == "resize" else f"{point.strength:g}"
 
 
-def steadiness(points: tuple[StabilityPoint, ...], limit: float, calibrated: bool = True) -> str:
-    """One sentence: whether small changes to the file change the answer."""
+def steadiness(
+    points: tuple[StabilityPoint, ...], limit: float, calibrated: bool = True, verdict: str = ""
+) -> str:
+    """One sentence: whether small changes to the file change the answer; of none, that there is none to hold."""
     scores = [point.probability for point in points if point.probability is not None]
     if len(scores) < 2:
         return ""
@@ -155,6 +157,8 @@ def steadiness(points: tuple[StabilityPoint, ...], limit: float, calibrated: boo
         return f"{words} Some of these changes turn the answer around: do not lean on it."
     if len(scores) < len(points):
         return f"{words} After some of these changes the face was no longer found: do not lean on it."
+    if verdict == "uncertain":
+        return f"{words} None of these changes makes an answer of it."
     return f"{words} The answer holds{', though the number moves' if high - low > 0.2 else ''}."
 
 

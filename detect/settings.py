@@ -188,6 +188,8 @@ class PredictSettings:
         metadata: show all that files say of themselves: EXIF, software, generators' marks, C2PA manifests. Whether a
             file names a generator is said in any case.
         trust: certificates (PEM) that signers of C2PA manifests are trusted by [default: none are].
+        prior: share of fakes among what you judge [default: as the detector was calibrated]. Moves the probability, and
+            what is fake only above one half.
         frames: of each video, evenly spread.
         allow_urls: fetch what is named by http or https.
         workers: open files; 0: one per core. They are processes, which find faces, too; 1 works in this one.
@@ -200,6 +202,7 @@ class PredictSettings:
     workers: Workers = 1
     metadata: bool = False
     trust: There | None = None
+    prior: Inner | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from crossfake.datasets.crops import Cropper, crop_words
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
-from crossfake.detect.bundle import calibration, conformal, novelty
+from crossfake.detect.bundle import calibration, conformal, fitness, novelty
 from crossfake.detect.bundle.portable import INT8, ONNX, OnnxNetwork, open_onnx
 from crossfake.detect.models import DetectorNetwork, create_model
 from crossfake.detect.verdict import LABELS, UNCERTAIN, Verdict
@@ -93,6 +94,18 @@ class Detector:
         """What is known of it, or of members of an ensemble, where others trained and published them."""
         parts = [self.card, *(self.card.get("members") or ())]
         return [part["published"] for part in parts if part.get("published")]
+
+    @property
+    def prior(self) -> float:
+        """Share of fakes at which its probabilities hold: that of the images it was calibrated on, as they count."""
+        shares = self.card.get("validation_shares")
+        fakes = sum(each["share"] for each in shares if each["kind"] != "real") if shares else 0.5
+        return float(self.calibration.get("prior") or fakes or 0.5)
+
+    @cached_property
+    def fitness(self) -> fitness.Fitness:
+        """What it was made of and tested on, and so what may be said in its name."""
+        return fitness.of_card(self.card, self.hash)
 
     @property
     def size(self) -> int:
@@ -225,7 +238,10 @@ class Detector:
         return self.probability(self.outputs(images)[0])
 
     def judge(self, images: Images) -> list[Verdict]:
-        """Score, interval, novelty and verdict of cropped images as :meth:`outputs` takes them."""
+        """Score, interval, novelty and verdict of cropped images as :meth:`outputs` takes them.
+
+        This is what the network says by itself; :meth:`say` is what may be said of it.
+        """
         return self.judge_outputs(*self.outputs_and_error(images))
 
     def judge_outputs(
@@ -236,6 +252,7 @@ class Detector:
     ) -> list[Verdict]:
         """:meth:`judge` for what :meth:`outputs`, or :meth:`outputs_and_error`, returned.
 
+        Fake only above one half and above the threshold, real only below both: where these disagree it abstains.
         The interval is that of the calibration, widened by 1.96 standard errors of the windows' mean on either side.
         """
         scores = self.probability(logits)
@@ -249,15 +266,25 @@ class Detector:
         for i, (own, score) in enumerate(zip(expit(logits).tolist(), scores.tolist(), strict=True)):
             low, high = (float(ends[0][i]), float(ends[1][i])) if ends else (None, None)
             share = None if unusual is None else float(unusual[i])
-            label = int(score >= self.threshold)
-            # An image whose only plausible label is on the other side of the threshold is not called either
+            label = int(score >= 0.5)
+            # An image whose only plausible label is on the other side is not called either
             near = bool(sets and not (sets[label][i] and not sets[1 - label][i]))
+            near = near or label != int(score >= self.threshold)
             far = bool(self.reference and share is not None and share > self.reference.quantile)
             straddles = low is not None and high is not None and low < self.threshold <= high
             reasons = ("out-of-distribution",) * far + ("near-threshold",) * (near or straddles)
             verdict = UNCERTAIN if near or far else LABELS[label]
             verdicts.append(Verdict(own, score, low, high, verdict, share, reasons))
         return verdicts
+
+    def say(self, found: Iterable[Verdict], prior: float | None = None) -> list[Verdict]:
+        """What may be said, of what :meth:`judge` found.
+
+        Args:
+            found: its verdicts.
+            prior: share of fakes among the pictures at hand; :attr:`prior` when None.
+        """
+        return [self.fitness.say(each, self.prior, prior) for each in found]
 
     def __call__(self, image: str | Path | Pixels) -> float:
         """Score of one photo, cropped as the training images were.
@@ -330,6 +357,7 @@ def load(
         _check_card(card)
         reference = novelty.load(folder, card["novelty"]) if card.get("novelty") else None
         weights = hash_file(folder / WEIGHTS)
+        fitness.of_card(card, weights)
         if backend == "torch":
             network = create_model(card["model"], options=card.get("options") or {})
             network.load_state_dict(_renamed(load_file(folder / WEIGHTS), network))

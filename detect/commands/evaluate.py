@@ -19,7 +19,11 @@ from crossfake.pages import plural
 @options(EvaluateSettings)
 @options(ExecutorSettings)
 def evaluate(bundle: Path | None, **options: Any) -> None:
-    """Measure a detector on test data."""
+    """Measure a detector on test data.
+
+    What it does on sources and generators that it did not learn from is written into its bundle: without such a test
+    on reals and on fakes, 'detect predict' and the page give no answer. Name both in --data.
+    """
     from crossfake.detect.evaluation.benign import format_benign
     from crossfake.detect.evaluation.evaluate import evaluate
     from crossfake.detect.evaluation.table import format_table, worst_lines
@@ -47,6 +51,8 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
         click.echo(line)
     if result["benign"]:
         click.echo(format_benign(result["benign"]))
+    for line in result["fitness"]["lines"]:
+        click.echo(line)
     for note in result["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"results: {result['out']}, start with evaluation.html")

@@ -31,7 +31,7 @@ _Told = TypeVar("_Told")
         "[default: the newest finished run]",
     },
 )
-@options(PredictSettings, "faces")
+@options(PredictSettings, "faces", "prior")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option(
     "--csv", "csv_file", type=click.Path(path_type=Path), help="Write a CSV file too, a row per face."
@@ -57,6 +57,7 @@ def predict(
     paths: tuple[str, ...],
     bundle: tuple[Path, ...],
     faces: Faces | None,
+    prior: float | None,
     metadata: bool,
     trust: Path | None,
     as_json: bool,
@@ -72,7 +73,8 @@ def predict(
     """Judge images and videos: files, folders, zip archives, patterns, and for '-' a list on stdin.
 
     A line per face: real, fake or uncertain, the probability of fake with its interval, and what makes the picture
-    hard to judge. A file is as bad as its worst face. Where a file itself names a generator, a line before says so.
+    hard to judge. A detector that was not tested on strangers' pictures ('detect evaluate') gives no reliable answer
+    and no number. A file is as bad as its worst face. Where a file itself names a generator, a line before says so.
     What cannot be judged is listed with the reason; the exit code is 2 when that is all of it. The keys of --json are
     described in crossfake.detect.prediction.output. With several bundles the table says which of them looked at what.
     """
@@ -85,7 +87,7 @@ def predict(
     from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
-    settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust)
+    settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust, prior)
     where, device = ExecutorSettings.of(options), options["device"]
     bundles = bundle or (newest_bundle(),)
     if where.is_ray:
@@ -121,7 +123,7 @@ def predict(
         write_json(predictions, sys.stdout, detector, note)
         click.echo(summary.line("listed in the document"), err=True)
     else:
-        write_table(predictions, click.echo, detector.threshold)
+        write_table(predictions, click.echo, detector.fitness.basis())
     if annotate:
         click.echo(f"annotated copies: {annotate}", err=True)
     _check_judged(summary.judged)

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.bundle.sent import SentDetector
 from crossfake.detect.evaluation import metrics
 from crossfake.detect.evaluation.benign import false_alarms
+from crossfake.detect.evaluation.foreign import calls, keep
 from crossfake.detect.evaluation.overlap import check_overlap, notes_on_training, seen_by
 from crossfake.detect.evaluation.pooling import POOLINGS, Pooled, pool, videos
 from crossfake.detect.settings import EvaluateSettings
@@ -49,6 +50,7 @@ class Scored:
     Attributes:
         labels: ``[N]``, 0 real and 1 fake.
         scores: ``[N]``, probability of fake.
+        called: ``[N]``, what the detector by itself calls each: ``real``, ``fake`` or ``uncertain``.
         columns: ``source``, ``generator``, ``group`` and ``origin``, each ``[N]``.
         folder: ``[N]``, which of the sets an image is from.
         row: ``[N]``, and its row there.
@@ -61,6 +63,7 @@ class Scored:
     folder: Rows
     row: Rows
     damaged: tuple[str, ...] = ()
+    called: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, "<U9"))
 
     def groups(self) -> Rows:
         """Number of each image's group; what has none is one by its origin, or alone."""
@@ -89,9 +92,10 @@ def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dic
     Parts of the result: ``overall``; ``by_source`` (images of one source); ``by_generator`` (fakes of one generator
     against all reals); ``by_group`` and ``by_video``, with one pooled score per group or video, under each pooling;
     ``worst``, the source and the generator that it does worst on; ``benign``, empty unless asked for
-    (:func:`crossfake.detect.evaluation.benign.false_alarms`). Each part has n and, where both classes are there,
-    all figures of :func:`crossfake.detect.evaluation.metrics.summary` with intervals; those at a threshold use the
-    one from validation. The detector's run notes which test data was opened.
+    (:func:`crossfake.detect.evaluation.benign.false_alarms`); ``fitness``, what the detector's words may say by now: a
+    test on sources and generators that it did not learn from goes into its bundle. Each part has n and, where both
+    classes are there, all figures of :func:`crossfake.detect.evaluation.metrics.summary` with intervals; those at a
+    threshold use the one from validation. The detector's run notes which test data was opened.
 
     Args:
         settings: what to evaluate on what.
@@ -157,6 +161,7 @@ def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dic
     result["worst"] = _worst(result)
     result["notes"] += _below_chance(result)
     result["benign"] = false_alarms(detector, sets, scored, settings.seed) if settings.benign else {}
+    result["fitness"] = keep(detector, sets, scored, result["benign"], result["firewall"], settings.precision)
     out = settings.out or _home(detector) / "evaluation"
     _write(out, result, scored, pooled.get("by_group"))
     show(out, result, scored, sets, settings.seed)
@@ -183,6 +188,7 @@ def score(
         UserError: no row can be read, or a score is not a number.
     """
     scores: list[npt.NDArray[np.float64]] = []
+    called: list[npt.NDArray[np.str_]] = []
     damaged: list[str] = []
     readable: list[list[Rows]] = [[np.empty(0, np.int64)] for _ in sets]
     batches = (
@@ -196,10 +202,11 @@ def score(
         shared = [Shared.of(shards, where) for shards in sets]
         judge, demand = partial(_score_batch, detector=sent, sets=shared), sent.demand
     with tqdm(total=sum(map(len, rows)), unit="img", desc="evaluate") as bar:
-        for (number, batch), (found, good, unread) in map_in_order(judge, batches, 1, where, demand):
+        for (number, batch), (found, words, good, unread) in map_in_order(judge, batches, 1, where, demand):
             damaged += unread
             if len(good):
                 scores.append(found)
+                called.append(words)
                 readable[number].append(good)
             bar.update(len(batch))
     kept = [np.concatenate(parts) for parts in readable]
@@ -220,18 +227,21 @@ def score(
         )
     folder = np.repeat(np.arange(len(sets)), [len(good) for good in kept])
     labels = columns.pop("label").astype(np.int64)
-    return Scored(labels, every, columns, folder, np.concatenate(kept), tuple(damaged))
+    return Scored(
+        labels, every, columns, folder, np.concatenate(kept), tuple(damaged), np.concatenate(called)
+    )
 
 
 def _score_batch(
     batch: tuple[int, Rows], detector: Detector | SentDetector, sets: Sequence[ShardSet | Shared]
-) -> tuple[npt.NDArray[np.float64], Rows, list[str]]:
-    """Scores of a set's rows that can be read, which they are, and what is wrong with the others."""
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.str_], Rows, list[str]]:
+    """Scores and calls of a set's rows that can be read, which they are, and what is wrong with the others."""
     number, rows = batch
     shards = sets[number]
     judge = detector if isinstance(detector, Detector) else detector.open()
     images, good, unread = judge.view.read(shards if isinstance(shards, ShardSet) else shards.open(), rows)
-    return judge.score(images) if len(good) else np.empty(0), good, unread
+    found = calls(judge, images) if len(good) else (np.empty(0), np.empty(0, np.str_))
+    return *found, good, unread
 
 
 def _pooled(scored: Scored, groups: Rows) -> dict[str, tuple[Pooled, Rows]]:

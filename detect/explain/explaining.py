@@ -26,7 +26,9 @@ from crossfake.detect.explain.references import open_sets
 from crossfake.detect.explain.windows import maps_of, middle
 from crossfake.detect.prediction.output import printable
 from crossfake.detect.settings import ExplainSettings
+from crossfake.detect.verdict import Verdict
 from crossfake.detect.view import ALIGNED
+from crossfake.detect.wording import state
 from crossfake.errors import UserError
 from crossfake.files import write_json
 from crossfake.progress import tqdm
@@ -123,15 +125,17 @@ def _explained(
             if isinstance(crop, Skip):
                 yield Explained(shown, number, reason=str(crop))
                 continue
-            judged = detector.judge([crop])[0]
+            (judged,) = detector.say(detector.judge([crop]))
             face = f", face {number}" if len(found) > 1 else ""
-            title = (
-                f"{printable(file.name)}{face}: {judged.verdict}, score {judged.probability:.3f} "
-                f"(fake from {detector.threshold:.3f} on)\n{name}"
-            )
+            title = f"{printable(file.name)}{face}: {_said(judged)}\n{name}"
             path = out / _free(file.stem + (f"-face{number}" if len(found) > 1 else ""), taken)
             figures = draw(crop, title, path)
             yield Explained(shown, number, judged.probability, judged.verdict, path.name, figures=figures)
+
+
+def _said(found: Verdict) -> str:
+    says = state(found)
+    return says.headline + (f": {found.probability:.3f} for fake" if found.probability is not None else "")
 
 
 def _crops(file: Path, detector: Any) -> list[Pixels | Skip]:

@@ -22,7 +22,7 @@ from crossfake.datasets.video import count_frames, import_av, read_frames, read_
 from crossfake.detect.explain.traces import trace_maps
 from crossfake.detect.prediction.media import Media, temporary_video
 from crossfake.detect.prediction.verdicts import Prediction
-from crossfake.detect.verdict import NOT_JUDGED, FrameScore, Verdict
+from crossfake.detect.verdict import NO_ANSWER, NOT_JUDGED, UNCERTAIN, FrameScore, Verdict
 from crossfake.errors import UserError
 from crossfake.files import replacing
 
@@ -30,7 +30,8 @@ from crossfake.files import replacing
 COLOURS = {
     "fake": (213, 94, 0),
     "real": (0, 114, 178),
-    "uncertain": (230, 159, 0),
+    UNCERTAIN: (230, 159, 0),
+    NO_ANSWER: (130, 130, 130),
     NOT_JUDGED: (130, 130, 130),
 }
 _DARK, _LIGHT = (20, 20, 20), (255, 255, 255)
@@ -125,7 +126,8 @@ def headline(prediction: Prediction) -> str:
     what = f", worst of {len(prediction.faces)} {many}" if len(prediction.faces) > 1 else ""
     missed = sum(each.box is not None for each in prediction.skipped)
     also = f", {missed} not judged" if missed else ""
-    return f"{prediction.verdict.upper()} {prediction.probability or 0:.2f}{what}{also}"
+    number = "" if prediction.probability is None else f" {prediction.probability:.2f}"
+    return f"{prediction.verdict.upper()}{number}{what}{also}"
 
 
 def picture_marks(prediction: Prediction) -> list[Mark]:
@@ -136,7 +138,11 @@ def picture_marks(prediction: Prediction) -> list[Mark]:
 
 def _lines(face: Verdict) -> tuple[str, ...]:
     interval = "" if face.low is None or face.high is None else f" ({face.low:.2f}-{face.high:.2f})"
-    return (f"{face.verdict} {face.probability:.2f}{interval}", *face.reasons)
+    return (f"{_said(face.verdict, face.probability)}{interval}", *face.reasons)
+
+
+def _said(verdict: str, probability: float | None) -> str:
+    return verdict if probability is None else f"{verdict} {probability:.2f}"
 
 
 def draw_picture(picture: Pixels, marks: Sequence[Mark], title: str) -> Pixels:
@@ -355,7 +361,8 @@ def video_marks(
             box = (x, y, width, height)
         elif closest.frame != nearest or abs(nearest - number) > _HOLD * rate:
             continue
-        lines = (f"{face.verdict} {face.probability:.2f}", f"frame {closest.probability:.2f}")
+        now = () if closest.probability is None else (f"frame {closest.probability:.2f}",)
+        lines = (_said(face.verdict, face.probability), *now)
         marks.append(Mark(box, face.verdict, lines))
     return marks
 

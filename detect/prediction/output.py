@@ -4,15 +4,19 @@ The JSON document (``"schema": 1``; keys are added, never renamed)::
 
     {"schema": 1, "crossfake": "0.1.0",
      "detector": {"path", "hash", "model", "size", "crop", "threshold",
-                  "view": {"pixels": "native", "window", "windows"} | null},
+                  "view": {"pixels": "native", "window", "windows"} | null,
+                  "grade": "none" | "weak" | "fair" | "good", "basis"},
      "note": "",
      "files": [{"path", "kind": "picture" | "video", "width", "height",
-                "verdict": "real" | "uncertain" | "fake" | "not judged", "probability", "problem", "annotated",
+                "verdict": "real" | "no reliable answer" | "uncertain" | "fake" | "not judged",
+                "probability", "problem", "annotated",
                 "faces": [{"box": [x, y, width, height] | null, "person", "score", "probability", "low", "high",
-                           "verdict", "novelty", "reasons": [], "quantile",
+                           "verdict", "novelty", "reasons": [], "quantile", "grade", "prior",
                            "frames": [{"frame", "seconds", "score", "probability", "verdict", "box"}]}],
                 "skipped": [{"reason", "box", "frames"}], "claim", "metadata": null}],
-     "summary": {"files", "judged", "not_judged", "real", "uncertain", "fake"}}
+     "summary": {"files", "judged", "not_judged", "real", "no_reliable_answer", "uncertain", "fake"}}
+
+Without a reliable answer ``probability``, ``low`` and ``high`` are null: only the network's own ``score`` is told.
 
 ``claim`` is what a file itself says of the generator that made it; with ``--metadata``, ``metadata`` holds the fields
 of :class:`~crossfake.detect.metadata.results.Metadata`. What the values mean is said at
@@ -35,11 +39,13 @@ from crossfake import __version__
 from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.metadata.display import lines as metadata_lines
 from crossfake.detect.prediction.verdicts import Prediction
-from crossfake.detect.verdict import NOT_JUDGED, REASONS, VERDICTS, Verdict
+from crossfake.detect.verdict import NO_ANSWER, NOT_JUDGED, REASONS, UNCERTAIN, VERDICTS, Verdict
+from crossfake.detect.wording import state
 from crossfake.errors import UserError
 
 SCHEMA = 1
-_COLOURS = {"fake": "red", "real": "green", "uncertain": "yellow"}
+_COLOURS = {"fake": "red", "real": "green", UNCERTAIN: "yellow", NO_ANSWER: "yellow"}
+_WIDE = len(NO_ANSWER)
 COLUMNS = (
     "path", "kind", "verdict", "probability", "low", "high", "score", "novelty", "reasons", "person",
     "left", "top", "width", "height", "frames", "quantile", "problem", "claim",
@@ -74,32 +80,43 @@ class Summary:
             "files": self.counts.total(),
             "judged": self.judged,
             "not_judged": self.counts[NOT_JUDGED],
-            **{verdict: self.counts[verdict] for verdict in VERDICTS},
+            **{verdict.replace(" ", "_"): self.counts[verdict] for verdict in VERDICTS},
         }
 
 
-def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], threshold: float) -> None:
-    """A line per face, those that could not be judged at the end, then what the words mean."""
+def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], basis: str = "") -> None:
+    """A line per face, those that could not be judged at the end, then what the words mean and what to do next.
+
+    Args:
+        predictions: one by one.
+        echo: takes a line.
+        basis: what the detector learned from and was tested on.
+    """
     seen: set[str] = set()
+    advice: dict[str, int] = {}
+    priors: set[float] = set()
     problems: list[str] = []
     summary = Summary()
-    echo("verdict     fake?  95% interval  file")
+    echo(f"{'verdict':<{_WIDE}}  fake?  95% interval  file")
     for prediction in summary.counting(predictions):
         name = printable(prediction.path)
         if prediction.claim:
-            echo(
-                f"{click.style('generated?', fg='red')}      -  -             {name}  {printable(prediction.claim)}"
-            )
+            claim = click.style(f"{'generated?':<{_WIDE}}", fg="red")
+            echo(f"{claim}      -  -             {name}  {printable(prediction.claim)}")
         if not prediction.judged:
             problems.append(f"{name}: {printable(prediction.problem)}")
             echo_metadata(prediction, name, echo)
             continue
         for number, face in enumerate(prediction.faces):
             seen.update(face.reasons)
+            if face.verdict in (UNCERTAIN, NO_ANSWER):
+                says = state(face)
+                advice[f"{says.headline}: {says.next}"] = advice.get(f"{says.headline}: {says.next}", 0) + 1
+            priors |= {face.prior} if face.prior is not None and face.probability is not None else set()
             echo(_line(face, name, number, prediction))
         for each in prediction.skipped:
             what = f"{each.frames} frames" if each.frames else "one face"
-            echo(f"{NOT_JUDGED:<10}      -  -             {name}  {what}: {each.reason}")
+            echo(f"{NOT_JUDGED:<{_WIDE}}      -  -             {name}  {what}: {each.reason}")
         echo_metadata(prediction, name, echo)
     if problems:
         echo(f"\n{len(problems):,} could not be judged:")
@@ -109,10 +126,15 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], t
     for code in REASONS:
         if code in seen:
             echo(f"{code}: {REASONS[code]}")
-    echo(
-        f"fake?: probability of fake among images like those of validation; fake from {threshold:.3f} on. "
-        "A generator that the detector never saw may pass as real. It is not proof."
-    )
+    for words, count in advice.items():
+        echo(f"{words} ({count:,})")
+    for prior in sorted(priors):
+        echo(
+            f"fake?: what share of such pictures is fake where {prior:.0%} of all are (--prior); fake above 0.5 only"
+        )
+    if basis:
+        echo(basis)
+    echo("A generator that the detector never saw may pass as real. It is not proof.")
 
 
 def echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]) -> None:
@@ -127,10 +149,12 @@ def _line(face: Verdict, name: str, number: int, prediction: Prediction) -> str:
     count = len(prediction.faces)
     who = "" if count == 1 else f"  {'person' if face.frames else 'face'} {number + 1} of {count}"
     if face.frames:
-        who += f"  {len(face.frames)} frames, highest tenth from {face.quantile:.3f}"
-    verdict = click.style(f"{face.verdict:<10}", fg=_COLOURS[face.verdict])
+        who += f"  {len(face.frames)} frames"
+        who += f", highest tenth from {face.quantile:.3f}" if face.quantile is not None else ""
+    verdict = click.style(f"{face.verdict:<{_WIDE}}", fg=_COLOURS[face.verdict])
+    probability = "    -" if face.probability is None else f"{face.probability:.3f}"
     reasons = f"  [{', '.join(face.reasons)}]" if face.reasons else ""
-    return f"{verdict}  {face.probability:.3f}  {interval:<12}  {name}{who}{reasons}"
+    return f"{verdict}  {probability}  {interval:<12}  {name}{who}{reasons}"
 
 
 def printable(text: str) -> str:
@@ -155,6 +179,8 @@ def write_json(predictions: Iterator[Prediction], out: TextIO, detector: Detecto
             "hash": detector.hash,
             **{key: card.get(key) for key in ("model", "size", "crop", "threshold")},
             "view": detector.view.describe() if detector.view.native else None,
+            "grade": detector.fitness.grade,
+            "basis": detector.fitness.basis(),
         },
         "note": note,
     }

@@ -74,9 +74,9 @@ def predict(
     if where.is_ray:
         if annotator:
             raise UserError("Ray's workers draw no verdicts", hint="leave --annotate out, or --executor")
-        return _judged_elsewhere(inputs, detector, opening, reasons, where, device)
+        return _judged_elsewhere(inputs, detector, opening, reasons, settings.prior, where, device)
     media = opening(inputs, workers=settings.workers, keep_fetched=annotator is not None)
-    return _judged(media, detector, reasons, annotator)
+    return _judged(media, detector, reasons, annotator, settings.prior)
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,14 @@ def _judged_elsewhere(
     detector: Detector,
     opening: Callable[..., Iterator[Media]],
     reasons: tuple[str, ...],
+    prior: float | None,
     where: ExecutorSettings,
     device: str,
 ) -> Iterator[Prediction]:
     """As many files at a time as fill the network, each batch of them a task."""
     with where.connected():
         sent = SentDetector.of(detector, device)
-        work = partial(_judge_all, detector=sent, opening=opening, reasons=reasons)
+        work = partial(_judge_all, detector=sent, opening=opening, reasons=reasons, prior=prior)
         tasks = in_tasks(map(absolute, inputs), max(_LEAST, detector.batch))
         nothing = True
         for _, predictions in map_in_order(work, tasks, where=where, demand=sent.demand):
@@ -158,6 +159,7 @@ def _judge_all(
     detector: SentDetector,
     opening: Callable[..., Iterator[Media]],
     reasons: tuple[str, ...],
+    prior: float | None,
 ) -> list[Prediction]:
     """On a worker.
 
@@ -171,7 +173,7 @@ def _judge_all(
                 f"{platform.node()} does not see {file}",
                 hint="put the files on a file system that all machines share",
             )
-    return list(_judged(opening(inputs, workers=1), detector.open(), reasons, None))
+    return list(_judged(opening(inputs, workers=1), detector.open(), reasons, None, prior))
 
 
 @dataclass
@@ -184,7 +186,11 @@ class _Open:
 
 
 def _judged(
-    media: Iterator[Media], detector: Detector, reasons: tuple[str, ...], annotator: Annotator | None
+    media: Iterator[Media],
+    detector: Detector,
+    reasons: tuple[str, ...],
+    annotator: Annotator | None,
+    prior: float | None,
 ) -> Iterator[Prediction]:
     files: deque[_Open] = deque()
     batch: list[tuple[_Open, Pixels]] = []
@@ -197,14 +203,15 @@ def _judged(
             if detector.view.native
             else np.stack(images)
         )
-        for (file, _), verdict in zip(batch, detector.judge_outputs(*outputs), strict=True):
+        said = detector.say(detector.judge_outputs(*outputs), prior)
+        for (file, _), verdict in zip(batch, said, strict=True):
             file.found.append(verdict)
             file.waiting -= 1
         batch.clear()
 
     def finished() -> Iterator[Prediction]:
         while files and not files[0].waiting:
-            prediction = conclude(files[0].media, files[0].found, detector.threshold, reasons)
+            prediction = conclude(files[0].media, files[0].found, reasons)
             if annotator and prediction.judged:
                 prediction = annotator.annotate(files[0].media, prediction)
             files.popleft()

@@ -3,9 +3,10 @@
 With ``--json`` the document is::
 
     {"schema": 1, "crossfake": "0.1.0",
-     "detectors": {name: {"path", "hash", "model", "threshold", "calibrated", "looks_at", "note"}},
+     "detectors": {name: {"path", "hash", "model", "threshold", "calibrated", "looks_at", "note", "grade", "basis"}},
      "files": [{"detector": name, "looked_at": "face" | "picture" | null, ...}],
-     "summary": {name: {"files", "judged", "not_judged", "real", "uncertain", "fake"}, "differently": 3}}
+     "summary": {name: {"files", "judged", "not_judged", "real", "no_reliable_answer", "uncertain", "fake"},
+                 "differently": 3}}
 
 with an entry of ``files`` for each detector and file, otherwise as in :mod:`crossfake.detect.prediction.output`.
 """
@@ -30,7 +31,7 @@ from crossfake.detect.prediction.predict import plan, predict
 from crossfake.detect.prediction.verdicts import Prediction
 from crossfake.detect.settings import PredictSettings
 from crossfake.detect.tables import aligned
-from crossfake.detect.verdict import NOT_JUDGED
+from crossfake.detect.verdict import NO_ANSWER, NOT_JUDGED
 from crossfake.errors import UserError
 
 
@@ -59,6 +60,8 @@ class Seat:
             "calibrated": bool(own.calibration.get("interval")),
             "looks_at": self.looks_at,
             "note": self.note,
+            "grade": own.fitness.grade,
+            "basis": own.fitness.basis(),
         }
 
 
@@ -146,24 +149,24 @@ def write_table(
     told: Iterable[Told], at_table: Sequence[Seat], counts: Counts, echo: Callable[[str], Any]
 ) -> None:
     """What each detector looks at, a line per detector and face, then what could not be judged."""
-    rows = [["detector", "fake from", "calibrated", "looks at"]]
+    rows = [["detector", "tests", "calibrated", "looks at"]]
     for seat in at_table:
         facts = seat.facts()
-        rows.append(
-            [seat.name, f"{facts['threshold']:.3f}", "yes" if facts["calibrated"] else "no", seat.looks_at]
-        )
+        rows.append([seat.name, facts["grade"], "yes" if facts["calibrated"] else "no", seat.looks_at])
     for line in [
         *aligned(rows),
         *(f"note: {seat.name}: {seat.note}" for seat in at_table if seat.note),
         "",
-        f"verdict     fake?  95% interval  {'detector':<{_wide(at_table)}}  saw      file",
+        f"{'verdict':<{len(NO_ANSWER)}}  fake?  95% interval  {'detector':<{_wide(at_table)}}  saw      file",
     ]:
         echo(line)
     problems: list[str] = []
     for seat, prediction in told:
         name = printable(prediction.path)
         if prediction.claim and seat is at_table[0]:
-            echo(f"generated?      -  -             {name}  {printable(prediction.claim)}")
+            echo(
+                f"{'generated?':<{len(NO_ANSWER)}}      -  -             {name}  {printable(prediction.claim)}"
+            )
         if not prediction.judged:
             problems.append(f"{name}: {seat.name}: {printable(prediction.problem)}")
         for number, face in enumerate(prediction.as_dict()["faces"]):
@@ -171,8 +174,9 @@ def write_table(
             of = f"  {number + 1} of {len(prediction.faces)}" if len(prediction.faces) > 1 else ""
             reasons = f"  [{', '.join(face['reasons'])}]" if face["reasons"] else ""
             saw = "picture" if face["box"] is None else "face"
+            chance = "    -" if face["probability"] is None else f"{face['probability']:.3f}"
             echo(
-                f"{face['verdict']:<10}  {face['probability']:.3f}  {interval:<12}  "
+                f"{face['verdict']:<{len(NO_ANSWER)}}  {chance}  {interval:<12}  "
                 f"{seat.name:<{_wide(at_table)}}  {saw:<7}  {name}{of}{reasons}"
             )
         echo_metadata(prediction, name, echo)
@@ -184,6 +188,8 @@ def write_table(
     for seat_name, summary in counts.summaries.items():
         echo(f"{seat_name}: {summary.line('listed above')}")
     echo(f"judged differently by different detectors: {counts.differently:,} files")
+    for seat in at_table:
+        echo(f"{seat.name}: {seat.detector.fitness.basis()}")
     echo(
         "Probabilities compare only where the detectors were calibrated on the same pictures. "
         "A generator that none of them ever saw may pass as real. It is not proof."

@@ -13,10 +13,10 @@ from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Look, Media
 from crossfake.detect.verdict import (
     LABELS,
+    NO_ANSWER,
     NOT_JUDGED,
     REASONS,
     UNCERTAIN,
-    VERDICTS,
     FrameScore,
     MissedFace,
     Verdict,
@@ -34,8 +34,9 @@ class Prediction:
         kind: ``picture`` or ``video``.
         width: in pixels, upright; 0 when the file could not be opened.
         height: likewise.
-        verdict: that of the worst face: fake before uncertain before real; ``not judged`` when there is none.
-        probability: calibrated, of that face.
+        verdict: that of the worst face: fake before uncertain before ``no reliable answer`` before real; ``not
+            judged`` when there is none.
+        probability: of that face; None without a reliable answer.
         faces: one by one.
         skipped: faces or frames that were not judged.
         problem: why nothing was judged.
@@ -69,15 +70,12 @@ class Prediction:
         return {**plain, "metadata": self.metadata and self.metadata.as_dict()}
 
 
-def conclude(
-    media: Media, found: Sequence[Verdict], threshold: float, reasons: tuple[str, ...] = ()
-) -> Prediction:
+def conclude(media: Media, found: Sequence[Verdict], reasons: tuple[str, ...] = ()) -> Prediction:
     """The verdict on a file.
 
     Args:
         media: the file.
-        found: the verdict on each of its looks.
-        threshold: probability from which on a person of a video is called fake.
+        found: what may be said of each of its looks; see :meth:`crossfake.detect.bundle.bundle.Detector.say`.
         reasons: codes that hold for all.
     """
     width, height = (round(side) for side in media.size)
@@ -95,19 +93,19 @@ def conclude(
         for number, look in enumerate(media.looks):
             people.setdefault(look.person or 0, []).append(number)
         faces = [
-            _pooled([media.looks[n] for n in numbers], [looks[n] for n in numbers], media.rate, threshold)
+            _pooled([media.looks[n] for n in numbers], [looks[n] for n in numbers], media.rate)
             for _, numbers in sorted(people.items())
         ]
-    worst = max(faces, key=lambda face: (VERDICTS.index(face.verdict), face.probability))
+    worst = max(faces, key=lambda face: face.rank)
     return Prediction(*facts, worst.verdict, worst.probability, tuple(faces), media.missed, **said)
 
 
-def _pooled(looks: Sequence[Look], judged: Sequence[Verdict], rate: float, threshold: float) -> Verdict:
+def _pooled(looks: Sequence[Look], judged: Sequence[Verdict], rate: float) -> Verdict:
     """One person's frames as one verdict."""
-    probabilities = [each.probability for each in judged]
+    probabilities = [each.probability for each in judged if each.probability is not None]
     common = [code for code in REASONS if 2 * sum(code in each.reasons for each in judged) >= len(judged)]
     says = [each.verdict for each in judged]
-    verdict = LABELS[int(np.mean(probabilities) >= threshold)]
+    verdict = LABELS[int(np.mean(probabilities) >= 0.5)] if probabilities else NO_ANSWER
     if 2 * says.count(verdict) < len(says):
         verdict = UNCERTAIN
     series = tuple(
@@ -116,7 +114,7 @@ def _pooled(looks: Sequence[Look], judged: Sequence[Verdict], rate: float, thres
     )
     return Verdict(
         float(np.mean([each.score for each in judged])),
-        float(np.mean(probabilities)),
+        float(np.mean(probabilities)) if probabilities else None,
         _mean([each.low for each in judged]),
         _mean([each.high for each in judged]),
         verdict,
@@ -124,8 +122,10 @@ def _pooled(looks: Sequence[Look], judged: Sequence[Verdict], rate: float, thres
         tuple(common),
         looks[len(looks) // 2].box,
         looks[0].person or 0,
-        float(np.quantile(probabilities, HIGH)),
+        float(np.quantile(probabilities, HIGH)) if probabilities else None,
         series,
+        judged[0].grade,
+        judged[0].prior,
     )
 
 

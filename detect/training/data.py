@@ -308,6 +308,12 @@ class TrainingData:
             {str(name) for pool in pools for name in np.unique(pool.shards.columns["source"][pool.train])}
         )
 
+    def generators(self) -> list[str]:
+        """Names of those whose fakes are among the training rows, where they have one."""
+        pools = self.fake + self.synthetic
+        found = {str(name) for p in pools for name in np.unique(p.shards.columns["generator"][p.train])}
+        return sorted(found - {""})
+
     def audit(self) -> dict[str, Any]:
         """What gives the classes away besides forgery; see :mod:`crossfake.datasets.audit.audit`."""
         fakes = [pool.shards.path for pool in self.fake + self.synthetic if len(pool.train)]

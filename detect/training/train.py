@@ -284,7 +284,7 @@ def train(
                 WEIGHED: training.weighed.describe(held.labels, logits),
                 "validation_ap": ap, "step": learner.best["step"], "recipe": settings.recipe,
                 "trained_with": trained_with(data, settings, held.digest, weigh_as),
-                "data_hashes": data.hashes(), "sources": data.sources(),
+                "data_hashes": data.hashes(), "sources": data.sources(), "generators": data.generators(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
             data.seen(),

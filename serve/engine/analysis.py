@@ -22,10 +22,12 @@ from crossfake.detect.metadata.display import claim_words
 from crossfake.detect.metadata.reading import read_metadata
 from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Input, Media, open_picture
-from crossfake.detect.verdict import NOT_JUDGED, VERDICTS, Verdict
+from crossfake.detect.verdict import NO_ANSWER, NOT_JUDGED, VERDICTS, Verdict
+from crossfake.detect.wording import Statement, state
 from crossfake.images import fitted
 from crossfake.memory import give_back
 from crossfake.serve.engine import wording
+from crossfake.serve.engine.agreement import answer, counted
 from crossfake.serve.engine.evidence import SHOWN, Evidence
 from crossfake.serve.engine.facts import facts
 from crossfake.serve.engine.judging import (
@@ -36,10 +38,8 @@ from crossfake.serve.engine.judging import (
     limited,
     load_detectors,
     looks_of,
-    side_by_side,
 )
 from crossfake.serve.engine.results import (
-    ENSEMBLE,
     Analysis,
     DetectorFacts,
     FaceAnalysis,
@@ -70,7 +70,7 @@ class Analyser:
         alike: show the training pictures that are most alike.
 
     Attributes:
-        detectors: the bundles' run names, and ``ensemble`` (mean of calibrated probabilities) when there are several.
+        detectors: the bundles' run names. Several are shown apart: an ensemble is one of 'detect ensemble', calibrated.
 
     Raises:
         UserError: no bundles, or one cannot be loaded.
@@ -90,8 +90,7 @@ class Analyser:
     ) -> None:
         self.limits = limits
         self._loaded = load_detectors(bundles, device, face_model)
-        several = (ENSEMBLE,) if len(self._loaded) > 1 else ()
-        self.detectors = (*(each.name for each in self._loaded), *several)
+        self.detectors = tuple(each.name for each in self._loaded)
         self._evidence = {each.name: Evidence(each.detector, alike) for each in self._loaded}
         self._finding = threading.Lock()  # OpenCV's face detector serves one thread at a time
         self._facts = [facts(each.name, each.detector, each.cropper.finds_faces) for each in self._loaded]
@@ -115,6 +114,7 @@ class Analyser:
         name: str = "",
         explain: bool = True,
         stability: bool = True,
+        prior: float | None = None,
         progress: Progress | None = None,
     ) -> Analysis:
         """Analyse a picture. Without ``explain`` and ``stability`` it is quick; a page asks for them afterwards.
@@ -124,13 +124,16 @@ class Analyser:
             name: what to show.
             explain: heat map, spectrum and nearest training pictures.
             stability: the score under recompression and resizing.
+            prior: share of fakes among such pictures; each detector's own when None.
             progress: told how far it is; what it raises ends the analysis.
 
         Raises:
             Refused: it is too much, or no picture.
             crossfake.datasets.decode.Unreadable: it is broken.
         """
-        *_, last = self.stages(path, name=name, explain=explain, stability=stability, progress=progress)
+        *_, last = self.stages(
+            path, name=name, explain=explain, stability=stability, prior=prior, progress=progress
+        )
         return last
 
     def stages(
@@ -140,6 +143,7 @@ class Analyser:
         name: str = "",
         explain: bool = True,
         stability: bool = True,
+        prior: float | None = None,
         progress: Progress | None = None,
     ) -> Iterator[Analysis]:
         """:meth:`image` as it grows: the verdict, then with its reasons, then with its stability, as far as asked for.
@@ -147,12 +151,18 @@ class Analyser:
         The file is hashed, decoded and searched for faces once for all of them.
         """
         try:
-            yield from self._stages(path, name, explain, stability, progress or _silent)
+            yield from self._stages(path, name, explain, stability, prior, progress or _silent)
         finally:
             give_back()
 
     def _stages(
-        self, path: Path | Upload, name: str, explain: bool, stability: bool, say: Progress
+        self,
+        path: Path | Upload,
+        name: str,
+        explain: bool,
+        stability: bool,
+        prior: float | None,
+        say: Progress,
     ) -> Iterator[Analysis]:
         started = time.monotonic()
         say(0.0, "reading the file")
@@ -160,32 +170,42 @@ class Analyser:
         copies = Copies(upload.path.read_bytes(), _NAME)
         metadata = read_metadata(copies.content)
         say(0.05, "looking for faces")
-        judged = self._judged(lambda cropper: self._cut(copies, cropper), say, 0.1, 0.3)
+        judged = self._judged(lambda cropper: self._cut(copies, cropper), prior, say, 0.1, 0.3)
         faces = self._faces(judged)
         seen = judged[self._first(judged).name].prediction
+        stability = stability and any(
+            face.verdict != NO_ANSWER for face in faces
+        )  # of no answer none could hold
         boxes = [face.box for face in faces] if stability else []
         least = least_side((seen.width, seen.height), boxes, largest_crop(self._loaded)) if boxes else 0
         shown = copies.largest(max(_SHOWN, least)).pixels
         picture = _reduced(shown)
         if not faces or not (explain or stability):
             say(1.0, "done")
-        yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
+        yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
         if explain and faces:
             say(0.35, "explaining")
             faces = self._explained(faces, judged)
             if not stability:
                 say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
+            yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
         if stability and faces:
             strip = strips(
                 shown, faces, self._loaded, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
-                scale=shown.shape[1] / seen.width,
+                scale=shown.shape[1] / seen.width, prior=prior,
             )  # fmt: skip
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
             say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, picture=picture)
+            yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
 
-    def video(self, path: Path | Upload, *, name: str = "", progress: Progress | None = None) -> Analysis:
+    def video(
+        self,
+        path: Path | Upload,
+        *,
+        name: str = "",
+        prior: float | None = None,
+        progress: Progress | None = None,
+    ) -> Analysis:
         """Analyse a video: every person's score over time.
 
         Raises:
@@ -193,11 +213,11 @@ class Analyser:
             crossfake.datasets.decode.Unreadable: it is broken.
         """
         try:
-            return self._video(path, name, progress or _silent)
+            return self._video(path, name, prior, progress or _silent)
         finally:
             give_back()
 
-    def _video(self, path: Path | Upload, name: str, say: Progress) -> Analysis:
+    def _video(self, path: Path | Upload, name: str, prior: float | None, say: Progress) -> Analysis:
         started = time.monotonic()
         say(0.0, "reading the file")
         upload = self._accepted(path, "video", name)
@@ -207,14 +227,15 @@ class Analyser:
                 upload, cropper, self.limits, self._finding, lambda share, what: say(0.8 * share, what)
             )
 
-        judged = self._judged(cut, say, 0.8, 0.9)
+        judged = self._judged(cut, prior, say, 0.8, 0.9)
         faces = self._faces(judged)
         if faces:
             say(0.9, "explaining")
             faces = self._explained(faces, judged)
         say(1.0, "done")
         metadata = read_metadata(upload.path)
-        return self._conclude(upload, judged, faces, started, metadata, duration=upload.seconds or None)
+        seconds = upload.seconds or None
+        return self._conclude(upload, judged, faces, started, metadata, duration=seconds, prior=prior)
 
     def _accepted(self, file: Path | Upload, kind: str, name: str) -> Upload:
         upload = file if isinstance(file, Upload) else accept(file, self.limits, name)
@@ -233,7 +254,7 @@ class Analyser:
                 return Media(source, problem=str(reason))
 
     def _judged(
-        self, cut: Callable[[Cropper], Media], say: Progress, first: float, last: float
+        self, cut: Callable[[Cropper], Media], prior: float | None, say: Progress, first: float, last: float
     ) -> dict[str, Found]:
         """What each detector finds, by name; those that cut alike share the crops."""
         medias: dict[Cropper, Media] = {}
@@ -242,7 +263,7 @@ class Analyser:
             if each.cropper not in medias:
                 medias[each.cropper] = limited(cut(each.cropper), self.limits.faces)
             say(first + (last - first) * number / len(self._loaded), f"asking {each.name}")
-            judged[each.name] = judge(each, medias[each.cropper])
+            judged[each.name] = judge(each, medias[each.cropper], prior)
         return judged
 
     def _first(self, judged: Mapping[str, Found]) -> LoadedDetector:
@@ -259,15 +280,16 @@ class Analyser:
             same = face if found is lead else counterpart(face, found.prediction)
             if same is not None:
                 verdicts[name] = dataclasses.replace(same, frames=())  # they are the face's, below
-        made = side_by_side(verdicts, self._loaded)
+        said = answer(list(verdicts.values()))
+        grounds = next((each.basis for each in self._facts if said == verdicts.get(each.name)), "")
         notes = tuple(f"{name} could not judge this face." for name in judged if name not in verdicts)
         look = lead.media.looks[_best(lead, face)]
-        frames = tuple(over_time(lead, face, judged, self._loaded)) if face.frames else ()
-        codes = {code for each in made.values() for code in each.reasons}
+        frames = tuple(over_time(lead, face, judged)) if face.frames else ()
+        codes = {code for each in (said, *verdicts.values()) for code in each.reasons}
         warnings = tuple(wording.warning(code) for code in wording.WARNINGS if code in codes)
         return FaceAnalysis(
-            face.person if face.person is not None else number, look.box, made, fitted(look.image, SHOWN), warnings,
-            frames=frames, notes=notes,
+            face.person if face.person is not None else number, look.box, verdicts, fitted(look.image, SHOWN), warnings,
+            frames=frames, notes=notes, says=state(said, grounds), count=counted(verdicts),
         )  # fmt: skip
 
     def _explained(self, faces: Sequence[FaceAnalysis], judged: Mapping[str, Found]) -> list[FaceAnalysis]:
@@ -282,8 +304,7 @@ class Analyser:
         ]
 
     def _with_strip(self, face: FaceAnalysis, strip: tuple[StabilityPoint, ...]) -> FaceAnalysis:
-        asked = [each.detector.threshold for each in self._loaded if each.name in face.per_detector]
-        more = (wording.warning("unstable"),) if is_unstable(strip, float(np.mean(asked))) else ()
+        more = (wording.warning("unstable"),) if is_unstable(strip) else ()
         return dataclasses.replace(face, stability=strip, warnings=face.warnings + more)
 
     def _conclude(
@@ -306,7 +327,8 @@ class Analyser:
         if upload.kind == "image":  # people count from left to right
             faces = sorted(faces, key=lambda face: face.box[0] if face.box else 0.0)
             faces = [dataclasses.replace(face, person=number) for number, face in enumerate(faces)]
-        words = wording.conclusion(upload.kind, faces, verdict, prediction.problem)
+        words = wording.conclusion(upload.kind, faces, prediction.problem)
+        worst = max(faces, key=lambda face: face.opinion.rank, default=None)
         return Analysis(
             name=upload.name_for_display,
             sha256=upload.sha256,
@@ -324,6 +346,7 @@ class Analyser:
             words=f"{claim_words(metadata)} {words}".strip(),  # a generator's own mark outranks the network
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
             metadata=metadata,
+            says=worst.says if worst else Statement("Not judged", next=words),
             **more,
         )
 
@@ -333,7 +356,7 @@ def _best(lead: Found, face: Verdict) -> int:
     numbers = looks_of(lead, face)
     if not face.frames:
         return numbers[0]
-    return numbers[int(np.argmax([each.probability for each in face.frames]))]
+    return numbers[int(np.argmax([each.score for each in face.frames]))]
 
 
 def _reduced(picture: Pixels) -> Pixels:

@@ -22,16 +22,18 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
     card = detector.card
     folders = {} if detector.published else card.get("data_hashes") or {}
     trained = [Path(folder).name for folder in folders] or card.get("sources") or []
-    windows = detector.view.native and not detector.view.whole
     plain = DetectorFacts(
         name=name,
         model=str(card["model"]),
         hash=detector.hash,
         size=detector.size,
-        sees="windows of " * windows + ("faces" if finds_faces else "whole pictures"),
+        sees=sees_words(detector, finds_faces),
         threshold=detector.threshold,
         calibrated=bool(detector.calibration.get("interval")),
         trained_on=tuple(dict.fromkeys(map(str, trained))),
+        grade=detector.fitness.grade,
+        basis=detector.fitness.basis(),
+        prior=detector.prior,
     )
     measured, unknown = _measured(detector)
     plain = dataclasses.replace(plain, **measured)
@@ -43,6 +45,16 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
         for each in detector.published
     )
     return dataclasses.replace(plain, words=(*facts_words(plain, flaw, unknown), *elsewhere))
+
+
+def sees_words(detector: Detector, finds_faces: bool) -> str:
+    """What a detector looks at, in words."""
+    what = "the face" if finds_faces else "the whole picture"
+    if detector.view.whole:
+        return what
+    if detector.view.native:
+        return f"windows of {what} at its own pixels"
+    return f"{what}, resampled to {detector.size} pixels"
 
 
 def _measured(detector: Detector) -> tuple[dict[str, Any], str]:

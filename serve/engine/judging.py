@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,9 @@ from crossfake.detect.bundle.bundle import Detector
 from crossfake.detect.prediction.media import Media
 from crossfake.detect.prediction.predict import plan
 from crossfake.detect.prediction.verdicts import Prediction, conclude
-from crossfake.detect.verdict import LABELS, UNCERTAIN, MissedFace, Verdict
+from crossfake.detect.verdict import MissedFace, Verdict
 from crossfake.detect.view import Images
 from crossfake.errors import UserError
-from crossfake.serve.engine.results import ENSEMBLE
 
 _SAME = 0.5  # two boxes that overlap so much are one face
 _AT_ONCE = 128  # looks whose windows are held at a time
@@ -57,7 +56,7 @@ def load_detectors(
     """
     if not bundles:
         raise UserError("there is no detector", hint="name one with --bundle RUN")
-    taken = {ENSEMBLE}
+    taken: set[str] = set()
     return tuple(
         _loaded(_name(path, taken), bundle.load(path, device, face_model=face_model)) for path in bundles
     )
@@ -99,19 +98,20 @@ def as_seen(detector: Detector, crops: Sequence[Pixels]) -> Images:
     return crops if detector.view.native else np.stack(crops)
 
 
-def judge(loaded: LoadedDetector, media: Media) -> Found:
-    """Score every look of a file in one pass."""
+def judge(loaded: LoadedDetector, media: Media, prior: float | None = None) -> Found:
+    """Score every look of a file in one pass; ``prior`` is the share of fakes among such files, the detector's own when
+    None."""
     detector, codes = loaded.detector, tuple(code for code in loaded.codes if code == "other-crop")
     images = [look.image for look in media.looks]
     if not images:
-        return Found(media, conclude(media, (), detector.threshold, codes), np.empty((0, 0), np.float32))
+        return Found(media, conclude(media, (), codes), np.empty((0, 0), np.float32))
     parts = [
         detector.outputs_and_error(as_seen(detector, images[start : start + _AT_ONCE]))
         for start in range(0, len(images), _AT_ONCE)
     ]
     logits, features, error = (np.concatenate(each) for each in zip(*parts, strict=True))
-    verdicts = detector.judge_outputs(logits, features, error)
-    return Found(media, conclude(media, verdicts, detector.threshold, codes), features)
+    verdicts = detector.say(detector.judge_outputs(logits, features, error), prior)
+    return Found(media, conclude(media, verdicts, codes), features)
 
 
 def limited(media: Media, most: int) -> Media:
@@ -157,45 +157,3 @@ def looks_of(found: Found, face: Verdict) -> list[int]:
     if found.media.kind == "video":
         return [n for n, look in enumerate(found.media.looks) if (look.person or 0) == (face.person or 0)]
     return [next(n for n, each in enumerate(found.prediction.faces) if each is face)]
-
-
-def together(verdicts: Sequence[Verdict], thresholds: Sequence[float]) -> Verdict:
-    """The ensemble: the mean of calibrated probabilities.
-
-    The ends of its interval are the means of the members': as wide as if all erred alike. It abstains when half of
-    the members do, when the probability is on one side and most of the others' verdicts on the other, or when they
-    contradict each other.
-
-    Args:
-        verdicts: of the members, one at least.
-        thresholds: of each, from which on it says fake.
-    """
-    probability = float(np.mean([each.probability for each in verdicts]))
-    label = LABELS[int(probability >= np.mean(thresholds))]
-    says = [each.verdict for each in verdicts]
-    torn = "real" in says and "fake" in says
-    unsure = torn or 2 * says.count(UNCERTAIN) >= len(says) or label not in says
-    codes = dict.fromkeys(code for each in verdicts for code in each.reasons)
-    return Verdict(
-        float(np.mean([each.score for each in verdicts])),
-        probability,
-        _mean([each.low for each in verdicts]),
-        _mean([each.high for each in verdicts]),
-        UNCERTAIN if unsure else label,
-        max((each.novelty for each in verdicts if each.novelty is not None), default=None),
-        (*codes, *(("detectors-disagree",) if torn else ())),
-    )
-
-
-def side_by_side(verdicts: Mapping[str, Verdict], loaded: Sequence[LoadedDetector]) -> dict[str, Verdict]:
-    """Verdicts by detector, and the ensemble's when there are several detectors."""
-    made = dict(verdicts)
-    if len(loaded) > 1:
-        thresholds = [each.detector.threshold for each in loaded if each.name in verdicts]
-        made[ENSEMBLE] = together(list(verdicts.values()), thresholds)
-    return made
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if len(known) == len(values) else None

@@ -14,11 +14,12 @@ from PIL import Image
 
 from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.metadata.results import Metadata
-from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
+from crossfake.detect.verdict import NOT_JUDGED, FrameScore, MissedFace, Verdict
+from crossfake.detect.wording import Statement
 from crossfake.pages import data_uri
+from crossfake.serve.engine.agreement import answer
 
 SCHEMA = 1
-ENSEMBLE = "ensemble"
 _DIGITS = 6
 
 
@@ -37,9 +38,11 @@ class StabilityPoint:
     Attributes:
         transform: ``as sent``, ``JPEG``, ``WebP``, ``resize`` (and back), or ``blur``.
         strength: quality of JPEG and WebP, factor of resizing, sigma of the blur in pixels; 0 as sent.
-        probability: of the ensemble where there is one; None when the face was no longer found.
+        probability: of the detector whose verdict stands for the face; None when the face was no longer found, or
+            without a reliable answer.
         score: likewise, uncalibrated: it also moves where the probability has reached its end.
-        per_detector: the probability of each detector.
+        per_detector: the probability of each detector that gives one.
+        verdict: what would have been said of it; ``not judged`` when the face was no longer found.
     """
 
     transform: str
@@ -47,6 +50,7 @@ class StabilityPoint:
     probability: float | None
     score: float | None = None
     per_detector: dict[str, float] = field(default_factory=dict)
+    verdict: str = NOT_JUDGED
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class FaceAnalysis:
         person: from 0, from left to right; of a video in the order of appearance.
         box: x, y, width and height in pixels of the upright picture; None for the whole picture. Of a video that of
             the frame that ``crop`` shows.
-        per_detector: by the names in ``Analyser.detectors``, ``ensemble`` included when there are several.
+        per_detector: by the names in ``Analyser.detectors``; several are shown apart.
         warnings: what makes the verdict weaker.
         stability: the score under recompression and resizing, ``as sent`` first; empty when not asked for.
         crop: uint8 ``[H, W, 3]``, what the first detector saw, made smaller to show where a side is above 512. Of a
@@ -86,6 +90,8 @@ class FaceAnalysis:
         nearest: training pictures, the most alike first.
         frames: of a video, one by one.
         notes: which parts are missing, and why, a sentence each.
+        says: the verdict in words: headline, number, what to do next, what it rests on.
+        count: how many of several detectors say what; empty of one alone.
     """
 
     person: int
@@ -101,11 +107,13 @@ class FaceAnalysis:
     nearest: tuple[Example, ...] = ()
     frames: tuple[FrameScore, ...] = ()
     notes: tuple[str, ...] = ()
+    says: Statement = Statement("")
+    count: str = ""
 
     @property
     def opinion(self) -> Verdict:
-        """The ensemble's, or that of the only detector."""
-        return self.per_detector.get(ENSEMBLE) or next(iter(self.per_detector.values()))
+        """The one that stands for all detectors' verdicts."""
+        return answer(list(self.per_detector.values()))
 
     @property
     def verdict(self) -> str:
@@ -121,7 +129,7 @@ class DetectorFacts:
         model: the kind of network.
         hash: SHA-256 of its weights.
         size: pixels of the square that it sees.
-        sees: ``faces`` or ``whole pictures``; of native pixels ``windows of`` them.
+        sees: what it looks at: a face or the whole picture, resampled or at its own pixels.
         threshold: probability from which on it says fake, unless it abstains.
         calibrated: whether its scores are probabilities with an interval.
         trained_on: names of the data sets and generators.
@@ -130,6 +138,9 @@ class DetectorFacts:
         false_alarms_interval: its 95% interval.
         reals: how many reals that was measured on; 0 when unknown.
         words: sentences on all of this, and on its limits.
+        grade: how much its tests make of its word: ``none``, ``weak``, ``fair`` or ``good``.
+        basis: what it learned from, was tested on, and was never tested on.
+        prior: share of fakes at which its probabilities hold.
     """
 
     name: str
@@ -145,6 +156,9 @@ class DetectorFacts:
     false_alarms_interval: tuple[float, float] | None = None
     reals: int = 0
     words: tuple[str, ...] = ()
+    grade: str = "none"
+    basis: str = ""
+    prior: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -161,11 +175,13 @@ class Analysis:
         seconds: that the analysis took.
         when: UTC, ISO 8601.
         version: of crossfake.
-        detectors: facts of each, the ensemble not among them.
+        detectors: facts of each.
         faces: one by one.
         missed: faces, or frames, that were not judged.
         verdict: ``fake`` before ``uncertain`` before ``real``, of the worst face; ``not judged`` without faces.
-        words: one honest sentence.
+        words: the verdict in a sentence or two.
+        says: of the worst face: headline, number, what to do next, what it rests on.
+        prior: share of fakes among such files that was asked for; None for each detector's own.
         warnings: that hold for the whole file.
         picture: uint8 ``[h, w, 3]``, the upright picture reduced to at most 1,600 pixels; None of a video.
             A box of a face times ``picture.shape[1] / width`` is its place there.
@@ -191,6 +207,8 @@ class Analysis:
     picture: Pixels | None = None
     duration: float | None = None
     metadata: Metadata | None = None
+    says: Statement = Statement("Not judged")
+    prior: float | None = None
 
     def to_json(self, pictures: bool = False) -> dict[str, Any]:
         """Plain values for ``json.dumps``: fractions with six digits, no NaN.

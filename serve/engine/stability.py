@@ -9,19 +9,20 @@ a detector sees native pixels nothing is made smaller.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageFilter
-from scipy.special import expit
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Copies
 from crossfake.datasets.types import Box, Pixels
 from crossfake.detect.prediction.media import Media
+from crossfake.detect.verdict import LABELS, NO_ANSWER, Verdict
+from crossfake.serve.engine.agreement import answer
 from crossfake.serve.engine.judging import LoadedDetector, as_seen, same_face
-from crossfake.serve.engine.results import ENSEMBLE, FaceAnalysis, StabilityPoint
+from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
 
 AS_SENT = "as sent"
 
@@ -82,6 +83,7 @@ def strips(
     cut: Callable[[Copies, Cropper], Media],
     progress: Callable[[float, str], None],
     scale: float = 1.0,
+    prior: float | None = None,
 ) -> list[tuple[StabilityPoint, ...]]:
     """The strip of each face; all crops of all steps go through a network in one call.
 
@@ -92,6 +94,7 @@ def strips(
         cut: what makes crops of a file.
         progress: takes the share done, and what is being done.
         scale: pixels of ``picture`` for one of the file, along a side.
+        prior: share of fakes among such pictures.
     """
     size = largest_crop(loaded)
     parts = _parts(picture, [_scaled(face.box, scale) for face in faces], size)
@@ -106,16 +109,19 @@ def strips(
                     at = same_face(box, [look.box for look in looks])
                     if at is not None:
                         found.append((face, number, looks[at].image))
-    results: dict[tuple[int, int], dict[str, tuple[float, float]]] = {}
+    results: dict[tuple[int, int], dict[str, Verdict]] = {}
     for each in loaded:
         found = crops[each.cropper]
         if found:
-            logits, _ = each.detector.outputs(as_seen(each.detector, [crop for _, _, crop in found]))
-            pairs = zip(each.detector.probability(logits).tolist(), expit(logits).tolist(), strict=True)
-            for (face, number, _), pair in zip(found, pairs, strict=True):
-                results.setdefault((face, number), {})[each.name] = pair
+            seen = as_seen(each.detector, [crop for _, _, crop in found])
+            said = each.detector.say(each.detector.judge(seen), prior)
+            for (face, number, _), verdict in zip(found, said, strict=True):
+                results.setdefault((face, number), {})[each.name] = verdict
     return [
-        (_sent(face), *(_point(step, results.get((at, n), {})) for n, step in enumerate(STEPS)))
+        (
+            _point(Step(AS_SENT, 0.0), face.per_detector),
+            *(_point(step, results.get((at, n), {})) for n, step in enumerate(STEPS)),
+        )
         for at, face in enumerate(faces)
     ]
 
@@ -172,29 +178,47 @@ def _scaled(box: Box | None, scale: float) -> Box | None:
     return box and (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
 
 
-def _sent(face: FaceAnalysis) -> StabilityPoint:
-    own = {name: each.probability for name, each in face.per_detector.items() if name != ENSEMBLE}
-    return StabilityPoint(AS_SENT, 0.0, face.opinion.probability, face.opinion.score, own)
-
-
-def _point(step: Step, results: dict[str, tuple[float, float]]) -> StabilityPoint:
-    if not results:
+def _point(step: Step, verdicts: Mapping[str, Verdict]) -> StabilityPoint:
+    if not verdicts:
         return StabilityPoint(step.transform, step.strength, None)
-    probability, score = np.mean(list(results.values()), axis=0).tolist()
-    own = {name: each for name, (each, _) in results.items()}
-    return StabilityPoint(step.transform, step.strength, probability, score, own)
+    head = answer(list(verdicts.values()))
+    own = {name: each.probability for name, each in verdicts.items() if each.probability is not None}
+    return StabilityPoint(step.transform, step.strength, head.probability, head.score, own, head.verdict)
 
 
-def is_unstable(strip: Sequence[StabilityPoint], threshold: float) -> bool:
-    """Whether a mild change moves the probability to the other side of the threshold, or hides the face.
+def is_unstable(strip: Sequence[StabilityPoint]) -> bool:
+    """Whether a mild change makes another answer of it, or hides the face; an uncertain one has nothing to lose.
 
     Args:
         strip: ``as sent`` first, then one point per step.
-        threshold: from which on it is fake.
     """
     sent, *points = strip
-    if sent.probability is None:
-        return False
-    fake = sent.probability >= threshold
     mild = [point for point, step in zip(points, STEPS, strict=True) if step.mild]
-    return any(point.probability is None or (point.probability >= threshold) != fake for point in mild)
+    return sent.verdict in LABELS and any(point.verdict != sent.verdict for point in mild)
+
+
+def steady_words(strip: Sequence[StabilityPoint]) -> str:
+    """What a strip shows, in a sentence; empty without one.
+
+    Example:
+        >>> held = [StabilityPoint("as sent", 0, 0.9, verdict="fake")]
+        >>> steady_words(held + [StabilityPoint(s.transform, s.strength, 0.9, verdict="fake") for s in STEPS])
+        'The answer stays the same after every change.'
+    """
+    if not strip or strip[0].verdict == NO_ANSWER:
+        return ""
+    sent, *points = strip
+    if sent.verdict not in LABELS:
+        turned = sorted({point.verdict for point in points if point.verdict in LABELS})
+        more = (
+            f" Some changes turn it into {' and '.join(turned)}: take none of these for an answer."
+            if turned
+            else ""
+        )
+        return f"There is no answer to hold: it is uncertain as sent.{more}"
+    other = [f"{p.transform} {p.strength:g}" for p in points if p.verdict != sent.verdict]
+    if not other:
+        return "The answer stays the same after every change."
+    if is_unstable(strip):
+        return f"The answer does not hold: it is another after {', '.join(other)}."
+    return f"The answer holds after mild changes, and is another after {', '.join(other)}."

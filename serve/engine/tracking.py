@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 
 from crossfake.datasets.crops import Cropper
 from crossfake.datasets.decode import Frame
@@ -13,8 +13,8 @@ from crossfake.datasets.video import read_frames
 from crossfake.detect.prediction.media import Input, Media, frame_rate, open_frames
 from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.images import fitted
-from crossfake.serve.engine.judging import Found, LoadedDetector, counterpart, looks_of, side_by_side
-from crossfake.serve.engine.results import ENSEMBLE
+from crossfake.serve.engine.agreement import answer
+from crossfake.serve.engine.judging import Found, counterpart, looks_of
 from crossfake.serve.intake.accepting import Upload
 from crossfake.serve.intake.headers import too_many_pixels
 from crossfake.serve.intake.limits import Limits
@@ -55,31 +55,27 @@ def follow(
         return open_frames(Input("the video", upload.path), pictures, cropper, frame_rate(upload.path))
 
 
-def over_time(
-    lead: Found, face: Verdict, others: dict[str, Found], loaded: Sequence[LoadedDetector]
-) -> list[FrameScore]:
+def over_time(lead: Found, face: Verdict, others: dict[str, Found]) -> list[FrameScore]:
     """One person's frames with what every detector says of each.
 
     Args:
         lead: what the detector found that the person is taken from.
         face: the person.
         others: what each detector found, by name; the first among them.
-        loaded: all detectors.
     """
     series: dict[str, dict[int, Verdict]] = {}
     for name, found in others.items():
         same = face if found is lead else counterpart(face, found.prediction)
         if same is not None:
             series[name] = {
-                each.frame: Verdict(each.score, each.probability, None, None, each.verdict)
+                each.frame: Verdict(each.score, each.probability, None, None, each.verdict, grade=same.grade)
                 for each in same.frames
             }
     crops = {lead.media.looks[n].frame: lead.media.looks[n].image for n in looks_of(lead, face)}
     scores = []
     for each in face.frames:
         verdicts = {name: found[each.frame] for name, found in series.items() if each.frame in found}
-        all_of_them = side_by_side(verdicts, loaded)
-        head = all_of_them.get(ENSEMBLE) or next(iter(verdicts.values()))
+        head = answer(list(verdicts.values()))
         scores.append(
             dataclasses.replace(
                 each,

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crossfake.datasets.crops import SMALLER
-from crossfake.detect.verdict import NOT_JUDGED, UNCERTAIN, Verdict
-from crossfake.serve.engine.results import ENSEMBLE, DetectorFacts, FaceAnalysis, Warning
-
-_ABOVE, _BELOW = 0.99, 0.01  # no detector is tested on enough images to say more
+from crossfake.serve.engine.results import DetectorFacts, FaceAnalysis, Warning
 
 MEANING = (
     "The number is how many of 100 pictures that look like this one to the detector would be fake, among pictures like "
@@ -19,6 +16,11 @@ WARNINGS = {
     "out-of-distribution": "This is unlike nearly all pictures that the detector was validated on: outside what it "
     "knows, its score means little.",
     "near-threshold": "Both verdicts are plausible.",
+    "untested": "The detector was not tested on strangers' pictures, or did no better than guessing there: it gives no "
+    "answer.",
+    "unsupported": "In tests on strangers' pictures the detector was wrong too often to say so.",
+    "capped": "Its tests on strangers' pictures allow no surer a number.",
+    "prior": "The detector leans one way, and the share of fakes that was named the other.",
     "small-face": "The face has fewer pixels than the detector looks at: details that give a forgery away may be "
     "missing.",
     "small-picture": "The picture has fewer pixels than the detector looks at: details that give a forgery away may be "
@@ -44,113 +46,25 @@ def warning(code: str) -> Warning:
     return Warning(code, WARNINGS[code])
 
 
-def in_100(probability: float) -> str:
-    """A probability in words.
-
-    Example:
-        >>> in_100(0.97), in_100(0.9999), in_100(0.002)
-        ('about 97 in 100', 'above 99 in 100', 'below 1 in 100')
-    """
-    if probability > _ABOVE:
-        return "above 99 in 100"
-    if probability < _BELOW:
-        return "below 1 in 100"
-    return f"about {round(100 * probability)} in 100"
-
-
-def bare_score(score: float) -> str:
-    """A score in [0, 1] that is no probability; it, too, never says that a thing is certain.
-
-    Example:
-        >>> bare_score(0.734), bare_score(1.0)
-        ('0.73', '0.99')
-    """
-    return f"{min(max(score, _BELOW), _ABOVE):.2f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """A 95% interval in words.
-
-    Example:
-        >>> interval(0.9, 0.999)
-        '95% interval: 90 to above 99 in 100'
-        >>> interval(0.995, 0.999)
-        '95% interval: above 99 in 100'
-        >>> interval(None, None)
-        'no interval: the detector was never calibrated'
-    """
-    if low is None or high is None:
-        return "no interval: the detector was never calibrated"
-    ends = [_end(value) for value in (low, high)]
-    span = ends[0] if ends[0] == ends[1] else " to ".join(ends)
-    return f"95% interval: {span} in 100"
-
-
-def _end(value: float) -> str:
-    return "above 99" if value > _ABOVE else "below 1" if value < _BELOW else str(round(100 * value))
-
-
-def opinion(found: Verdict) -> str:
-    """One opinion in words.
-
-    Example:
-        >>> opinion(Verdict(0.9, 0.97, 0.93, 0.98, "fake"))
-        'probably fake: about 97 in 100 such pictures are (95% interval: 93 to 98 in 100)'
-        >>> opinion(Verdict(0.1, 0.004, 0.001, 0.02, "real"))
-        'probably real: below 1 in 100 such pictures are fake (95% interval: below 1 to 2 in 100)'
-        >>> opinion(Verdict(0.1, 0.1, None, None, "real"))
-        'probably real, with a score of 0.10 out of 1 for fake (never calibrated, so this is no probability)'
-    """
-    if found.low is None or found.high is None:
-        says = found.verdict if found.verdict == UNCERTAIN else f"probably {found.verdict}"
-        score = bare_score(found.probability)
-        return (
-            f"{says}, with a score of {score} out of 1 for fake (never calibrated, so this is no probability)"
-        )
-    share, span = in_100(found.probability), interval(found.low, found.high)
-    match found.verdict, found.probability >= 0.5:
-        case "fake", True:
-            return f"probably fake: {share} such pictures are ({span})"
-        case "real", False:
-            return f"probably real: {share} such pictures are fake ({span})"
-        case "fake" | "real", _:  # its threshold is far from one half
-            return f"called {found.verdict}, though {share} such pictures are fake ({span})"
-    if "out-of-distribution" in found.reasons:
-        return (
-            f"uncertain: it is unlike nearly all pictures that the detector knows, so its {share} ({span}) "
-            "says little"
-        )
-    return (
-        f"uncertain: {share} such pictures are fake ({span}), but that is not clear enough to say of this one"
-    )
-
-
-def conclusion(kind: str, faces: Sequence[FaceAnalysis], verdict: str, problem: str = "") -> str:
-    """The one sentence on a whole file.
+def conclusion(kind: str, faces: Sequence[FaceAnalysis], problem: str = "") -> str:
+    """What is said of a whole file, in a few sentences.
 
     Args:
         kind: ``image`` or ``video``.
         faces: what was judged.
-        verdict: of the file.
         problem: why nothing was judged.
     """
     what = "video" if kind == "video" else "picture"
-    if verdict == NOT_JUDGED or not faces:
+    if not faces:
         if problem.startswith(SMALLER):
             problem = f"it, or the face in it, is {problem}, which the detector needs, and is not enlarged"
         return f"This {what} was not judged: {problem or 'no face was found'}. That says nothing about it."
-    worst = max(
-        (face for face in faces if face.verdict == verdict), key=lambda face: face.opinion.probability
-    )
+    worst = max(faces, key=lambda face: face.opinion.rank)
     many = "people" if kind == "video" else "faces"
-    who = f"Of {len(faces)} {many} the most suspicious is " if len(faces) > 1 else _subject(worst, what)
-    judged = len(worst.per_detector.keys() - {ENSEMBLE})  # some may have found no face there
-    by = f", by {judged} detectors together" if judged > 1 else ""
-    return f"{who}{opinion(worst.opinion)}{by}. This is not proof."
-
-
-def _subject(face: FaceAnalysis, what: str) -> str:
-    return f"The face in this {what} is " if face.box else f"This {what} is "
+    who = f"Of {len(faces)} {many} the most suspicious: " if len(faces) > 1 else ""
+    says = f"{who}{worst.says.headline}{f', {worst.says.number}' if worst.says.number else ''}."
+    count = f" {worst.count}." if worst.count else ""
+    return f"{says}{count} {worst.says.next}"
 
 
 def rate_words(rate: float, span: tuple[float, float], reals: int) -> str:
@@ -175,7 +89,8 @@ def facts_words(facts: DetectorFacts, audit: str = "", unknown: str = "") -> tup
         unknown: why its false-alarm rate is not known.
     """
     known = ", ".join(facts.trained_on) or "unknown data"
-    words = [MEANING if facts.calibrated else WARNINGS["not-calibrated"]]
+    words = [facts.basis] if facts.basis else []
+    words.append(MEANING if facts.calibrated else WARNINGS["not-calibrated"])
     if facts.false_alarms is not None and facts.false_alarms_interval is not None:
         words.append(rate_words(facts.false_alarms, facts.false_alarms_interval, facts.reals))
         words.append("On pictures from elsewhere it may be wrong more often.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageFile
+
 from crossfake.errors import MissingDependency, UserError
 
 try:
@@ -19,6 +21,10 @@ except OSError as missing:  # its libraries are the system's
         "a PDF needs the library Pango, which is not here",
         hint="install libpango-1.0-0, libpangoft2-1.0-0 and libharfbuzz-subset0 (brew install pango), or take HTML",
     ) from missing
+
+ImageFile.LOAD_TRUNCATED_IMAGES = (
+    False  # WeasyPrint lets Pillow fill cut pictures with grey, in the whole process
+)
 
 
 def pdf(page: str, name: str, block: bytes) -> bytes:

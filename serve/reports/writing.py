@@ -240,22 +240,22 @@ def _jpeg(picture: Pixels) -> bytes:
     return out.getvalue()
 
 
-def _chart(face: FaceAnalysis, analysis: Analysis) -> str:
-    """Probability over time, of the ensemble or the only detector."""
+def _chart(face: FaceAnalysis) -> str:
+    """Probability over time, of the detector whose verdict stands for the face; empty without numbers."""
     from matplotlib.figure import Figure  # without pyplot, which is not made for threads
 
-    timed = all(frame.seconds is not None for frame in face.frames)
-    x = [float(frame.frame if frame.seconds is None else frame.seconds) for frame in face.frames]
+    frames = [frame for frame in face.frames if frame.probability is not None]
+    timed = all(frame.seconds is not None for frame in frames)
+    x = [float(frame.frame if not timed or frame.seconds is None else frame.seconds) for frame in frames]
     figure = Figure(figsize=(7, 2.2), layout="constrained", dpi=150)
     axis = figure.subplots()
-    axis.plot(x, [frame.probability for frame in face.frames], color="0.3", linewidth=1.2)
+    axis.plot(x, [float(frame.probability or 0) for frame in frames], color="0.3", linewidth=1.2)
     for verdict, colour in COLOURS.items():
-        points = [(at, f.probability) for at, f in zip(x, face.frames, strict=True) if f.verdict == verdict]
+        points = [(at, f.probability) for at, f in zip(x, frames, strict=True) if f.verdict == verdict]
         if points:
             paint = tuple(part / 255 for part in colour)
             axis.plot(*zip(*points, strict=True), "o", color=paint, markersize=4, label=verdict)
-    if len(analysis.detectors) == 1:
-        axis.axhline(analysis.detectors[0].threshold, color="0.6", linewidth=0.8, linestyle="--")
+    axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle="--", label="fake above one half only")
     axis.set(ylim=(-0.03, 1.03), ylabel="probability", xlabel="seconds" if timed else "frame")
     axis.legend(frameon=False, fontsize=8, ncols=3)
     axis.spines[["top", "right"]].set_visible(False)

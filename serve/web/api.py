@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from crossfake import __version__
 from crossfake.datasets.decode import Unreadable
 from crossfake.datasets.filetypes import HEAD, is_archive
+from crossfake.detect.verdict import NOT_JUDGED, VERDICTS
 from crossfake.errors import MissingDependency
 from crossfake.serve.engine.results import SCHEMA, Analysis
 from crossfake.serve.intake.accepting import Upload, accept, display_name, session_folder, unpack
@@ -71,6 +72,10 @@ _WHEN = {
 
 Explain = Annotated[bool, Query(description="Of pictures: heat map, spectrum, nearest training pictures.")]
 Stability = Annotated[bool, Query(description="Of pictures: the score under recompression and resizing.")]
+Prior = Annotated[
+    float | None,
+    Query(gt=0, lt=1, description="Share of fakes among such pictures; without it each detector's own."),
+]
 Pictures = Annotated[bool, Query(description="Put heat maps, crops and spectra in as data URIs.")]
 
 
@@ -134,7 +139,11 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
 
     @app.post(f"{ROOT}/analyze", dependencies=known, **_described(schemas.Analysis, "file"))
     async def analyze(
-        request: Request, explain: Explain = True, stability: Stability = True, pictures: Pictures = False
+        request: Request,
+        explain: Explain = True,
+        stability: Stability = True,
+        pictures: Pictures = False,
+        prior: Prior = None,
     ) -> Response:
         """Analyse one picture or video.
 
@@ -146,12 +155,16 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
             return (
                 await service.finish(  # in its turn from here on: while it sends, a client holds nothing up
                     request,
-                    lambda told: service.analysis(received, explain, stability, told).to_json(pictures),
+                    lambda told: service.analysis(received, explain, stability, prior, told).to_json(
+                        pictures
+                    ),
                 )
             )
 
     @app.post(f"{ROOT}/batch", dependencies=known, **_described(schemas.Batch, "files"))
-    async def batch(request: Request, explain: Explain = False, stability: Stability = False) -> Response:
+    async def batch(
+        request: Request, explain: Explain = False, stability: Stability = False, prior: Prior = None
+    ) -> Response:
         """Analyse many files, or one zip of them.
 
         One after the other. A file that is not taken is listed with its problem and stops nothing.
@@ -160,7 +173,7 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
         with session_folder() as folder:
             received = await receive_files(request, folder, field="files", files=limits.files)
             return await service.finish(
-                request, lambda told: service.batch(received, folder, explain, stability, told)
+                request, lambda told: service.batch(received, folder, explain, stability, prior, told)
             )
 
     @app.get(f"{ROOT}/detectors", dependencies=known, **_described(list[schemas.DetectorFacts]))  # type: ignore[valid-type]
@@ -250,23 +263,34 @@ class _Service:
             raise _damaged(error)
         return Response(done.result(), media_type="application/json")
 
-    def analysis(self, each: Received | Upload, explain: bool, stability: bool, told: Progress) -> Analysis:
+    def analysis(
+        self, each: Received | Upload, explain: bool, stability: bool, prior: float | None, told: Progress
+    ) -> Analysis:
         upload = each if isinstance(each, Upload) else accept(each.path, self.limits, each.name)
         if upload.kind == "archive":
             raise Refused("wrong-kind", "archives are not taken here", f"send it to {ROOT}/batch", 415)
         if upload.kind == "video":
-            made = self.analyser.video(upload, progress=told)
+            made = self.analyser.video(upload, prior=prior, progress=told)
         else:
-            made = self.analyser.image(upload, explain=explain, stability=stability, progress=told)
+            made = self.analyser.image(
+                upload, explain=explain, stability=stability, prior=prior, progress=told
+            )
         self.metrics.analyses.labels(made.kind, made.verdict).inc()
         return made
 
     def batch(
-        self, received: list[Received], folder: Path, explain: bool, stability: bool, told: Progress
+        self,
+        received: list[Received],
+        folder: Path,
+        explain: bool,
+        stability: bool,
+        prior: float | None,
+        told: Progress,
     ) -> dict[str, Any]:
         files: list[dict[str, Any]] = []
         uploads: Sequence[Received | Upload] = self._unpacked(received, folder)
-        counts = {"files": len(uploads), "refused": 0, "fake": 0, "uncertain": 0, "real": 0, "not judged": 0}
+        counts = dict.fromkeys(("files", "refused", *reversed(VERDICTS), NOT_JUDGED), 0)
+        counts["files"] = len(uploads)
         for number, each in enumerate(uploads):
 
             def part(share: float, what: str, done: int = number) -> None:
@@ -278,7 +302,7 @@ class _Service:
             try:
                 if isinstance(each, Upload) and each.problem:
                     raise Refused(each.code, each.problem, "leave it out or replace it")
-                made = self.analysis(each, explain, stability, part)
+                made = self.analysis(each, explain, stability, prior, part)
                 counts[made.verdict] += 1
                 analysis = made.to_json()
             except (Unreadable, Refused) as error:

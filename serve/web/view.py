@@ -8,17 +8,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment
 from PIL import Image
 
 from crossfake import __version__
 from crossfake.datasets.decode import Unreadable
 from crossfake.datasets.types import Pixels
+from crossfake.detect.wording import bare_score, in_100, opinion
 from crossfake.errors import UserError
 from crossfake.pages import data_uri, environment
-from crossfake.serve.engine.results import ENSEMBLE, Analysis, FaceAnalysis, StabilityPoint
-from crossfake.serve.engine.wording import bare_score, in_100, opinion
+from crossfake.serve.engine.results import Analysis, FaceAnalysis, StabilityPoint
+from crossfake.serve.engine.stability import steady_words
 from crossfake.serve.web.security import log_fault
 
 _TEMPLATES = Path(__file__).parent / "templates" / "page"
@@ -59,7 +59,7 @@ def _environment() -> Environment:
     made = environment(_TEMPLATES)
     used = (jpeg, png, in_100, brief, opinion, tone, size, sentence, clock, near)
     made.filters |= {each.__name__: each for each in used}
-    made.globals |= {"ENSEMBLE": ENSEMBLE, "TABS": TABS, "VERSION": __version__}
+    made.globals |= {"TABS": TABS, "VERSION": __version__}
     made.trim_blocks = made.lstrip_blocks = True
     return made
 
@@ -83,8 +83,10 @@ def _uri(image: Image.Image, kind: str, **options: Any) -> str:
     return data_uri(out.getvalue(), kind)
 
 
-def brief(probability: float, calibrated: bool) -> str:
+def brief(probability: float | None, calibrated: bool) -> str:
     """A number in few words: ``about 73 in 100``; of a detector that was never calibrated ``score 0.73``."""
+    if probability is None:
+        return ""
     return in_100(probability) if calibrated else f"score {bare_score(probability)}"
 
 
@@ -124,9 +126,8 @@ def strip(points: tuple[StabilityPoint, ...], threshold: float = 0.5) -> dict[st
     groups: list[dict[str, Any]] = []
     for k, point in enumerate(points):
         y = None if point.probability is None else height * (1 - point.probability)
-        verdict = None if point.probability is None else "fake" if point.probability >= threshold else "real"
         marks.append(
-            {"x": step * (k + 0.5), "y": y, "label": _strength(point), "point": point, "tone": verdict}
+            {"x": step * (k + 0.5), "y": y, "label": _strength(point), "point": point, "tone": point.verdict}
         )
         if not groups or groups[-1]["name"] != point.transform:
             groups.append({"name": point.transform, "first": step * k, "count": 0})
@@ -142,24 +143,15 @@ def _strength(point: StabilityPoint) -> str:
     return f"{point.strength:g}×" if point.transform == "resize" else f"{point.strength:g}"
 
 
-def steadiness(
-    points: tuple[StabilityPoint, ...], limit: float, calibrated: bool = True, verdict: str = ""
-) -> str:
+def steadiness(points: tuple[StabilityPoint, ...], limit: float, calibrated: bool = True) -> str:
     """One sentence: whether small changes to the file change the answer; of none, that there is none to hold."""
     scores = [point.probability for point in points if point.probability is not None]
     if len(scores) < 2:
-        return ""
-    low, high = min(scores), max(scores)
-    ends = [in_100(each) if calibrated else bare_score(each) for each in (low, high)]
+        return steady_words(points)
+    ends = [in_100(each) if calibrated else bare_score(each) for each in (min(scores), max(scores))]
     span = f"stays {ends[0]}" if ends[0] == ends[1] else f"goes from {ends[0]} to {ends[1]}"
-    words = f"Recompressed, resized and blurred a little, the {'chance of fake' if calibrated else 'score'} {span}."
-    if low < limit <= high:
-        return f"{words} Some of these changes turn the answer around: do not lean on it."
-    if len(scores) < len(points):
-        return f"{words} After some of these changes the face was no longer found: do not lean on it."
-    if verdict == "uncertain":
-        return f"{words} None of these changes makes an answer of it."
-    return f"{words} The answer holds{', though the number moves' if high - low > 0.2 else ''}."
+    what = "chance of fake" if calibrated else "score"
+    return f"Recompressed, resized and blurred a little, the {what} {span}. {steady_words(points)}"
 
 
 def boxes(analysis: Analysis) -> list[dict[str, Any]]:
@@ -186,15 +178,13 @@ def _percent(box: tuple[float, float, float, float], analysis: Analysis) -> dict
 
 
 def thresholds(analysis: Analysis) -> dict[str, float]:
-    """From which probability on each detector says fake; of the ensemble the mean."""
-    named = {facts.name: facts.threshold for facts in analysis.detectors}
-    return {**named, ENSEMBLE: float(np.mean(list(named.values()))) if named else 0.5}
+    """From which probability on each detector says fake: one half, whichever share of fakes was named."""
+    return dict.fromkeys((facts.name for facts in analysis.detectors), 0.5)
 
 
 def threshold(analysis: Analysis, face: FaceAnalysis) -> float:
-    """That of the opinion that counts for a face."""
-    name = ENSEMBLE if ENSEMBLE in face.per_detector else next(iter(face.per_detector))
-    return thresholds(analysis).get(name, 0.5)
+    """That of the verdict that stands for a face."""
+    return 0.5
 
 
 def sentence(text: str) -> str:
@@ -212,6 +202,8 @@ def curve(
     whole = duration if timed else max(1, total - 1)
     marks: list[dict[str, Any]] = []
     for each, link in zip(face.frames, links, strict=True):
+        if each.probability is None:
+            continue
         at = each.seconds if timed else each.frame
         words = f"{brief(each.probability, face.opinion.low is not None)} for fake, frame {each.frame}"
         if each.seconds is not None:
@@ -219,7 +211,7 @@ def curve(
         x, y = width * min(1.0, (at or 0) / (whole or 1)), height * (1 - each.probability)
         marks.append({"x": round(x, 1), "y": round(y, 1), "frame": each, "link": link, "words": words})
     path = "M" + "L".join(f"{mark['x']} {mark['y']}" for mark in marks)
-    worst = max(range(len(marks)), key=lambda k: face.frames[k].probability)
+    worst = max(range(len(marks)), key=lambda k: marks[k]["frame"].probability, default=0)
     ends = (clock(0.0), clock(duration)) if timed else ("first frame", "last frame")
     return {
         "face": face,

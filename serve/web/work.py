@@ -15,6 +15,7 @@ from crossfake.datasets.decode import Unreadable, decode_image
 from crossfake.datasets.types import Box
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.detect.metadata.display import sections
+from crossfake.detect.verdict import NO_ANSWER
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
 from crossfake.serve.engine.analysis import Analyser
@@ -42,7 +43,7 @@ from crossfake.serve.web.visits import Case
 _FRAME, _FULL = 960, 6000  # pixels of a video's frame on the page, and of a picture under the magnifier
 _AROUND = 0.75  # of a drawn box's sides that are kept around it
 _EVERY = 1.5  # seconds between two tables of a batch
-_ORDER = {"fake": 0, "uncertain": 1, "real": 2}
+_ORDER = {"fake": 0, "uncertain": 1, NO_ANSWER: 2, "real": 3}
 _SIDES = ("first", "second")
 
 
@@ -182,7 +183,7 @@ class Worker:
             for each in face.frames:
                 case.downloads[f"frame-{each.frame}.jpg"] = lambda number=each.frame: frame(number)  # type: ignore[misc]
             links = [f"{case.path}/frame-{each.frame}.jpg" for each in face.frames]
-            if face.frames:
+            if any(each.probability is not None for each in face.frames):
                 charts.append(curve(face, links, threshold(analysis, face), analysis.duration, total))
         return render("video.html", analysis=analysis, charts=charts) if charts else ""
 
@@ -310,7 +311,7 @@ def show_steady(analysis: Analysis) -> str:
     for face in analysis.faces:
         if face.stability:
             limit, calibrated = threshold(analysis, face), face.opinion.low is not None
-            words = steadiness(face.stability, limit, calibrated, face.verdict)
+            words = steadiness(face.stability, limit, calibrated)
             rows.append((face, strip(face.stability, limit), words))
     return render("steady.html", analysis=analysis, rows=rows) if rows else ""
 
@@ -383,7 +384,8 @@ def _blank(upload: Upload) -> dict[str, Any]:
 
 def _row(upload: Upload, analysis: Analysis) -> dict[str, Any]:
     """A line of the table: the verdict of the file, and the highest probability of a face with that verdict."""
-    judged = [face.opinion.probability for face in analysis.faces if face.verdict == analysis.verdict]
+    found = [face.opinion.probability for face in analysis.faces if face.verdict == analysis.verdict]
+    judged = [each for each in found if each is not None]
     remarks = {each.words for each in analysis.warnings}
     remarks |= {each.words for face in analysis.faces for each in face.warnings}
     pictures = [analysis.picture, *(face.crop for face in analysis.faces)]

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ import pytest
 
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
+from crossfake.detect.bundle import fitness
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.train import train
+from crossfake.provenance import hash_file
 
 SIZE = 16
 
@@ -112,6 +115,25 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_shards(tmp_path_factory.mktemp("data") / "fake", 1)
 
 
+def make_fit(run: Path) -> Path:
+    """Write a good test on strangers into a bundle's card, so that it may answer."""
+    folder = run / "model" if (run / "model").is_dir() else run
+    card = json.loads((folder / "bundle.json").read_text())
+    parts = [
+        {
+            "name": f"strange {label}s", "label": label, "n": 10_000, "groups": 10_000, "data": "d", "known": "",
+            label: 1.0, f"{label}_interval": [0.9999, 1.0], other: 0.0, f"{other}_interval": [0.0, 1e-7],
+        }
+        for label, other in (("real", "fake"), ("fake", "real"))
+    ]  # fmt: skip
+    test = {
+        "model_hash": hash_file(folder / "model.safetensors"), "calibration": fitness.calibration_digest(card),
+        "rows": "r", "scores": "s", "benign": 0.01, "tested": parts,
+    }  # fmt: skip
+    (folder / "bundle.json").write_text(json.dumps(fitness.added(card, test)))
+    return run
+
+
 @pytest.fixture(scope="session")
 def trained(real: Path, fake: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the small CNN, made once."""
@@ -120,3 +142,15 @@ def trained(real: Path, fake: Path, tmp_path_factory: pytest.TempPathFactory) ->
         (real,), out, (fake,), steps=40, batch=16, eval_every=10, lr=3e-3, augment=0.0, device="cpu"
     )
     return train(settings)
+
+
+@pytest.fixture(scope="session")
+def fit_run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run after a good test on strangers: it may answer."""
+    return make_fit(Path(shutil.copytree(trained, tmp_path_factory.mktemp("fit") / "detector")))
+
+
+@pytest.fixture(scope="session")
+def fit_native(native_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector of native windows after a good test on strangers."""
+    return make_fit(Path(shutil.copytree(native_run, tmp_path_factory.mktemp("fit") / "native")))

@@ -8,7 +8,7 @@ from crossfake.detect.evaluation.evaluate import evaluate
 from crossfake.detect.settings import CalibrateSettings, EvaluateSettings
 from crossfake.serve.engine.analysis import Analyser
 
-from ..detect.conftest import fake, native, native_run, real, trained  # noqa: F401
+from ..detect.conftest import fake, make_fit, native, native_run, real, trained  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def bundle(
     shutil.copytree(trained, run)
     calibrate(CalibrateSettings(run, (real,), (fake,), bootstrap=100, device="cpu"))
     evaluate(EvaluateSettings(run, (real, fake), bootstrap=20, device="cpu"))
-    return run
+    return make_fit(run)
 
 
 @pytest.fixture(scope="session")
@@ -42,5 +42,5 @@ def analyser(bundle: Path) -> Analyser:
 
 @pytest.fixture(scope="session")
 def both(bundle: Path, second: Path) -> Analyser:
-    """Of two detectors, and so with an ensemble."""
+    """Of two detectors."""
     return Analyser([bundle, second], device="cpu", alike=True)

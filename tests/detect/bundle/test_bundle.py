@@ -70,13 +70,15 @@ def test_wrong_size_or_type_is_one_line(trained: Path) -> None:
             detector.score(images)
 
 
-def test_a_plain_bundle_judges_by_its_threshold(trained: Path, real: Path, fake: Path) -> None:
+def test_a_plain_bundle_judges_by_one_half_and_its_threshold(trained: Path, real: Path, fake: Path) -> None:
     detector = load(trained, device="cpu")
     images = np.concatenate([ShardSet(folder).read_many(range(100, 110)) for folder in (real, fake)])
     for judgement, score in zip(detector.judge(images), detector.score(images), strict=True):
         assert judgement.probability == score and judgement.low is judgement.high is judgement.novelty is None
-        assert judgement.verdict == ("fake" if score >= detector.threshold else "real")
-        assert judgement.reasons == ()
+        label = "fake" if score >= 0.5 else "real"
+        agrees = (score >= 0.5) == (score >= detector.threshold)
+        assert judgement.verdict == (label if agrees else "uncertain")
+        assert judgement.reasons == (() if agrees else ("near-threshold",))
 
 
 def test_every_reason_for_a_verdict(copy: Path) -> None:
@@ -109,7 +111,10 @@ def test_every_reason_for_a_verdict(copy: Path) -> None:
     _, fake, near, _ = load(copy, device="cpu").judge_outputs(logits, features)
     assert (fake.verdict, near.verdict) == ("fake", "uncertain")  # neither label is plausible in between
     _change(copy, threshold=0.999, abstention=None)
-    assert load(copy, device="cpu").judge_outputs(logits, features)[1].verdict == "real"
+    between = load(copy, device="cpu").judge_outputs(logits, features)[
+        1
+    ]  # above one half, below the threshold
+    assert (between.verdict, between.reasons) == ("uncertain", ("near-threshold",))
 
 
 def test_a_verdict_never_contradicts_the_threshold(copy: Path) -> None:

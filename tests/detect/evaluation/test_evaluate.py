@@ -263,7 +263,11 @@ def test_scores_that_are_no_numbers_are_an_error(
     trained: Path, real: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        Detector, "score", lambda _, images: np.where(np.arange(len(images)) == 2, np.nan, 0.5)
+        "crossfake.detect.evaluation.evaluate.calls",
+        lambda _, images: (
+            np.where(np.arange(len(images)) == 2, np.nan, 0.5),
+            np.full(len(images), "uncertain"),
+        ),
     )
     shards = ShardSet(real)
     with pytest.raises(UserError, match="no number for 1 images, the first is '2.png'"):
@@ -273,9 +277,12 @@ def test_scores_that_are_no_numbers_are_an_error(
 def test_only_a_batch_of_images_is_held(trained: Path, real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
     monkeypatch.setattr("crossfake.detect.evaluation.evaluate._BATCH", 8)
-    monkeypatch.setattr(
-        Detector, "score", lambda _, images: held.append(len(images)) or np.zeros(len(images))
-    )
+
+    def calls(_: Detector, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        held.append(len(images))
+        return np.zeros(len(images)), np.full(len(images), "real")
+
+    monkeypatch.setattr("crossfake.detect.evaluation.evaluate.calls", calls)
     shards = ShardSet(real)
     scored = score(bundle.load(trained, "cpu"), [shards, shards], [np.arange(20), np.arange(3)])
     assert held == [8, 8, 4, 3] and scored.folder.tolist() == [0] * 20 + [1] * 3

@@ -59,13 +59,12 @@ def test_a_picture_and_figures_per_photo(method: str, trained: Path, photos: Pat
     assert code == 0, text
     facts = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert facts["method"] == ("gradcam" if method == "auto" else method) and len(facts["explained"]) == 3
-    detector = bundle.load(trained, "cpu")
     names = set()
     for one in facts["explained"]:
         if "broken" in one["path"]:
             assert one["score"] is None and one["reason"] and one["verdict"] == "not judged"
             continue
-        assert one["score"] == pytest.approx(detector(one["path"]))
+        assert one["score"] is None and one["verdict"] == "no reliable answer"  # it was not tested
         width, height = Image.open(tmp_path / "out" / one["picture"]).size
         assert width > height > 300 and one["figures"]
         names.add(one["picture"])

@@ -102,8 +102,7 @@ def test_photos_of_any_size_are_explained(
     assert result.exit_code == 0, result.output
     small, one = json.loads((out / "explanations.json").read_text())["explained"]
     assert small["reason"] == "smaller than 16 pixels" and small["score"] is None
-    detector = bundle.load(native_run, "cpu")
-    assert one["score"] == pytest.approx(detector(tmp_path / "x.png")) and (out / one["picture"]).is_file()
+    assert one["verdict"] == "no reliable answer" and (out / one["picture"]).is_file()
     if method == "auto":
         assert 0 <= one["figures"]["at"][0] < image.shape[1] and 0 <= one["figures"]["at"][1] < image.shape[0]
 

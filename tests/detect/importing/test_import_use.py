@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
+from scipy.special import expit
 
 from crossfake.detect.bundle.bundle import load
 from crossfake.detect.cli import detect
@@ -121,7 +122,7 @@ def test_several_detectors_are_told_side_by_side(
     bundles = [argument for path in (*pair, trained) for argument in ("--bundle", path)]
     found = _run("predict", folder, *bundles, "--device", "cpu", "--csv", csv_file, "--workers", 1)
     assert found.exit_code == 0, found.output
-    assert "m-one     0.500      no          the whole picture, resized to 32×32 (bilinear)" in found.stdout
+    assert "m-one     none   no          the whole picture, resized to 32×32 (bilinear)" in found.stdout
     lines = [line for line in found.stdout.splitlines() if line.endswith(f"{folder}/0.png")]
     assert len(lines) == 3 and all("  picture  " in line for line in lines)
     assert "m-two: 2 judged, 1 could not be (listed above)" in found.stdout
@@ -131,9 +132,11 @@ def test_several_detectors_are_told_side_by_side(
     for path, name in zip(pair, ("m-one", "m-two"), strict=True):
         own = next(r for r in rows if r["detector"] == name and r["path"].endswith("/1.png"))
         assert own["looked_at"] == "picture"
-        assert float(own["probability"]) == pytest.approx(
-            load(path, device="cpu")(folder / "1.png"), abs=1e-5
-        )
+        assert own["verdict"] == "no reliable answer" and own["probability"] == ""
+        logit = load(path, device="cpu").outputs(load(path, device="cpu").crop.open(folder / "1.png")[None])[
+            0
+        ]
+        assert float(own["score"]) == pytest.approx(float(expit(logit[0])), abs=1e-5)
 
 
 def test_several_detectors_as_json(pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -28,46 +28,46 @@ def pictures(native: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def test_pictures_are_judged_by_windows_of_their_own_pixels(
-    native_run: Path, native: tuple[Path, Path], pictures: Path
+    fit_native: Path, native: tuple[Path, Path], pictures: Path
 ) -> None:
-    detector = bundle.load(native_run, "cpu")
+    detector = bundle.load(fit_native, "cpu")
     found = list(predict([pictures], detector))
     judged = detector.judge(ShardSet(native[1]).read_each(range(48, 60)))
     assert [each.probability for each in found] == pytest.approx([j.probability for j in judged])
     assert all(each.faces[0].box is None for each in found)
     again = list(predict([pictures], detector, PredictSettings(workers=2)))
     assert [each.probability for each in again] == [each.probability for each in found]
-    few = list(predict([pictures], bundle.load(native_run, "cpu", windows=1)))
+    few = list(predict([pictures], bundle.load(fit_native, "cpu", windows=1)))
     assert [each.probability for each in few] != [each.probability for each in found]
 
 
-def test_a_picture_smaller_than_a_window_is_told_and_not_enlarged(native_run: Path, pictures: Path) -> None:
+def test_a_picture_smaller_than_a_window_is_told_and_not_enlarged(fit_native: Path, pictures: Path) -> None:
     Image.fromarray(np.zeros((40, 15, 3), np.uint8)).save(pictures / "small.png")
-    found = list(predict([pictures], bundle.load(native_run, "cpu")))
+    found = list(predict([pictures], bundle.load(fit_native, "cpu")))
     assert not found[-1].judged and found[-1].problem == "smaller than 16 pixels"
     assert all(each.judged for each in found[:-1])
 
 
-def test_the_document_says_what_was_seen(native_run: Path, pictures: Path) -> None:
+def test_the_document_says_what_was_seen(fit_native: Path, pictures: Path) -> None:
     result = CliRunner().invoke(
-        main, ["detect", "predict", str(pictures), "--bundle", str(native_run), "--windows", "3", "--json"]
+        main, ["detect", "predict", str(pictures), "--bundle", str(fit_native), "--windows", "3", "--json"]
     )
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["detector"]["view"] == {"pixels": "native", "window": 16, "windows": 3}
 
 
-def test_whole_pictures_are_seen_through_windows(native_run: Path) -> None:
-    detector = bundle.load(native_run, "cpu")
+def test_whole_pictures_are_seen_through_windows(fit_native: Path) -> None:
+    detector = bundle.load(fit_native, "cpu")
     cropper = plan(detector, "whole").cropper
     assert cropper.native and cropper.min_size == 16 and cropper.policy == "none"
     assert detector.view == View("native", 16, 5)
 
 
 def test_faces_of_photos_are_cut_without_resampling_and_judged_as_one_by_one(
-    native_run: Path, real_data: Path, real_weights: Path, tmp_path: Path
+    fit_native: Path, real_data: Path, real_weights: Path, tmp_path: Path
 ) -> None:
-    bundle_folder = Path(shutil.copytree(native_run / "model", tmp_path / "bundle"))
+    bundle_folder = Path(shutil.copytree(fit_native / "model", tmp_path / "bundle"))
     card = json.loads((bundle_folder / "bundle.json").read_text())
     crop = {**Cropper(0, "face", pixels="native").description(), "min_size": 16}
     (bundle_folder / "bundle.json").write_text(json.dumps({**card, "crop": crop}))

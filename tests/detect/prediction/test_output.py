@@ -30,14 +30,24 @@ def folder(fake: Path, tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_one_json_document_and_a_csv_row_per_face(trained: Path, folder: Path, tmp_path: Path) -> None:
-    result = _invoke(folder, "--bundle", trained, "--device", "cpu", "--json", "--csv", tmp_path / "x.csv")
+def test_one_json_document_and_a_csv_row_per_face(fit_run: Path, folder: Path, tmp_path: Path) -> None:
+    result = _invoke(folder, "--bundle", fit_run, "--device", "cpu", "--json", "--csv", tmp_path / "x.csv")
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["schema"] == 1 and found["summary"] | {"real": 0, "fake": 0, "uncertain": 0} == {
-        "files": 3, "judged": 2, "not_judged": 1, "real": 0, "fake": 0, "uncertain": 0,
+        "files": 3, "judged": 2, "not_judged": 1, "real": 0, "fake": 0, "uncertain": 0, "no_reliable_answer": 0,
     }  # fmt: skip
-    assert set(found["detector"]) == {"path", "hash", "model", "size", "crop", "threshold", "view"}
+    assert set(found["detector"]) == {
+        "path",
+        "hash",
+        "model",
+        "size",
+        "crop",
+        "threshold",
+        "view",
+        "grade",
+        "basis",
+    }
     assert [each["kind"] for each in found["files"]] == ["picture"] * 3
     good, broken = found["files"][:2]
     assert set(good) == {
@@ -46,6 +56,7 @@ def test_one_json_document_and_a_csv_row_per_face(trained: Path, folder: Path, t
     }  # fmt: skip
     assert set(good["faces"][0]) == {
         "box", "person", "score", "probability", "low", "high", "verdict", "novelty", "reasons", "quantile", "frames",
+        "grade", "prior",
     }  # fmt: skip
     assert broken["verdict"] == "not judged" and broken["probability"] is None and not broken["faces"]
     assert result.stderr == "2 judged, 1 could not be (listed in the document)\n"
@@ -56,8 +67,8 @@ def test_one_json_document_and_a_csv_row_per_face(trained: Path, folder: Path, t
     )
 
 
-def test_the_table_ends_with_what_could_not_be_judged(trained: Path, folder: Path, tmp_path: Path) -> None:
-    result = _invoke(folder, "--bundle", trained, "--device", "cpu", "--annotate", tmp_path / "out")
+def test_the_table_ends_with_what_could_not_be_judged(fit_run: Path, folder: Path, tmp_path: Path) -> None:
+    result = _invoke(folder, "--bundle", fit_run, "--device", "cpu", "--annotate", tmp_path / "out")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[4:6] == [
@@ -90,7 +101,7 @@ def test_names_cannot_write_to_the_terminal() -> None:
         Prediction("v.mp4", "video", 9, 9, "uncertain", 0.7, (video,), (MissedFace("no face", frames=2),)),
         Prediction("b.png", "picture", 0, 0, "not judged", problem="cannot\x07 be read"),
     ]
-    write_table(iter(predictions), lines.append, 0.5)
+    write_table(iter(predictions), lines.append, "Learned from x.")
     text = "\n".join(lines)
     assert (
         "\x07" not in text and "a\\x1b[31m\\n\\udcff.png  face 1 of 2" in text and printable("é ü") == "é ü"
@@ -98,6 +109,18 @@ def test_names_cannot_write_to_the_terminal() -> None:
     assert "0.60 to 0.90" in text and "one face: too small" in text and "2 frames: no face" in text
     assert "1 frames, highest tenth from 0.750" in text and "2 judged, 1 could not be" in text
     assert "out-of-distribution: more unusual" in text and "near-threshold:" not in text
+    assert "Uncertain: Both are plausible" in text and "Learned from x." in text
+
+
+def test_without_a_reliable_answer_no_number_is_shown(trained: Path, folder: Path, tmp_path: Path) -> None:
+    result = _invoke(folder, "--bundle", trained, "--device", "cpu", "--csv", tmp_path / "x.csv")
+    line = result.stdout.splitlines()[1]
+    assert line.startswith("no reliable answer      -  -  ") and "untested" in line
+    assert "No reliable answer: Look for where the picture comes from" in result.stdout
+    assert "never tested on pictures of strangers." in result.stdout
+    with open(tmp_path / "x.csv") as file:
+        row = next(csv.DictReader(file))
+    assert (row["verdict"], row["probability"], row["low"]) == ("no reliable answer", "", "")
 
 
 def test_the_summary_counts_in_thousands() -> None:

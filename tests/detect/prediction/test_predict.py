@@ -23,8 +23,8 @@ from crossfake.errors import UserError
 
 
 @pytest.fixture
-def detector(trained: Path) -> Detector:
-    return load(trained, device="cpu")
+def detector(fit_run: Path) -> Detector:
+    return load(fit_run, device="cpu")
 
 
 def _save(shards: Path, row: int, path: Path) -> Path:
@@ -42,11 +42,15 @@ def test_a_folder_is_judged_in_order_and_broken_files_are_listed(
     (tmp_path / "in" / "notes.txt").write_text("ignored")
     result = list(predict([tmp_path / "in"], detector))
     assert [Path(p.path).name for p in result] == ["a.png", "b.jpg", "c.png"]
-    assert [p.verdict for p in result] == ["real", "not judged", "fake"]
+    for each in (result[0], result[2]):  # the word is that of the number, or there is none
+        (face,) = each.faces
+        assert each.verdict in ("uncertain", "fake" if (face.probability or 0) >= 0.5 else "real")
+    assert result[1].verdict == "not judged"
     assert result[1].probability is None and not result[1].judged and "cannot be read" in result[1].problem
     assert result[2].probability == detector(tmp_path / "in" / "deep" / "c.png")
     face = result[2].faces[0]
     assert face.box is None and face.probability == result[2].probability
+    assert face.probability is not None
     assert logit(face.score) / detector.card["temperature"] == pytest.approx(logit(face.probability))
 
 
@@ -153,11 +157,11 @@ def test_a_picture_is_as_bad_as_its_worst_face() -> None:
         _verdict(0.9, "uncertain", reasons=("near-threshold",)),
         _verdict(0.6, "fake"),
     ]
-    result = conclude(media, found, 0.5, ("other-crop",))
+    result = conclude(media, found, ("other-crop",))
     assert result.verdict == "fake" and result.probability == 0.6 and (result.width, result.height) == (9, 8)
     assert result.faces[1].reasons == ("near-threshold", "blurred", "other-crop")
     assert result.skipped[0].reason == "face too small" and result.skipped[0].box == (1, 2, 3, 4)
-    assert conclude(replace(media, looks=looks[:2]), found[:2], 0.5).verdict == "uncertain"
+    assert conclude(replace(media, looks=looks[:2]), found[:2]).verdict == "uncertain"
     plain = json.loads(json.dumps(result.as_dict()))
     assert plain["faces"][0]["low"] == 0.1 and plain["faces"][0]["box"] == [0, 0, 1, 1]
 
@@ -176,7 +180,7 @@ def test_a_video_is_pooled_over_the_frames_of_each_person() -> None:
         rate=25,
     )
     found = [_verdict(score, "fake" if score > 0.5 else "real") for score in scores]
-    result = conclude(media, found, 0.5)
+    result = conclude(media, found)
     calm, forged = result.faces
     assert calm.probability == pytest.approx(0.25) and calm.verdict == "real" and calm.person == 0
     assert forged.probability == pytest.approx(0.8) and forged.low == pytest.approx(0.7)
@@ -192,9 +196,9 @@ def test_a_video_is_pooled_over_the_frames_of_each_person() -> None:
         _verdict(s, "uncertain" if n in (3, 5) else v)
         for n, (s, v) in enumerate(zip(scores, ["real", "fake"] * 4, strict=False))
     ]
-    assert conclude(media, wavering, 0.5).faces[1].verdict == "uncertain"
+    assert conclude(media, wavering).faces[1].verdict == "uncertain"
     unknown = [_verdict(s, "real", low=None, high=None, novelty=None) for s in scores]
-    assert conclude(media, unknown, 0.95).faces[0].low is None
+    assert conclude(media, unknown).faces[0].low is None
 
 
 def test_the_largest_face_has_the_score_that_python_gives(
@@ -214,3 +218,23 @@ def test_the_largest_face_has_the_score_that_python_gives(
         for each in found:
             x, y, width, height = each.faces[0].box or (0, 0, 0, 0)
             assert 0 < x + width / 2 < each.width and 0 < y + height / 2 < each.height
+
+
+def test_an_untested_detector_is_silent(trained: Path, fake: Path, tmp_path: Path) -> None:
+    untested = load(trained, device="cpu")
+    (found,) = predict([_save(fake, 110, tmp_path / "a.png")], untested)
+    (face,) = found.faces
+    assert found.verdict == face.verdict == "no reliable answer" and "untested" in face.reasons
+    assert found.probability is face.probability is face.low is face.high is None and 0 < face.score < 1
+
+
+def test_a_prior_moves_what_is_fake(detector: Detector, fake: Path, tmp_path: Path) -> None:
+    picture = _save(fake, 110, tmp_path / "a.png")
+    even, rare = (
+        next(iter(predict([picture], detector, PredictSettings(prior=prior)))) for prior in (None, 0.01)
+    )
+    assert even.probability is not None and rare.probability is not None
+    odds = even.probability / (1 - even.probability) / detector.prior * (1 - detector.prior) * 0.01 / 0.99
+    assert rare.probability == pytest.approx(odds / (1 + odds)) and rare.faces[0].prior == 0.01
+    with pytest.raises(UserError, match="prior"):
+        PredictSettings(prior=1.0)

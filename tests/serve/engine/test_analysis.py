@@ -34,12 +34,14 @@ def test_a_picture_from_end_to_end(bundle: Path, analyser: Analyser, photo: Path
     told: list[float] = []
     found = analyser.image(photo, name="a/b.png", progress=lambda share, what: told.append(share))
     (face,) = found.faces
-    judged = bundles.load(bundle, "cpu").judge(face.crop[None])[0]
+    detector = bundles.load(bundle, "cpu")
+    (judged,) = detector.say(detector.judge(face.crop[None]))
     opinion = face.per_detector["small"]
     assert analyser.detectors == ("small",) and set(face.per_detector) == {"small"}
     assert (opinion.probability, opinion.low, opinion.high) == (judged.probability, judged.low, judged.high)
     assert opinion.verdict == judged.verdict == found.verdict == face.verdict
-    assert found.words.startswith("This picture is ") and found.words.endswith("This is not proof.")
+    assert found.words.startswith(face.says.headline) and face.says.next in found.words
+    assert found.says == face.says and "tested on strange reals" in face.says.basis and face.says.number
     assert (found.kind, found.width, found.height, found.name) == ("image", 16, 16, "b.png")
     assert found.picture is not None and found.picture.shape == (16, 16, 3)
     assert len(face.stability) == 10 and face.heatmap is not None and face.nearest
@@ -61,14 +63,39 @@ def test_quick_is_the_same_without_reasons(analyser: Analyser, photo: Path) -> N
     assert quick.faces[0].heatmap is None and not quick.faces[0].stability and not quick.faces[0].nearest
 
 
-def test_several_detectors_and_their_ensemble(both: Analyser, photo: Path) -> None:
-    assert both.detectors == ("small", "other", "ensemble")
+def test_several_detectors_are_shown_apart(both: Analyser, photo: Path) -> None:
+    assert both.detectors == ("small", "other")
     found = both.image(photo, explain=False)
-    opinions = found.faces[0].per_detector
-    assert list(opinions) == ["small", "other", "ensemble"] and found.faces[0].opinion is opinions["ensemble"]
-    assert opinions["ensemble"].probability == pytest.approx(opinions["small"].probability)
-    assert [each.name for each in found.detectors] == ["small", "other"] and "2 detectors" in found.words
+    (face,) = found.faces
+    assert list(face.per_detector) == ["small", "other"] and face.opinion in face.per_detector.values()
+    assert face.count.startswith("2 of 2 detectors") and face.count in found.words
+    assert [each.name for each in found.detectors] == ["small", "other"]
+    assert {each.sees for each in found.detectors} == {"the whole picture, resampled to 16 pixels"}
     assert [each.reals for each in both.about()] == [24, 0]
+
+
+def test_a_prior_moves_all_numbers_and_is_named(analyser: Analyser, photo: Path) -> None:
+    even, rare = (analyser.image(photo, explain=False, prior=prior) for prior in (0.5, 0.01))
+    for found, words in ((even, "where 50 in 100 are"), (rare, "where 1 in 100 are")):
+        assert words in found.faces[0].says.number and found.to_json()["prior"] == found.prior
+    first, second = (found.faces[0].stability for found in (even, rare))
+    assert first[0].probability > second[0].probability  # type: ignore[operator]
+    assert second[0].probability == rare.faces[0].opinion.probability
+
+
+def test_an_untested_detector_is_silent_everywhere(bundle: Path, photo: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "untested")
+    card = json.loads((tmp_path / "untested" / "model" / "bundle.json").read_text())
+    del card["fitness"]
+    (tmp_path / "untested" / "model" / "bundle.json").write_text(json.dumps(card))
+    found = Analyser([tmp_path / "untested"], device="cpu").image(photo)
+    (face,) = found.faces
+    plain = found.to_json()
+    assert found.verdict == face.verdict == plain["verdict"] == "no reliable answer"
+    assert plain["faces"][0]["per_detector"]["untested"]["probability"] is None
+    assert found.words.startswith("No reliable answer.") and "in 100" not in found.words
+    assert not face.stability and face.says.folded and "never tested on" in face.says.basis
+    assert found.detectors[0].grade == "none"
 
 
 def test_one_upload_is_decoded_and_searched_once(
@@ -230,8 +257,8 @@ def test_faces_are_boxed_or_said_to_be_none(
     centers = sorted(face.box[0] + face.box[2] / 2 for face in found.faces if face.box)
     assert centers[0] < 300 < centers[1]
     for face in found.faces:  # the detector of whole pictures says the same of both
-        assert list(face.per_detector) == ["faces", "small", "ensemble"]
-        assert all(point.probability is not None for point in face.stability)
+        assert list(face.per_detector) == ["faces", "small"]
+        assert all(point.verdict != "not judged" for point in face.stability)
     cv2.imwrite(str(tmp_path / "none.png"), np.full((200, 200, 3), 90, np.uint8))
     none = Analyser([tmp_path / "faces"], device="cpu").image(tmp_path / "none.png")
     assert none.verdict == "not judged" and not none.faces and "not judged: no face" in none.words

@@ -18,7 +18,11 @@ def test_facts_from_an_evaluation(bundle: Path) -> None:
     low, high = found.false_alarms_interval or (1, 0)
     assert low <= found.false_alarms <= high and high > 0.05  # few reals cannot show a small rate
     assert [name for name, _, _ in found.tested_on] == ["grid"] and found.tested_on[0][1] == 24
-    assert found.trained_on == ("real", "fake") and found.sees == "whole pictures" and found.calibrated
+    assert (
+        found.trained_on == ("real", "fake")
+        and found.sees == "the whole picture, resampled to 16 pixels"
+        and found.calibrated
+    )
     assert any("24 real test pictures" in words for words in found.words)
 
 

@@ -11,7 +11,15 @@ from crossfake.detect.prediction.media import Input, Look, Media, open_picture
 from crossfake.detect.verdict import Verdict
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
-from crossfake.serve.engine.stability import STEPS, Step, changed, is_unstable, least_side, strips
+from crossfake.serve.engine.stability import (
+    STEPS,
+    Step,
+    changed,
+    is_unstable,
+    least_side,
+    steady_words,
+    strips,
+)
 
 PICTURE = toyface(3, 64)
 
@@ -53,29 +61,39 @@ def test_a_strip_is_what_each_file_would_score(both: Analyser) -> None:
     assert [point.transform for point in strip] == ["as sent", *(step.transform for step in STEPS)]
     detector = loaded[0].detector
     for point, step in zip(strip[1:], STEPS, strict=True):
-        expected = detector(decode_image(changed(PICTURE, step)))
-        assert point.per_detector == dict.fromkeys(names, pytest.approx(expected))
-        assert point.probability == pytest.approx(expected) and point.score is not None
+        crop = detector.crop(decode_image(changed(PICTURE, step)))
+        (expected,) = detector.say(detector.judge(crop[None]))
+        assert point.per_detector == dict.fromkeys(names, pytest.approx(expected.probability))
+        assert point.probability == pytest.approx(expected.probability) and point.score is not None
+        assert point.verdict == expected.verdict
     assert said == sorted(said)
 
 
 def test_a_face_that_is_lost_has_no_point(both: Analyser) -> None:
     face = FaceAnalysis(0, (0, 0, 9, 9), {"small": Verdict(0.5, 0.5, None, None, "real")}, PICTURE)
     strip = strips(PICTURE, [face], both._loaded, lambda *_: Media(Input("x")), lambda *_: None)[0]
-    assert all(point.probability is None and not point.per_detector for point in strip[1:])
-    assert is_unstable(strip, 0.5)
+    assert all(point.probability is None and point.verdict == "not judged" for point in strip[1:])
+    assert is_unstable(strip)
 
 
-def test_unstable_is_a_mild_change_that_turns_the_verdict() -> None:
-    def strip(**turned: float) -> list[StabilityPoint]:
+def test_unstable_is_a_mild_change_that_makes_another_answer() -> None:
+    def strip(sent: str = "fake", **turned: str) -> list[StabilityPoint]:
         points = [
-            StabilityPoint(s.transform, s.strength, turned.get(f"{s.transform}{s.strength:g}", 0.9))
+            StabilityPoint(
+                s.transform, s.strength, 0.9, verdict=turned.get(f"{s.transform}{s.strength:g}", sent)
+            )
             for s in STEPS
         ]
-        return [StabilityPoint("as sent", 0, 0.9), *points]
+        return [StabilityPoint("as sent", 0, 0.9, verdict=sent), *points]
 
-    assert not is_unstable(strip(), 0.5)
-    assert is_unstable(strip(JPEG85=0.4), 0.5) and not is_unstable(strip(JPEG30=0.4, blur1=0.1), 0.5)
+    assert not is_unstable(strip()) and "stays the same" in steady_words(strip())
+    turned, mild = strip(JPEG85="uncertain"), strip(JPEG30="real", blur1="uncertain")
+    assert is_unstable(turned) and "does not hold: it is another after JPEG 85" in steady_words(turned)
+    assert not is_unstable(mild) and "holds after mild changes" in steady_words(mild)
+    unsure = strip("uncertain", JPEG30="fake")
+    assert not is_unstable(unsure) and "no answer to hold" in steady_words(unsure)
+    assert "turn it into fake" in steady_words(unsure) and "holds" not in steady_words(unsure)
+    assert steady_words(strip("no reliable answer")) == "" == steady_words([])
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

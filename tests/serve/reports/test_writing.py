@@ -281,3 +281,13 @@ def test_what_a_stranger_signed_cannot_steer_the_terminal(
     assert said.exit_code == 1 and isinstance(said.exception, SystemExit)
     rest = said.output.partition("signer:")[2]
     assert "\x1b" not in rest and "\r" not in rest
+
+
+def test_a_pdf_leaves_cut_pictures_unreadable() -> None:
+    """WeasyPrint would have Pillow fill them with grey, and a detector judge the grey."""
+    from PIL import ImageFile
+
+    pytest.importorskip("weasyprint")
+    import crossfake.serve.reports.pdf  # noqa: F401
+
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES

@@ -63,7 +63,7 @@ class Scored:
     folder: Rows
     row: Rows
     damaged: tuple[str, ...] = ()
-    called: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, "<U9"))
+    called: npt.NDArray[np.str_] = field(default_factory=lambda: np.empty(0, np.str_))
 
     def groups(self) -> Rows:
         """Number of each image's group; what has none is one by its origin, or alone."""
@@ -94,8 +94,8 @@ def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dic
     ``worst``, the source and the generator that it does worst on; ``benign``, empty unless asked for
     (:func:`crossfake.detect.evaluation.benign.false_alarms`); ``fitness``, what the detector's words may say by now: a
     test on sources and generators that it did not learn from goes into its bundle. Each part has n and, where both
-    classes are there, all figures of :func:`crossfake.detect.evaluation.metrics.summary` with intervals; those at a
-    threshold use the one from validation. The detector's run notes which test data was opened.
+    classes are there, all of :func:`crossfake.detect.evaluation.metrics.summary` with intervals, at the threshold from
+    validation. The detector's run notes which test data was opened.
 
     Args:
         settings: what to evaluate on what.
@@ -156,8 +156,7 @@ def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dic
             for key in place[:-1]:
                 found = found.setdefault(key, {})
             found[place[-1]] = _part(part, detector.threshold, settings)
-    for name in ("by_source", "by_generator", "by_group", "by_video"):
-        result.setdefault(name, {})
+    result = {"by_source": {}, "by_generator": {}, "by_group": {}, "by_video": {}} | result
     result["worst"] = _worst(result)
     result["notes"] += _below_chance(result)
     result["benign"] = false_alarms(detector, sets, scored, settings.seed) if settings.benign else {}

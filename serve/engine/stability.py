@@ -193,8 +193,9 @@ def is_unstable(strip: Sequence[StabilityPoint]) -> bool:
         strip: ``as sent`` first, then one point per step.
     """
     sent, *points = strip
-    mild = [point for point, step in zip(points, STEPS, strict=True) if step.mild]
-    return sent.verdict in LABELS and any(point.verdict != sent.verdict for point in mild)
+    mild = {(step.transform, step.strength) for step in STEPS if step.mild}
+    other = {(point.transform, point.strength) for point in points if point.verdict != sent.verdict}
+    return sent.verdict in LABELS and bool(mild & other)
 
 
 def steady_words(strip: Sequence[StabilityPoint]) -> str:

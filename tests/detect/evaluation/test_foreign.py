@@ -22,7 +22,11 @@ from ..conftest import SIZE, make_shards
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained, tmp_path / "run"))
+    copy = Path(shutil.copytree(trained, tmp_path / "run"))
+    card = _card(copy)
+    card.pop("fitness", None)
+    (copy / "model" / "bundle.json").write_text(json.dumps(card))
+    return copy
 
 
 @pytest.fixture(scope="module")

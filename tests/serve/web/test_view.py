@@ -34,23 +34,25 @@ def test_text_of_strangers_is_escaped() -> None:
 
 def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
     points = (
-        StabilityPoint("as sent", 0, 0.9),
-        StabilityPoint("JPEG", 70, 0.8),
-        StabilityPoint("JPEG", 30, 0.2),
+        StabilityPoint("as sent", 0, 0.9, verdict="fake"),
+        StabilityPoint("JPEG", 70, 0.8, verdict="fake"),
+        StabilityPoint("JPEG", 50, 0.6, verdict="uncertain"),
+        StabilityPoint("JPEG", 30, 0.2, verdict="real"),
         StabilityPoint("resize", 0.5, None),
     )
     drawn = strip(points, 0.5)
-    assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "real", None]
+    assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "uncertain", "real", "not judged"]
     assert [(group["name"], group["count"]) for group in drawn["groups"]] == [
         ("as sent", 1),
-        ("JPEG", 2),
+        ("JPEG", 3),
         ("resize", 1),
     ]
-    assert drawn["marks"][0]["y"] < drawn["marks"][2]["y"]
-    assert "turn the answer around" in steadiness(points, 0.5)
-    assert steadiness(points[:2], 0.5).endswith("The answer holds.")
-    assert "score" in steadiness(points, 0.5, calibrated=False) and steadiness(points[:1], 0.5) == ""
-    assert "no longer found" in steadiness((*points[:2], points[3]), 0.5)
+    assert drawn["marks"][0]["y"] < drawn["marks"][3]["y"]
+    assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(points, 0.5)
+    assert steadiness(points[:2], 0.5).endswith("The answer stays the same after every change.")
+    assert "score" in steadiness(points, 0.5, calibrated=False)
+    unsure = (points[2], *points[:2])
+    assert "no answer to hold" in steadiness(unsure, 0.5) and "holds" not in steadiness(unsure, 0.5)
     assert brief(1.0, False) == "score 0.99" and brief(0.0, False) == "score 0.01"
     assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
 

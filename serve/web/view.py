@@ -143,7 +143,7 @@ def _strength(point: StabilityPoint) -> str:
     return f"{point.strength:g}×" if point.transform == "resize" else f"{point.strength:g}"
 
 
-def steadiness(points: tuple[StabilityPoint, ...], limit: float, calibrated: bool = True) -> str:
+def steadiness(points: tuple[StabilityPoint, ...], calibrated: bool = True) -> str:
     """One sentence: whether small changes to the file change the answer; of none, that there is none to hold."""
     scores = [point.probability for point in points if point.probability is not None]
     if len(scores) < 2:

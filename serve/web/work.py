@@ -311,7 +311,7 @@ def show_steady(analysis: Analysis) -> str:
     for face in analysis.faces:
         if face.stability:
             limit, calibrated = threshold(analysis, face), face.opinion.low is not None
-            words = steadiness(face.stability, limit, calibrated)
+            words = steadiness(face.stability, calibrated)
             rows.append((face, strip(face.stability, limit), words))
     return render("steady.html", analysis=analysis, rows=rows) if rows else ""
 

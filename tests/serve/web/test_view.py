@@ -48,11 +48,11 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
         ("resize", 1),
     ]
     assert drawn["marks"][0]["y"] < drawn["marks"][3]["y"]
-    assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(points, 0.5)
-    assert steadiness(points[:2], 0.5).endswith("The answer stays the same after every change.")
-    assert "score" in steadiness(points, 0.5, calibrated=False)
+    assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(points)
+    assert steadiness(points[:2]).endswith("The answer stays the same after every change.")
+    assert "score" in steadiness(points, calibrated=False)
     unsure = (points[2], *points[:2])
-    assert "no answer to hold" in steadiness(unsure, 0.5) and "holds" not in steadiness(unsure, 0.5)
+    assert "no answer to hold" in steadiness(unsure) and "holds" not in steadiness(unsure)
     assert brief(1.0, False) == "score 0.99" and brief(0.0, False) == "score 0.01"
     assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
 

@@ -23,6 +23,8 @@ from crossfake.detect.settings import ExportSettings
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 
+from ..conftest import make_fit
+
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -38,7 +40,7 @@ def bundle(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = CliRunner().invoke(command, ["--bundle", str(folder)])
     assert found.exit_code == 0, found.output
     assert "logits agree to" in found.output and "images of" in found.output
-    return folder
+    return make_fit(folder)
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ def windows_bundle(native_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     found = CliRunner().invoke(command, ["--bundle", str(folder)])
     assert found.exit_code == 0, found.output
     assert f"python {folder / 'model.py'} FACE.png" in found.output and "images of" in found.output
-    return folder
+    return make_fit(folder)
 
 
 def test_the_driver_of_a_native_detector_scores_as_predict_does(

@@ -303,8 +303,8 @@ def _posterior(ratio: float, prior: float) -> float:
 
 def _rate(each: Outcome) -> str:
     """What came of one source, in words."""
-    share = f"{each.fake:.0%} {'called fake' if each.label == 'real' else 'found'}"
-    return f"{each.name} ({each.n:,} {each.label}s, {share})"
+    called = "called fake" if each.label == "real" else "found"
+    return f"{each.name} ({round(each.fake * each.n):,} of {each.n:,} {each.label}s {called})"
 
 
 def _list(names: Sequence[str] | Mapping[str, Any]) -> str:

@@ -134,7 +134,7 @@ def test_uncertain_is_an_instruction() -> None:
 def test_basis_names_what_it_learned_from_and_what_it_never_met() -> None:
     found = fit(tested=(part("real", 0.04, 0.9, name="portraits"), part("fake", 0.5, 0.3, name="sd14")))
     assert found.basis() == (
-        "Learned from web and stylegan2; tested on portraits (300 reals, 4% called fake) and sd14 (300 fakes, 50% "
+        "Learned from web and stylegan2; tested on portraits (12 of 300 reals called fake) and sd14 (150 of 300 fakes "
         "found); never tested on GANs, face swaps and other generators."
     )
 

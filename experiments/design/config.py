@@ -132,22 +132,33 @@ class Mix:
         name: of the condition.
         fakes: names of the generators. Where some have ``role: synthetic`` and others not, half of the fakes in a
             batch are of these and half of those.
+        ensemble: names of conditions above it, in place of ``fakes``: nothing is trained, their detectors judge
+            together, by the mean of their calibrated logits.
         about: in words, for the report.
         without: names of sources of photos that it does not train on, nor on fakes that were made of these.
         train: settings of its trainings; they override those of experiment and detector.
     """
 
     name: str
-    fakes: tuple[str, ...]
+    fakes: tuple[str, ...] = ()
     about: str = ""
+    ensemble: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     train: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name.strip() or not self.name.isprintable() or "," in self.name:
             raise UserError(f"{self.name!r} is no name for a table", hint="write it on one line, without ','")
-        if not self.fakes:
-            raise UserError(f"condition {self.name} has no fakes", hint="name generators in fakes:")
+        if bool(self.fakes) == bool(self.ensemble):
+            raise UserError(
+                f"condition {self.name} has neither fakes nor an ensemble, or both",
+                hint="name generators in fakes:, or conditions in ensemble:",
+            )
+        if self.ensemble and (self.without or self.train):
+            raise UserError(
+                f"condition {self.name} trains nothing",
+                hint="leave without: and train: to the ones in ensemble:",
+            )
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,8 @@ def _cost(
         if each is None:
             unknown.append(detector.name)
             continue
-        number = _cells(config, found, detector)
+        trained = [name for name in _conditions(found, detector) if not found.condition(name).ensemble]
+        number = len(trained) * len(config.seeds_of(detector))
         total += each * number
         size += (statistics.median(sizes) if sizes else 0.0) * number
     lines = []
@@ -226,7 +227,7 @@ def _timed(
     folders = {g.name: g.dir for g in config.generators}
     fakes: tuple[Path, ...] = ()
     mine = _conditions(found, detector)
-    for condition in (c for c in found.conditions if c.name in mine):
+    for condition in (c for c in found.conditions if c.name in mine and not c.ensemble):
         if all(folders[name] and all(f.exists() for f in folders[name]) for name in condition.trained_on):
             fakes = trainable([f for name in condition.fakes + condition.synthetic for f in folders[name]])
             break

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crossfake.errors import UserError
-from crossfake.experiments.design.config import Config, GeneratorConfig
+from crossfake.experiments.design.config import Config, GeneratorConfig, Mix
 from crossfake.experiments.design.reading import nearest
 from crossfake.registry import Registry
 
@@ -44,6 +44,7 @@ class Condition:
         x: position on the design's axis.
         without: sources of photos that are left out of its training.
         train: settings that its trainings have and others have not.
+        ensemble: names of conditions whose detectors judge together here; nothing is trained.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Condition:
     x: float | None = None
     without: tuple[str, ...] = ()
     train: dict[str, Any] = field(default_factory=dict)
+    ensemble: tuple[str, ...] = ()
 
     @property
     def trained_on(self) -> frozenset[str]:
@@ -138,6 +140,13 @@ def design(config: Config) -> Design:
                 f"{detector.name} is trained in condition {wrong[0]} only, which there is not",
                 hint=nearest(wrong[0], names),
             )
+        for mine in conditions:
+            lacking = [name for name in mine.ensemble if detector.only and name not in detector.only]
+            if mine.name in detector.only and lacking:
+                raise UserError(
+                    f"{detector.name} judges in {mine.name} with {lacking[0]}, which it is not trained in",
+                    hint=f"add {lacking[0]} to its only:",
+                )
     if all(detector.only for detector in config.detectors):
         wanted = {name for detector in config.detectors for name in detector.only}
         conditions = [condition for condition in conditions if condition.name in wanted]
@@ -334,8 +343,11 @@ def _conditions(config: Config) -> Parts:
     known = {g.name: g for g in config.generators}
     if brought := [name for name, g in known.items() if g.real]:
         raise UserError(f"{brought[0]} has reals of its own", hint="list them under photos:")
-    conditions = []
+    conditions: list[Condition] = []
     for mix in config.conditions:
+        if mix.ensemble:
+            conditions.append(_together(mix, conditions))
+            continue
         if wrong := [name for name in mix.fakes if name not in known]:
             raise UserError(
                 f"condition {mix.name} names fakes of {wrong[0]}, which is no generator",
@@ -372,6 +384,28 @@ def _conditions(config: Config) -> Parts:
         if tests:
             contrasts.append(Contrast(f"{b} minus {a}", a, b, tests))
     return conditions, contrasts, None
+
+
+def _together(mix: Mix, before: Sequence[Condition]) -> Condition:
+    """A condition whose detectors are ensembles; it has seen what any of its members has seen."""
+    known = {condition.name: condition for condition in before if not condition.ensemble}
+    if wrong := [name for name in mix.ensemble if name not in known]:
+        raise UserError(
+            f"condition {mix.name} is an ensemble of {wrong[0]}, which is not trained above it",
+            hint=nearest(wrong[0], known) if known else "name conditions with fakes: first",
+        )
+    if len(set(mix.ensemble)) < 2:
+        raise UserError(f"condition {mix.name} is an ensemble of one", hint="name two conditions or more")
+    members = [known[name] for name in mix.ensemble]
+    return Condition(
+        mix.name,
+        mix.about or f"the mean of {' and '.join(mix.ensemble)}",
+        tuple(dict.fromkeys(name for member in members for name in member.fakes)),
+        tuple(dict.fromkeys(name for member in members for name in member.synthetic)),
+        without=tuple(name for name in members[0].without if all(name in m.without for m in members)),
+        train={"force": True} if any(member.train.get("force") for member in members) else {},
+        ensemble=mix.ensemble,
+    )
 
 
 def explain(name: str) -> str:

@@ -77,6 +77,7 @@ class CellSpec:
         processes: that train it together.
         memory: GiB that each of them may take.
         bundle: a detector that is there already and is not trained; None for one that is.
+        members: cells whose detectors judge together here; nothing else is trained.
     """
 
     key: str
@@ -89,6 +90,7 @@ class CellSpec:
     processes: int = 1
     memory: float = 2.0
     bundle: Path | None = None
+    members: tuple[CellSpec, ...] = ()
 
     @property
     def label(self) -> str:
@@ -132,8 +134,15 @@ def _work(spec: CellSpec, folder: Path) -> None:
     run = Run(folder / "run")
     card = read_card(folder)
     if card is None or not run.finished:
+        for member in spec.members:
+            run_cell(member, folder.parent / member.key)
         with _counted(folder / "spent.json") as count:
-            _train(spec, run, count) if spec.bundle is None else _adopt(spec.bundle, run)
+            if spec.members:
+                _join(spec, folder.parent, run)
+            elif spec.bundle is not None:
+                _adopt(spec.bundle, run)
+            else:
+                _train(spec, run, count)
         card = json.loads((folder / "spent.json").read_text())
     from crossfake.detect.bundle.bundle import load
 
@@ -213,6 +222,26 @@ def _adopt(bundle: Path, run: Run) -> None:
     inner = bundle / "model"
     shutil.copytree(inner if inner.is_dir() else bundle, made.model, dirs_exist_ok=True)
     made.finish()
+
+
+def _join(spec: CellSpec, cells: Path, run: Run) -> None:
+    """The mean of the members' calibrated logits; nothing but temperature and threshold is fitted on fakes."""
+    from crossfake.detect.ensemble import make_ensemble
+    from crossfake.detect.settings import EnsembleSettings
+
+    shutil.rmtree(run.path, ignore_errors=True)
+    settings = spec.settings
+    make_ensemble(
+        EnsembleSettings(
+            bundles=tuple(cells / member.key / "run" for member in spec.members),
+            real=settings.real,
+            fake=(*settings.fake, *settings.synthetic),
+            out=run.path,
+            method="mean",
+            device=settings.device,
+            force=settings.force,
+        )
+    )
 
 
 def _score(tests: list[TestRows], detector: Any, folder: Path) -> None:

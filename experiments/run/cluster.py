@@ -56,14 +56,18 @@ class Ray:
         if not specs:
             return
         waiting: dict[Any, tuple[CellSpec, Tasks]] = {}
+        unsent = {spec.key: spec for spec in specs}
         with connected(self.address) as ray:
             try:
-                senders = [_tasks(spec) for spec in specs]
+                senders = {spec.key: _tasks(spec) for spec in specs}
                 self._share(specs)
-                for spec, tasks in zip(specs, senders, strict=True):
-                    sent = tasks.submit((_absolute(spec), self.store, _trained(cells / spec.key)))
-                    waiting[sent] = spec, tasks
-                while waiting:
+                while unsent or waiting:
+                    going = {*unsent, *(spec.key for spec, _ in waiting.values())}
+                    for spec in [s for s in unsent.values() if not going & {m.key for m in s.members}]:
+                        del unsent[spec.key]
+                        there = {s.key: _trained(cells / s.key) for s in (spec, *spec.members)}
+                        sent = senders[spec.key].submit((_absolute(spec), self.store, there))
+                        waiting[sent] = spec, senders[spec.key]
                     done = ray.wait(list(waiting))[0][0]
                     spec, tasks = waiting.pop(done)
                     yield spec, _received(tasks, done, cells / spec.key)
@@ -108,12 +112,16 @@ def _moved(spec: CellSpec, places: dict[Path, Path]) -> CellSpec:
         for test in spec.tests
     )
     inputs = {places[path]: hash for path, hash in spec.inputs.items()}
-    return replace(spec, settings=replace(spec.settings, **folders), tests=tuple(tests), inputs=inputs)
+    return replace(
+        spec, settings=replace(spec.settings, **folders), tests=tuple(tests), inputs=inputs,
+        members=tuple(_moved(member, places) for member in spec.members),
+    )  # fmt: skip
 
 
 def _absolute(spec: CellSpec) -> CellSpec:
     """A worker's current directory is another one."""
     moved = _moved(spec, {folder: folder.absolute() for folder in _shards(spec)})
+    moved = replace(moved, members=tuple(map(_absolute, moved.members)))
     names = ("weights", "match_steps")
     files: dict[str, Any] = {k: path.absolute() for k in names if (path := getattr(moved.settings, k))}
     return replace(moved, settings=replace(moved.settings, **files))
@@ -128,11 +136,11 @@ def _is_trained(folder: Path) -> bool:
     return (folder / "cell.json").is_file() and Run(folder / "run").finished
 
 
-def _cell(job: tuple[CellSpec, str | None, bytes | None]) -> tuple[bytes | None, str]:
+def _cell(job: tuple[CellSpec, str | None, dict[str, bytes | None]]) -> tuple[bytes | None, str]:
     """On a worker: the cell's folder as an archive, and what went wrong in words: errors need not survive pickling.
 
     Args:
-        job: the cell, the store, and the archive of one that is trained.
+        job: the cell, the store, and the archives of what is trained of it and its members, by key.
     """
     import torch
 
@@ -142,8 +150,9 @@ def _cell(job: tuple[CellSpec, str | None, bytes | None]) -> tuple[bytes | None,
         places = {folder: remote.find(folder, hash, store) for folder, hash in _shards(spec).items()}
         with tempfile.TemporaryDirectory(prefix="crossfake-") as temporary:
             folder = Path(temporary) / spec.key
-            if trained:
-                unpacked(trained, folder)
+            for key, archive in trained.items():
+                if archive:
+                    unpacked(archive, folder.parent / key)
             run_cell(_moved(spec, places), folder)
             # without the state that an unfinished training goes on from
             return packed(folder, "checkpoints"), ""

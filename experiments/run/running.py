@@ -261,12 +261,19 @@ class Experiment:
             asked["weights"] = hash_file(settings.weights)
         if detector.bundle:
             asked["bundle"] = _bundle_hash(detector.bundle)
+        members = tuple(
+            self._spec(detector, self.design.condition(name), seed)
+            for name in condition.ensemble
+            if not detector.bundle
+        )
+        if members:
+            asked["members"] = [member.key for member in members]
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
         return CellSpec(
             hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
             hash_json([data, condition.limit]), self.given[detector.data], inputs,
-            detector.processes, detector.memory, detector.bundle,
+            detector.processes, detector.memory, detector.bundle, members,
         )  # fmt: skip
 
     def _check_alike(self, side: Side) -> list[str]:

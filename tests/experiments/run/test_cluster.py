@@ -103,7 +103,7 @@ def whole(cells):
 
 def sent(spec, store=None, trained=None):
     """What a worker makes of it, in this process."""
-    return cluster._cell((cluster._absolute(spec), store, trained))
+    return cluster._cell((cluster._absolute(spec), store, trained or {}))
 
 
 def test_a_worker_without_the_shards_fetches_them(base, specs, local, tmp_path, monkeypatch):
@@ -133,7 +133,7 @@ def test_a_trained_cell_travels_and_only_gains_scores(base, specs, local, tmp_pa
     text = lost.read_text()
     lost.unlink()
     before = json.loads((folder / "cell.json").read_text())
-    archive, reason = sent(specs[0], trained=cluster._trained(folder))
+    archive, reason = sent(specs[0], trained={folder.name: cluster._trained(folder)})
     assert reason == ""
     cluster._arrive(archive, folder)
     assert lost.read_text() == text
@@ -141,6 +141,24 @@ def test_a_trained_cell_travels_and_only_gains_scores(base, specs, local, tmp_pa
     assert json.loads((folder / "cell.json").read_text())["seconds"] == before["seconds"], (
         "it is not trained anew"
     )
+
+
+def test_an_ensemble_is_sent_with_its_trained_members(base, tmp_path):
+    fakes = [{"name": name, "fakes": [name]} for name in ("old", "mine")]
+    changes = {
+        "conditions": [*fakes, {"name": "both", "ensemble": ["old", "mine"]}],
+        "protocol": "conditions",
+    }
+    *members, spec = Experiment(configured(base, **changes), tmp_path / "out").specs
+    cells = tmp_path / "cells"
+    assert [attempt(each, cells) for each in (*members, spec)] == [None] * 3
+    archive, reason = sent(spec, trained={each.key: cluster._trained(cells / each.key) for each in members})
+    assert reason == ""
+    cluster._arrive(archive, tmp_path / "arrived" / spec.key)
+    arrived = tmp_path / "arrived" / spec.key
+    assert [(arrived / file).read_text() for file in sorted(f"scores/{t.file}" for t in spec.tests)] == [
+        file.read_text() for file in sorted((cells / spec.key / "scores").iterdir())
+    ]
 
 
 def test_what_a_killed_run_left_is_replaced(specs, local, tmp_path):

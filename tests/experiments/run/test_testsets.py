@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shard_writer import ShardWriter
@@ -158,6 +159,28 @@ def test_what_is_judged_was_coded_alike(config, tmp_path):
     assert found == detector.score(perturb(images, "jpeg", 85)).tolist() != detector.score(images).tolist()
 
 
+def test_an_ensemble_of_conditions_is_the_mean_of_their_calibrated_logits(config, tmp_path):
+    config["conditions"].append({"name": "a & g", "ensemble": ["a", "g"]})
+    config["contrasts"] = [["a", "a & g"], ["g", "a & g"]]
+    small = {**config["detectors"][0], "only": ["g", "a & g", "a"]}
+    out = run({**config, "detectors": [small]}, tmp_path / "out")
+    facts = json.loads((out / "experiment.json").read_text())
+    assert facts["conditions"][-1]["about"] == "the mean of a and g" and not facts["failures"]
+    assert ["a & g", "stylegan2"] in facts["seen"] and ["a & g", "swap"] in facts["seen"]
+    assert [c["tests"] for c in facts["contrasts"]] == [["diffusion"]] * 2
+    test = next(t for t in facts["tests"] if t["name"] == "diffusion")
+    cells = {c["condition"]: c for c in facts["cells"]}
+    logits = {
+        name: logit([float(line["score"]) for line in scores(out, cell, test)])
+        for name, cell in cells.items()
+    }
+    line = np.polyfit(logits["a"] + logits["g"], logits["a & g"], 1)
+    assert line[0] > 0 and np.allclose(
+        np.polyval(line, logits["a"] + logits["g"]), logits["a & g"], atol=1e-4
+    )
+    assert not (out / "cells" / cells["a & g"]["key"] / "run" / "checkpoints").exists()
+
+
 def test_generators_are_drawn_alike_and_own_fakes_half_of_the_time(config, tmp_path):
     filled = load(config).seen_as("s16")
     fakes = {g.name: g.dir for g in filled.generators}
@@ -295,7 +318,28 @@ def test_a_test_that_not_all_data_show_is_left_out_and_said(config, tmp_path):
     ("change", "expected"),
     [
         ({"conditions": []}, "there are no conditions"),
-        ({"conditions": [{"name": "a", "fakes": []}]}, "condition a has no fakes"),
+        ({"conditions": [{"name": "a", "fakes": []}]}, "condition a has neither fakes nor an ensemble"),
+        (
+            {"conditions": [{"name": "a", "ensemble": ["b", "c"], "train": {"steps": 1}}]},
+            "condition a trains nothing",
+        ),
+        (
+            {"conditions": [{"name": "a", "fakes": ["swap"]}, {"name": "b", "ensemble": ["a", "c"]}]},
+            "ensemble of c, which is not trained above it",
+        ),
+        (
+            {"conditions": [{"name": "a", "fakes": ["swap"]}, {"name": "b", "ensemble": ["a", "a"]}]},
+            "ensemble of one",
+        ),
+        (
+            {
+                "conditions": [{"name": n, "fakes": ["swap"]} for n in "ab"]
+                + [{"name": "c", "ensemble": ["a", "b"]}],
+                "detectors": [{"model": "cnn", "data": "s16", "only": ["a", "c"]}],
+                "contrasts": [],
+            },
+            "add b to its only",
+        ),
         ({"conditions": [{"name": "a", "fakes": ["swop"]}], "contrasts": []}, "did you mean swap"),
         ({"conditions": [{"name": "a", "fakes": ["diffusion"]}], "contrasts": []}, "whose role is unseen"),
         (

@@ -40,6 +40,7 @@ from crossfake.datasets.settings import (
     MinSharpness,
     MinSize,
 )
+from crossfake.datasets.template import Template
 from crossfake.datasets.types import (
     Box,
     Pixels,
@@ -102,6 +103,8 @@ class Cropper:
         pixels: ``aligned`` resamples a crop to ``size``, turned as the face is; ``native`` cuts the upright square at
             the picture's own pixels, for traces of a generator live in what resampling averages away.
         min_size: of native pixels, the least side of a crop.
+        template: what faces are turned and scaled onto, as a detector made elsewhere was trained on them; ``face`` and
+            ``native`` go with it, for the picture is not made smaller before.
 
     Example:
         >>> Cropper(size=8, policy="center")(np.zeros((20, 10, 3), np.uint8)).shape
@@ -121,6 +124,7 @@ class Cropper:
     edge: str = ""
     pixels: str = "aligned"
     min_size: MinSize = MIN_SIZE
+    template: Template | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -137,6 +141,8 @@ class Cropper:
             raise UserError(
                 f"--edge {self.edge} is not for {self.pixels} pixels", hint=f"choose {default} or {other}"
             )
+        if self.template and not (self.policy == "face" and self.native):
+            raise UserError("only native faces are turned onto a template", hint="leave the template out")
         if self.edge not in ("", default) and not self.finds_faces:
             raise UserError(f"--crop {self.policy} stays within the picture", hint="leave --edge out")
         object.__setattr__(self, "edge", self.edge or default)
@@ -174,6 +180,7 @@ class Cropper:
         if self.finds_faces:
             found = {"policy": self.policy, "margin": self.margin, "detector": hash_file(self.model)[:16]}
             if self.native:
+                found |= {"template": self.template.description()} if self.template else {}
                 return found | ({"edge": "skip"} if self.edge == "skip" else {}) | own
             # named only where it differs: sets and bundles of before there was a choice are of the other kind;
             # edges that were mirrored once stay in the pixels
@@ -199,6 +206,7 @@ class Cropper:
             edge=str(crop.get("edge", "")),
             pixels=str(crop.get("pixels", "aligned")),
             min_size=int(crop.get("min_size", MIN_SIZE)),
+            template=Template.of_description(crop.get("template")),
         )
 
     def __call__(self, image: Pixels) -> Pixels:
@@ -444,6 +452,9 @@ class Cropper:
 
         Native crops have no mask.
         """
+        if self.template and face is not None:
+            turned, scale = self.template.cut(image, face.points, self.margin)
+            return Crop(turned, None, person, _shares(face.box, image), scale)
         if self.native:
             own = np.ascontiguousarray(
                 self._own_pixels(image, face)
@@ -532,6 +543,7 @@ def crop_words(crop: Any) -> str:
     """
     if not isinstance(crop, dict) or "policy" not in crop:
         return str(crop) if crop else "nothing that is recorded"
+    crop = {**crop, "template": "of five landmarks"} if "template" in crop else crop
     names = {
         "policy": "crop",
         "margin": "margin",

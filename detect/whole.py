@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 from crossfake.bounds import Bounds, check_bounds
+from crossfake.datasets.crops import Cropper
+from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.view import Indices, View, Windows
@@ -18,6 +20,7 @@ from crossfake.errors import UserError
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "opencv-linear", "opencv-cubic"]
 Side = Annotated[int, Bounds(16, 4096, zero=True)]
+FACES = ("face", "square")  # crop policies
 LARGEST = 4096  # pixels along a side that a network of any size is given; of more the middle counts
 
 _PILLOW = {
@@ -41,6 +44,7 @@ class Whole(View):
         squeeze: a picture that is not square is squeezed into one.
         crop: side of the middle that is kept, with black around where the picture is smaller; 0 keeps all.
         interpolation: Pillow's, which smooth where they make smaller, or OpenCV's, which do not.
+        upright: what turns the face of a set's row upright where the detector takes such, and sets are cut otherwise.
 
     Example:
         >>> Whole("whole", 224, resize=256, crop=224).cut([np.zeros((300, 500, 3), np.uint8)]).images.shape
@@ -51,6 +55,7 @@ class Whole(View):
     squeeze: bool = False
     crop: Side = 0
     interpolation: Interpolation = "bilinear"
+    upright: Cropper | None = None
 
     def __post_init__(self) -> None:
         check_bounds(self)
@@ -67,6 +72,10 @@ class Whole(View):
     def fixed(self) -> bool:
         """Whether every image becomes one of the same size."""
         return bool(self.crop or (self.resize and self.squeeze))
+
+    def describe(self) -> dict[str, Any]:
+        """As a bundle's card has it, which says of faces under ``crop``."""
+        return {key: value for key, value in vars(self).items() if key != "upright"}
 
     def places(self, shape: Sequence[int], count: int | None = None) -> Indices:
         """The one place where all of an image lies, ``[1, 2]``."""
@@ -115,6 +124,9 @@ class Whole(View):
         self, shards: ShardSet, rows: Indices, count: int | None = None
     ) -> tuple[Pixels | Windows, Indices, list[str]]:
         images, whole, damaged = shards.read_whole(rows) if shards.native else _each(shards, rows)
+        if self.upright is not None and not as_they_are(shards):
+            images, whole, missed = _turned(self.upright, images, whole, shards)
+            damaged += missed
         return self.cut(images), whole, damaged
 
     def check(self, shards: ShardSet, rows: Indices | None = None) -> None:
@@ -132,12 +144,33 @@ def check_faces(crop: dict[str, Any], shards: ShardSet, force: bool | None) -> N
     Raises:
         UserError: they are pictures, and the detector is of faces.
     """
-    held, faces = shards.attributes.get("crop") or {}, ("face", "square")
-    if held and not force and crop.get("policy") in faces and held.get("policy") not in faces:
+    held = shards.attributes.get("crop")
+    if held and not force and crop.get("policy") in FACES and as_they_are(shards):
         raise UserError(
             f"{shards.path} holds pictures as they are, and the detector looks at faces",
             hint="prepare them with --crop square" + (", or --force" if force is not None else ""),
         )
+
+
+def as_they_are(shards: ShardSet) -> bool:
+    """Whether a set's pictures were cut by nobody here, and ``--force`` has a detector of faces take them so."""
+    return (shards.attributes.get("crop") or {}).get("policy", "face") not in FACES
+
+
+def _turned(
+    cropper: Cropper, images: Sequence[Pixels], rows: Indices, shards: ShardSet
+) -> tuple[list[Pixels], Indices, list[str]]:
+    """The largest face of each image, turned upright; the rows that have one; and of the others what is wrong."""
+    found: list[Pixels] = []
+    kept: list[int] = []
+    missed: list[str] = []
+    for row, image in zip(map(int, rows), images, strict=True):
+        try:
+            found.append(cropper(image))
+            kept.append(row)
+        except Skip as reason:
+            missed.append(f"{shards.path}, row {row}: {reason} to turn upright")
+    return found, np.array(kept, np.int64), missed
 
 
 def middle(image: Pixels, side: int) -> Pixels:

@@ -116,6 +116,8 @@ class Detector:
     def view(self) -> View:
         """What the network sees of an image."""
         view = View.of_card(self.card)
+        if isinstance(view, Whole) and self.crop.template:
+            return replace(view, upright=self.crop)
         return view if self.windows is None else replace(view, windows=self.windows)
 
     @property
@@ -137,9 +139,9 @@ class Detector:
     @cached_property
     def crop(self) -> Cropper:
         """What turns a photo into what the network was trained on; of a native view no smaller than a window."""
-        crop = self.card["crop"] or {}
-        if self.view.native:
-            crop = {**crop, "pixels": "native", "min_size": 1 if self.view.whole else self.size}
+        crop, view = self.card["crop"] or {}, View.of_card(self.card)
+        if view.native:
+            crop = {**crop, "pixels": "native", "min_size": 1 if view.whole else self.size}
         return Cropper.from_description(self.size, crop, self.face_model)
 
     def check_data(self, shards: ShardSet, *, force: bool | None = None) -> None:

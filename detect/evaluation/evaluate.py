@@ -54,7 +54,7 @@ class Scored:
         columns: ``source``, ``generator``, ``group`` and ``origin``, each ``[N]``.
         folder: ``[N]``, which of the sets an image is from.
         row: ``[N]``, and its row there.
-        damaged: images that could not be read, and are in none of the above.
+        damaged: why images could not be judged, which are in none of the above.
     """
 
     labels: Rows
@@ -347,7 +347,7 @@ def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) 
     """What a reader of the figures has to know about the images behind them."""
     reals, fakes = int((scored.labels == 0).sum()), int((scored.labels == 1).sum())
     if scored.damaged:
-        yield f"{len(scored.damaged):,} damaged images are left out, the first: {scored.damaged[0]}"
+        yield f"{plural(len(scored.damaged), 'image')} left out, the first: {scored.damaged[0]}"
     if not reals or not fakes:
         yield f"there are no {'fakes' if reals else 'reals'}: figures that need both classes are left empty"
         return

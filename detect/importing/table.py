@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 import yaml
 
 from crossfake.bounds import Bounds, check_bounds
+from crossfake.datasets.template import Template
 from crossfake.detect.models import MODELS
 from crossfake.detect.whole import Interpolation, Side, Whole
 from crossfake.errors import UserError
@@ -28,12 +29,17 @@ class Sees:
 
     Attributes:
         looks_at: the whole ``picture``, or the square around each ``face``.
-        margin: side of that square relative to the face's box.
+        margin: side of that square relative to the face's box, or of the frame relative to the template.
+        template: where in a frame the five landmarks of a face are to lie, as
+            :class:`crossfake.datasets.template.Template` has them; empty where faces are not turned.
+        frame: side of that frame in pixels, before ``resize``; 0 takes as many as the face has.
         resize: as in :class:`crossfake.detect.whole.Whole`, and so are the others.
     """
 
     looks_at: str = "picture"
     margin: Annotated[float, Bounds(0.25, 6.5)] = 1.3
+    template: tuple[tuple[float, float], ...] = ()
+    frame: Side = 256
     resize: Side = 0
     squeeze: bool = False
     crop: Side = 0
@@ -48,6 +54,13 @@ class Sees:
                 hint=f"choose one of {', '.join(get_args(Interpolation))}",
             )
         check_bounds(self)
+        if self.template and self.looks_at != "face":
+            raise UserError("a picture has no template", hint="give it with looks_at: face")
+        self.upright()
+
+    def upright(self) -> Template | None:
+        """What faces are turned onto."""
+        return Template(self.template, self.frame) if self.template else None
 
     @property
     def size(self) -> int:
@@ -59,7 +72,12 @@ class Sees:
 
     def crop_policy(self) -> dict[str, Any]:
         """As a bundle's card has it."""
-        return {"policy": "square", "margin": self.margin} if self.looks_at == "face" else {"policy": "none"}
+        if self.looks_at == "picture":
+            return {"policy": "none"}
+        if template := self.upright():
+            turned = {"pixels": "native", "template": template.description()}
+            return {"policy": "face", "margin": self.margin, **turned}
+        return {"policy": "square", "margin": self.margin}
 
     def words(self) -> str:
         """For people.
@@ -68,16 +86,19 @@ class Sees:
             >>> Sees(resize=256, crop=224).words()
             'the whole picture, its shorter side resized to 256 (bilinear), the middle 224×224 of it'
         """
-        parts = [
-            "the whole picture" if self.looks_at == "picture" else f"each face, {self.margin:g} times its box"
-        ]
-        if self.resize and self.squeeze:
+        parts = ["the whole picture"]
+        if self.template:
+            side = f"{self.frame}×{self.frame}" if self.frame else "at its own pixels"
+            parts = [f"each face, turned upright by five landmarks, {self.margin:g} times a template, {side}"]
+        elif self.looks_at == "face":
+            parts = [f"each face, {self.margin:g} times its box"]
+        if self.resize and self.squeeze and not (self.template and self.frame == self.resize):
             parts.append(f"resized to {self.resize}×{self.resize} ({self.interpolation})")
-        elif self.resize:
+        elif self.resize and not self.squeeze:
             parts.append(f"its shorter side resized to {self.resize} ({self.interpolation})")
         if self.crop:
             parts.append(f"the middle {self.crop}×{self.crop} of it")
-        return ", ".join(parts) if len(parts) > 1 else f"{parts[0]}, at its own pixels"
+        return ", ".join(parts) if len(parts) > 1 or self.template else f"{parts[0]}, at its own pixels"
 
 
 @dataclass(frozen=True)

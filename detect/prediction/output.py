@@ -135,7 +135,9 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], b
     if basis:
         echo(basis)
     if "untested" in seen:
-        echo("Test it with 'detect evaluate' on reals and fakes that it did not learn from: the bundle keeps that.")
+        echo(
+            "Test it with 'detect evaluate' on reals and fakes that it did not learn from: the bundle keeps that."
+        )
     echo("A generator that the detector never saw may pass as real. It is not proof.")
 
 

@@ -41,7 +41,7 @@ class DetectorConfig:
         name: in the report.
         settings: of its training; they override the experiment's.
         data: what it sees of the photos: the word that ``{data}`` stands for in the paths of reals and fakes.
-        only: names of the conditions that it is trained in; all of them by default.
+        only: names of the conditions that it is trained in; all of them by default. A bundle is in none.
         seeds: of its training; the experiment's by default.
         processes: that train it together, by torchrun: one per GPU, say. They share each batch.
         memory: GiB that Ray keeps free for each of them.

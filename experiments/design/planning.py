@@ -14,7 +14,7 @@ from crossfake.detect.training.train import measure_speed
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
 from crossfake.experiments.design.estimating import Sketch, disk, left_out, making, stand_in, told
-from crossfake.experiments.design.protocols import Design
+from crossfake.experiments.design.protocols import ELSEWHERE, Design
 from crossfake.experiments.run.cells import read_card
 from crossfake.experiments.run.running import check, settings_of
 from crossfake.experiments.run.stages import prepared_folder, trainable
@@ -41,7 +41,7 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
     cells = config.cache or out / "cells"
     count = sum(_cells(config, found, detector) for detector in config.detectors)
     made = [g.name for g in config.generators if not g.dir]
-    unlike = any(detector.only or detector.seeds or detector.data for detector in config.detectors)
+    unlike = any(each.only or each.seeds or each.data or each.bundle for each in config.detectors)
     lines = [
         f"{config.name}, {config.protocol}: {plural(count, 'cell')}"
         + (
@@ -74,6 +74,8 @@ def plan(config: Config, out: Path, measure: bool = False) -> str:
 
 
 def _conditions(found: Design, detector: DetectorConfig) -> list[str]:
+    if detector.bundle:
+        return [ELSEWHERE]
     return [c.name for c in found.conditions if not detector.only or c.name in detector.only]
 
 

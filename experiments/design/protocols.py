@@ -29,6 +29,7 @@ from crossfake.registry import Registry
 
 REAL = "real"  # the pool of the experiment's own reals
 BENIGN = "benign edits"  # the same reals, retouched
+ELSEWHERE = "elsewhere"  # in place of a condition, where a detector was there already and is tested only
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def design(config: Config) -> Design:
                     f"{detector.name} judges in {mine.name} with {lacking[0]}, which it is not trained in",
                     hint=f"add {lacking[0]} to its only:",
                 )
-    if all(detector.only for detector in config.detectors):
-        wanted = {name for detector in config.detectors for name in detector.only}
+    trained = [each for each in config.detectors if not each.bundle] or config.detectors
+    if all(detector.only for detector in trained):
+        wanted = {name for detector in trained for name in detector.only}
         conditions = [condition for condition in conditions if condition.name in wanted]
         contrasts = [contrast for contrast in contrasts if {contrast.a, contrast.b} <= wanted]
     plain = _tests(config)

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from crossfake.experiments.report.comparing import Finding
-from crossfake.experiments.report.results import FIGURES, Cell, Results
+from crossfake.experiments.report.results import FIGURES, NOT_KNOWN, Cell, Results
 from crossfake.files import write_text
 from crossfake.pages import HALF_INTERVAL, duration, signed
 from crossfake.provenance import hash_file
@@ -73,9 +73,10 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
     experiment = results.experiment
     card = cells[0].card
     pools = {pool["name"]: pool for pool in experiment["pools"]}
-    trained = [name for name in ("real", *about["fakes"], *about["synthetic"]) if name in pools]
+    elsewhere = detector in results.given
+    new = "On the tests" if elsewhere else "On generators not trained on"
     lines = [
-        f"# {detector}, trained on {about['about']}",
+        f"# {detector}, trained {'elsewhere' if elsewhere else 'on ' + about['about']}",
         "",
         f"A detector of generated and altered faces: model `{card['model']}`, condition “{condition}” of the "
         f"experiment “{experiment['name']}” ({experiment['date']}), {len(cells)} seed{'s' if len(cells) > 1 else ''}.",
@@ -86,15 +87,11 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
         "",
         "## Training data",
         "",
-        *_table(
-            ("Pictures", "Use", "SHA-256"),
-            [(n, "own fakes" if n in about["synthetic"] else "reals" if n == "real" else "fakes",
-              f"`{pools[n]['hash'][:16]}`") for n in trained],
-        ),
+        *(_learned_from(card) if elsewhere else _trained_on(about, pools)),
         "",
         f"Audit of the training data (what else than forgery tells the classes apart): {card['audit']['summary']}",
         "",
-        "## On generators not trained on",
+        f"## {new}",
         "",
         *_figures(results, detector, condition, results.unseen(condition)),
     ]  # fmt: skip
@@ -102,7 +99,12 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
         lines += ["", "## On held-out pictures of generators trained on", ""]
         lines += _figures(results, detector, condition, seen)
     if changed := _perturbed(results, detector, condition):
-        lines += ["", "## On perturbed pictures of generators not trained on", "", *changed]
+        lines += [
+            "",
+            f"## On perturbed pictures{'' if elsewhere else ' of generators not trained on'}",
+            "",
+            *changed,
+        ]
     if compared := [
         a for a in found if condition in (a.a, a.b) and any(d.detector == detector for d in a.by_detector)
     ]:
@@ -117,6 +119,20 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
             )
     lines += ["", "## Limits", "", _LIMITS, "", "## Cells", "", *_cells(cells)]
     return "\n".join(lines) + "\n"
+
+
+def _trained_on(about: dict[str, Any], pools: dict[str, dict[str, Any]]) -> list[str]:
+    names = [name for name in ("real", *about["fakes"], *about["synthetic"]) if name in pools]
+    rows = [
+        (n, "own fakes" if n in about["synthetic"] else "reals" if n == "real" else "fakes",
+         f"`{pools[n]['hash'][:16]}`") for n in names
+    ]  # fmt: skip
+    return _table(("Pictures", "Use", "SHA-256"), rows)
+
+
+def _learned_from(card: dict[str, Any]) -> list[str]:
+    names = card.get("learned_from") or ()
+    return [f"Trained elsewhere{', on ' + ', '.join(names) if names else ''}: {NOT_KNOWN}."]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

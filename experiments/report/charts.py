@@ -83,7 +83,7 @@ def color_of(results: Results, condition: str) -> int:
 def heat(results: Results, detector: str, key: str = PRIMARY) -> Heat:
     """The matrix of one detector on pictures as they are; ``best`` holds, per column, the rows that are best as printed
     among those that had not seen it."""
-    conditions, tests = tuple(results.conditions), tuple(results.plain)
+    conditions, tests = tuple(results.conditions_of(detector)), tuple(results.plain)
     values = tuple(tuple(results.value(detector, c, t, key) for t in tests) for c in conditions)
     seen = tuple(tuple(results.is_seen(c, t) for t in tests) for c in conditions)
     means = tuple(results.mean(detector, c, key=key) for c in conditions)
@@ -188,8 +188,8 @@ def robustness_panels(results: Results) -> list[Panel]:
     return [
         panel
         for bases, who in (
-            (results.unseen(*results.conditions), "unseen"),
-            (results.seen(*results.conditions), "known"),
+            (results.unseen(*results.trained), "unseen"),
+            (results.seen(*results.trained), "known"),
         )
         for kind, strengths in by_name.items()
         for panel in _perturbed(results, kind, strengths, frozenset(bases), who)
@@ -208,7 +208,7 @@ def _perturbed(
     labels = ["none", *(f"{strength:g}" for strength in strengths)]
     for detector in results.detectors:
         lines = []
-        for condition in list(results.conditions)[:LINES]:
+        for condition in results.conditions_of(detector)[:LINES]:
             points = [
                 (float(k), value)
                 for k, tests in enumerate(steps)
@@ -217,9 +217,11 @@ def _perturbed(
             if points:
                 lines.append(_band(condition, points, color_of(results, condition)))
         if lines:
-            over = clean[0] if len(clean) == 1 else f"mean over {len(clean)} {who} tests"
+            some = "" if detector in results.given else f" {who}"
+            over = clean[0] if len(clean) == 1 else f"mean over {len(clean)}{some} tests"
             yield Panel(
-                kind, detector, described(kind), f"AUC, {who} generators", tuple(lines),
+                kind, detector, described(kind),
+                "AUC" if detector in results.given else f"AUC, {who} generators", tuple(lines),
                 tuple((float(k), label) for k, label in enumerate(labels)),
                 ((0.0, float(len(steps) - 1)), _y_limits(lines)), f"{over}; bands: 95% intervals.",
             )  # fmt: skip

@@ -62,7 +62,7 @@ def write_figures(results: Results, found: Sequence[Finding]) -> list[str]:
     drawn: dict[str, Any] = {}
     with plt.rc_context(_STYLE):
         for detector in results.detectors:
-            if len(results.conditions) > 2:
+            if len(results.conditions_of(detector)) > 2:
                 drawn[f"heatmap-{_slug(detector)}"] = heat_map(heat(results, detector))
         if found:
             drawn["forest"] = forest(found)

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from crossfake.experiments.report.comparing import LEVEL, Finding
-from crossfake.experiments.report.results import FIGURES, PRIMARY, SECONDARY_RESAMPLES, Results
+from crossfake.experiments.report.results import (
+    FIGURES,
+    NOT_KNOWN,
+    PRIMARY,
+    SECONDARY_RESAMPLES,
+    Cell,
+    Results,
+)
 from crossfake.experiments.report.tables import chance, sizes, tex
 from crossfake.experiments.report.wording import firewall, join
 from crossfake.synth.quality.table import head_of
@@ -144,36 +151,37 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
         d: tex(d if d == models[d] else f"{d} ({models[d]})") + cite(works_of(models[d]))
         for d in results.detectors
     }
-    given = {cell.detector for cell in results.cells if cell.card.get("given")}
+    given = {cell.detector: cell for cell in results.cells if cell.detector in results.given}
     trained = [text for d, text in named.items() if d not in given]
-    conditions = [f"``{tex(name)}'' ({tex(about['about'])})" for name, about in results.conditions.items()]
-    seeds = sorted({cell.seed for cell in results.cells})
-    trainings = len({cell.key for cell in results.cells if cell.detector not in given})
+    conditions = [f"``{tex(name)}'' ({tex(about['about'])})" for name, about in results.trained.items()]
+    mine = [cell for cell in results.cells if cell.detector not in given]
+    seeds = sorted({cell.seed for cell in mine})
     said = [
-        f"We trained {_counted(len(trained), 'detector')}: {join(trained)}."
-        if trained
-        else "We trained nothing.",
+        f"We trained {_counted(len(trained), 'detector')}: {join(trained)}.",
         f"Training data differed by {_counted(len(conditions), 'condition')}: {join(conditions)}.",
         f"With {'seed' if len(seeds) == 1 else 'seeds'} {join([str(seed) for seed in seeds])} this made "
-        f"{_counted(trainings, 'training')}.",
+        f"{_counted(len({cell.key for cell in mine}), 'training')}.",
     ]
+    if not trained:
+        said = ["We trained nothing."]
     if left := len(results.pending) + len(results.experiment["failures"]):
         said.append(f"{left} more did not finish and are not reported.")
     settings = {cell.detector: cell.card["settings"] for cell in results.cells}
     groups: dict[str, list[str]] = {}
     if given:
-        made = join([named[d] for d in results.detectors if d in given])
-        said.append(f"Made elsewhere and only tested: {made}.")
+        made = [named[d] + _learned_from(cell) for d, cell in given.items()]
+        said.append(f"Made elsewhere and only tested: {join(made)}; {NOT_KNOWN}.")
     for detector in (d for d in results.detectors if d not in given):
         groups.setdefault(_training(settings[detector], cite), []).append(tex(detector))
     for how, names in groups.items():
         who = "Each training" if len(groups) == 1 else f"Each training of {join(names)}"
         said.append(f"{who} {how}.")
-    said.append(
-        "All conditions share the reals, the number of steps and batches that are half real and half fake; only the "
-        "pool that the fake half is drawn from differs. The checkpoint that is kept and the threshold come from "
-        "validation pictures."
-    )
+    if trained:
+        said.append(
+            "All conditions share the reals, the number of steps and batches that are half real and half fake; only "
+            "the pool that the fake half is drawn from differs. The checkpoint that is kept and the threshold come "
+            "from validation pictures."
+        )
     used = {"crossfake": {str(v) for cell in results.cells if (v := cell.card.get("version"))}}
     used["PyTorch"] = {v for cell in results.cells if (v := cell.card.get("packages", {}).get("torch"))}
     packages = [
@@ -184,6 +192,12 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
     if packages:
         said.append(f"Networks were trained with {join(packages)}.")
     return said
+
+
+def _learned_from(cell: Cell) -> str:
+    """What a detector that was made elsewhere is said to have learned from; nothing where the cell does not say it."""
+    names = cell.card.get("learned_from") or ()
+    return tex(f" (trained on {join(list(names))})") if names else ""
 
 
 def _training(settings: Mapping[str, Any], cite: Cited) -> str:

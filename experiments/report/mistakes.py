@@ -45,11 +45,10 @@ def sheets(results: Results) -> list[WorstMistakes]:
     Raises:
         UserError: the shards are not there any more, or no longer what they were.
     """
-    names = list(results.conditions)
-    parts = [[name] for name in names] if len(names) < 3 else [names]
     found = []
     for detector in results.detectors:
-        for part in parts:
+        names = results.conditions_of(detector)
+        for part in [[name] for name in names] if len(names) < 3 else [names]:
             cells = [cell for name in part for cell in results.cells_of(detector, name)]
             if cells:
                 title = part[0] if len(part) == 1 else "all conditions"

@@ -89,14 +89,14 @@ def page(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
     """Everything that the template shows, in the order of the page."""
     experiment, folder = results.experiment, results.folder
     asked, checks = results.asked, [test for test in results.plain if test not in results.asked]
-    few = len(results.conditions) <= _FEW
+    few = len(results.trained) <= _FEW
     sheets, no_sheets = _mistakes(results)
     return {
         "experiment": experiment,
         "finding": wording.finding(results, found),
         "answers": found,
         "forest": forest(found) if found else None,
-        "heats": [charts.heat(results, d) for d in results.detectors] if len(results.conditions) > 2 else [],
+        "heats": [charts.heat(results, d) for d in results.detectors] if len(results.trained) > 2 else [],
         "summaries": [] if few else [summary(results, detector) for detector in results.detectors],
         "curves": [
             *(
@@ -310,7 +310,8 @@ def cost(results: Results) -> dict[str, Any]:
     by_key = {cell.key: cell for cell in results.cells}  # conditions with the same data share a cell
     for detector in results.detectors:
         mine = [cell for cell in by_key.values() if cell.detector == detector]
-        rows.append((f"{len(mine)} × {detector} trained", sum(c.card["seconds"] for c in mine)))
+        done = "tested" if detector in results.given else "trained"
+        rows.append((f"{len(mine)} × {detector} {done}", sum(c.card["seconds"] for c in mine)))
     joules = [cell.card.get("energy") for cell in by_key.values()]
     measured = [float(j) for j in joules if j is not None]
     longest = max((seconds for _, seconds in rows), default=0.0) or 1.0

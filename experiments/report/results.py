@@ -23,12 +23,19 @@ import numpy.typing as npt
 
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import UserError
+from crossfake.experiments.design.protocols import ELSEWHERE
 from crossfake.stats.bootstrap import Counts, Measured, average, cluster_resamples, measure, together
 from crossfake.stats.intervals import Estimate, estimate
 from crossfake.stats.ranking import weighted_auc
 
 PRIMARY = "auc"  # named before any result: the verdicts are about this figure
 SECONDARY_RESAMPLES = 200  # enough for the ± of figures that no verdict is about
+
+NOT_KNOWN = "what it learned from is known by name only, so it may have seen what it is tested on"
+_ELSEWHERE: dict[str, Any] = {
+    "name": ELSEWHERE, "about": f"was not trained here: {NOT_KNOWN}", "fakes": [], "synthetic": [],
+    "n_synthetic": None, "x": None, "quality": {},
+}  # fmt: skip
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,10 +106,12 @@ class Results:
 
     Attributes:
         experiment: ``experiment.json``.
-        cells: those that are finished.
+        cells: those that are finished; of detectors that were there already one each, in the condition ``elsewhere``.
         pending: entries of ``experiment.json`` that are neither finished nor failed.
         tests: by name, in order; ``conditions`` and ``pools`` (sets of pictures) alike.
+        trained: conditions that something was trained in: all but ``elsewhere``.
         detectors: with at least one finished cell, in order.
+        given: those of them that were there already.
 
     Raises:
         UserError: the folder holds no experiment, nothing is finished, or a file is damaged.
@@ -118,7 +127,7 @@ class Results:
         try:
             self.experiment: dict[str, Any] = json.loads((self.folder / "experiment.json").read_text())
             self.tests = {test["name"]: test for test in self.experiment["tests"]}
-            self.conditions = {c["name"]: c for c in self.experiment["conditions"]}
+            self.trained = {c["name"]: c for c in self.experiment["conditions"]}
             self.pools = {pool["name"]: pool for pool in self.experiment["pools"]}
             self._seen = {(condition, test) for condition, test in self.experiment["seen"]}
             config = self.experiment["config"]
@@ -132,13 +141,19 @@ class Results:
         self.cells: list[Cell] = []
         self.pending: list[dict[str, Any]] = []
         failed = {(f["key"], f["detector"], f["condition"], f["seed"]) for f in self.experiment["failures"]}
+        places: set[tuple[str, str, int]] = set()
         for entry in self.experiment["cells"]:
             cell = self._read(entry)
             if cell:
-                self.cells.append(cell)
+                # which of several conditions names a detector that was there already says nothing
+                if (cell.detector, cell.condition, cell.seed) not in places:
+                    self.cells.append(cell)
+                places.add((cell.detector, cell.condition, cell.seed))
             elif (entry["key"], entry["detector"], entry["condition"], entry["seed"]) not in failed:
                 self.pending.append(entry)
         self.detectors = list(dict.fromkeys(cell.detector for cell in self.cells))
+        self.given = {cell.detector for cell in self.cells if cell.condition == ELSEWHERE}
+        self.conditions = {**self.trained, **({ELSEWHERE: _ELSEWHERE} if self.given else {})}
         if not self.cells:
             raise UserError(f"{folder}: no cell is finished yet", hint="run the experiment again; it goes on")
         self._by_place = {(c.detector, c.condition, c.seed): c for c in self.cells}
@@ -166,12 +181,16 @@ class Results:
                     raise ValueError("its lines are not those of the test")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged ({error})", hint="delete its folder and run again") from error
-        return Cell(entry["detector"], entry["condition"], entry["seed"], entry["key"], folder, card, scores)
+        condition = ELSEWHERE if card.get("given") else entry["condition"]
+        return Cell(entry["detector"], condition, entry["seed"], entry["key"], folder, card, scores)
 
     # which tests and seeds there are
 
     def is_seen(self, condition: str, test: str) -> bool:
-        """Whether a condition trained on what the test is about; a perturbed test goes by its base."""
+        """Whether a condition trained on what the test is about; a perturbed test goes by its base.
+
+        Of detectors trained elsewhere that is not known, and they are not said to have.
+        """
         return (condition, test) in self._seen or (condition, self.tests[test]["base"]) in self._seen
 
     @cached_property
@@ -191,7 +210,7 @@ class Results:
     def asked(self) -> list[str]:
         """Tests that the finding is about: those of the contrasts, or all that some condition has not seen."""
         named = {test for contrast in self.experiment["contrasts"] for test in contrast["tests"]}
-        wanted = named or {t for c in self.conditions for t in self.unseen(c)}
+        wanted = named or {t for c in self.trained for t in self.unseen(c)}
         return [test for test in self.plain if test in wanted]
 
     def asked_unseen(self, condition: str) -> list[str]:
@@ -208,6 +227,10 @@ class Results:
         reals = {test["real"]: test["n_real"] for test in chosen}
         fakes = {test["fake"]: test["n_fake"] for test in chosen}
         return sum(reals.values()), sum(fakes.values())
+
+    def conditions_of(self, detector: str) -> list[str]:
+        """What a table of a detector has a row for."""
+        return [ELSEWHERE] if detector in self.given else list(self.trained)
 
     def seeds(self, detector: str, *conditions: str) -> tuple[int, ...]:
         """Seeds that finished in all of these conditions."""

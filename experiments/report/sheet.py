@@ -88,7 +88,7 @@ class Sheet:
             "photos": [photos["name"] for photos in experiment["config"].get("photos") or []] or [REAL],
             "conditions": [
                 {key: c.get(key) for key in ("name", "about", "fakes", "synthetic", "without")}
-                for c in experiment["conditions"]
+                for c in results.conditions.values()
             ],
             "tests": [
                 {key: results.tests[name][key] for key in ("name", "fake", "real")} for name in results.plain

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from crossfake.experiments.design.protocols import BENIGN, REAL
+from crossfake.experiments.design.protocols import BENIGN, ELSEWHERE, REAL
 from crossfake.experiments.report.comparing import LEVEL
+from crossfake.experiments.report.results import NOT_KNOWN
 from crossfake.experiments.report.sheet import RATE, Sheet
 from crossfake.experiments.report.tables import p_value
 from crossfake.pages import HALF_INTERVAL, number, percent, signed
@@ -57,6 +58,7 @@ def _aucs(sheet: Sheet) -> str:
     return (
         f"## AUC against all {len(sheet.sets[REAL]):,} reals\n\n{_table(heads, rows)}\n\n"
         "In parentheses: the condition trained on fakes of that generator."
+        + (f" {ELSEWHERE.capitalize()}: {NOT_KNOWN}." if any(c == ELSEWHERE for _, c in sheet.rows) else "")
     )
 
 
@@ -111,11 +113,12 @@ def _differences(sheet: Sheet) -> str:
                 before, after = (sheet.mean_auc(detector, c, chosen, seeds) for c in (a, b))
                 found.append((contrast["name"], detector, _names(chosen), after - before))
     for a, b in sheet.facts["detector_contrasts"]:
-        for condition in [c for d, c in sheet.rows if d == a and (b, c) in sheet.rows]:
+        for one, other in _beside(sheet, a, b):
+            condition = other if one == ELSEWHERE else one
             chosen = [t for t in _strangers(sheet) if not sheet.is_seen(condition, t["name"])]
-            seeds = sorted(set(sheet.seeds(a, condition)) & set(sheet.seeds(b, condition)))
+            seeds = sorted(set(sheet.seeds(a, one)) & set(sheet.seeds(b, other)))
             if chosen and seeds:
-                before, after = (sheet.mean_auc(d, condition, chosen, seeds) for d in (a, b))
+                before, after = (sheet.mean_auc(d, c, chosen, seeds) for d, c in ((a, one), (b, other)))
                 found.append((f"{b} minus {a}", condition, _names(chosen), after - before))
     if not found:
         return ""
@@ -131,6 +134,13 @@ def _differences(sheet: Sheet) -> str:
         f"## Differences\n\n{_table(heads, rows)}\n\nBold: shown after Holm's correction over all lines. "
         "Detectable: the true difference that would be found four times in five."
     )
+
+
+def _beside(sheet: Sheet, a: str, b: str) -> list[tuple[str, str]]:
+    """Conditions of two detectors that are compared: the same; one trained elsewhere beside all of the other's."""
+    mine, theirs = ([c for d, c in sheet.rows if d == name] for name in (a, b))
+    alike = [(c, c) for c in mine if c in theirs]
+    return alike or [(one, other) for one in mine for other in theirs if ELSEWHERE in (one, other)]
 
 
 def _strangers(sheet: Sheet) -> list[dict[str, Any]]:

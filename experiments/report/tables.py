@@ -13,9 +13,10 @@ import numpy as np
 
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency
+from crossfake.experiments.design.protocols import ELSEWHERE
 from crossfake.experiments.report.charts import Heat, heat
 from crossfake.experiments.report.comparing import Difference, Finding
-from crossfake.experiments.report.results import FIGURES, PRIMARY, Results, scores_name
+from crossfake.experiments.report.results import FIGURES, NOT_KNOWN, PRIMARY, Results, scores_name
 from crossfake.pages import HALF_INTERVAL
 from crossfake.provenance import hash_file
 from crossfake.stats.intervals import Estimate
@@ -50,7 +51,8 @@ def cell_rows(results: Results) -> Rows:
             rows.append(
                 {"detector": cell.detector, "condition": cell.condition, "seed": cell.seed, "test": name,
                  "fake": test["fake"], "real": test["real"], "perturbation": changed["name"],
-                 "strength": changed["strength"], "seen": int(results.is_seen(cell.condition, name)),
+                 "strength": changed["strength"],
+                 "seen": "" if cell.detector in results.given else int(results.is_seen(cell.condition, name)),
                  **{key: "" if math.isnan(value) else round(value, _DIGITS) for key, value in figures.items()},
                  "tn": tn, "fp": fp, "fn": fn, "tp": tp, "n_real": test["n_real"], "n_fake": test["n_fake"],
                  "ap_chance": round(results.by_chance(name, "ap"), _DIGITS), "threshold": cell.threshold,
@@ -139,6 +141,8 @@ def latex_tables(results: Results, found: Sequence[Finding]) -> str:
         )
         if seen:
             caption += " In parentheses: trained on this generator, in no mean."
+        if results.given:
+            caption += f" {ELSEWHERE.capitalize()}: {NOT_KNOWN}."
         if key == PRIMARY and any(stars.values()):
             caption += (
                 " Stars: differs from the condition that it is compared with, Holm-adjusted "

@@ -146,7 +146,7 @@ def pooled(results: Results, trained_on: bool) -> list[Measured]:
     """Per detector, AUC averaged over all conditions and the tests that they have seen, or have not."""
     parts = []
     for detector in results.detectors:
-        done = [c for c in results.conditions if results.seeds(detector, c)]
+        done = [c for c in results.trained if results.seeds(detector, c)]
         seeds = results.seeds(detector, *done)
         each = [
             found
@@ -193,7 +193,8 @@ def _sizes(results: Results, tests: Sequence[str], each: Difference | Estimate) 
     """How much this rests on: pictures, detectors, seeds."""
     reals, fakes = results.size(tests)
     seeds = (each.estimate if isinstance(each, Difference) else each).seeds
-    detectors = "one detector" if len(results.detectors) == 1 else f"{len(results.detectors)} detectors"
+    trained = len(results.detectors) - len(results.given)
+    detectors = "one detector" if trained == 1 else f"{trained} detectors"
     said = f"n = {fakes:,} fakes and {reals:,} reals; {detectors}; {seeds} seed{'s' if seeds != 1 else ''}."
     if seeds == 1:
         said += " One seed: the interval leaves out how much training itself varies."
@@ -238,7 +239,7 @@ def notes(results: Results, found: Sequence[Finding]) -> list[str]:
         high = [r for a in found for r in a.rows if r.before.mean > 0.99]
         if high:
             said.append(f"Little room to help: AUC is above 0.99 already before, in {len(high)} row(s).")
-    few = min(len(results.seeds(d, c)) or 99 for d in results.detectors for c in results.conditions)
+    few = min(len(results.seeds(d, c)) or 99 for d in results.detectors for c in results.trained)
     if few == 1:
         said.append("With one seed the intervals leave out how much training itself varies.")
     elif few < 3:

@@ -161,7 +161,7 @@ def _work(spec: CellSpec, folder: Path) -> None:
                   for test in spec.tests},
     }  # fmt: skip
     if spec.bundle is not None:
-        card["given"] = True
+        card |= {"given": True, "learned_from": detector.card.get("sources") or []}
     write_json(folder / "cell.json", card, default=str)
 
 

@@ -21,7 +21,7 @@ from crossfake.detect.training.data import Pool
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, DetectorConfig, load, to_dict
-from crossfake.experiments.design.protocols import Condition, Design, Test, design, seen
+from crossfake.experiments.design.protocols import ELSEWHERE, Condition, Design, Test, design, seen
 from crossfake.experiments.design.reading import Key, nearest
 from crossfake.experiments.report import published
 from crossfake.experiments.report.sheet import PICTURES
@@ -233,9 +233,14 @@ class Experiment:
             for seed in by_seed
             for detector in config.detectors
             if seed in config.seeds_of(detector)
-            for condition in self.design.conditions
-            if not detector.only or condition.name in detector.only
+            for condition in self._trained_in(detector)
         ]
+
+    def _trained_in(self, detector: DetectorConfig) -> list[Condition]:
+        """Those that it is trained in; one that was there already is the same in all, and takes any."""
+        if detector.bundle:
+            return list(self.design.conditions[:1])
+        return [c for c in self.design.conditions if not detector.only or c.name in detector.only]
 
     @staticmethod
     def _fakes(condition: Condition, side: Side) -> list[Path]:
@@ -271,7 +276,8 @@ class Experiment:
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
         return CellSpec(
-            hash_json([__version__, asked, data])[:16], detector.name, condition.name, settings,
+            hash_json([__version__, asked, data])[:16], detector.name,
+            ELSEWHERE if detector.bundle else condition.name, settings,
             hash_json([data, condition.limit]), self.given[detector.data], inputs,
             detector.processes, detector.memory, detector.bundle, members,
         )  # fmt: skip

@@ -173,9 +173,13 @@ def test_a_published_detector_is_tested_and_not_trained(config, trained, tmp_pat
     )
     assert not trained
     cells = facts(out)["cells"]
-    assert {cell["detector"] for cell in cells} == {"theirs"} and {cell["seed"] for cell in cells} == {0}
+    assert [(c["detector"], c["condition"], c["seed"]) for c in cells] == [("theirs", "elsewhere", 0)]
     card = json.loads((out / "cells" / cells[0]["key"] / "cell.json").read_text())
-    assert card["given"] and card["model_hash"] == load_detector(bundle, device="cpu").hash
+    assert (
+        card["given"]
+        and card["learned_from"] == ["d"]
+        and card["model_hash"] == load_detector(bundle, device="cpu").hash
+    )
     assert any("known by name only" in text for text in facts(out)["firewall"]["unchecked"])
 
 

@@ -216,6 +216,43 @@ def map_in_order(
             sender.cancel(sent)
 
 
+def map_as_done(
+    work: Callable[[T], R],
+    tasks: Iterable[T],
+    demand: Demand,
+    most: int = 0,
+    asked: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[T, R | UserError]]:
+    """Each task with its result as soon as there is one; a task is read when it can run, so it may depend on those.
+
+    Args:
+        work, tasks, demand: as of :func:`map_in_order`. A user's error of a task, or the death of its worker again and
+            again, is its result.
+        most: tasks at once; 0 is as many as the cluster holds, when machines come and go, too.
+        asked: whether to end here: what runs is given up.
+    """
+    sender, coming = Tasks(work, demand), iter(tasks)
+    waiting: dict[Any, T] = {}
+    try:
+        while not asked():
+            while len(waiting) < (min(most, sender.slots) if most else sender.slots):
+                task = next(coming, None)
+                if task is None:
+                    break
+                waiting[sender.submit(task)] = task
+            if not waiting:
+                return
+            for sent in sender.ray.wait(list(waiting), timeout=_LOOK)[0]:
+                task = waiting.pop(sent)
+                try:
+                    yield task, sender.result(sent)
+                except UserError as error:
+                    yield task, error
+    finally:
+        for sent in waiting:
+            sender.cancel(sent)
+
+
 class _Failed:
     """A user's error on its way from a worker: Ray would wrap it."""
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -178,7 +178,13 @@ class ShardTasks:
         """Have a shard written. Some of those before it may be waited for."""
         # its references keep the pixels, and Ray makes them again if they are lost, until the shard is there
         self._sent.append((self._tasks.submit((shard.index, shard.parts)), shard))
-        while len(self._sent) > 1 + self._tasks.slots or self._is_ready():
+        while len(self._sent) > 1 + self._tasks.slots:
+            self._take()
+        self.take_ready()
+
+    def take_ready(self) -> None:
+        """Take the shards that are written by now: what is in the folder is not lost when this process dies."""
+        while self._is_ready():
             self._take()
 
     def _is_ready(self) -> bool:
@@ -201,8 +207,7 @@ class ShardTasks:
                     self._take()
                 return
             with suppress(Exception):
-                while self._is_ready():
-                    self._take()
+                self.take_ready()
         finally:
             for sent, _ in self._sent:
                 self._tasks.cancel(sent)
@@ -214,11 +219,11 @@ class Gathered:
 
     Args:
         index: the shard's number.
-        send: where it goes when it is closed.
+        tasks: what writes it when it is closed.
     """
 
-    def __init__(self, index: int, send: Callable[[Gathered], None]) -> None:
-        self.index, self._send = index, send
+    def __init__(self, index: int, tasks: ShardTasks) -> None:
+        self.index, self._tasks = index, tasks
         self.rows = 0
         self.last_row: Row | None = None
         self.parts: list[tuple[Any, list[tuple[int, Row]]]] = []
@@ -226,12 +231,13 @@ class Gathered:
     def append(self, image: Held, row: Row, mask: Pixels | None = None) -> None:
         if not self.parts or self.parts[-1][0] is not image.reference:
             self.parts.append((image.reference, []))
+            self._tasks.take_ready()
         self.parts[-1][1].append((image.number, row))
         self.rows += 1
         self.last_row = row
 
     def close(self) -> None:
-        self._send(self)
+        self._tasks.send(self)
 
     def origins(self) -> list[str]:
         return []
@@ -258,8 +264,12 @@ class ClusterWriter(ShardWriter):
         attributes: dict[str, Any] | None = None,
         masks: bool = False,
     ) -> None:
+        self.where = where
         super().__init__(out, size, codec, shard_rows, attributes, masks)
-        self._shards = ShardTasks(self.out, where, size, codec, self.attributes, masks)
+
+    @cached_property
+    def _shards(self) -> ShardTasks:
+        return ShardTasks(self.out, self.where, self.size, self.codec, self.attributes, self.masks)
 
     def append(self, image: Any, row: Row, mask: Pixels | None = None) -> None:
         """Add one image that is :class:`Held`."""
@@ -269,7 +279,7 @@ class ClusterWriter(ShardWriter):
         self._index = index
         for left in self.out.glob(f"{index:05d}.h5.*"):
             left.unlink()
-        return Gathered(index, lambda shard: self._shards.send(shard))
+        return Gathered(index, self._shards)
 
     def close(self) -> None:
         """Have the last shard written; one without rows is not kept."""

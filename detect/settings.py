@@ -46,7 +46,8 @@ class TuneSettings:
         minutes: begin no trial later than this; the final training comes on top. The first begins in any case, and
             those under way are finished. None is no limit.
         trial_steps: steps of a trial [default: as many as of the final training]. No more than the final training's.
-        workers: trials at the same time. Each is in a process of its own.
+        workers: trials at the same time, each in a process of its own
+            [default: 1; on Ray as many as the cluster holds]. 0 is the default.
         bootstrap: resamples for the intervals.
     """
 
@@ -58,7 +59,7 @@ class TuneSettings:
     trials: Annotated[int, Bounds(0, 10**6)] = 0
     minutes: Minutes | None = None
     trial_steps: Count | None = None
-    workers: Annotated[int, Bounds(1, 1024)] = 1
+    workers: Annotated[int, Bounds(0, 1024)] = 0
     bootstrap: Annotated[int, Bounds(1, 10**6)] = 1000
 
     def __post_init__(self) -> None:

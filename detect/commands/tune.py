@@ -12,6 +12,7 @@ from crossfake.detect.commands.options import synthetic_defaults
 from crossfake.detect.settings import TuneSettings
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 
 _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "precision", "view", "window")
@@ -33,11 +34,13 @@ _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "
     seed={"help": "Of the search and all trials; the final training has the next."},
     resume={"help": "Go on with the search in --out, with its settings."},
 )
+@options(ExecutorSettings)
 def tune(resume: bool, space: str, synthetic: tuple[Path, ...], **options: Any) -> None:
     """Search for better settings by validation AP, then train with the best.
 
     Test rows are never read. The same command again goes on where it was stopped; more --trials extend the search.
     """
+    where = ExecutorSettings.of(options)
     if resume and options["out"] is not None:
         Existing("config.yaml", wrong="holds no search to resume", hint=RUN.hint).check(options["out"])
     from crossfake.detect.tuning.tune import format_comparison, format_trials, resumed, tune
@@ -49,7 +52,7 @@ def tune(resume: bool, space: str, synthetic: tuple[Path, ...], **options: Any) 
         settings = resumed(options["out"], **{name: options[name] for name in names})
     else:
         settings = _settings(space, synthetic, options)
-    result = tune(settings)
+    result = tune(settings, where)
     if result["best"] is not None:
         click.echo(format_trials(result))
     if result["importance"]:

@@ -16,8 +16,8 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial, Trial
 
-_JOURNAL, _LOCK, _STOP = "study.journal", "ask", "stop"
+STOP = "stop"  # in the search's folder: no trial begins any more
+_JOURNAL, _LOCK = "study.journal", "ask"
 _ATTEMPTS = 3  # a trial that kills its process that often is left as failed
 
 
@@ -52,6 +53,7 @@ class TrialPlan:
         trials: in the whole search; how long the sampler explores depends on it.
         threads: of torch in a worker; 0 leaves it alone.
         deadline: time after which no trial but the first begins.
+        places: where shards and weights lie on this machine, by what the search calls them; those not named lie there.
     """
 
     base: TrainSettings
@@ -62,6 +64,17 @@ class TrialPlan:
     trials: int
     threads: int = 0
     deadline: float = float("inf")
+    places: Mapping[Path, Path] = field(default_factory=dict)
+
+    def here(self, settings: TrainSettings) -> TrainSettings:
+        """The settings with shards and weights where they lie on this machine."""
+        kinds = ("real", "fake", "synthetic")
+        moved: dict[str, Any] = {
+            kind: tuple(self.places.get(folder, folder) for folder in getattr(settings, kind))
+            for kind in kinds
+        }
+        weights = settings.weights and self.places.get(settings.weights, settings.weights)
+        return dataclasses.replace(settings, **moved, weights=weights)
 
 
 def import_optuna() -> Any:
@@ -128,7 +141,7 @@ def recover(plan: TrialPlan) -> None:
     out = plan.base.out
     for name in (_JOURNAL, _LOCK):
         (out / f"{name}.lock").unlink(missing_ok=True)
-    (out / _STOP).unlink(missing_ok=True)
+    (out / STOP).unlink(missing_ok=True)
     journal = out / _JOURNAL
     if journal.exists():
         whole = journal.read_bytes()
@@ -174,56 +187,121 @@ def as_text(value: Any) -> str:
     return json.dumps(value, default=str, sort_keys=True)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What became of a trial.
+
+    Attributes:
+        how: ``complete``, ``pruned``, ``failed``, ``stopped``, or ``skipped`` after the deadline.
+        value: of a complete one.
+        told: what the study notes of it.
+    """
+
+    how: str
+    value: float | None = None
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+
 def run_trial(plan: TrialPlan, number: int) -> str:
-    """Train one trial; returns ``complete``, ``pruned``, ``failed``, ``stopped``, or ``skipped`` after the deadline.
+    """Propose settings, train with them and note what came of it; returns how it ended, see :class:`Ended`.
 
     A trial that fails is noted with its reason and disturbs no other. One that was stopped is left as running:
     :func:`recover` queues it again.
     """
-    stop = plan.base.out / _STOP
-    if stop.exists() or (number and time.time() > plan.deadline):
+    if is_over(plan, number):
         return "skipped"
     if plan.threads:
         torch.set_num_threads(plan.threads)
-    optuna = import_optuna()
-    states = optuna.trial.TrialState
+    study, trial = propose(plan, number)
+    if trial is None:
+        return "complete"
+    ended = attempt(
+        plan, trial.params, trial_folder(plan, trial.number), functools.partial(is_poor, study, trial)
+    )
+    if ended.how == "stopped":
+        (plan.base.out / STOP).touch()
+    note(study, trial, ended)
+    return ended.how
+
+
+def is_over(plan: TrialPlan, number: int) -> bool:
+    """Whether no trial begins any more."""
+    return (plan.base.out / STOP).exists() or bool(number and time.time() > plan.deadline)
+
+
+def propose(plan: TrialPlan, number: int) -> tuple[Study, Trial | None]:
+    """The study and trial ``number`` of it, begun; None for one of settings that a complete one had: it is noted."""
     study = open_study(plan, number)
     with _one_at_a_time(plan.base.out / _LOCK):
         trial = study.ask(plan.space.distributions())
     trial.set_user_attr("seed", plan.base.seed)
     twin = _twin(study, trial)
-    if twin is not None:
-        trial.set_user_attr("same_as", twin.number)
-        trial.set_user_attr("seconds", 0.0)
-        trial.set_user_attr("step", twin.user_attrs.get("step"))
-        study.tell(trial, twin.value)
-        return "complete"
-    folder, began = trial_folder(plan, trial.number), time.monotonic()
+    if twin is None:
+        return study, trial
+    same = {"same_as": twin.number, "seconds": 0.0, "step": twin.user_attrs.get("step")}
+    note(study, trial, Ended("complete", twin.value, same))
+    return study, None
+
+
+def attempt(
+    plan: TrialPlan, params: Mapping[str, Any], folder: Path, poor: Callable[[int, float], bool]
+) -> Ended:
+    """Train with a trial's settings.
+
+    Args:
+        plan: of the search.
+        params: as proposed.
+        folder: of the trial; its log stays there.
+        poor: told the steps and the validation AP at each validation; whether the trial is ended for it.
+    """
+    optuna, began = import_optuna(), time.monotonic()
+    told: dict[str, Any] = {}
+    value = None
+
+    def report(step: int, figures: dict[str, float]) -> None:
+        if poor(step, figures["val_ap"]):
+            raise optuna.TrialPruned
+
     try:
-        card = _train(plan, trial, folder)
+        card = _train(plan, dict(params), folder, report)
     except optuna.TrialPruned:
-        ended, state, value = "pruned", states.PRUNED, None
+        how = "pruned"
     except Exception as error:
-        trial.set_user_attr("reason", _reason(error))
+        told["reason"] = _reason(error)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output.txt", "a") as file:
             traceback.print_exc(file=file)
-        ended, state, value = "failed", states.FAIL, None
+        how = "failed"
     else:
         if card is None:
-            stop.touch()
-            return "stopped"
-        trial.set_user_attr("step", card.get("step"))
-        trial.set_user_attr("validation_hash", card.get("validation_hash"))
-        trial.set_user_attr("data_hashes", card.get("data_hashes"))
-        ended, state, value = "complete", states.COMPLETE, float(card["validation_ap"])
-    trial.set_user_attr("seconds", round(time.monotonic() - began, 1))
-    study.tell(trial, value, state)
+            return Ended("stopped")
+        told = {name: card.get(name) for name in ("step", "validation_hash", "data_hashes")}
+        how, value = "complete", float(card["validation_ap"])
+    told["seconds"] = round(time.monotonic() - began, 1)
     _tidy(folder)
-    return ended
+    return Ended(how, value, told)
 
 
-def _train(plan: TrialPlan, trial: Trial, folder: Path) -> dict[str, Any] | None:
+def note(study: Study, trial: Trial, ended: Ended) -> None:
+    """Write into the study what became of a trial; one that was stopped goes on as running."""
+    states = import_optuna().trial.TrialState
+    if ended.how == "stopped":
+        return
+    for name, value in ended.told.items():
+        trial.set_user_attr(name, value)
+    state = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[ended.how]
+    study.tell(trial, ended.value, state)
+
+
+def is_poor(study: Study, trial: Trial, step: int, value: float) -> bool:
+    """Note a trial's validation AP at a step; whether it is worse than the others' there, so that it should end."""
+    trial.report(value, step)
+    return bool(trial.should_prune())
+
+
+def _train(
+    plan: TrialPlan, params: dict[str, Any], folder: Path, report: Callable[[int, dict[str, float]], None]
+) -> dict[str, Any] | None:
     """The bundle's card, or None when the training was stopped; what it prints goes to ``output.txt``."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -232,18 +310,12 @@ def _train(plan: TrialPlan, trial: Trial, folder: Path) -> dict[str, Any] | None
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
-        settings = trial_settings(plan, trial.params, folder)
-        run = Run(train(settings, functools.partial(_report, trial), weigh_as=plan.base))
+        settings = plan.here(trial_settings(plan, params, folder))
+        run = Run(train(settings, report, weigh_as=plan.here(plan.base)))
     card: dict[str, Any] | None = (
         json.loads((run.model / "bundle.json").read_text()) if run.finished else None
     )
     return card
-
-
-def _report(trial: Trial, step: int, figures: dict[str, float]) -> None:
-    trial.report(figures["val_ap"], step)
-    if trial.should_prune():
-        raise import_optuna().TrialPruned
 
 
 def _twin(study: Study, trial: Trial) -> FrozenTrial | None:

@@ -25,6 +25,7 @@ from crossfake.detect.training.train import WEIGHED
 from crossfake.detect.tuning.final import finish, held_out
 from crossfake.detect.tuning.space import load_space, typed_value
 from crossfake.detect.tuning.trials import (
+    STOP,
     TrialPlan,
     as_text,
     ended_trials,
@@ -37,6 +38,7 @@ from crossfake.detect.tuning.trials import (
 )
 from crossfake.detect.view import View
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.files import write_json, write_text
 from crossfake.progress import tqdm
 from crossfake.runs import Run
@@ -65,13 +67,18 @@ def resumed(out: Path, **changed: Any) -> TuneSettings:
     )
 
 
-def tune(settings: TuneSettings) -> dict[str, Any]:
+def tune(settings: TuneSettings, where: ExecutorSettings = LOCAL) -> dict[str, Any]:
     """Search, then train with the default and with the best settings; everything is below ``base.out``.
 
     A trial is a training on the train rows, valued by its best average precision on the validation rows, which count
     as in batches of the default settings whatever the trial's are. Test rows are out of reach: trials read through
     :func:`crossfake.detect.training.train.train`, which opens none. The same call again goes on where the search was
     stopped, and more ``trials`` extend it.
+
+    Args:
+        settings: of the search.
+        where: what runs the trials; this process proposes their settings, and trains with the best. Those that run at
+            once know nothing of each other, here as there.
 
     Returns:
         What ``study.json`` holds: ``trials`` (settings, values, seeds, durations, data hashes), ``best``,
@@ -101,7 +108,8 @@ def tune(settings: TuneSettings) -> dict[str, Any]:
     run = _opened(settings, facts)
     with _alone(out), Stopper() as stopper:
         recover(plan)
-        stopped = _search(plan, settings, stopper)
+        with where.connected():
+            stopped = _search(plan, settings, stopper, where)
         result = _record(plan, facts)
         _write(result, out)
         reasons = [trial["reason"] for trial in result["trials"] if trial["state"] == "failed"]
@@ -197,7 +205,7 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _search(plan: TrialPlan, settings: TuneSettings, stopper: Stopper) -> bool:
+def _search(plan: TrialPlan, settings: TuneSettings, stopper: Stopper, where: ExecutorSettings) -> bool:
     """Run the trials that are still to be done; returns whether the user asked to stop."""
     study = open_study(plan)
     done = ended_trials(study)
@@ -208,13 +216,18 @@ def _search(plan: TrialPlan, settings: TuneSettings, stopper: Stopper) -> bool:
     counts: dict[str, int] = {}
     if settings.minutes is not None:
         plan = dataclasses.replace(plan, deadline=time.time() + 60 * settings.minutes)
-    work = functools.partial(run_trial, plan)
     with tqdm(total=plan.trials, initial=len(done), unit="trial", desc=f"tune ({plan.method})") as bar:
-        left = max(1, plan.trials - len(done))
         tickets = (number for number in range(len(done), plan.trials) if not stopper.asked)
-        for _, ended in map_in_order(work, tickets, min(settings.workers, left)):
+        if where.is_ray:
+            from crossfake.detect.tuning.cluster import run_trials
+
+            ends = run_trials(plan, tickets, settings.workers, where, lambda: stopper.asked)
+        else:
+            workers = min(settings.workers or 1, max(1, plan.trials - len(done)))
+            ends = (how for _, how in map_in_order(functools.partial(run_trial, plan), tickets, workers))
+        for ended in ends:
             if ended == "stopped" or stopper.asked:
-                (plan.base.out / "stop").touch()
+                (plan.base.out / STOP).touch()
                 return True
             if ended == "skipped":
                 break

@@ -81,10 +81,10 @@ def make_shards(
         pieces = map_in_order(
             partial(_piece, spec=spec), _pieces(shards, rows, settings.n, length), demand, parts=True
         )
-        shard = Gathered(-1, writing.send)
+        shard = Gathered(-1, writing)
         for (k, begin, end), (count, reference) in pieces:
             if k != shard.index:
-                shard = Gathered(k, writing.send)
+                shard = Gathered(k, writing)
             for number in range(begin, begin + count):
                 shard.append(Held(reference, number - begin), generation.row(number))
             bar.update(count)

@@ -333,7 +333,7 @@ def test_two_searches_in_one_folder(settings: TuneSettings, stub: Stub) -> None:
     [
         ({"method": "magic"}, "no method 'magic'"),
         ({"pruner": "all"}, "no pruner 'all'"),
-        ({"workers": 0}, "--workers 0 is out of range"),
+        ({"workers": -1}, "--workers -1 is out of range"),
         ({"minutes": 0.0}, "--minutes 0.0 is out of range"),
         ({"trial_steps": 41}, "longer than the final training"),
     ],

@@ -176,7 +176,14 @@ class Tasks:
             raise found.error
         return (found, large[0]) if self._parts else found
 
+    def is_ready(self, sent: Any, timeout: float = 0) -> bool:
+        """Whether the task ends within so many seconds."""
+        return bool(self.ray.wait([sent[0] if self._parts else sent], timeout=timeout)[0])
+
     def cancel(self, sent: Any) -> None:
+        """Give up a task that takes long. Ray 2.60 ends this process where one that is cancelled ends by itself."""
+        if self.is_ready(sent):
+            return
         with suppress(self.ray.exceptions.RayError, ValueError):
             self.ray.cancel(sent[0] if self._parts else sent, force=True)
 
@@ -198,22 +205,16 @@ def map_in_order(
 
     def first() -> tuple[T, R]:
         task, sent = waiting.popleft()
-        try:
-            return task, sender.result(sent)
-        except BaseException:
-            sender.cancel(sent)
-            raise
+        return task, sender.result(sent)
 
-    try:
-        for task in tasks:
-            waiting.append((task, sender.submit(task)))
-            if len(waiting) > ahead * sender.slots:
-                yield first()
-        while waiting:
+    for task in (
+        tasks
+    ):  # what is left of them when the caller stops is short, and ends with this process at the latest
+        waiting.append((task, sender.submit(task)))
+        if len(waiting) > ahead * sender.slots:
             yield first()
-    finally:
-        for _, sent in waiting:
-            sender.cancel(sent)
+    while waiting:
+        yield first()
 
 
 def map_as_done(

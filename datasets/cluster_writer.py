@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 import shutil
 import tempfile
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from crossfake.executor import Demand, ExecutorSettings
 from crossfake.provenance import hash_file
 
 _PART = ".part-"
+_GRACE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,8 @@ class ShardTasks:
         while self._is_ready():
             self._take()
 
-    def _is_ready(self) -> bool:
-        return bool(self._sent and import_ray().wait([self._sent[0][0]], timeout=0)[0])
+    def _is_ready(self, timeout: float = 0) -> bool:
+        return bool(self._sent) and self._tasks.is_ready(self._sent[0][0], timeout)
 
     def _take(self) -> None:
         """In order: a folder never has a gap."""
@@ -200,17 +202,17 @@ class ShardTasks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for all; after an error take no more than is there."""
+        """Wait for all; after an error or Ctrl-C take what is written within some seconds."""
         try:
             if kind is None:
                 while self._sent:
                     self._take()
                 return
+            until = time.monotonic() + _GRACE
             with suppress(Exception):
-                self.take_ready()
+                while self._is_ready(max(0.0, until - time.monotonic())):
+                    self._take()
         finally:
-            for sent, _ in self._sent:
-                self._tasks.cancel(sent)
             self._deliveries.close()
 
 

@@ -95,9 +95,8 @@ def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
     """
     if not (shards.path / SKIPPED).exists():
         return None
-    labels = [CLASSES[label] for label in shards.columns["label"].tolist()]
-    only = labels[0] if len(set(labels)) == 1 else ""
-    kept = Counter(zip(labels, map(_record, shards.columns["origin"].tolist()), strict=True))
+    classes = np.unique(shards.columns["label"])
+    only = CLASSES[int(classes[0])] if len(classes) == 1 else ""
     lost: Counter[tuple[str, str]] = Counter()
     reasons: dict[str, Counter[str]] = {}
     margins: dict[str, list[float]] = {}
@@ -108,19 +107,40 @@ def losses_of(shards: ShardSet) -> dict[str, Loss] | None:
         lost[label, _record(origin)] += 1
         reasons.setdefault(label, Counter())[reason] += 1
         margins.setdefault(label, []).extend(margins_of([margin]))
+    whole_records, kept = _kept(shards, lost)
     found = {}
     before = shards.attributes.get("lost") or {}
     for label in (*CLASSES, ""):
-        records = {record for of, record in (kept | lost) if of == label}
+        records = whole_records[label] + sum(of == label for of, _ in lost)
         gone = sum(count / (count + kept[of, record]) for (of, record), count in lost.items() if of == label)
-        whole = len(records) / (1 - min(float(before.get(label, 0.0)), 0.999))
+        whole = records / (1 - min(float(before.get(label, 0.0)), 0.999))
         found[label] = Loss(
             whole,
-            whole - len(records) + gone,
+            whole - records + gone,
             reasons.get(label, Counter()),
             tuple(margins.get(label, ())),
         )
     return found
+
+
+def _kept(shards: ShardSet, lost: Counter[tuple[str, str]]) -> tuple[Counter[str], Counter[tuple[str, str]]]:
+    """How many records of each class lost nothing, and how many rows are left of each that did."""
+    several: set[tuple[str, str]] = set()  # videos, and pictures of several faces
+    records: Counter[str] = Counter()
+    kept: Counter[tuple[str, str]] = Counter()
+    for labels, origins in zip(shards.columns.parts("label"), shards.columns.parts("origin"), strict=True):
+        for label, origin in zip(labels.tolist(), origins.tolist(), strict=True):
+            of = CLASSES[label]
+            record = of, _record(origin)
+            if record in lost:
+                kept[record] += 1
+            elif record[1] != origin:
+                several.add(record)
+            else:
+                records[of] += 1
+    for of, _ in several:
+        records[of] += 1
+    return records, kept
 
 
 def _record(origin: str) -> str:

@@ -6,7 +6,7 @@ import csv
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -120,9 +120,14 @@ def prepare(settings: PrepareSettings, where: ExecutorSettings = LOCAL) -> Prepa
         UserError: the source is not there or holds nothing, something in it has no label, or ``out`` holds other
             shards. Nothing is written then.
     """
+    with where.connected():
+        return _prepared(settings, where)
+
+
+def _prepared(settings: PrepareSettings, where: ExecutorSettings) -> Prepared:
     cropper = settings.cropper()
     named = settings.named_labels()
-    spec = SourceSpec(settings.source, settings.seed, settings.size, settings.variant, named)
+    spec = SourceSpec(settings.source, settings.seed, settings.size, settings.variant, named, where=where)
     layout = spec.layout
     opened = open_source(spec)
     classes = SOURCES.get(layout)().classes(spec)
@@ -156,7 +161,7 @@ def prepare(settings: PrepareSettings, where: ExecutorSettings = LOCAL) -> Prepa
     if layout not in (settings.source.partition(":")[0], "folder", "shards", "zip", "manifest"):
         tqdm.write(f"reading {spec.path} as {layout}; folder:{spec.path} reads it as plain files")
     masks = SOURCES.get(layout).has_masks and settings.codec != "original" and not settings.native
-    with where.connected(), Stopper() as stopper, _writer(settings, where, attributes, masks) as writer:
+    with Stopper() as stopper, _writer(settings, where, attributes, masks) as writer:
         work = _Work(settings, spec, rest, cropper, writer, where)
         work.run(itertools.chain([first], records), expected, f"prepare {spec.name}", stopper)
     if before is not None and (record := Seen.load(before.path)):
@@ -172,10 +177,9 @@ def prepare(settings: PrepareSettings, where: ExecutorSettings = LOCAL) -> Prepa
             hint=f"give --margin {margin:g}, for all sources" if margin else "look at --crop and --size",
         )
     shards = ShardSet(settings.out)
-    columns = shards.columns
-    fakes = columns["label"] == 1
+    fakes = shards.columns["label"] == 1
     counts = int((~fakes).sum()), int(fakes.sum())
-    notes = [*spec.notes, *_of_one_group(columns)]
+    notes = [*spec.notes, *_of_one_group(shards)]
     if before is not None and before.size and settings.native:
         notes.append(
             f"{spec.path} holds pixels of {before.size}×{before.size}: native crops of it are no larger"
@@ -217,13 +221,12 @@ def _check_treated(before: ShardSet, settings: PrepareSettings) -> None:
         )
 
 
-def _of_one_group(columns: Mapping[str, Any]) -> Iterator[str]:
+def _of_one_group(shards: ShardSet) -> Iterator[str]:
     """A line where all images belong together, so that a share for test or for training can be none."""
-    groups, splits = columns["group"], ", ".join(np.unique(columns["split"]))
-    if len(groups) > 1 and (groups == groups[0]).all():
-        yield (
-            f"all {len(groups):,} images are one group ({groups[0]}) that must not be torn apart: all are in {splits}"
-        )
+    group = next(shards.columns.parts("group"))[0]
+    if len(shards) > 1 and all((part == group).all() for part in shards.columns.parts("group")):
+        splits = ", ".join(np.unique(shards.columns["split"]))
+        yield f"all {len(shards):,} images are one group ({group}) that must not be torn apart: all are in {splits}"
 
 
 def _wanted(records: Iterator[Record], settings: PrepareSettings, rest: int | None) -> Iterator[Record]:
@@ -234,12 +237,23 @@ def _wanted(records: Iterator[Record], settings: PrepareSettings, rest: int | No
     """
     only = None if settings.only is None else int(settings.only == "fake")
     labelled = (
-        replace(each, label=rest) if each.label is None and not isinstance(each.image, Rejected) else each
+        replace(each, label=_given(rest, each))
+        if each.label is None and not isinstance(each.image, Rejected)
+        else each
         for each in records
     )
     # what is refused for want of a label is listed with either class
     chosen = (each for each in labelled if only is None or each.label in (None, only))
     return itertools.islice(chosen, settings.limit)
+
+
+def _given(rest: int | None, record: Record) -> int:
+    if rest is None:
+        raise UserError(
+            f"nothing says whether {record.origin} is real or fake",
+            hint="give --label real or fake for all that say nothing",
+        )
+    return rest
 
 
 @dataclass

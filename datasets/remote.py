@@ -47,7 +47,7 @@ def push(folder: str | Path, url: str) -> None:
     """
     shards = ShardSet(folder)
     manifest = (shards.path / MANIFEST).read_bytes()
-    with _store(url) as (files, root):
+    with store(url) as (files, root):
         there = f"{root}/{shards.hash}"
         if files.exists(f"{there}/{MANIFEST}") and files.cat_file(f"{there}/{MANIFEST}") == manifest:
             return
@@ -77,7 +77,7 @@ def pull(hash: str, url: str) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as temporary:
             whole = Path(temporary) / "shards"
-            with _store(url) as (files, root):
+            with store(url) as (files, root):
                 _fetch(files, f"{root}/{hash}", whole, f"{url}/{hash}")
             if hash_of(whole) != hash or not _intact(whole):
                 raise UserError(
@@ -142,7 +142,7 @@ def put(file: Path, url: str, name: str) -> None:
     Raises:
         UserError: the store does not work.
     """
-    with _store(url) as (files, root):
+    with store(url) as (files, root):
         there = f"{root}/{name}"
         files.makedirs(there.rpartition("/")[0], exist_ok=True)
         files.put_file(str(file), there)
@@ -154,13 +154,13 @@ def get(url: str, name: str, file: Path) -> None:
     Raises:
         UserError: the store does not work, or lacks it.
     """
-    with _store(url) as (files, root):
+    with store(url) as (files, root):
         files.get_file(f"{root}/{name}", str(file))
 
 
 def drop(url: str, name: str) -> None:
     """Delete ``URL/name`` and all below it, if it is there."""
-    with _store(url) as (files, root):
+    with store(url) as (files, root):
         if files.exists(f"{root}/{name}"):
             files.rm(f"{root}/{name}", recursive=True)
 
@@ -191,7 +191,7 @@ def _intact(folder: Path) -> bool:
 
 
 @contextmanager
-def _store(url: str) -> Iterator[tuple[Any, str]]:
+def store(url: str) -> Iterator[tuple[Any, str]]:
     """The file system behind a URL, and the path in it; whatever goes wrong with it is one line."""
     import fsspec  # type: ignore[import-untyped]
     from fsspec.registry import known_implementations  # type: ignore[import-untyped]

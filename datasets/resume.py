@@ -9,6 +9,7 @@ from typing import Any
 
 from crossfake.datasets.losses import COLUMNS as LISTED
 from crossfake.datasets.losses import FACE, FRAME, NO_RECORD, read_skipped
+from crossfake.datasets.names import Names
 from crossfake.datasets.outcomes import Outcome
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, fit
@@ -29,8 +30,8 @@ class Done:
 
     def __init__(self, writer: ShardWriter) -> None:
         self.out, self.last = writer.out, writer.last_origin
-        self.whole = set(writer.origins())
-        self.parts = {name for origin in self.whole for name in _bases(origin)}
+        self.whole = Names(writer.origins())
+        self.parts = Names(name for origin in writer.origins() if "#" in origin for name in _bases(origin))
         # Of the record that the last row is from, more rows may have been lost.
         self.begun = _bases(self.last) if self.last else set()
 
@@ -78,7 +79,7 @@ class Done:
 
     def _stands(self, origin: str) -> bool:
         bases = _bases(origin)
-        return not bases or bool(bases & self.parts - self.begun)
+        return not bases or any(base in self.parts for base in bases - self.begun)
 
 
 def _base(record: Record) -> str:

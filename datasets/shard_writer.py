@@ -275,7 +275,8 @@ class ShardWriter:
     def origins(self) -> Iterator[str]:
         """Of all rows already there."""
         if self.rows_done > (self._current.rows if self._current else 0):
-            yield from ShardSet(self.out).columns["origin"].tolist()
+            for part in ShardSet(self.out).columns.parts("origin"):
+                yield from part.tolist()
         if self._current is not None:
             yield from self._current.origins()
 

@@ -170,13 +170,15 @@ class _Columns(dict[str, Array]):
 
     def stored(self, name: str) -> Array:
         """The column as it is in the shards, whatever ``splits.csv`` says."""
-        parts = []
+        return np.concatenate([*self.parts(name)])
+
+    def parts(self, name: str) -> Iterator[Array]:
+        """As :meth:`stored`, shard by shard: a column of a million names takes a gigabyte."""
         for k, count in enumerate(self._shards.counts):
             file = self._shards.file(k)
             lacks = name in LATER and name not in file
-            parts.append(np.zeros(count, COLUMNS[name]) if lacks else file[name][:])
-        values = np.concatenate(parts)
-        return np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
+            values = np.zeros(count, COLUMNS[name]) if lacks else file[name][:]
+            yield np.char.decode(values, "utf-8", "surrogateescape") if values.dtype.kind == "S" else values
 
     def _decided(self, name: str, own: Array) -> Array:
         """What ``splits.csv`` says, row by row; rows that were added after it keep their own."""

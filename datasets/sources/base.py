@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from crossfake.datasets.shards import read_manifest
 from crossfake.datasets.sources.tallies import Classes, LeftOut, Missing
 from crossfake.datasets.types import Box, Pixels, Polygons
 from crossfake.errors import UserError
+from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.registry import Registry, unknown
 
 
@@ -40,6 +42,26 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A file, or a part of one, in an object store or on a disk, read by whoever decodes it.
+
+    Attributes:
+        url: as fsspec knows it; a path is one, too.
+        start: first byte of the part.
+        size: bytes of the part; None for all that follow.
+    """
+
+    url: str
+    start: int = 0
+    size: int | None = None
+
+    def read_bytes(self) -> bytes:
+        from crossfake.datasets.sources.objects import read
+
+        return read(self)
+
+
+@dataclass(frozen=True)
 class Rejected:
     """Something in the source that must not be opened, and why; listed among the skipped."""
 
@@ -55,7 +77,7 @@ class Record:
     """One image, or one video, on its way into shards.
 
     Attributes:
-        image: a file (a video among them), the bytes of one, or pixels uint8 ``[H, W, 3]``.
+        image: a file (a video among them), where one is stored, the bytes of one, or pixels uint8 ``[H, W, 3]``.
         origin: a name that is unique within the source.
         source: the data set's name.
         group: identity, source photo or video; a hash of the pixels when empty, so that exact copies stay together.
@@ -69,7 +91,7 @@ class Record:
         parent: of a fake, the row of the photo that it was made from, see ``ShardSet.ids``.
     """
 
-    image: Path | Member | Rejected | bytes | Pixels
+    image: Path | Member | Stored | Rejected | bytes | Pixels
     origin: str
     source: str
     group: str = ""
@@ -98,7 +120,7 @@ class SourceSpec:
     """What the user asked a source for.
 
     Attributes:
-        word: ``toyfaces``; a folder, an archive or a video, whose layout is recognised; or ``NAME:PATH``.
+        word: ``toyfaces``; a folder, an archive, a video or a URL, whose layout is recognised; or ``NAME:PATH``.
         seed: for drawn images.
         size: for drawn images, in pixels.
         variant: of a data set that holds its files in several versions (``raw``, ``c23``, ``c40``).
@@ -108,6 +130,7 @@ class SourceSpec:
         left_out: likewise.
         notes: what the user should know, one line each; likewise.
         matched: which names in ``labels`` a table has; likewise.
+        where: what lists the inside of archives in a store.
     """
 
     word: str
@@ -119,10 +142,11 @@ class SourceSpec:
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
     notes: list[str] = field(default_factory=list, compare=False)
     matched: set[str] = field(default_factory=set, compare=False)
+    where: ExecutorSettings = field(default=LOCAL, compare=False)
 
     def again(self) -> SourceSpec:
         """The same, with nothing counted yet: what is missing is counted once."""
-        return SourceSpec(self.word, self.seed, self.size, self.variant, self.labels)
+        return SourceSpec(self.word, self.seed, self.size, self.variant, self.labels, where=self.where)
 
     @cached_property
     def layout(self) -> str:
@@ -132,6 +156,8 @@ class SourceSpec:
         typed, colon, path = self.word.partition(":")
         if typed in SOURCES and (colon or not SOURCES.get(typed).needs_path):
             return typed
+        if self.url:
+            return _layout_there(self.url)
         if not is_there(self.path):
             if os.sep in self.word:  # nobody would name a data set so
                 raise UserError(f"there is no source or folder {self.word!r}", hint="check the path")
@@ -157,9 +183,20 @@ class SourceSpec:
                         )
 
     @property
-    def path(self) -> Path:
+    def place(self) -> str:
+        """The word without the layout's name."""
         typed, colon, path = self.word.partition(":")
-        return Path(path if colon and typed in SOURCES else self.word)
+        return path if colon and typed in SOURCES else self.word
+
+    @property
+    def path(self) -> Path:
+        """Of a URL no more than its last part is right."""
+        return Path(self.place)
+
+    @property
+    def url(self) -> str:
+        """Where it is in a store; empty on a disk."""
+        return self.place.rstrip("/") if is_url(self.place) else ""
 
     @property
     def name(self) -> str:
@@ -179,6 +216,8 @@ class Source:
         endless: whether it draws as many images as anyone wants.
         takes_labels: whether the user may say which of its folders or values are real and fake.
         is_table: whether a table says what its files are.
+        in_stores: whether it can be read from a URL.
+        listed_once: whether all files are read to list them, so that nobody knows their classes beforehand.
         variants: the versions in which it holds its files, the preferred one first.
     """
 
@@ -190,6 +229,8 @@ class Source:
     endless: ClassVar[bool] = False
     takes_labels: ClassVar[bool] = False
     is_table: ClassVar[bool] = False
+    in_stores: ClassVar[bool] = False
+    listed_once: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ()
 
     def recognises(self, root: Path) -> bool:
@@ -202,11 +243,12 @@ class Source:
 
     def count(self, spec: SourceSpec) -> int | None:
         """How many records there will be, for the progress bar; None where nobody knows."""
-        return sum(1 for _ in self.records(spec.again())) if self.needs_path else None
+        known = self.needs_path and not self.listed_once
+        return sum(1 for _ in self.records(spec.again())) if known else None
 
     def classes(self, spec: SourceSpec) -> Classes | None:
         """How many files of each class it says it has, without opening any; None where it draws or fetches them."""
-        if not self.needs_path:
+        if not self.needs_path or self.listed_once:
             return None
         found, again = Classes(), spec.again()
         for record in self.records(again):
@@ -236,10 +278,12 @@ SOURCES: Registry[type[Source]] = Registry(
         "kaggle-deepfake-real": "crossfake.datasets.sources.kaggle",
         "lfw": "crossfake.datasets.sources.scikit",
         "manifest": "crossfake.datasets.sources.listing",
+        "objects": "crossfake.datasets.sources.objects",
         "olivetti": "crossfake.datasets.sources.scikit",
         "openforensics": "crossfake.datasets.sources.openforensics",
         "shards": "crossfake.datasets.sources.shards",
         "toyfaces": "crossfake.datasets.sources.toyfaces",
+        "webdataset": "crossfake.datasets.sources.webdataset",
         "zip": "crossfake.datasets.sources.archive",
     },
 )
@@ -254,7 +298,14 @@ _PUBLISHED = (
     "kaggle-deepfake-real",
     "openforensics",
 )
-_NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface")
+_NAMED_BY_FOLDER = ("folder", "shards", "manifest", "huggingface", "objects", "webdataset")
+_IN_STORES = {
+    "manifest": (".csv", ".tsv", ".jsonl"),
+    "huggingface": (".parquet",),
+    "webdataset": (".tar",),
+    "zip": (".zip",),
+}
+_PEEK = 100  # names that show what a folder in a store holds
 
 
 def open_source(spec: SourceSpec) -> Iterator[Record]:
@@ -264,7 +315,10 @@ def open_source(spec: SourceSpec) -> Iterator[Record]:
         UserError: the word is none of them, or there is no image.
     """
     source = SOURCES.get(spec.layout)()
-    if source.needs_path and not is_there(spec.path):
+    if spec.url and not source.in_stores:
+        names = " or ".join(name for name in SOURCES.names() if SOURCES.get(name).in_stores)
+        raise UserError(f"{spec.layout} is not read from a URL", hint=f"copy it to a disk, or name {names}")
+    if source.needs_path and not spec.url and not is_there(spec.path):
         raise UserError(f"{spec.path} is not there", hint="check the path")
     if spec.variant and not source.variants:
         raise UserError(f"{spec.layout} has one version only", hint="leave --variant out")
@@ -305,6 +359,31 @@ def related(one: str, other: str) -> str:
 def _ancestors(name: str) -> set[str]:
     direct = SOURCES.get(name).derived_from if name in SOURCES else ()
     return set(direct).union(*(_ancestors(parent) for parent in direct))
+
+
+def is_url(word: str) -> bool:
+    """Whether a word names a place that fsspec reads.
+
+    Example:
+        >>> is_url("s3://bucket/faces"), is_url("data/faces"), is_url("kaggle:data")
+        (True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+://", word) is not None
+
+
+def _layout_there(url: str) -> str:
+    """The layout at a URL, by its ending, or by the endings of the first files below it."""
+    from crossfake.datasets.sources.folder import IMAGES
+    from crossfake.datasets.sources.objects import ending_of, listing
+
+    def named(ending: str) -> str:
+        return next((name for name, endings in _IN_STORES.items() if ending in endings), "")
+
+    if found := named(ending_of(url)):
+        return found
+    first = [ending_of(name) for name in itertools.islice(listing(url), _PEEK)]
+    archives = {named(ending) for ending in first} & {"huggingface", "webdataset"}
+    return archives.pop() if len(archives) == 1 and not IMAGES.intersection(first) else "objects"
 
 
 def is_there(path: Path) -> bool:

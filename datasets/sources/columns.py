@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossfake.datasets.sources.base import is_there
+from crossfake.datasets import remote
+from crossfake.datasets.sources.base import is_there, is_url
 from crossfake.datasets.sources.folder import slashed
 from crossfake.datasets.sources.naming import label_of
 from crossfake.errors import UserError
@@ -23,6 +26,7 @@ GROUPS = ("group", "original")
 _ASKING = {"is_fake": 1, "fake": 1, "is_real": 0, "real": 0}  # columns whose 1 is that class, beyond doubt
 _TRUTH = {"0": False, "1": True, "false": False, "true": True}
 _NOTHING = ("", "-1", "none", "nan", "null", "n/a", "<na>")
+_BLOCK = 4 << 20  # bytes that are fetched of a file in a store at once
 _MANY = range(7)  # ArtiFact's ``target``: 0 is real, the others ways to make a fake, named by ``category``
 
 
@@ -129,12 +133,14 @@ def _one_is_real(names: Sequence[str]) -> bool:
     return known.count(0) == 1 and 1 not in known
 
 
-def file_of(row: Mapping[str, Any], folder: Path) -> str:
+def file_of(row: Mapping[str, Any], folder: Path | str) -> str:
     """The file that a row is about, below ``folder``: of several columns the one that is there; empty for none.
 
-    Windows may have written it, or blanks stand around it.
+    Windows may have written it, or blanks stand around it. In a store nobody looks: the first column counts.
     """
     named = [str(row[name]) for name in FILES if row.get(name)]
+    if isinstance(folder, str) or named and is_url(named[0].strip()):
+        return named[0].strip() if named else ""
     tried = [each for name in named for each in dict.fromkeys([name, name.strip(), slashed(name.strip())])]
     return next((name for name in tried if is_there(folder / name)), tried[0] if tried else "")
 
@@ -146,15 +152,18 @@ def group_of(row: Mapping[str, Any], name: str) -> str:
     return group or (name if column == "original" else "")
 
 
-def rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows(table: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Lines of a ``.csv``, ``.tsv`` or ``.jsonl`` with their numbers; column names in small letters, without blanks.
+
+    Args:
+        table: a file, or the URL of one; no more than a part of it is in memory.
 
     Raises:
         UserError: it cannot be read.
     """
     try:
-        with open(table, newline="", encoding=_encoding(table), errors="surrogateescape") as file:
-            if table.suffix.lower() in (".csv", ".tsv"):
+        with _opened(table) as file:
+            if str(table).lower().endswith((".csv", ".tsv")):
                 first = file.readline()
                 file.seek(0)
                 reader = csv.DictReader(file, delimiter=max(",;\t|", key=first.count))
@@ -173,9 +182,32 @@ def rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def _encoding(table: Path) -> str:
-    with open(table, "rb") as file:  # spreadsheets write the other one
-        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+@contextmanager
+def _opened(table: Path | str) -> Iterator[io.TextIOWrapper]:
+    with open_binary(table) as file:
+        wide = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # spreadsheets write the other one
+        file.seek(0)
+        yield io.TextIOWrapper(
+            file, encoding="utf-16" if wide else "utf-8-sig", errors="surrogateescape", newline=""
+        )
+
+
+@contextmanager
+def open_binary(file: Path | str) -> Iterator[Any]:
+    """A file, or what is behind a URL, to read from.
+
+    Raises:
+        UserError: the store does not work.
+        OSError: the file is not there.
+    """
+    if isinstance(file, Path):
+        with open(file, "rb") as opened:
+            yield opened
+        return
+    with remote.store(file) as (files, path):
+        opened = files.open(path, "rb", block_size=_BLOCK)
+    with opened:
+        yield opened
 
 
 def clean(name: object) -> str:

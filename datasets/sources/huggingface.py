@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from crossfake.datasets.sources.columns import (
     class_of,
     clean,
     file_of,
+    open_binary,
     rows,
 )
 from crossfake.datasets.sources.folder import IMAGES, is_hidden, slashed, subfolders, walk
 from crossfake.datasets.sources.naming import SKIP, label_of, split_of
+from crossfake.datasets.sources.objects import ending_of, listing
 from crossfake.datasets.sources.tallies import Classes
 from crossfake.errors import MissingDependency, UserError
 
@@ -46,6 +49,7 @@ class HuggingFace(Source):
     """
 
     takes_labels = True
+    in_stores = True
     is_table = True
     about = "a downloaded Hugging Face data set, imagefolder or parquet"
 
@@ -54,10 +58,12 @@ class HuggingFace(Source):
 
     def records(self, spec: SourceSpec) -> Iterator[Record]:
         root = spec.path
-        files = _parquet(root)
+        files = _parquet(spec)
+        if spec.url and not files:
+            raise UserError(f"{spec.url} holds no parquet files", hint=f"read it as objects:{spec.url}")
         if files:
-            for file in files:
-                yield from _parquet_records(spec, file)
+            for origin, file in files:
+                yield from _parquet_records(spec, origin, file)
             return
         facts: dict[str, dict[str, Any]] = {}
         for folder in _folders(root):
@@ -76,25 +82,29 @@ class HuggingFace(Source):
                 yield _record(path, origin, spec, found, split_of(folder.name) if parts else "")
 
     def classes(self, spec: SourceSpec) -> Classes | None:
-        root, files = spec.path, _parquet(spec.path)
+        root, files = spec.path, _parquet(spec)
         if not files:
             found = super().classes(spec)
             tables = [table for folder in _folders(root) if (table := _table(folder))]
             columns = [row for table in tables[:1] for _, row in rows(table)][:1]
         else:
             found = Classes(matched=spec.matched)
-            for file in files:
-                for record in _parquet_records(spec, file, pixels=False):
+            for origin, file in files:
+                for record in _parquet_records(spec, origin, file, pixels=False):
                     refused = isinstance(record.image, Rejected)
                     found.add(record.origin, record.source, record.label, refused)
-            columns = [dict.fromkeys(_opened(files[0]).schema_arrow.names)]
+            with _opened(files[0][1]) as first:
+                columns = [dict.fromkeys(first.schema_arrow.names)]
         if found and columns and not set(LABELS).intersection(_clean_names(columns[0])):
             found.columns = tuple(filter(None, columns[0]))
         return found
 
     def count(self, spec: SourceSpec) -> int | None:
-        files = _parquet(spec.path)  # which say it without being read
-        return sum(_opened(file).metadata.num_rows for file in files) if files else super().count(spec)
+        rows_of = 0
+        for _, file in _parquet(spec):  # which say it without being read
+            with _opened(file) as parquet:
+                rows_of += parquet.metadata.num_rows
+        return rows_of or super().count(spec)
 
     def fixture(self, out: Path) -> Path:
         """An imagefolder, and beside it the same as parquet when pyarrow is there."""
@@ -119,8 +129,18 @@ class HuggingFace(Source):
         return out / "imagefolder"
 
 
-def _parquet(root: Path) -> list[Path]:
-    """Parquet files up to three folders down: ``data/train-00000-of-00001.parquet``, ``default/train/0000.parquet``."""
+def _parquet(spec: SourceSpec) -> list[tuple[str, Path | str]]:
+    """Parquet files by their names below the source, on a disk or in a store."""
+    if not spec.url:
+        return [(path.relative_to(spec.path).as_posix(), path) for path in _parquet_below(spec.path)]
+    if ending_of(spec.url) == ".parquet":
+        return [(spec.path.name, spec.url)]
+    names = (name for name in listing(spec.url) if ending_of(name) == ".parquet" and not is_hidden(name))
+    return [(name, f"{spec.url}/{name}") for name in sorted(names)]
+
+
+def _parquet_below(root: Path) -> list[Path]:
+    """Up to three folders down: ``data/train-00000-of-00001.parquet``, ``default/train/0000.parquet``."""
     if not root.is_dir():
         return []
     found = [path for depth in range(4) for path in root.glob("*/" * depth + "*.parquet")]
@@ -129,16 +149,17 @@ def _parquet(root: Path) -> list[Path]:
 
 def _is_parquet(root: Path) -> bool:
     """Whether the parquet files are the data set, and no table beside pictures."""
-    return bool(_parquet(root)) and next(walk(root, IMAGES), None) is None
+    return bool(_parquet_below(root)) and next(walk(root, IMAGES), None) is None
 
 
-def _parquet_records(spec: SourceSpec, file: Path, pixels: bool = True) -> Iterator[Record]:
-    """Rows of a file; without ``pixels`` only what they say of their class is read."""
-    parquet, root = _opened(file), spec.path
-    origin = file.relative_to(root).as_posix()
-    ways = [file.name.split("-")[0].split(".")[0], *reversed(origin.split("/")[:-1])]
+def _parquet_records(
+    spec: SourceSpec, origin: str, file: Path | str, pixels: bool = True
+) -> Iterator[Record]:
+    """Rows of a file; without ``pixels`` only what they say of their class is read. A row group is in memory."""
+    *above, name = origin.split("/")
+    ways = [name.split("-")[0].split(".")[0], *reversed(above)]
     split = next(filter(None, map(split_of, ways)), "")
-    try:
+    with _opened(file) as parquet:
         columns = parquet.schema_arrow.names
         image = next((name for name in ("image", "img", "jpg", "png") if name in columns), None)
         if image is None:
@@ -157,8 +178,6 @@ def _parquet_records(spec: SourceSpec, file: Path, pixels: bool = True) -> Itera
                 content = _content(row[image]) if pixels else b""
                 yield _record(content, f"{origin}:{number}", spec, found, split)
                 number += 1
-    except _import_pyarrow().ArrowException as error:
-        raise _damaged(file, error) from error
 
 
 def _clean_names(columns: Iterable[str]) -> dict[str, str]:
@@ -185,16 +204,14 @@ def _content(cell: Any) -> bytes | Rejected:
     return Rejected("unreadable", "no image's bytes in its cell of the table")
 
 
-def _opened(file: Path) -> Any:
+@contextmanager
+def _opened(file: Path | str) -> Iterator[Any]:
     pyarrow = _import_pyarrow()
     try:
-        return pyarrow.parquet.ParquetFile(file)
+        with open_binary(file) as opened:
+            yield pyarrow.parquet.ParquetFile(opened)
     except (pyarrow.ArrowException, OSError) as error:
-        raise _damaged(file, error) from error
-
-
-def _damaged(file: Path, error: Exception) -> UserError:
-    return UserError(f"{file} is not a whole parquet file ({error})", hint="download it again")
+        raise UserError(f"{file} is not a whole parquet file ({error})", hint="download it again") from error
 
 
 def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
@@ -205,7 +222,7 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
         return None
 
 
-def _class(row: dict[str, Any], spec: SourceSpec, names: list[str] | None, where: Path) -> Class:
+def _class(row: dict[str, Any], spec: SourceSpec, names: list[str] | None, where: Path | str) -> Class:
     try:
         found = class_of(row, spec.labels, names)
         spec.matched.add(found.matched)

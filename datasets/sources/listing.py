@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from crossfake.datasets.names import Names
 from crossfake.datasets.sources.base import (
     ON_REQUEST,
     SOURCES,
     Record,
+    Rejected,
     Source,
     SourceSpec,
+    Stored,
     is_there,
+    is_url,
 )
 from crossfake.datasets.sources.columns import FILES, LABELS, NoClass, class_of, file_of, group_of, rows
+from crossfake.datasets.sources.folder import VIDEOS, slashed
 from crossfake.datasets.sources.naming import SKIP, split_of
+from crossfake.datasets.sources.objects import NO_VIDEOS, ending_of
 from crossfake.datasets.sources.tallies import Classes
 from crossfake.errors import UserError
 
@@ -23,16 +29,17 @@ _KNOWN = ("file", "label", "generator", "group", "split", "source", "seed")
 
 @SOURCES.register("manifest")
 class Manifest(Source):
-    """A ``.csv`` with a header or a ``.jsonl``, streamed line by line.
+    """A ``.csv`` with a header or a ``.jsonl``, on a disk or in an object store, streamed line by line.
 
-    ``file`` is relative to the table's folder. ``label`` is real or fake (or 0 or 1); ``generator``, ``group``,
-    ``split``, ``source`` and ``seed`` may follow; other columns are left alone. Equal groups of one source belong
-    together; a group with a colon in it, such as ``imagenet:n01440764_1``, is the same in every data set. Published
-    tables have other names for some of these; see :mod:`~crossfake.datasets.sources.columns`.
+    ``file`` is relative to the table's folder, or a URL. ``label`` is real or fake (or 0 or 1); ``generator``,
+    ``group``, ``split``, ``source`` and ``seed`` may follow; other columns are left alone. Equal groups of one source
+    belong together; a group with a colon in it, such as ``imagenet:n01440764_1``, is the same in every data
+    set. Published tables have other names for some of these; see :mod:`~crossfake.datasets.sources.columns`.
     """
 
     has_videos = True
     takes_labels = True
+    in_stores = True
     is_table = True
     about = "a CSV or JSONL table of files with what is known about each"
 
@@ -40,17 +47,18 @@ class Manifest(Source):
         return root.suffix.lower() in (".csv", ".tsv", ".jsonl") and root.is_file()
 
     def records(self, spec: SourceSpec) -> Iterator[Record]:
-        table = spec.path
-        seen: set[str] = set()
+        table: Path | str = spec.url or spec.path
+        base = spec.url.rpartition("/")[0] or spec.path.parent
+        seen = Names()
         for number, row in rows(table):
-            name = file_of(row, table.parent)
+            name = file_of(row, base)
             if not name:
                 raise UserError(
                     f"{table} line {number} names no file (its columns: {', '.join(filter(None, row))})",
                     hint=f"give it the columns {', '.join(_KNOWN)}; file may be called {', '.join(FILES[1:])}, too",
                 )
-            path = table.parent / name
-            if not is_there(path):
+            image = _image(name, base)
+            if isinstance(image, Path) and not is_there(image):
                 spec.missing.add("file", name)
                 continue
             try:
@@ -67,11 +75,11 @@ class Manifest(Source):
                 raise UserError(
                     f"{table} line {number}: {split!r} is no split", hint="write train, val or test"
                 )
-            source = str(row.get("source") or table.resolve().parent.name)
+            source = str(row.get("source") or (Path(base) if spec.url else spec.path.resolve().parent).name)
             group = group_of(row, name)
             yield Record(
-                path if label != SKIP else ON_REQUEST,
-                origin=f"{name}:{number}" if name in seen else name,
+                image if label != SKIP else ON_REQUEST,
+                origin=name if seen.add(name) else f"{name}:{number}",
                 source=source,
                 group=f"{source}:{group}" if group and ":" not in group else group,
                 split=split_of(split),
@@ -79,11 +87,10 @@ class Manifest(Source):
                 generator=found.generator,
                 seed=_seed(row.get("seed")),
             )
-            seen.add(name)
 
     def classes(self, spec: SourceSpec) -> Classes | None:
         found = super().classes(spec)
-        columns = next((row for _, row in rows(spec.path)), {})
+        columns = next((row for _, row in rows(spec.url or spec.path)), {})
         if found and not set(LABELS).intersection(columns):
             found.columns = tuple(filter(None, columns))
         return found
@@ -99,6 +106,14 @@ class Manifest(Source):
             )
         (out / "list.csv").write_text("\n".join(lines) + "\n")
         return out / "list.csv"
+
+
+def _image(name: str, base: Path | str) -> Path | Stored | Rejected:
+    """What a table's row is about, below the table's folder."""
+    url = name if is_url(name) else f"{base}/{slashed(name)}" if isinstance(base, str) else ""
+    if not url:
+        return base / name
+    return NO_VIDEOS if ending_of(url) in VIDEOS else Stored(url)
 
 
 def _seed(value: object) -> int:

@@ -74,6 +74,8 @@ def test_20000_faces_though_a_machine_dies_in_the_middle(
                     assert len(_machines(True)) == 2, "it is this cluster, not that of the other tests"
                     work(tmp_path / name)
                     killer.join()
+                    while len(_machines(False)) == len(lost):  # Ray takes some seconds to notice
+                        time.sleep(0.5)
                     lost.append(len(_machines(False)))
             rows = (tmp_path / "here", tmp_path / "ray-made")
             judged = partial(

@@ -19,7 +19,9 @@ from crossfake.datasets.sources.fixtures import mask_video, write_face, write_js
 from crossfake.errors import UserError
 
 LAYOUTS = [
-    name for name in SOURCES.names() if name not in ("folder", "shards", "toyfaces", "lfw", "olivetti")
+    name
+    for name in SOURCES.names()
+    if name not in ("folder", "shards", "toyfaces", "lfw", "olivetti", "objects")
 ]
 NEEDED = {"faceforensics": "av", "celebdf": "av", "dfdc": "av", "huggingface": "pyarrow"}
 

@@ -110,9 +110,9 @@ class Manifest(Source):
 
 def _image(name: str, base: Path | str) -> Path | Stored | Rejected:
     """What a table's row is about, below the table's folder."""
-    url = name if is_url(name) else f"{base}/{slashed(name)}" if isinstance(base, str) else ""
-    if not url:
+    if isinstance(base, Path) and not is_url(name):
         return base / name
+    url = name if is_url(name) else f"{base}/{slashed(name)}"
     return NO_VIDEOS if ending_of(url) in VIDEOS else Stored(url)
 
 

@@ -67,7 +67,8 @@ def listing(url: str) -> Iterator[str]:
 def _pages(files: Any, root: str) -> Iterator[str]:
     """Of S3, whose listings are sorted: a thousand names are in memory."""
     bucket, _, folder = root.partition("/")
-    prefix, more = f"{folder}/" if folder else "", {}
+    prefix = f"{folder}/" if folder else ""
+    more: dict[str, str] = {}
     while True:
         page = files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=_PAGE, **more)
         for each in page.get("Contents", ()):
@@ -104,10 +105,10 @@ def read(stored: Stored) -> bytes:
         OSError: it is not there.
         UserError: the store does not work.
     """
-    part = (None, None) if stored.size is None else (stored.start, stored.start + stored.size)
+    end = None if stored.size is None else stored.start + stored.size
     with remote.store(stored.url) as (files, path):
         try:
-            content: bytes = files.cat_file(path, *part)
+            content: bytes = files.cat_file(path, start=stored.start, end=end)
         except FileNotFoundError:
             content = b""
     if not content:

@@ -1,6 +1,7 @@
 """What Ray's machines read from a store is what is read on a disk."""
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,5 +61,6 @@ def test_the_command_reads_from_a_store(server: None, tmp_path: Path, stored: Ex
     s3fs.S3FileSystem().put(str(_folder(tmp_path / "set")), "faces/typed", recursive=True)
     words = f"data prepare s3://faces/typed --crop none --size 16 --out {tmp_path / 'out'} --executor ray"
     words += f" --address {stored.address} --store {stored.store}"
-    done = subprocess.run(["crossfake", *words.split()], capture_output=True, text=True, check=False)
+    command = [str(Path(sys.executable).parent / "crossfake"), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "20 real, 20 fake" in done.stdout, done.stderr

@@ -8,11 +8,11 @@ from typing import Annotated, Literal, get_args
 
 import click
 
-from crossfake.bounds import Bounds, Count, Minutes, Resamples, Seed, Workers, check_bounds
+from crossfake.bounds import Bounds, Count, Minutes, Resamples, Seed, WindowCount, Workers, check_bounds
 from crossfake.cli import Existing
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
-from crossfake.options import Folder, Precision, Shards, There
+from crossfake.options import Folder, Option, Precision, Shards, There
 
 BUNDLE = Existing(
     "bundle.json",
@@ -178,6 +178,28 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class LoadSettings:
+    """How a detector is opened: what :func:`crossfake.detect.bundle.bundle.load` takes beside the path.
+
+    Attributes:
+        windows: of each face, for a detector of native pixels [default: the bundle's].
+        face_model: YuNet's ONNX file.
+        backend: what runs the network.
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: number format; thresholds are of fp32. ``auto`` is bf16 where it is quick.
+    """
+
+    windows: WindowCount | None = None
+    face_model: There | None = None
+    backend: Literal["torch", "onnx", "onnx-int8"] = "torch"
+    device: str = "auto"
+    precision: Precision = "fp32"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
 class PredictSettings:
     """What to judge of each file.
 
@@ -247,6 +269,25 @@ class ExplainSettings:
 
             METHODS.get(self.method)
         check_bounds(self)
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """Which published detector to read.
+
+    Attributes:
+        source: the authors' file: what torch.save wrote, safetensors, or Keras's .h5.
+        name: name of the detector in the table.
+        out: bundle folder to write.
+        backbone: weights of the tower, where SOURCE is a last layer only.
+        table: YAML file with entries of your own.
+    """
+
+    source: There
+    name: Annotated[str, Option("--as")]
+    out: Folder
+    backbone: There | None = None
+    table: There | None = None
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import click
 
 from crossfake.cli import THERE, command_group
 from crossfake.errors import UserError
+from crossfake.executor import ExecutorSettings
+from crossfake.experiments.settings import ReportSettings, RunSettings
+from crossfake.options import options
 from crossfake.pages import TERMINAL, plural
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -33,81 +37,57 @@ def find_config(name: str) -> Path:
 
 @experiment.command()
 @click.argument("config")
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    help="Folder of the experiment.  [default: runs/CONFIG, with --quick runs/CONFIG-quick]",
-)
+@options(RunSettings, "out")
 @click.option("--dry-run", is_flag=True, help="Only the plan: cells, what they can show, and what they cost.")
-@click.option("--quick", is_flag=True, help="The short version that the configuration has under 'quick'.")
-@click.option("--executor", type=click.Choice(["local", "ray"]), default="local", help="Where cells run.")
-@click.option("--workers", type=click.IntRange(1, 1024), default=1, help="Cells at a time on this machine.")
-@click.option("--address", help="Of a Ray cluster; without it one is started here.")
-@click.option("--store", help="URL (s3://, gs://, file://) that Ray's machines fetch shards from.")
-def run(
-    config: str,
-    out: Path | None,
-    dry_run: bool,
-    quick: bool,
-    executor: str,
-    workers: int,
-    address: str | None,
-    store: str | None,
-) -> None:
+@options(RunSettings, "quick", "workers")
+@options(ExecutorSettings)
+def run(dry_run: bool, **options: Any) -> None:
     """Run an experiment, or what is left of it, and write its report.
 
     CONFIG is a YAML file, or the name of one that 'experiment list' shows.
     """
     from crossfake.experiments.design.config import load
 
-    if executor == "local" and (address or store):
-        raise UserError("--address and --store are for Ray", hint="add --executor ray")
-    file = find_config(config)
-    settings = load(file, quick)
+    where, wanted = ExecutorSettings.of(options), RunSettings(**options)
+    file = find_config(wanted.config)
+    settings = load(file, wanted.quick)
     settings.check_paths()
     from crossfake.experiments.design.planning import plan
     from crossfake.experiments.report.reporting import report
     from crossfake.experiments.run import running
     from crossfake.experiments.run.executors import Executor, Local
 
-    folder = out or Path("runs") / f"{file.stem}{'-quick' if quick else ''}"
+    folder = wanted.folder(file)
     click.echo(plan(settings, folder, measure=dry_run))
     if dry_run:
         return
-    chosen: Executor = Local(workers)
-    if executor == "ray":
+    chosen: Executor = Local(wanted.workers)
+    if where.is_ray:
         from crossfake.experiments.run.cluster import Ray
 
-        chosen = Ray(address, store)
+        chosen = Ray(where.address, where.store)
     _name(report(running.run(settings, folder, chosen)))
 
 
 @experiment.command("report")
 @click.argument("folder", type=THERE)
-@click.option(
-    "--resamples",
-    type=click.IntRange(100, 10**6),
-    help="Of each test set, for the intervals.  [default: the configuration's]",
-)
-@click.option(
-    "--scores",
-    type=click.Path(path_type=Path),
-    help="Folder for a small table of all scores, and the results that follow from it.",
-)
-def report_(folder: Path, resamples: int | None, scores: Path | None) -> None:
+@options(ReportSettings, "resamples", "scores")
+def report_(**options: Any) -> None:
     """Write the report of an experiment or of a training run, finished or not, anew."""
+    wanted = ReportSettings(**options)
     from crossfake.experiments.report.reporting import report
     from crossfake.experiments.report.run_reporting import run_report
 
-    experiment_there = (folder / "experiment.json").is_file()
+    folder, scores = wanted.folder, wanted.scores
     if scores is not None:
         from crossfake.experiments.report.results import Results
         from crossfake.experiments.report.sheet import SCORES, TABLE, Sheet
 
-        Sheet.of(Results(folder, resamples)).save(scores)
+        Sheet.of(Results(folder, wanted.resamples)).save(scores)
         click.echo(f"scores:  {scores / SCORES}, {scores / TABLE}")
         return
-    _name(report(folder, resamples) if experiment_there else run_report(folder))
+    there = (folder / "experiment.json").is_file()
+    _name(report(folder, wanted.resamples) if there else run_report(folder))
 
 
 @experiment.command("pack")

@@ -11,7 +11,7 @@ from crossfake.cli import RUN, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
 from crossfake.options import options
-from crossfake.synth.settings import METRICS, EvaluateSettings, GenerateSettings
+from crossfake.synth.settings import EvaluateSettings, GenerateSettings, ImportSettings
 from crossfake.synth.training.settings import TrainSettings
 
 synth = command_group("synth", "Train generators, make fakes in bulk, measure them.")
@@ -97,39 +97,24 @@ def generate(real: Path | None, **options: Any) -> None:
 
 
 @synth.command(cls=ManyValues)
-@options(
-    EvaluateSettings,
-    without=("batch",),
-    metrics={"default": "all"},
-    sweep={"default": "", "show_default": False},
-)
+@options(EvaluateSettings, without=("batch",))
 @options(ExecutorSettings)
-def evaluate(metrics: str, sweep: str, **options: Any) -> None:
+def evaluate(**options: Any) -> None:
     """Measure fakes against reals: fidelity, variety, memorisation, detectability. Writes a page, too."""
     from crossfake.synth.quality.earlier import result_file
     from crossfake.synth.quality.evaluate import evaluate
     from crossfake.synth.quality.table import format_table
-    from crossfake.synth.sampling.latents import parse_psis
 
-    names = (
-        METRICS if metrics == "all" else tuple(name.strip() for name in metrics.split(",") if name.strip())
-    )
-    psis = tuple(parse_psis(sweep)) if sweep else ()
     where = ExecutorSettings.of(options)
-    settings = EvaluateSettings(metrics=names, sweep=psis, **options)
+    settings = EvaluateSettings(**options)
     click.echo(format_table(evaluate(settings, where)))
     click.echo(f"page: {result_file(settings).with_suffix('.html')}")
 
 
 @synth.command("import")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Model folder to write.")
-@click.option("--name", default="", show_default=False, help="What rows call the generator.")
-@click.option("--license", default="", show_default=False, help="For the card.")
-@click.option("--url", default="", show_default=False, help="For the card: where it is from.")
-@click.option("--prompt", default="", show_default=False, help="Of a pipeline that takes one.")
-@click.option("--size", type=click.IntRange(8, 4096), default=64, help="Of a pipeline's images.")
-def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
+@options(ImportSettings, without=("source",))
+def import_model(**options: Any) -> None:
     """Read a published generator, or images made elsewhere.
 
     SOURCE is a pickle of StyleGAN2-ADA or StyleGAN3, a .pt file of rosinality's, a diffusers
@@ -139,14 +124,16 @@ def import_model(source: Path, out: Path, size: int, **facts: str) -> None:
     from crossfake.synth.importing.importer import import_model
     from crossfake.synth.sampling.models import load_model
 
-    model = load_model(import_model(source, out, facts, size), device="cpu")
+    settings = ImportSettings(**options)
+    model = load_model(import_model(settings), device="cpu")
     n, side = 1000, ""
     if model.takes:  # no more than there are, of a split that there is
         pool: Any = model.network
         split = next(name for name in NAMES if len(pool.rows(name)))
         n, side = min(n, len(pool.rows(split))), "" if split == "train" else f" --split {split}"
     click.echo(
-        f"{model.name}, {model.size}×{model.size}: {out}\nfakes: synth generate --n {n} --model {out}{side}"
+        f"{model.name}, {model.size}×{model.size}: {settings.out}\n"
+        f"fakes: synth generate --n {n} --model {settings.out}{side}"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +13,7 @@ from crossfake.bounds import MOST, Bounds, CountOrNone, LongSeed, Seed, Truncati
 from crossfake.cli import Existing
 from crossfake.errors import UserError
 from crossfake.options import Folder, Option, Precision, Shards, There
+from crossfake.seeds import parse_seeds
 
 MODEL = Existing(
     "model.json",
@@ -54,6 +56,43 @@ class _Pair(click.ParamType[Any]):
         return x, y
 
 
+class _Listed(click.ParamType[Any]):
+    """Several values as they are typed, in one word: ``1-8``, ``0,0.5,1``."""
+
+    def __init__(self, name: str, parse: Callable[[str], Sequence[Any]]) -> None:
+        self.name, self._parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return tuple(self._parse(value)) if isinstance(value, str) else value
+
+
+def parse_psis(text: str) -> list[float]:
+    """Truncations from a list of numbers.
+
+    Raises:
+        UserError: it is no such list, or one is out of range.
+
+    Example:
+        >>> parse_psis("0,0.5,1")
+        [0.0, 0.5, 1.0]
+    """
+    try:
+        psis = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(
+            f"{text!r} is no list of truncations", hint="write --trunc 0.7 or --trunc 0,0.5,1"
+        ) from error
+    if not all(0 <= psi <= 2 for psi in psis):
+        raise UserError(f"truncation psi {text} is out of range", hint="give --trunc between 0 and 1")
+    return psis
+
+
+def _parse_metrics(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()] if text != "all" else list(METRICS)
+
+
+Seeds = Annotated[tuple[LongSeed, ...], _Listed("seeds", parse_seeds)]
+Truncations = Annotated[tuple[Truncation, ...], _Listed("psis", parse_psis)]
 Shift = Annotated[float, Bounds(-1, 1)]
 Turn = Annotated[float, Bounds(0, 360)]
 
@@ -156,9 +195,9 @@ class EvaluateSettings:
         weights: the file of --features. There are as many, in the same order.
         lpips_net: LPIPS network.
         lpips_weights: weights of that network, from torchvision. They are looked for when None.
-        metrics: some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability. One whose weights are nowhere is
-            skipped. ``fid`` brings MiFID and FID∞, ``prdc`` precision, recall, density and coverage, ``fd`` is the
-            distance in ``features``, ``memory`` the LPIPS to the nearest real.
+        metrics: some of fid,fd,kid,prdc,lpips,memory,swd,spectrum,detectability [default: all]. One whose weights are
+            nowhere is skipped. ``fid`` brings MiFID and FID∞, ``prdc`` precision, recall, density and coverage, ``fd``
+            is the distance in ``features``, ``memory`` the LPIPS to the nearest real.
         real_split: only reals of this split, or all [default: all but test]. Detectors are tested on split ``test``.
         limit: at most so many images from each side. They are chosen by the seed.
         baseline: also compare one half of the reals with the other. It is what a perfect generator would get.
@@ -177,7 +216,7 @@ class EvaluateSettings:
     inception: There | None = None
     lpips_net: LpipsNet = "alex"
     lpips_weights: There | None = None
-    metrics: Annotated[tuple[str, ...], click.STRING] = METRICS
+    metrics: Annotated[tuple[str, ...], _Listed("names", _parse_metrics)] = METRICS
     resize: Literal["", "torch", "tf", "clean"] = ""
     features: tuple[str, ...] = ()
     weights: tuple[There, ...] = ()
@@ -189,7 +228,7 @@ class EvaluateSettings:
     precision: Precision = "auto"
     baseline: bool = False
     trunc: Truncation = 1.0
-    sweep: Annotated[tuple[Truncation, ...], click.STRING] = ()
+    sweep: Truncations = ()
     out: Folder | None = None
 
     def __post_init__(self) -> None:
@@ -235,6 +274,103 @@ class ProjectSettings:
     lpips_weights: There | None = None
     device: str = "auto"
     precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """What a sheet of pictures shows.
+
+    Attributes:
+        model: run or model folder [default: the newest finished run].
+        seeds: such as 1-100 or 1-5,7; each is image 0 of 'generate --seed' [default: 1-100].
+        trunc: truncation psi; several, as 0,0.5,1, make a column each [default: 1].
+        mix: take these styles of --columns.
+        columns: seeds whose styles are taken [default: those of --seeds].
+        translate: move a stylegan3's pictures right and down, in widths of the picture [default: 0,0].
+        rotate: turn a stylegan3's pictures counterclockwise, in degrees [default: 0].
+        out: the sheet, a PNG.
+        label: number of the class [default: the first].
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: ``auto``: bf16 where it is quick.
+    """
+
+    model: Model | None = None
+    seeds: Seeds = tuple(range(1, 101))
+    trunc: Truncations = (1.0,)
+    mix: Literal["coarse", "middle", "fine"] | None = None
+    columns: Seeds | None = None
+    translate: Annotated[tuple[Shift, ...], _Pair()] = (0.0, 0.0)
+    rotate: Turn = 0.0
+    out: Folder = Path("grid.png")
+    label: CountOrNone | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        Move(self.translate, self.rotate)
+        if self.mix and len(self.trunc) > 1:
+            raise UserError("a table of mixed styles has one truncation", hint="give --trunc 0.7, say")
+        if self.columns and not self.mix:
+            raise UserError("--columns are for a table of mixed styles", hint="give --mix coarse with it")
+
+
+@dataclass(frozen=True)
+class InterpolateSettings:
+    """What a film walks through.
+
+    Attributes:
+        model: run or model folder [default: the newest finished run].
+        seeds: seeds to pass, such as 1-8 or 3,14,15 [default: 1-8].
+        space: latents that the walk goes through [default: w where the model has styles].
+        frames: from a seed to the next.
+        fps: frames per second.
+        trunc: truncation psi.
+        out: the film, *.mp4 or *.gif. MP4 is H.264, which needs PyAV.
+        label: number of the class [default: the first].
+        device: ``auto``, cpu, cuda or cuda:N.
+        precision: ``auto``: bf16 where it is quick.
+    """
+
+    model: Model | None = None
+    seeds: Seeds = tuple(range(1, 9))
+    space: Literal["w", "z"] | None = None
+    frames: Annotated[int, Bounds(1, 10_000)] = 60
+    fps: Annotated[int, Bounds(1, 120)] = 30
+    trunc: Truncation = 1.0
+    out: Folder = Path("walk.mp4")
+    label: CountOrNone | None = None
+    device: str = "auto"
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True)
+class ImportSettings:
+    """What to read, and what its card says.
+
+    Attributes:
+        source: a ``.pkl`` or ``.pt`` file, a diffusers pipeline (a folder, or a name on the hub), or a shard folder.
+        out: model folder to write.
+        name: what rows call the generator.
+        license: for the card.
+        url: for the card: where it is from.
+        prompt: of a pipeline that takes one.
+        size: of a pipeline's images.
+    """
+
+    source: Path
+    out: Folder
+    name: str = ""
+    license: str = ""
+    url: str = ""
+    prompt: str = ""
+    size: Annotated[int, Bounds(8, 4096)] = 64
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -109,17 +109,26 @@ def _instances() -> list[Any]:
         EvaluateSettings,
         ExplainSettings,
         ExportSettings,
+        LoadSettings,
         PredictSettings,
         TuneSettings,
     )
+    from crossfake.detect.settings import ImportSettings as PublishedSettings
     from crossfake.detect.training.settings import TrainSettings
     from crossfake.executor import Demand, ExecutorSettings
     from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
     from crossfake.experiments.run.executors import Local
+    from crossfake.experiments.settings import ReportSettings, RunSettings
     from crossfake.serve.intake.limits import Limits
     from crossfake.serve.settings import ServeSettings
     from crossfake.synth.settings import EvaluateSettings as QualitySettings
-    from crossfake.synth.settings import GenerateSettings, ProjectSettings
+    from crossfake.synth.settings import (
+        GenerateSettings,
+        GridSettings,
+        ImportSettings,
+        InterpolateSettings,
+        ProjectSettings,
+    )
     from crossfake.synth.training.settings import TrainSettings as SynthSettings
 
     path, words = Path("nowhere"), ("nowhere",)
@@ -132,7 +141,8 @@ def _instances() -> list[Any]:
         EvaluateSettings(path, (path,)), ExplainSettings(path, (path,)),
         ExportSettings(path), PredictSettings(), train, TuneSettings(train, path),
         detector, generator, Config("a", "cross-generator", (detector,), (generator,), real=(path,)), Local(),
-        Demand(), ExecutorSettings(),
+        Demand(), ExecutorSettings(), LoadSettings(), PublishedSettings(path, "", path),
+        RunSettings("a"), ReportSettings(path), GridSettings(), InterpolateSettings(), ImportSettings(path, path),
         QualitySettings(path, path), GenerateSettings(5), ProjectSettings(path, path), SynthSettings(path, path),
     ]  # fmt: skip
 

@@ -7,15 +7,14 @@ from pathlib import Path
 import click
 
 from crossfake.cli import THERE
+from crossfake.detect.settings import ImportSettings
 from crossfake.errors import UserError
+from crossfake.options import options
 
 
 @click.command("import")
 @click.argument("source", required=False, type=THERE)
-@click.option("--as", "name", help="Name of the detector in the table.")
-@click.option("--out", type=click.Path(path_type=Path), help="Bundle folder to write.")
-@click.option("--backbone", type=THERE, help="Weights of the tower, where SOURCE is a last layer only.")
-@click.option("--table", type=THERE, help="YAML file with entries of your own.")
+@options(ImportSettings, without=("source",), name={"required": False}, out={"required": False})
 @click.option("--list", "listed", is_flag=True, help="Say what can be read, and what each of them looks at.")
 def import_detector(
     source: Path | None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ import click
 
 from crossfake.cli import THERE
 from crossfake.detect.commands.options import newest_bundle
-from crossfake.detect.settings import EvaluateSettings, ExplainSettings, Faces, PredictSettings
+from crossfake.detect.settings import EvaluateSettings, LoadSettings, PredictSettings
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
 from crossfake.options import options
@@ -37,37 +38,17 @@ _Told = TypeVar("_Told")
     "--csv", "csv_file", type=click.Path(path_type=Path), help="Write a CSV file too, a row per face."
 )
 @options(PredictSettings, "metadata", "trust", "annotate", "frames")
-@click.option(
-    "--windows",
-    type=click.IntRange(1, 1000),
-    help="Of each face, for a detector of native pixels.  [default: the bundle's]",
-)
+@options(LoadSettings, "windows")
 @options(PredictSettings, "allow_urls")
-@options(ExplainSettings, "face_model")
-@click.option(
-    "--backend",
-    type=click.Choice(["torch", "onnx", "onnx-int8"]),
-    default="torch",
-    help="What runs the network.",
-)
+@options(LoadSettings, "face_model", "backend")
 @options(PredictSettings, "workers", workers={"default": 0})
-@options(EvaluateSettings, "device", "precision")
+@options(LoadSettings, "device", "precision")
 @options(ExecutorSettings)
 def predict(
     paths: tuple[str, ...],
     bundle: tuple[Path, ...],
-    faces: Faces | None,
-    prior: float | None,
-    metadata: bool,
-    trust: Path | None,
     as_json: bool,
     csv_file: Path | None,
-    annotate: Path | None,
-    frames: int,
-    windows: int | None,
-    allow_urls: bool,
-    face_model: Path | None,
-    workers: int,
     **options: Any,
 ) -> None:
     """Judge images and videos: files, folders, zip archives, patterns, and for '-' a list on stdin.
@@ -87,14 +68,17 @@ def predict(
     from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
-    settings = PredictSettings(faces, frames, allow_urls, annotate, workers, metadata, trust, prior)
-    where, device = ExecutorSettings.of(options), options["device"]
+    where = ExecutorSettings.of(options)
+    opened = LoadSettings(**{field.name: options.pop(field.name) for field in fields(LoadSettings)})
+    settings = PredictSettings(**options)
+    faces, annotate = settings.faces, settings.annotate
     bundles = bundle or (newest_bundle(),)
-    if where.is_ray:
-        if len(bundles) > 1:
-            raise UserError("Ray's workers judge with one detector", hint="give one --bundle")
-        options["device"] = "auto"  # of this machine: it only says how pictures are cut
-    detectors = [load(each, face_model=face_model, windows=windows, **options) for each in bundles]
+    if where.is_ray and len(bundles) > 1:
+        raise UserError("Ray's workers judge with one detector", hint="give one --bundle")
+    how = asdict(opened) | (
+        {"device": "auto"} if where.is_ray else {}
+    )  # then this machine only says how they are cut
+    detectors = [load(each, **how) for each in bundles]
     if len(bundles) > 1:
         seats = several.seats(bundles, detectors, faces)
         counts = several.Counts(seats)
@@ -114,7 +98,7 @@ def predict(
     if note := plan(detector, faces).note:
         click.echo(f"note: {note}", err=True)
     summary = Summary()
-    predictions = summary.counting(judge(paths, detector, settings, where, device))
+    predictions = summary.counting(judge(paths, detector, settings, where, opened.device))
     if csv_file:
         predictions = writing_csv(predictions, csv_file)
     if not sys.stdout.isatty():  # where the table runs by, it shows the progress itself

@@ -175,7 +175,7 @@ def _opened(settings: TuneSettings, facts: dict[str, Any]) -> Run:
         ]
         for name, before, now in pairs:
             if name == "data_hashes":  # the data, wherever it lies by now
-                before, now = sorted(before.values()), sorted(now.values())
+                before, now = sorted((before or {}).values()), sorted(now.values())
             if as_text(before) != as_text(now):
                 raise UserError(
                     f"the search in {out} began with another {name}",

@@ -31,30 +31,26 @@ from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.families.stylegan2 import Discriminator, widths_in
 from crossfake.synth.importing import official, rosinality, stylegan3
 from crossfake.synth.sampling.models import CARD, DISCRIMINATOR, WEIGHTS, save_model
+from crossfake.synth.settings import ImportSettings
 
 Network = TypeVar("Network", bound=nn.Module)
 _LINEAR = ("affine", "embed", "out", "skip")  # layers that have no activation
 _MAX_BYTES = 4_000_000_000  # the largest published file has 400 MB
 
 
-def import_model(source: Path, out: Path, facts: dict[str, str] | None = None, size: int = 64) -> Path:
-    """Write a model folder for a published file or pipeline, or for shards of images made elsewhere.
-
-    Args:
-        source: a ``.pkl`` or ``.pt`` file, a diffusers pipeline (a folder, or a name on the hub), or a shard folder.
-        out: the model folder to write.
-        facts: what else the card should say: ``name``, ``license``, ``url``; and of a pipeline its ``prompt``.
-        size: of a pipeline's images.
+def import_model(settings: ImportSettings) -> Path:
+    """Write a model folder for a published file or pipeline, or for shards of images made elsewhere; returns it.
 
     Raises:
         UserError: it is none of them, holds another kind of network, or asks to run code.
     """
+    source, out = settings.source, settings.out
     if (out / CARD).exists():
         raise UserError(f"{out} holds a model already", hint="name another --out")
-    facts = {key: value for key, value in (facts or {}).items() if value}
+    facts = {name: said for name in ("name", "license", "url", "prompt") if (said := getattr(settings, name))}
     on_hub = not source.exists() and len(source.parts) == 2 and source.suffix not in (".pkl", ".pt")
     if on_hub or (source / "model_index.json").is_file():
-        _import_pipeline(source, out, facts, size)
+        _import_pipeline(source, out, facts, settings.size)
         return out
     if source.is_dir():
         _import_shards(source, out, facts)
@@ -105,7 +101,9 @@ def _built(kind: Callable[..., Network], arguments: dict[str, Any], state: dict[
     return network
 
 
-def _judge(arguments: dict[str, Any], clamp: float | None, weights: dict[str, Tensor]) -> dict[str, Any]:
+def _discriminator(
+    arguments: dict[str, Any], clamp: float | None, weights: dict[str, Tensor]
+) -> dict[str, Any]:
     """The discriminator's weights as ``{"discriminator": …}``, or nothing where training could not start from them."""
     same = {"size": arguments["size"], "classes": arguments.get("classes", 0)}
     try:
@@ -146,10 +144,10 @@ def _official(content: bytes) -> dict[str, Any]:
         "arguments": arguments,
         "generator": generator,
     }
-    judge = held.get("D")
-    if isinstance(judge, Module):
-        weights = official.discriminator_state(floats(judge.tensors(), limit))
-        found |= _judge(arguments, _checked(judge, "resnet"), weights)
+    theirs = held.get("D")
+    if isinstance(theirs, Module):
+        weights = official.discriminator_state(floats(theirs.tensors(), limit))
+        found |= _discriminator(arguments, _checked(theirs, "resnet"), weights)
     return found
 
 
@@ -207,7 +205,7 @@ def _rosinality(source: Path) -> dict[str, Any]:
         "generator": generator,
     }
     if isinstance(held.get("d"), dict):
-        found |= _judge(arguments, None, rosinality.discriminator_state(floats(held["d"], limit)))
+        found |= _discriminator(arguments, None, rosinality.discriminator_state(floats(held["d"], limit)))
     return found
 
 

@@ -16,8 +16,18 @@ from crossfake.files import replacing
 from crossfake.images import Images
 from crossfake.progress import tqdm
 from crossfake.synth.families.styles import StyleGenerator
-from crossfake.synth.sampling.latents import label_of, render, styled, styles_of, synthesise, vectors_of
+from crossfake.synth.sampling.latents import (
+    has_styles,
+    label_of,
+    open_model,
+    render,
+    styled,
+    styles_of,
+    synthesise,
+    vectors_of,
+)
 from crossfake.synth.sampling.models import Model
+from crossfake.synth.settings import InterpolateSettings
 
 Floats = npt.NDArray[np.float32]
 _LEAST_SIDE = 256  # pixels: players show smaller films as stamps, and halved colour blurs them
@@ -84,6 +94,26 @@ def _images(model: Model, part: torch.Tensor, space: str, psi: float, label: int
     else:
         ws = network.styles(part, label_of(model, len(part), label), psi)
     return synthesise(model, ws, network.constant_noise())
+
+
+def film(settings: InterpolateSettings) -> Path:
+    """Write the film of ``synth interpolate``; returns its path.
+
+    Raises:
+        UserError: there is no such model, it has no such space, or the film cannot be written.
+    """
+    model = open_model(settings.model, settings.device, settings.precision)
+    space = settings.space or ("w" if has_styles(model) else "z")
+    return interpolate(
+        model,
+        settings.seeds,
+        settings.out,
+        space,
+        settings.frames,
+        settings.fps,
+        settings.trunc,
+        settings.label,
+    )
 
 
 def interpolate(

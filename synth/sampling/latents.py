@@ -15,39 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from crossfake.errors import UserError
-from crossfake.images import Images, captioned_sheet, to_uint8
+from crossfake.images import Images, captioned_sheet, save_png, to_uint8
 from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.runs import newest_run
 from crossfake.synth.families.styles import StyleGenerator
 from crossfake.synth.sampling.models import Model, load_model, random_vectors
-from crossfake.synth.settings import Move
+from crossfake.synth.settings import GridSettings, Move
 
 # Karras et al. 2019, sec. 3.1: styles of 4² and 8², of 16² and 32², and of all finer layers
 LAYERS = {"coarse": slice(0, 4), "middle": slice(4, 8), "fine": slice(8, None)}
 _MOST_CELLS = 10_000
 _LEAST_SIDE = 64  # pixels of a cell, so that there is room for its caption
-
-
-def parse_psis(text: str) -> list[float]:
-    """Truncations from a list of numbers.
-
-    Raises:
-        UserError: it is no such list, or one is out of range.
-
-    Example:
-        >>> parse_psis("0,0.5,1")
-        [0.0, 0.5, 1.0]
-    """
-    try:
-        psis = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(
-            f"{text!r} is no list of truncations", hint="write --trunc 0.7 or --trunc 0,0.5,1"
-        ) from error
-    if not all(0 <= psi <= 2 for psi in psis):
-        raise UserError(f"truncation psi {text} is out of range", hint="give --trunc between 0 and 1")
-    return psis
 
 
 def open_model(path: Path | None, device: str = "auto", precision: Precision = "auto") -> Model:
@@ -135,6 +114,23 @@ def synthesise(model: Model, ws: Tensor, noise: Sequence[Tensor]) -> Images:
         planes = [plane if len(plane) == 1 else plane[part] for plane in noise]
         images.append(to_uint8(styled(model).synthesis(ws[part], planes, model.dtype)))
     return np.concatenate(images)
+
+
+def draw_grid(settings: GridSettings) -> Path:
+    """Write the sheet of ``synth grid``, a PNG; returns its path.
+
+    Raises:
+        UserError: there is no such model, or it cannot do what is asked of it.
+    """
+    model = open_model(settings.model, settings.device, settings.precision)
+    move(model, Move(settings.translate, settings.rotate))
+    rows, psis = settings.seeds, settings.trunc
+    if settings.mix:
+        sheet = mixing_table(model, rows, settings.columns or rows, settings.mix, psis[0], settings.label)
+    else:
+        sheet = grid(model, rows, psis, settings.label)
+    save_png(sheet, settings.out)
+    return settings.out
 
 
 def grid(

@@ -10,6 +10,7 @@ from crossfake.errors import MissingDependency, UserError
 from crossfake.synth.families.diffusion import DenoisingLearner, Diffusion
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.sampling.models import load_model
+from crossfake.synth.settings import ImportSettings
 from crossfake.synth.training.runs import make_plan
 from crossfake.synth.training.settings import TrainSettings
 
@@ -74,7 +75,9 @@ def test_a_pretrained_pipeline_is_a_generator_like_any_other(tmp_path: Path) -> 
         down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )  # fmt: skip
     diffusers.DDPMPipeline(unet=unet, scheduler=diffusers.DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
-    import_model(tmp_path / "ddpm", tmp_path / "model", {"name": "ddpm-test", "license": "MIT"}, size=8)
+    import_model(
+        ImportSettings(tmp_path / "ddpm", tmp_path / "model", name="ddpm-test", license="MIT", size=8)
+    )
     model: Any = load_model(tmp_path / "model")
     assert model.name == "ddpm-test" and model.card["license"] == "MIT" and model.size == 8
     model.network.steps = 2
@@ -84,5 +87,5 @@ def test_a_pretrained_pipeline_is_a_generator_like_any_other(tmp_path: Path) -> 
     assert np.abs(model.render(vectors[1:2]).astype(int) - images[1:2].astype(int)).max() <= 1
     (tmp_path / "ddpm" / "model_index.json").write_text("{}")
     with pytest.raises(UserError, match="cannot be loaded"):
-        import_model(tmp_path / "ddpm", tmp_path / "other")
+        import_model(ImportSettings(tmp_path / "ddpm", tmp_path / "other"))
     assert not (tmp_path / "other").exists()

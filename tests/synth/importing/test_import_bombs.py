@@ -12,6 +12,7 @@ import torch
 
 from crossfake.errors import UserError
 from crossfake.synth.importing.importer import import_model
+from crossfake.synth.settings import ImportSettings
 
 START = b"\x80\x04"
 
@@ -119,7 +120,7 @@ def test_small_files_take_little(name: str, tmp_path: Path) -> None:
         tracemalloc.start()
     try:
         with pytest.raises(UserError, match=message):
-            import_model(tmp_path / "bomb.pkl", tmp_path / "model")
+            import_model(ImportSettings(tmp_path / "bomb.pkl", tmp_path / "model"))
         assert not measured or tracemalloc.get_traced_memory()[1] < 60_000_000
     finally:
         tracemalloc.stop()
@@ -133,7 +134,7 @@ def test_small_files_take_little(name: str, tmp_path: Path) -> None:
 def test_odd_values_are_one_line(name: str, content: object, tmp_path: Path) -> None:
     torch.save({"g_ema": {name: content}, "latent_avg": content}, tmp_path / "n.pt")
     with pytest.raises(UserError) as raised:
-        import_model(tmp_path / "n.pt", tmp_path / "m")
+        import_model(ImportSettings(tmp_path / "n.pt", tmp_path / "m"))
     assert "\n" not in str(raised.value)
 
 
@@ -143,7 +144,7 @@ def test_compressed_members_are_refused(tmp_path: Path) -> None:
         for member in old.namelist():
             new.writestr(member, old.read(member))
     with pytest.raises(UserError, match="compressed members"):
-        import_model(tmp_path / "z.pt", tmp_path / "m")
+        import_model(ImportSettings(tmp_path / "z.pt", tmp_path / "m"))
 
 
 def test_widths_that_no_array_fills_are_not_allocated(tmp_path: Path) -> None:
@@ -153,4 +154,4 @@ def test_widths_that_no_array_fills_are_not_allocated(tmp_path: Path) -> None:
         weights[f"{layer}.conv.modulation.weight"] = torch.zeros(1, 1)
     torch.save({"g_ema": weights, "latent_avg": torch.zeros(4)}, tmp_path / "n.pt")
     with pytest.raises(UserError, match="no StyleGAN of colour images"):  # 90 GB if they were
-        import_model(tmp_path / "n.pt", tmp_path / "m")
+        import_model(ImportSettings(tmp_path / "n.pt", tmp_path / "m"))

@@ -11,7 +11,7 @@ from crossfake.synth.cli import synth
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.settings import GenerateSettings
+from crossfake.synth.settings import GenerateSettings, ImportSettings
 
 
 def _fakes(folder: Path, label: int = 1) -> Path:
@@ -25,8 +25,8 @@ def _fakes(folder: Path, label: int = 1) -> Path:
 
 def test_images_made_elsewhere_are_a_generator_like_any_other(tmp_path: Path) -> None:
     shards = ShardSet(_fakes(tmp_path / "fakes"))
-    facts = {"name": "midjourney-v6", "license": "CC0", "url": ""}
-    model = load_model(import_model(tmp_path / "fakes", tmp_path / "model", facts))
+    facts = {"name": "midjourney-v6", "license": "CC0"}
+    model = load_model(import_model(ImportSettings(tmp_path / "fakes", tmp_path / "model", **facts)))
     assert model.name == "midjourney-v6" and model.card["license"] == "CC0" and "url" not in model.card
     assert np.array_equal(model.images(3, 4), shards.read_many(range(3, 7)))
     made = ShardSet(generate(GenerateSettings(12, tmp_path / "model", tmp_path / "out")))
@@ -41,10 +41,10 @@ def test_images_made_elsewhere_are_a_generator_like_any_other(tmp_path: Path) ->
 def test_what_is_no_set_of_fakes_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(UserError, match="crossfake data prepare .*plain --label fake"):
-        import_model(tmp_path / "plain", tmp_path / "m")
+        import_model(ImportSettings(tmp_path / "plain", tmp_path / "m"))
     with pytest.raises(UserError, match="holds no fakes"):
-        import_model(_fakes(tmp_path / "reals", label=0), tmp_path / "m")
-    import_model(_fakes(tmp_path / "gone"), tmp_path / "m")
+        import_model(ImportSettings(_fakes(tmp_path / "reals", label=0), tmp_path / "m"))
+    import_model(ImportSettings(_fakes(tmp_path / "gone"), tmp_path / "m"))
     (tmp_path / "gone").rename(tmp_path / "elsewhere")
     with pytest.raises(UserError, match="not a shard folder"):
         load_model(tmp_path / "m")
@@ -57,7 +57,7 @@ def test_copies_stay_on_the_side_and_in_the_group_of_their_pool(tmp_path: Path) 
                 1, "web", "mj", "test" if number % 2 else "train", f"video {number // 4}", origin=str(number)
             )
             writer.append(np.full((16, 16, 3), number, np.uint8), row)
-    import_model(tmp_path / "fakes", tmp_path / "model", {"name": "mj"})
+    import_model(ImportSettings(tmp_path / "fakes", tmp_path / "model", name="mj"))
     sides = {
         split: ShardSet(generate(GenerateSettings(10, tmp_path / "model", tmp_path / split, split=split)))
         for split in ("train", "test")
@@ -70,7 +70,7 @@ def test_copies_stay_on_the_side_and_in_the_group_of_their_pool(tmp_path: Path) 
 
 
 def test_other_shards_than_those_imported_are_refused(tmp_path: Path) -> None:
-    import_model(_fakes(tmp_path / "fakes"), tmp_path / "model")
+    import_model(ImportSettings(_fakes(tmp_path / "fakes"), tmp_path / "model"))
     with ShardWriter(tmp_path / "fakes", 16, attributes={"crop": {"policy": "center"}}) as writer:
         writer.append(np.zeros((16, 16, 3), np.uint8), Row(1, "web", "mj", origin="one more"))
     with pytest.raises(UserError, match="other images than when it was imported"):
@@ -96,7 +96,7 @@ def test_a_pool_of_another_split_says_which(tmp_path: Path) -> None:
 
 
 def test_a_family_that_is_not_registered_here_is_named(tmp_path: Path) -> None:
-    import_model(_fakes(tmp_path / "fakes"), tmp_path / "m")
+    import_model(ImportSettings(_fakes(tmp_path / "fakes"), tmp_path / "m"))
     card = tmp_path / "m" / "model.json"
     card.write_text(card.read_text().replace('"external"', '"eigenfaces"'))
     with pytest.raises(

@@ -21,7 +21,7 @@ from crossfake.synth.cli import synth
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.sampling.generation import generate
 from crossfake.synth.sampling.models import load_model
-from crossfake.synth.settings import GenerateSettings
+from crossfake.synth.settings import GenerateSettings, ImportSettings
 
 from .conftest import nested
 
@@ -111,7 +111,7 @@ def test_an_official_pickle_becomes_a_model(
     out = generate(GenerateSettings(5, tmp_path / "model", tmp_path / "out"))
     assert out == tmp_path / "out"
     with pytest.raises(UserError, match="holds a model already"):
-        import_model(file, tmp_path / "model")
+        import_model(ImportSettings(file, tmp_path / "model"))
 
 
 @pytest.mark.parametrize("name", ["uncond", "cond", "clamp"])
@@ -132,7 +132,9 @@ def test_images_of_an_imported_pickle_equal_the_reference(
         "D": nested(official, "Discriminator", nets[1], False, architecture="resnet", **clamp),
     }
     (tmp_path / "n.pkl").write_bytes(pickle.dumps(content))
-    network: Any = load_model(import_model(tmp_path / "n.pkl", tmp_path / "m"), precision="fp32").network
+    network: Any = load_model(
+        import_model(ImportSettings(tmp_path / "n.pkl", tmp_path / "m")), precision="fp32"
+    ).network
     labels = torch.from_numpy(arrays["c"]) if name == "cond" else None
     images = network.synthesis(
         network.styles(torch.from_numpy(arrays["z"]), labels, 0.7), network.constant_noise()
@@ -152,12 +154,12 @@ def test_other_networks_are_refused(
 ) -> None:
     file = _file(official, tmp_path / "x.pkl", **facts)
     with pytest.raises(UserError, match=message):
-        import_model(file, tmp_path / "m")
+        import_model(ImportSettings(file, tmp_path / "m"))
     (tmp_path / "y.pkl").write_bytes(
         pickle.dumps({"G_ema": official.Network("Generator", _parameters={"input.freqs": torch.zeros(3)})})
     )
     with pytest.raises(UserError, match="not part of a StyleGAN2 generator"):
-        import_model(tmp_path / "y.pkl", tmp_path / "m")
+        import_model(ImportSettings(tmp_path / "y.pkl", tmp_path / "m"))
 
 
 class _Asks:
@@ -215,7 +217,7 @@ def test_hostile_pickles_do_nothing_and_are_named(name: str, tmp_path: Path) -> 
     tracemalloc.start()
     try:
         with pytest.raises(UserError, match=message) as raised:
-            import_model(tmp_path / "evil.pkl", tmp_path / "model")
+            import_model(ImportSettings(tmp_path / "evil.pkl", tmp_path / "model"))
         assert tracemalloc.get_traced_memory()[1] < 100_000_000
     finally:
         tracemalloc.stop()
@@ -281,9 +283,11 @@ def test_limits_that_are_not_the_same_everywhere(official: Any, tmp_path: Path) 
     generator = nested(official, "Generator", arrays[0], False, conv_clamp=256)
     judge = nested(official, "Discriminator", arrays[1], False, conv_clamp=None)
     (tmp_path / "n.pkl").write_bytes(pickle.dumps({"G_ema": generator, "D": judge}))
-    assert not (import_model(tmp_path / "n.pkl", tmp_path / "m") / "discriminator.safetensors").exists()
+    assert not (
+        import_model(ImportSettings(tmp_path / "n.pkl", tmp_path / "m")) / "discriminator.safetensors"
+    ).exists()
     block = generator.meta["state"]["_modules"]["synthesis"].meta["state"]["_modules"]["b8"]
     block.meta["state"]["_modules"]["torgb"].meta["state"]["conv_clamp"] = None
     (tmp_path / "o.pkl").write_bytes(pickle.dumps({"G_ema": generator}))
     with pytest.raises(UserError, match="different limits"):
-        import_model(tmp_path / "o.pkl", tmp_path / "o")
+        import_model(ImportSettings(tmp_path / "o.pkl", tmp_path / "o"))

@@ -17,6 +17,7 @@ from crossfake.synth.families.stylegan2 import Discriminator
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.importing.rosinality import discriminator_state
 from crossfake.synth.sampling.models import load_model
+from crossfake.synth.settings import ImportSettings
 
 WIDTHS, W, ROOT2 = (8, 8, 6), 12, math.sqrt(2)  # at 4×4, 8×8, 16×16
 
@@ -110,7 +111,9 @@ def test_images_of_an_imported_file_are_those_of_its_own_conventions(
         tmp_path / "n.pt",
         _use_new_zipfile_serialization=not old_format,
     )
-    model = load_model(import_model(tmp_path / "n.pt", tmp_path / "m", {"name": "ffhq-r"}), precision="fp32")
+    model = load_model(
+        import_model(ImportSettings(tmp_path / "n.pt", tmp_path / "m", name="ffhq-r")), precision="fp32"
+    )
     network: Any = model.network
     z = torch.randn(3, W, generator=torch.Generator().manual_seed(1))
     images = network.synthesis(network.styles(z), network.constant_noise())
@@ -121,7 +124,7 @@ def test_images_of_an_imported_file_are_those_of_its_own_conventions(
 def test_a_trained_file_has_a_command_line_and_no_mean(tmp_path: Path) -> None:
     held = {"g_ema": _generator(), "g": {}, "args": argparse.Namespace(size=16), "d_optim": {"state": {}}}
     torch.save(held, tmp_path / "n.pt")
-    network: Any = load_model(import_model(tmp_path / "n.pt", tmp_path / "m")).network
+    network: Any = load_model(import_model(ImportSettings(tmp_path / "n.pt", tmp_path / "m"))).network
     z = torch.randn(5000, W, generator=torch.Generator().manual_seed(9))
     difference = (network.mapping(z).mean(dim=0) - network.mapping.w_avg).abs().max()
     assert difference < 0.1 * network.mapping(z).std()
@@ -144,7 +147,7 @@ def test_the_discriminator_is_taken_along(tmp_path: Path) -> None:
     theirs |= {"final_linear.1.weight": draw(1, 8), "final_linear.1.bias": draw(1)}
     Discriminator(16, widths=WIDTHS).load_state_dict(discriminator_state(theirs))
     torch.save({"g_ema": _generator(), "d": theirs}, tmp_path / "n.pt")
-    import_model(tmp_path / "n.pt", tmp_path / "m")
+    import_model(ImportSettings(tmp_path / "n.pt", tmp_path / "m"))
     assert (tmp_path / "m" / "discriminator.safetensors").exists()
 
 
@@ -172,11 +175,11 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path: Path) -> None:
     for number, (content, message) in enumerate(cases):
         torch.save(content, tmp_path / f"{number}.pt")
         with pytest.raises(UserError, match=message) as raised:
-            import_model(tmp_path / f"{number}.pt", tmp_path / "m")
+            import_model(ImportSettings(tmp_path / f"{number}.pt", tmp_path / "m"))
         assert "\n" not in str(raised.value)
     assert not Path("run-by-the-import").exists() and not (tmp_path / "m").exists()
     with zipfile.ZipFile(tmp_path / "z.pt", "w") as archive:
         archive.writestr("x/data.pkl", pickle.dumps(1))
     for name in ("z.pt", "gone.pt"):
         with pytest.raises(UserError):
-            import_model(tmp_path / name, tmp_path / "m")
+            import_model(ImportSettings(tmp_path / name, tmp_path / "m"))

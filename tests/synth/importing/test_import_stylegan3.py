@@ -16,6 +16,7 @@ from crossfake.synth.families.stylegan3 import Generator
 from crossfake.synth.importing.importer import import_model
 from crossfake.synth.sampling.models import load_model
 from crossfake.synth.sampling.perception import choose_perception
+from crossfake.synth.settings import ImportSettings
 
 from .conftest import nested
 
@@ -77,7 +78,7 @@ def test_an_official_pickle_becomes_a_model(
 ) -> None:
     ours, judge = _tiny(rotation, classes=2), Discriminator(32, 64, 2, clamp=256.0)
     file = written(_official_names(ours), _official_judge(judge), conv_clamp=256)
-    model = load_model(import_model(file, tmp_path / "m"), precision="fp32")
+    model = load_model(import_model(ImportSettings(file, tmp_path / "m")), precision="fp32")
     assert model.family == ("stylegan3-r" if rotation else "stylegan3")
     assert model.card["source"]["format"] == "stylegan3" and len(model.card["classes"]) == 2
     latents, labels = torch.randn(3, ours.latent_dim), torch.eye(2)[[0, 1, 0]]
@@ -96,7 +97,7 @@ def test_images_of_an_imported_pickle_equal_the_reference(
         pytest.skip("no reference arrays beside the weights")
     arrays = {key: torch.from_numpy(value) for key, value in np.load(file).items()}
     theirs = {key[2:]: value for key, value in arrays.items() if key.startswith("G/")}
-    model = load_model(import_model(written(theirs), tmp_path / "m"), precision="fp32")
+    model = load_model(import_model(ImportSettings(written(theirs), tmp_path / "m")), precision="fp32")
     network: Any = model.network
     ws = network.styles(arrays["z"], arrays.get("c") if name == "t_cond" else None, 0.7)
     torch.testing.assert_close(network.synthesis(ws), arrays["img_psi0.7"], atol=1e-4, rtol=1e-5)
@@ -150,10 +151,10 @@ def test_what_is_computed_in_another_way_is_refused(
     theirs = _official_names(_tiny())
     change(theirs)
     with pytest.raises(UserError, match=message):
-        import_model(written(theirs), tmp_path / "m")
+        import_model(ImportSettings(written(theirs), tmp_path / "m"))
     assert not (tmp_path / "m").exists()
 
 
 def test_other_scales_are_refused(written: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match="scaled in another way"):
-        import_model(written(_official_names(_tiny()), output_scale=1.0), tmp_path / "m")
+        import_model(ImportSettings(written(_official_names(_tiny()), output_scale=1.0), tmp_path / "m"))

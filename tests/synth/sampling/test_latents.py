@@ -13,7 +13,6 @@ from crossfake.synth.families.base import FAMILIES
 from crossfake.synth.sampling.latents import (
     grid,
     mixing_table,
-    parse_psis,
     render,
     styled,
     styles_of,
@@ -21,6 +20,7 @@ from crossfake.synth.sampling.latents import (
     vectors_of,
 )
 from crossfake.synth.sampling.models import Model, load_model
+from crossfake.synth.settings import parse_psis
 
 SIDE, CAPTION, PAD, TIMES = 64, 13, 2, 4  # of a sheet's cells; 16×16 images are drawn four times as large
 

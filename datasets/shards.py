@@ -57,6 +57,7 @@ class Row:
         origin: name of the source file.
         own_split: the split is the data set's own: ``crossfake data split`` leaves it.
         parent: of a fake made from a photo, what :meth:`ShardSet.ids` calls that photo's row.
+        score: how face-like a fake is, of a set whose least face-like ones were dropped; else 0.
     """
 
     label: int
@@ -68,6 +69,7 @@ class Row:
     origin: str = ""
     own_split: bool = False
     parent: str = ""
+    score: float = 0.0
 
 
 # Fixed-width strings: variable-length ones cost a heap look-up per row and cannot be checksummed.
@@ -82,8 +84,13 @@ COLUMNS: dict[str, Any] = {
     "origin": "S256",
     "own_split": np.uint8,
     "parent": "S320",
+    "score": np.float32,
 }
-LATER = ("own_split", "parent")  # columns that older shards, and those that other programs wrote, may lack
+LATER = (
+    "own_split",
+    "parent",
+    "score",
+)  # columns that older shards, and those that other programs wrote, may lack
 
 
 def fit(text: str, width: int) -> bytes:
@@ -131,7 +138,7 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row, Pixels | None]
                 names = (field.name for field in dataclasses.fields(Row) if field.name in parts)
                 values = {name: file[name][index] for name in names}
                 facts: dict[str, Any] = {
-                    k: text_of(v) if isinstance(v, bytes) else int(v) for k, v in values.items()
+                    k: text_of(v) if isinstance(v, bytes) else v.item() for k, v in values.items()
                 }
                 image = decode(blob, codec) if codec == "webp" else blob
                 yield image, Row(**facts), file["mask"][index] if "mask" in file else None

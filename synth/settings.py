@@ -143,6 +143,10 @@ class GenerateSettings:
         label: number of the class [default: all in turn].
         translate: move a stylegan3's pictures right and down, in widths of the picture [default: 0,0].
         rotate: turn a stylegan3's pictures counterclockwise, in degrees [default: 0].
+        reject: drop this share of images, the least face-like: 0.1, say. It raises precision and lowers recall, since
+            what is rare goes first. They are judged by the model's discriminator where it was kept.
+        like: judge by how near they are to these reals, not by the discriminator. Rows of split train count; FID's
+            network is needed.
         compile: translate the network first: pays from some 10,000 images on. It is torch.compile, which needs a C++
             compiler and half a minute. Images differ by rounding from those made without, so rows say that it was
             done.
@@ -162,6 +166,8 @@ class GenerateSettings:
     match_spectrum: bool = False
     translate: Annotated[tuple[Shift, ...], _Pair()] = (0.0, 0.0)
     rotate: Turn = 0.0
+    reject: Annotated[float, Bounds(0, 0.9)] = 0.0
+    like: Shards | None = None
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
@@ -173,6 +179,10 @@ class GenerateSettings:
             raise UserError("a family and a model are too much", hint="give --model or --family")
         if not self.n and not self.photos:
             raise UserError("it is not said how many images to make", hint="give a number with --n")
+        if self.like and not self.reject:
+            raise UserError(
+                "--like judges what --reject drops", hint="give --reject 0.1, or leave --like out"
+            )
         if self.match_spectrum and not self.photos:
             raise UserError(
                 "spectra are matched to photos, and there are none", hint="name them with --photos"

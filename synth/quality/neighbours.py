@@ -59,6 +59,29 @@ def manifolds(real: Features, fake: Features, k: int = 3, k_density: int = 5) ->
     return Manifolds(_mean(precise), _mean(recalled), _mean(dense), _mean(nearest <= radii_x[1]))
 
 
+def realism(real: Features, fake: Features, k: int = 3) -> Features:
+    """How well each fake lies among the reals (Kynkäänniemi et al. 2019, eq. 3), ``[m]``: 1 and more is within.
+
+    The largest ratio, over reals, of the radius to the k-th nearest other real and the distance to the fake. As
+    there, only the smaller half of the radii count, since balls of lone reals are large.
+
+    Args:
+        real, fake: ``[n, d]`` and ``[m, d]``, more than ``k`` reals.
+
+    Example:
+        >>> line = np.arange(8.0)[:, None]
+        >>> realism(line, np.array([[3.5], [20.0]]), k=1).round(3).tolist()
+        [2.0, 0.077]
+    """
+    center = real.mean(axis=0)
+    x, y = (torch.from_numpy(np.ascontiguousarray(side - center, np.float32)) for side in (real, fake))
+    squared = radii(x, (k,))[0]
+    small = squared <= squared.median()
+    ratios = squared[small] / _squared(y, x[small]).clamp(min=1e-12)
+    found: Features = ratios.max(dim=1).values.sqrt().numpy()
+    return found
+
+
 def radii(x: Tensor, ks: tuple[int, ...]) -> Tensor:
     """Squared distance of every row ``[n, d]`` to its k-th nearest other one, ``[len(ks), n]``."""
     found = torch.empty(len(ks), len(x))

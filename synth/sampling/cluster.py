@@ -82,13 +82,13 @@ def make_shards(
             partial(_piece, spec=spec), _pieces(shards, rows, settings.n, length), demand, parts=True
         )
         shard = Gathered(-1, writing)
-        for (k, begin, end), (count, reference) in pieces:
+        for (k, _, end), (drawn, reference) in pieces:
             if k != shard.index:
                 shard = Gathered(k, writing)
-            for number in range(begin, begin + count):
-                shard.append(Held(reference, number - begin), generation.row(number))
-            bar.update(count)
-            made += count
+            for at, (number, score) in enumerate(drawn):
+                shard.append(Held(reference, at), generation.row(number, score))
+            bar.update(len(drawn))
+            made += len(drawn)
             if end == min((k + 1) * rows, settings.n):
                 shard.close()
     return made
@@ -104,13 +104,16 @@ def _pieces(shards: list[int], rows: int, n: int, length: int) -> Iterator[tuple
             begin = end
 
 
-def _piece(piece: tuple[int, int, int], spec: MakeSpec) -> tuple[int, list[tuple[Pixels, None]]]:
-    """On a worker: how many images, and the images."""
+def _piece(
+    piece: tuple[int, int, int], spec: MakeSpec
+) -> tuple[list[tuple[int, float]], list[tuple[Pixels, None]]]:
+    """On a worker: what is known of the images, and the images."""
     _, begin, end = piece
     with ThreadPoolExecutor(1) as drawer:
-        found = _opened(spec).tiles(begin, end, drawer)
-        images = [(image, None) for _, tile in found for image in tile]
-    return len(images), images
+        tiles = list(_opened(spec).tiles(begin, end, drawer))
+    return [each for tile in tiles for each in tile.drawn], [
+        (image, None) for tile in tiles for image in tile.images
+    ]
 
 
 @functools.lru_cache(maxsize=1)

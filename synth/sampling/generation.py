@@ -35,6 +35,7 @@ from crossfake.synth.families.matching import match_spectrum
 from crossfake.synth.sampling.latents import check_label, move
 from crossfake.synth.sampling.models import Model, load_model, seen_by, untrained_model
 from crossfake.synth.sampling.photos import Photos
+from crossfake.synth.sampling.rejection import Rejection, Tile
 from crossfake.synth.settings import GenerateSettings, Move
 
 T = TypeVar("T")
@@ -59,6 +60,8 @@ def generate(
         UserError: there is no model, ``out`` holds something else, or another process writes there.
     """
     rank, world = ranks or rank_world()
+    if where.is_ray and settings.reject:
+        raise UserError("images are judged on one machine only", hint="leave --reject or Ray out")
     if where.is_ray and world > 1:
         raise UserError("Ray starts its workers itself", hint="start it without torchrun")
     with where.connected():
@@ -81,6 +84,7 @@ class Generation:
         settings: with the number of images and the split that were left open.
         model: makes them, moved as the settings say.
         photos: they are made of; None where they are made of vectors alone.
+        rejection: which images are dropped; None where none are.
         out: folder of the shards.
 
     Raises:
@@ -98,6 +102,7 @@ class Generation:
         self.out = settings.out or _default_out(Path(source), settings)
         move(self.model, Move(settings.translate, settings.rotate))
         check_label(self.model, settings.label)
+        self.rejection = Rejection.of(self.model, settings) if settings.reject else None
         if self.model.takes:  # too many are refused before any is written
             self.model.take(settings.n - 1, 1, settings.split or "")
 
@@ -109,6 +114,7 @@ class Generation:
         learned = (
             seen_by(model.path) if has_learned else Seen(by_name=model.card.get("learned_elsewhere", ()))
         )
+        learned |= self.rejection.seen if self.rejection else Seen()
         return learned | photos.seen(self.settings.split) if photos else learned
 
     @property
@@ -122,6 +128,8 @@ class Generation:
             made_of |= {"translate": list(settings.translate), "rotate": settings.rotate}
         if settings.match_spectrum:
             made_of["spectrum"] = "photo"
+        if self.rejection:
+            made_of["reject"] = self.rejection.attributes
         return made_of | {
             "generator": model.name,
             "generator_hash": model.hash,
@@ -144,9 +152,18 @@ class Generation:
         n = self.settings.n
         return self.photos.bytes_of(first, n) if self.photos else 3 * self.model.size**2 * (n - first)
 
-    def tiles(self, first: int, last: int, drawer: ThreadPoolExecutor) -> Iterator[tuple[int, list[Pixels]]]:
-        """Images ``first`` to ``last - 1`` with the number each tile begins at; the next tile's vectors are drawn, and
-        its photos read, in ``drawer`` while this one is computed."""
+    def tiles(self, first: int, last: int, drawer: ThreadPoolExecutor) -> Iterator[Tile]:
+        """Images ``first`` to ``last - 1``; the next tile's vectors are drawn, and its photos read, in ``drawer`` while
+        this one is computed."""
+        if self.rejection:
+            begin, end = self.rejection.drawn(first, last)
+            tiles = self._drawn(begin, end, drawer)
+            yield from self.rejection.kept(tiles, first, last, self.settings.label)
+            return
+        for begin, images in self._drawn(first, last, drawer):
+            yield Tile(begin, images, [(begin + k, 0.0) for k in range(len(images))])
+
+    def _drawn(self, first: int, last: int, drawer: ThreadPoolExecutor) -> Iterator[tuple[int, list[Pixels]]]:
         model, settings, photos = self.model, self.settings, self.photos
 
         def draw(tile: int) -> tuple[Tensor, tuple[list[Pixels], list[Pixels]] | None]:
@@ -170,8 +187,8 @@ class Generation:
                 images = list(model.render(vectors, settings.trunc, model.labels(tile, settings.label)))
             yield begin, images[begin - tile * model.tile : last - tile * model.tile]
 
-    def row(self, number: int) -> Row:
-        """What is known of an image; it was made for one side, and stays there."""
+    def row(self, number: int, score: float = 0.0) -> Row:
+        """What is known of the image of these latents; it was made for one side, and stays there."""
         model, settings = self.model, self.settings
         facts: dict[str, Any] = {
             "group": f"{model.hash[:8]}:{settings.seed}:{number}",
@@ -185,7 +202,15 @@ class Generation:
             row, columns = int(network.rows(facts["split"])[number]), network.pool.columns
             facts["group"] = str(columns["group"][row]) or facts["group"]
             facts["origin"] = f"{number} of {columns['origin'][row]}"
-        return Row(label=1, source=OWN, generator=model.name, seed=settings.seed, own_split=True, **facts)
+        return Row(
+            label=1,
+            source=OWN,
+            generator=model.name,
+            seed=settings.seed,
+            own_split=True,
+            score=score,
+            **facts,
+        )
 
 
 def _make(generation: Generation, rank: int, world: int, make: Callable[..., int]) -> None:
@@ -225,13 +250,13 @@ def _make_shards(generation: Generation, shards: list[int], bar: tqdm) -> int:
             bar.update(shard.rows)
             last = min((k + 1) * SHARD_ROWS, generation.settings.n)
             written: Future[None] | None = None
-            for begin, images in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
+            for tile in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
                 if written is not None:
                     written.result()  # at most one tile waits, so memory stays flat
-                rows = [generation.row(number) for number in range(begin, begin + len(images))]
-                written = writer.submit(_write, shard, images, rows)
-                bar.update(len(images))
-                made += len(images)
+                rows = [generation.row(number, score) for number, score in tile.drawn]
+                written = writer.submit(_write, shard, tile.images, rows)
+                bar.update(len(rows))
+                made += len(rows)
             if written is not None:
                 written.result()
             shard.close()
@@ -276,7 +301,8 @@ def _compile(model: Model) -> None:
 
 def _default_out(source: Path, settings: GenerateSettings) -> Path:
     run = source.parent if source.name == "model" else source
-    return run / f"generated-n{settings.n}-psi{settings.trunc:g}-seed{settings.seed}"
+    reject = f"-reject{settings.reject:g}" if settings.reject else ""
+    return run / f"generated-n{settings.n}-psi{settings.trunc:g}-seed{settings.seed}{reject}"
 
 
 def _photos(model: Model, settings: GenerateSettings) -> Photos | None:

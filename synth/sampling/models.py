@@ -202,7 +202,7 @@ def untrained_model(
             "a folder of diffusers, or a name on the hub",
         )
     network = kind.generator(name=source, size=size).eval().requires_grad_(False)
-    digest = _hash_of(network)
+    digest = hash_weights(network)
     target = pick_device(device)
     named = source if "/" in source and not Path(source).exists() else Path(source).resolve().name
     card |= {
@@ -212,11 +212,11 @@ def untrained_model(
     return Model(Path(), family, network.to(target), card, digest, target, compute_dtype(target, precision))
 
 
-def _hash_of(network: nn.Module) -> str:
+def hash_weights(network: nn.Module) -> str:
     """SHA-256 of all weights, by name, in float32."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.float().contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

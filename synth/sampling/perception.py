@@ -6,20 +6,16 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from crossfake.fit.checkpoints import newest_checkpoint
-from crossfake.synth.families.base import FAMILIES
-from crossfake.synth.families.stylegan2 import Discriminator, widths_in
+from crossfake.synth.families.stylegan2 import Discriminator
 from crossfake.synth.quality.features import STAGES, InceptionFeatures
 from crossfake.synth.quality.lpips_diversity import SMALLEST, Lpips
-from crossfake.synth.sampling.models import DISCRIMINATOR, Model
+from crossfake.synth.sampling.discriminators import load_discriminator
+from crossfake.synth.sampling.models import Model
 from crossfake.weights import find_weights, locate
 
 _LARGEST = 256  # pixels: what networks of ImageNet see of larger images (Karras et al. 2020a, app. D)
@@ -64,8 +60,8 @@ def choose_perception(model: Model, net: str = "vgg", weights: Path | None = Non
     for name in nets:
         if weights or locate(f"lpips-{name}"):
             return Perception(f"LPIPS ({name})", _lpips(name, find_weights(f"lpips-{name}", weights), model))
-    discriminator = _discriminator(model)
-    if discriminator is not None:
+    discriminator = load_discriminator(model)
+    if isinstance(discriminator, Discriminator):
         return Perception("the discriminator's features and pixels", _judged(discriminator, model.dtype))
     if file := locate("inception"):
         return Perception("Inception's features and pixels", _inception(file, model))
@@ -158,26 +154,3 @@ def _inception(file: Path, model: Model) -> Callable[[Tensor], Tensor]:
         return torch.cat([unit_features(maps), pixel_features(images)], dim=1)
 
     return features
-
-
-def _discriminator(model: Model) -> Discriminator | None:
-    """The one that the model was trained against, from beside it or from its run's newest checkpoint."""
-    if FAMILIES.get(model.family).discriminator is not Discriminator:
-        return None
-    try:
-        if (model.path / DISCRIMINATOR).is_file():
-            weights = load_file(model.path / DISCRIMINATOR)
-        else:
-            checkpoint = newest_checkpoint(model.path.parent)
-            if model.path.name != "model" or checkpoint is None:
-                return None
-            weights = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[
-                "discriminator"
-            ]
-        arguments: dict[str, Any] = model.card["network"]
-        shared = {name: arguments[name] for name in ("size", "classes", "clamp") if name in arguments}
-        discriminator = Discriminator(**shared, widths=widths_in(weights))
-        discriminator.load_state_dict(weights)
-    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError):
-        return None  # of another run, or cut short: the next network will do
-    return discriminator.eval().requires_grad_(False).to(model.device)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch_fidelity.metric_prc import prc_features_to_metric
 
-from crossfake.synth.quality.neighbours import manifolds, nearest
+from crossfake.synth.quality.neighbours import manifolds, nearest, realism
 
 
 def _sample(seed: int, n: int, scale: float = 1.0, shift: float = 0.0) -> np.ndarray:
@@ -50,3 +50,14 @@ def test_the_nearest_of_a_copy_is_its_original() -> None:
 def test_constant_images_give_figures() -> None:
     found = manifolds(np.ones((20, 4), np.float32), np.ones((20, 4), np.float32))
     assert found.precision.value == found.recall.value == found.coverage.value == 1.0
+
+
+def test_realism_is_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(60, 5)).astype(np.float32), rng.normal(size=(20, 5)).astype(np.float32)
+    between = np.linalg.norm(real[:, None] - real, axis=2)
+    radii = np.sort(between, axis=1)[:, 3]
+    small = radii <= np.sort(radii)[29]  # torch's median: the lower of the two in the middle
+    expected = (radii[small] / np.linalg.norm(fake[:, None] - real[small], axis=2)).max(axis=1)
+    assert np.allclose(realism(real, fake), expected, rtol=1e-4)
+    assert realism(real, real[small][:3]).min() > 1e3  # a copy of a real one lies in the middle of its ball

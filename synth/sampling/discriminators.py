@@ -35,8 +35,8 @@ def load_discriminator(model: Model) -> nn.Module | None:
             ]
         arguments: dict[str, Any] = model.card["network"]
         if build is Discriminator:  # its widths may be another's than the generator's
-            shared = {name: arguments[name] for name in ("size", "classes", "clamp") if name in arguments}
-            arguments = {**shared, "widths": widths_in(weights)}
+            shared = {k: v for k, v in arguments.items() if k in ("size", "classes", "clamp")}
+            arguments = shared | {"widths": widths_in(weights)}
         discriminator = build(**arguments)
         discriminator.load_state_dict(weights)
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError):

@@ -6,7 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from crossfake.synth.families.layers import Conv, Dense, downsample, fir, minibatch_stddev, upsample
+from crossfake.synth.families.layers import (
+    Conv,
+    Dense,
+    downsample,
+    fir,
+    minibatch_stddev,
+    pointwise,
+    upsample,
+)
 
 
 def _low_pass(x: torch.Tensor) -> torch.Tensor:
@@ -61,6 +69,24 @@ def test_conv_has_unit_gain_shape_and_activation(kernel: int, down: bool) -> Non
     torch.testing.assert_close(
         layer(x), F.leaky_relu(expected, 0.2) * math.sqrt(2) * 0.5, atol=1e-5, rtol=1e-5
     )
+
+
+def test_a_pointwise_convolution_of_many_bfloat16_pixels_has_gradients_of_gradients() -> None:
+    """The convolution of torch 2.14 ends the process here where the processor multiplies bfloat16."""
+    x = torch.rand(8, 3, 256, 256).to(torch.bfloat16, memory_format=torch.channels_last).requires_grad_()
+    weight = (
+        torch.tensor([[1.0, 2.0, -1.0], [0.5, 0.0, 4.0]])[:, :, None, None]
+        .to(torch.bfloat16)
+        .requires_grad_()
+    )
+    y = pointwise(x, weight)
+    assert y.shape == (8, 2, 256, 256) and y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y.float(), F.conv2d(x.float(), weight.float()), atol=0.02, rtol=0.01)
+    (slope,) = torch.autograd.grad(y.float().sum(), x, create_graph=True)
+    assert slope[0, :, 0, 0].tolist() == [1.5, 2.0, 3.0]
+    slope.float().square().mean().backward()
+    expected = 2 / 3 * torch.tensor([1.5, 2.0, 3.0]).expand(2, 3)
+    torch.testing.assert_close(weight.grad.flatten(1).float(), expected, atol=0.02, rtol=0.01)
 
 
 def test_minibatch_stddev_groups_images_a_stride_apart() -> None:

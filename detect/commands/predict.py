@@ -88,6 +88,8 @@ def predict(
             several.write_json(told, seats, counts, sys.stdout)
         else:
             several.write_table(told, seats, counts, click.echo)
+        if annotate:
+            click.echo(f"annotated copies, a folder for each detector: {annotate}", err=True)
         _check_judged(counts.judged)
         return
     detector = detectors[0]

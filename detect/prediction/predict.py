@@ -59,9 +59,20 @@ def predict(
         ...     print(each.path, each.verdict, each.probability)
     """
     settings = settings or PredictSettings()
+    inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
+    return predict_inputs(inputs, detector, settings, where, device)
+
+
+def predict_inputs(
+    inputs: Iterator[Input],
+    detector: Detector,
+    settings: PredictSettings,
+    where: ExecutorSettings = LOCAL,
+    device: str = "auto",
+) -> Iterator[Prediction]:
+    """:func:`predict`, of what :func:`~crossfake.detect.prediction.media.find_inputs` found."""
     cut = plan(detector, settings.faces)
     annotator = Annotator(settings.annotate) if settings.annotate else None
-    inputs = find_inputs(paths, settings.allow_urls, settings.annotate)
     opening = partial(
         open_media,
         cropper=cut.cropper,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,9 +26,10 @@ from typing import Any, TextIO
 from crossfake import __version__
 from crossfake.datasets.crops import crop_words
 from crossfake.detect.bundle.bundle import Detector
-from crossfake.detect.prediction.media import STDIN
+from crossfake.detect.prediction.annotate import clean_name
+from crossfake.detect.prediction.media import find_inputs
 from crossfake.detect.prediction.output import COLUMNS, SCHEMA, Summary, csv_rows, echo_metadata, printable
-from crossfake.detect.prediction.predict import plan, predict
+from crossfake.detect.prediction.predict import plan, predict_inputs
 from crossfake.detect.prediction.verdicts import Prediction
 from crossfake.detect.settings import PredictSettings
 from crossfake.detect.tables import aligned
@@ -92,21 +94,19 @@ def looks_at(detector: Detector) -> str:
 
 
 def judge(paths: Sequence[str], at_table: Sequence[Seat], settings: PredictSettings) -> Iterator[Told]:
-    """Each file's predictions one after the other, in the order of the detectors.
+    """Each file's predictions one after the other, in the order of the detectors; annotated copies in a folder of each.
 
     Raises:
-        UserError: as of :func:`~crossfake.detect.prediction.predict.predict`, or what only one detector can do.
+        UserError: as of :func:`~crossfake.detect.prediction.predict.predict`.
     """
-    if settings.annotate:
-        raise UserError("--annotate draws one detector's verdicts", hint="name one --bundle")
-    if STDIN in paths:
-        raise UserError("a list on stdin can be read once only", hint="name the files, or one --bundle")
     workers = max(1, (settings.workers or os.cpu_count() or 1) // len(at_table))
     each_own = dataclasses.replace(settings, workers=workers)
     first = [seat is at_table[0] and settings.metadata for seat in at_table]  # a file says the same to all
+    marked = [settings.annotate and settings.annotate / clean_name(seat.name) for seat in at_table]
+    inputs = itertools.tee(find_inputs(paths, settings.allow_urls, settings.annotate), len(at_table))
     every = [
-        predict(paths, seat.detector, dataclasses.replace(each_own, metadata=metadata))
-        for seat, metadata in zip(at_table, first, strict=True)
+        predict_inputs(mine, seat.detector, dataclasses.replace(each_own, metadata=metadata, annotate=folder))
+        for mine, seat, metadata, folder in zip(inputs, at_table, first, marked, strict=True)
     ]
     return (told for each in zip(*every, strict=True) for told in zip(at_table, each, strict=True))
 

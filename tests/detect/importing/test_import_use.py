@@ -150,16 +150,25 @@ def test_several_detectors_as_json(pair: tuple[Path, Path], tmp_path: Path) -> N
     assert found["summary"]["m-one"]["judged"] == 2
 
 
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [(("-",), "stdin"), (("--annotate", "marked"), "--annotate"), (("--bundle", "SAME"), "named twice")],
-)
-def test_what_only_one_detector_can_do_is_said(
-    more: tuple[str, ...], words: str, pair: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_several_detectors_take_a_list_and_draw_each_its_own(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, marked = _pictures(tmp_path / "in"), tmp_path / "in" / "marked"
+    bundles = [str(each) for path in pair for each in ("--bundle", path)]
+    options = ["--device", "cpu", "--workers", "1", "--annotate", str(marked), "--json"]
+    lines = f"{folder}\n{folder}/1.png\n"
+    found = CliRunner().invoke(detect, ["predict", "-", *bundles, *options], input=lines)
+    assert found.exit_code == 0, found.output
+    files = json.loads(found.stdout)["files"]
+    assert len(files) == 2 * 4 and [each["detector"] for each in files] == ["m-one", "m-two"] * 4
+    assert sorted(path.name for path in marked.iterdir()) == ["m-one", "m-two"]
+    drawn = [each["annotated"] for each in files if each["annotated"]]
+    assert len(drawn) == len(set(drawn)) == 6 and all(Path(path).is_file() for path in drawn)
+    again = CliRunner().invoke(detect, ["predict", str(folder), *bundles, *options])
+    assert again.exit_code == 2 and "holds files already" in again.output
+
+
+def test_the_same_detector_twice_is_refused(pair: tuple[Path, Path], tmp_path: Path) -> None:
     folder = _pictures(tmp_path / "in")
-    given = [pair[1] if each == "SAME" else tmp_path / each if each == "marked" else each for each in more]
     found = CliRunner().invoke(
-        detect, [str(each) for each in ("predict", folder, "--bundle", pair[0], "--bundle", pair[1], *given)]
+        detect, ["predict", str(folder), "--bundle", str(pair[0]), "--bundle", str(pair[0])]
     )
-    assert found.exit_code == 2 and words in found.output and "verdict " not in found.output
+    assert found.exit_code == 2 and "named twice" in found.output and "verdict " not in found.output

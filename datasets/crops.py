@@ -450,11 +450,12 @@ class Cropper:
     ) -> Crop:
         """Cut one face, or the square of a policy without faces, out of a picture and its mask of the same size.
 
-        Native crops have no mask.
+        Native crops have no mask, unless they are turned onto a template.
         """
         if self.template and face is not None:
             turned, scale = self.template.cut(image, face.points, self.margin)
-            return Crop(turned, None, person, _shares(face.box, image), scale)
+            marked = None if mask is None else self.template.cut(mask, face.points, self.margin)[0]
+            return Crop(turned, marked, person, _shares(face.box, image), scale)
         if self.native:
             own = np.ascontiguousarray(
                 self._own_pixels(image, face)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from crossfake.bounds import Bounds, check_bounds
@@ -128,6 +129,19 @@ class Whole(View):
             images, whole, missed = _turned(self.upright, images, whole, shards)
             damaged += missed
         return self.cut(images), whole, damaged
+
+    def with_mask(self, image: Pixels, mask: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_]]:
+        """What the network sees of a set's row, and where a mask ``[H, W]`` of it lies in that.
+
+        Raises:
+            crossfake.datasets.geometry.Skip: there is no face to turn upright.
+        """
+        drawn = np.repeat(mask[:, :, None], 3, axis=2).astype(np.uint8) * 255
+        if self.upright is not None:
+            crop = self.upright.crops(image, mask=drawn)[0]
+            assert crop.mask is not None
+            image, drawn = crop.image, crop.mask
+        return self.fit(image), self.fit(drawn)[..., 0] > 127
 
     def check(self, shards: ShardSet, rows: Indices | None = None) -> None:
         """Images of any size go."""

@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from crossfake.datasets.blending import RANDOMS, faces_of, self_blended, swapped
+from crossfake.datasets.geometry import Skip
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.explain import faithfulness
 from crossfake.detect.explain.methods import attribute, pick
-from crossfake.detect.explain.references import Rows, images_of, validation_rows
+from crossfake.detect.explain.references import Rows, images_of, seen_of, validation_rows
 from crossfake.detect.explain.windows import maps_of
 from crossfake.detect.tables import aligned
-from crossfake.detect.view import View
+from crossfake.detect.view import View, Windows
+from crossfake.detect.whole import Whole
+from crossfake.detect.whole import middle as cropped
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
+_SIDE = 224  # pixels of what is checked, of networks that see pictures of any size
 _WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the face wholly, so its mask is one
 
 
@@ -29,7 +33,8 @@ class Sample:
     """Images and what belongs together among them.
 
     Attributes:
-        images: uint8 ``[N, S, S, 3]``; of a native view their middle windows, and for pointing a list of ``[H, W, 3]``.
+        images: uint8 ``[N, S, S, 3]``; of a native view their middle windows, and for pointing a list of ``[H, W, 3]``;
+            of a published detector what its network sees, and where that may have any size, the middle of it.
         groups: ``[N]``.
         masks: ``[N, S, S]`` or a list of ``[H, W]``, above 0.5 where manipulated, None where that is not known.
         before: the same pictures before they were manipulated.
@@ -70,11 +75,11 @@ def check(
     pointed = {}
     if reals is not None:
         whole = reals
-        if detector.view.native:
+        if detector.view.native and not detector.view.whole:
             rows = validation_rows(sets, images, 0)
             whole = Sample([each for shards, some in rows for each in shards.read_each(some)], reals.groups)
         pointed = blended(whole, detector, rng)
-    if (stored := _masked(sets, images)) is not None:
+    if (stored := _masked(sets, images, detector.view)) is not None:
         pointed["stored masks"] = stored
     result: dict[str, Any] = {"method": method, "images": images, "seed": seed}
     with tqdm(total=2 + len(pointed), unit="test", desc=f"check {method}") as bar:
@@ -120,6 +125,10 @@ def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str,
 def _read(parts: Rows, view: View) -> Sample | None:
     if not parts:
         return None
+    if view.whole:
+        seen = list(seen_of(view, parts))
+        groups = [_groups(shards)[row] for shards, row, _ in seen]
+        return Sample(np.stack(alike([image for *_, image in seen])), np.array(groups)) if seen else None
     return Sample(
         np.stack(list(images_of(view, parts))),
         np.concatenate([_groups(shards)[rows] for shards, rows in parts]),
@@ -131,22 +140,46 @@ def _groups(shards: ShardSet) -> npt.NDArray[Any]:
     return np.where(group == "", origin, group)
 
 
-def _masked(sets: Sequence[ShardSet], most: int) -> Sample | None:
+def alike(images: Sequence[Pixels]) -> list[Pixels]:
+    """Images of one size as they are; of several the middle square of each that fits into all, at most 224 pixels."""
+    if len({image.shape[:2] for image in images}) < 2:
+        return list(images)
+    side = min(_SIDE, *(min(image.shape[:2]) for image in images))
+    return [cropped(image, side) for image in images]
+
+
+def _masked(sets: Sequence[ShardSet], most: int, view: View) -> Sample | None:
     """Validation fakes whose source marks a part of them."""
     images, masks, groups = [], [], []
     for shards, rows in validation_rows([shards for shards in sets if shards.has_masks], most, 1):
         for row in rows:
-            mask = shards.mask(int(row)) > 127
+            image, mask = shards.read(int(row)), shards.mask(int(row)) > 127
+            if isinstance(view, Whole):
+                try:
+                    image, mask = view.with_mask(image, mask)
+                except Skip:  # no face is found again
+                    continue
             if mask.any():
-                images.append(shards.read(int(row)))
+                images.append(image)
                 masks.append(mask)
                 groups.append(_groups(shards)[row])
     return Sample(images, np.array(groups), masks) if images else None
 
 
 def _called_fake(sample: Sample, detector: Any) -> Sample | None:
-    called = detector.score(sample.images) >= detector.threshold
+    called = _scores(detector, sample.images) >= detector.threshold
     return Sample(sample.images[called], sample.groups[called]) if called.any() else None
+
+
+def _scores(detector: Any, images: Any) -> npt.NDArray[np.float64]:
+    """Of images as a sample has them: those of a published detector were resized already."""
+    if detector.view.whole:
+        held = np.empty(len(images), object)
+        for place, image in enumerate(images):
+            held[place] = image
+        images = Windows(held, np.ones(len(images), np.int64))
+    scores: npt.NDArray[np.float64] = detector.score(images)
+    return scores
 
 
 def _curves(network: Any, sample: Sample | None, method: str, rng: np.random.Generator) -> dict[str, Any]:
@@ -186,7 +219,7 @@ def _randomisation(
 
 def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
     hits, share, area = _pointed(detector, sample.images, sample.masks, method)
-    called = detector.score(sample.images) >= detector.threshold
+    called = _scores(detector, sample.images) >= detector.threshold
     result = {
         "hit": faithfulness.estimate(hits, sample.groups),
         "inside": faithfulness.estimate(share, sample.groups),

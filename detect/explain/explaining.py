@@ -27,7 +27,6 @@ from crossfake.detect.explain.windows import maps_of, middle
 from crossfake.detect.prediction.output import printable
 from crossfake.detect.settings import ExplainSettings
 from crossfake.detect.verdict import Verdict
-from crossfake.detect.view import ALIGNED
 from crossfake.detect.wording import state
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -71,8 +70,6 @@ def explain(settings: ExplainSettings) -> dict[str, Any]:
         MissingDependency: the method's package is not installed.
     """
     detector = bundle.load(settings.bundle, settings.device, face_model=settings.face_model)
-    if settings.check and detector.view.whole:
-        raise UserError("maps of a published detector are not checked", hint="leave --check out")
     name = pick(detector.network, detector.size, settings.method)
     out = settings.out or detector.path.parent / "explanations"
     sets: list[ShardSet] = []
@@ -165,7 +162,7 @@ def _artist(
     def overlay(crop: Pixels, title: str, path: Path) -> dict[str, Any]:
         if detector.view.whole:  # shown as the network sees it
             crop = middle(detector.view, crop)
-        chart = maps_of(detector.network, ALIGNED if detector.view.whole else detector.view, [crop], name)[0]
+        chart = maps_of(detector.network, detector.view, [crop], name)[0]
         pictures.overlay_picture(crop, chart, method.kind, title, path)
         row, column = np.unravel_index(int(chart.argmax()), chart.shape)
         figures = {

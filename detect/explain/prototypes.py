@@ -49,13 +49,20 @@ class Prototypes:
         images, labels, names, parts = [], [], [], []
         for label in (0, 1):
             for shards, rows in training_rows(sets, _MOST, label):
-                for start in range(0, len(rows), _AT_ONCE):
-                    some = [shards.read(int(row)) for row in rows[start : start + _AT_ONCE]]
-                    parts.append(detector.outputs(some)[1])
-                    images += [thumbnail(each, _SHOWN) for each in some] if detector.view.native else some
-                labels += [label] * len(rows)
                 columns = shards.columns
-                names += [str(columns["generator"][row] or columns["source"][row]) for row in rows]
+                for start in range(0, len(rows), _AT_ONCE):
+                    seen, kept, _ = detector.view.read(shards, rows[start : start + _AT_ONCE])
+                    if not len(kept):
+                        continue
+                    parts.append(detector.outputs(seen)[1])
+                    if not detector.view.native:
+                        images += list(seen)
+                    else:  # windows are none to look at
+                        whole = detector.view.whole
+                        some = seen.images if whole else [shards.read(int(row)) for row in kept]
+                        images += [thumbnail(each, _SHOWN) for each in some]
+                    labels += [label] * len(kept)
+                    names += [str(columns["generator"][row] or columns["source"][row]) for row in kept]
         if not images:
             raise UserError(
                 "there are no training images to compare with", hint="name shards with --data DIR"

@@ -13,7 +13,7 @@ from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.training.data import Pool
 from crossfake.detect.training.reopening import changed
-from crossfake.detect.view import View
+from crossfake.detect.view import View, Windows
 from crossfake.errors import UserError
 from crossfake.progress import tqdm
 
@@ -55,13 +55,24 @@ def validation_rows(sets: Sequence[ShardSet], most: int, label: int) -> Rows:
     return _drawn([(shards, _parts(shards, label)[1]) for shards in sets], most)
 
 
-def images_of(view: View, parts: Rows) -> Iterator[Pixels]:
-    """The rows' images uint8 ``[S, S, 3]``; of a native view their middle windows."""
+def seen_of(view: View, parts: Rows) -> Iterator[tuple[ShardSet, int, Pixels]]:
+    """Set, row and image of the rows that a view of whole images can see: as :func:`images_of`."""
     for shards, rows in parts:
         for row in map(int, rows):
-            if view.whole:
-                yield view.cut([shards.read(row)]).images[0]
-            elif view.native:
+            images, kept, _ = view.read(shards, np.array([row]))
+            if len(kept):  # else no face is found again
+                yield shards, row, images.images[0] if isinstance(images, Windows) else images[0]
+
+
+def images_of(view: View, parts: Rows) -> Iterator[Pixels]:
+    """The rows' images uint8 ``[S, S, 3]``; of a native view their middle windows, and of one of whole images what its
+    network sees, which may have a size each."""
+    if view.whole:
+        yield from (image for _, _, image in seen_of(view, parts))
+        return
+    for shards, rows in parts:
+        for row in map(int, rows):
+            if view.native:
                 top, left = view.places(shards.shapes[row].tolist(), 1)[0]
                 yield shards.window(row, int(top), int(left), view.window)
             else:

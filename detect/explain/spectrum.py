@@ -15,6 +15,7 @@ import numpy.typing as npt
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.references import images_of, training_rows
+from crossfake.detect.whole import Whole
 from crossfake.errors import UserError
 
 Array = npt.NDArray[np.float64]
@@ -75,8 +76,13 @@ class Spectra:
         """Of at most 1,000 reals that the shards have for training; of native ones the middle window.
 
         Raises:
-            UserError: they have none of the detector's size.
+            UserError: they have none of the detector's size, or it has none.
         """
+        if isinstance(detector.view, Whole) and not detector.view.fixed:
+            raise UserError(
+                "spectra of one size are compared, and this detector sees each picture at its own",
+                hint="choose another --method",
+            )
         return cls.of_images(images_of(detector.view, training_rows(sets, _MOST, 0)))
 
     @classmethod

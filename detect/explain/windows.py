@@ -29,7 +29,8 @@ def maps_of(network: nn.Module, view: View, images: Sequence[Pixels], name: str 
     Args:
         network: float ``[B, 3, S, S]`` in [0, 1] to logits ``[B]``.
         view: what it sees of an image.
-        images: uint8 ``[S, S, 3]`` each, of a native view ``[H, W, 3]``.
+        images: uint8 ``[S, S, 3]`` each, of a native view ``[H, W, 3]``; of a view of whole images what its network
+            sees (:func:`middle`).
         name: of a method that makes maps.
 
     Returns:
@@ -38,6 +39,8 @@ def maps_of(network: nn.Module, view: View, images: Sequence[Pixels], name: str 
     Raises:
         UserError: as :func:`~crossfake.detect.explain.methods.attribute`, or an image is smaller than a window.
     """
+    if view.whole:
+        return [attribute(network, image[None], name)[0] for image in images]
     if not view.native:
         return list(attribute(network, np.stack(images), name)) if len(images) else []
     return [_whole(network, view, image, name) for image in images]
@@ -59,5 +62,6 @@ def _whole(network: nn.Module, view: View, image: Pixels, name: str) -> Map:
 
 
 def middle(view: View, image: Pixels) -> Pixels:
-    """The middle window of a native view, elsewhere the whole image: what has one size, uint8 ``[S, S, 3]``."""
+    """The middle window of a native view, elsewhere the whole image as the network sees it: ``[S, S, 3]``, or of any
+    size where a published detector takes that."""
     return view.cut([image], 1).images[0] if view.native else image

@@ -90,8 +90,10 @@ class Evidence:
     def _maps(self, crops: Sequence[Pixels]) -> tuple[list[Pixels], list[npt.NDArray[np.float32]], str]:
         from crossfake.detect.explain.methods import METHODS, pick
         from crossfake.detect.explain.pictures import overlay, strengths
-        from crossfake.detect.explain.windows import maps_of
+        from crossfake.detect.explain.windows import maps_of, middle
 
+        if self._detector.view.whole:  # shown as the network sees it
+            crops = [middle(self._detector.view, crop) for crop in crops]
         name = pick(self._network, self._detector.size)
         kind = METHODS.get(name).kind
         charts = [fitted(chart, SHOWN) for chart in maps_of(self._network, self._detector.view, crops, name)]

@@ -178,7 +178,8 @@ class _Rows:
     """The rows of all folders, one after another."""
 
     def __init__(self, settings: SplitSettings, where: ExecutorSettings) -> None:
-        self.sets = [ShardSet(folder) for folder in settings.folders]
+        once = {folder.resolve(): folder for folder in settings.folders}
+        self.sets = [ShardSet(folder) for folder in once.values()]
         self.of = np.repeat(np.arange(len(self.sets)), [len(each) for each in self.sets])
         self.starts = np.concatenate([[0], np.cumsum([len(each) for each in self.sets])])
         self.codes: Codes = np.concatenate(

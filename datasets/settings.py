@@ -245,7 +245,7 @@ class SplitSettings:
     """Settings of :func:`split` and :func:`check`.
 
     Attributes:
-        folders: all data sets that are used together.
+        folders: all data sets that are used together. One that is named twice counts once.
         split: shares of train, val and test.
         redeal: deal anew what was dealt before, and say which models that ends. Splits that a data set came with stay.
         radius: most differing bits, of 256, between near-duplicates. 0 links equal fingerprints only.
@@ -283,8 +283,6 @@ class SplitSettings:
 
         check_bounds(self)
         Fractions.parse(self.split)
-        folders = {folder.resolve(): folder for folder in self.folders}  # one that is named twice counts once
-        object.__setattr__(self, "folders", tuple(folders.values()))
         if not self.folders:
             raise UserError("there is nothing to split", hint="name shard folders")
         for name, value in (

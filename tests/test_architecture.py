@@ -221,9 +221,9 @@ def _calls(node: ast.AST) -> list[str]:
 
 def test_settings_do_no_input_or_output() -> None:
     touching = {
-        *("open", "exists", "is_file", "is_dir", "stat", "glob", "iterdir", "read_text", "read_bytes", "write_text"),
-        *("Run", "load", "print", "echo"),
-    }  # fmt: skip
+        *("open", "exists", "is_file", "is_dir", "stat", "glob", "iterdir", "resolve", "absolute"),
+        *("expanduser", "cwd", "read_text", "read_bytes", "write_text", "Run", "load", "print", "echo"),
+    }
     found = _settings()
     assert len(found) > 10
     assert {

@@ -116,9 +116,14 @@ def stage_work(stage: str, scratch: Path, n: int, cores: int, where: ExecutorSet
         asked = PredictSettings(workers=cores)
         return lambda: sum(p.judged for p in predict([scratch / "photos"], judge, asked, where, device="cpu"))
     measured = QualitySettings(
-        *data, out=out / "x.json", metrics=("fd",), features=("timm:resnet18",), weights=(scratch / "resnet18.pth",),
-        real_split="all", device="cpu",
-    )  # fmt: skip
+        *data,
+        out=out / "x.json",
+        metrics=("fd",),
+        features=("timm:resnet18",),
+        weights=(scratch / "resnet18.pth",),
+        real_split="all",
+        device="cpu",
+    )
     return lambda: quality(measured, where)
 
 
@@ -142,8 +147,15 @@ def fill(scratch: Path, n: int) -> None:
         (scratch / "photos" / f"{number:06}.jpg").write_bytes(faces[number % len(faces)])
     for name in ("real", "fake"):
         asked = PrepareSettings(
-            "toyfaces", scratch / name, crop="none", size=64, limit=n // 2, name=name, label=name, seed=len(name)
-        )  # fmt: skip
+            "toyfaces",
+            scratch / name,
+            crop="none",
+            size=64,
+            limit=n // 2,
+            name=name,
+            label=name,
+            seed=len(name),
+        )
         prepare(asked)
     torch.manual_seed(0)
     family = FAMILIES.get("dcgan")
@@ -214,9 +226,15 @@ def overhead(n: int, cores: int, stages: str, times: int) -> None:
                 for executor in ("local", "ray"):
                     threads = "1" if executor == "ray" or name in ("prepare", "split") else str(cores)
                     found = told(
-                        "stage", name, executor, scratch, n, cores,
-                        OMP_NUM_THREADS=threads, XDG_CACHE_HOME=tempfile.mkdtemp(dir=scratch),
-                    )  # fmt: skip
+                        "stage",
+                        name,
+                        executor,
+                        scratch,
+                        n,
+                        cores,
+                        OMP_NUM_THREADS=threads,
+                        XDG_CACHE_HOME=tempfile.mkdtemp(dir=scratch),
+                    )
                     known = best.get(executor, found)
                     best[executor] = min(found, known, key=lambda each: each["seconds"])
             local, ray = best["local"], best["ray"]

@@ -97,10 +97,16 @@ def peer_batches(args: argparse.Namespace, folder: Path, recipe: str, workers: i
 def ours(args: argparse.Namespace, folder: Path, recipe: str) -> DetectorTraining:
     return DetectorTraining(
         TrainSettings(
-            (folder / "real",), folder / "run", (folder / "fake",), model=args.model, batch=args.batch,
-            steps=10**6, recipe=recipe, device="cpu",
+            (folder / "real",),
+            folder / "run",
+            (folder / "fake",),
+            model=args.model,
+            batch=args.batch,
+            steps=10**6,
+            recipe=recipe,
+            device="cpu",
         )
-    )  # fmt: skip
+    )
 
 
 def input_rates(args: argparse.Namespace, folder: Path, recipe: str) -> tuple[float, float]:

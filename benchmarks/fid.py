@@ -65,10 +65,25 @@ def main(real: Path, fake: Path, inception: Path | None, n: int, dims: str) -> N
         print(f"{'pytorch-fid':<34}{seconds:8.1f} s   {value:.6f}", flush=True)
         for title, precision in (("exact", "fp32"), ("bf16 where quick", "auto"), ("reals known", "auto")):
             ours = [
-                sys.executable, "-m", "crossfake.synth", "evaluate", "--real", str(work / "real"), "--fake",
-                str(work / "fake"), "--dims", dims, "--metrics", "fid", "--precision", precision,
-                "--inception", str(network), "--out", str(work / "q.json"),
-            ]  # fmt: skip
+                sys.executable,
+                "-m",
+                "crossfake.synth",
+                "evaluate",
+                "--real",
+                str(work / "real"),
+                "--fake",
+                str(work / "fake"),
+                "--dims",
+                dims,
+                "--metrics",
+                "fid",
+                "--precision",
+                precision,
+                "--inception",
+                str(network),
+                "--out",
+                str(work / "q.json"),
+            ]
             _, took = timed(ours, environment)
             found = json.loads((work / "q.json").read_text())["fid"]
             print(

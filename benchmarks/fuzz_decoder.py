@@ -190,7 +190,7 @@ def fuzz(seed: int, start: int, count: int) -> Iterator[tuple[str, str]]:
             with session_folder() as inner:
                 try:
                     outcome = examine(path, inner)
-                except Exception as error:
+                except Exception as error:  # it is raised again, with the file that provoked it
                     error.add_note(f"file {number} of seed {seed} ({name})")
                     raise
             yield name, outcome
@@ -223,8 +223,10 @@ def main() -> int:
     late = memory[len(memory) // 4 :]
     if late:
         slope = np.polyfit(range(len(late)), late, 1)[0] if len(late) > 1 else 0.0
-        print(f"memory after the warm-up: {late[0]:.1f} to {late[-1]:.1f} MiB, highest {max(late):.1f}, "
-              f"slope {slope * 20 / max(1, options.count) * 1000:+.2f} MiB per 1,000 files")  # fmt: skip
+        print(
+            f"memory after the warm-up: {late[0]:.1f} to {late[-1]:.1f} MiB, highest {max(late):.1f}, "
+            f"slope {slope * 20 / max(1, options.count) * 1000:+.2f} MiB per 1,000 files"
+        )
     print(f"{options.count / (time.monotonic() - started):.0f} files/s")
     return 0
 

@@ -121,9 +121,16 @@ def peer_logits(network: Discriminator, images: Tensor) -> Tensor:
 
 def plan_of(args: argparse.Namespace) -> Plan:
     settings = TrainSettings(
-        Path(), Path(), batch=args.batch, channels=args.channels, gamma=0.0, path_weight=0.0, mixing=0.9, noise=True,
+        Path(),
+        Path(),
+        batch=args.batch,
+        channels=args.channels,
+        gamma=0.0,
+        path_weight=0.0,
+        mixing=0.9,
+        noise=True,
         device="cpu",
-    )  # fmt: skip
+    )
     return make_plan(settings, args.size)
 
 

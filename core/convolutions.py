@@ -114,9 +114,18 @@ class _Patches(torch.autograd.Function):
             of_images = _put_back(patches, images.shape, ctx.stride, ctx.padding)
         elif ctx.needs_input_grad[0]:
             of_images = torch.ops.aten.convolution_backward(
-                gradient.contiguous(memory_format=torch.channels_last), images, weight, None, ctx.stride, ctx.padding,
-                (1, 1), False, (0, 0), 1, (True, False, False),
-            )[0]  # fmt: skip
+                gradient.contiguous(memory_format=torch.channels_last),
+                images,
+                weight,
+                None,
+                ctx.stride,
+                ctx.padding,
+                (1, 1),
+                False,
+                (0, 0),
+                1,
+                (True, False, False),
+            )[0]
         return of_images, of_weight.view(outputs, *kernel, channels).permute(0, 3, 1, 2), None, None
 
 

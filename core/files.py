@@ -30,7 +30,7 @@ def replacing(target: Path, *, shared: bool = False) -> Iterator[Path]:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException:  # also when it is stopped: nothing half-written stays
         with suppress(OSError):
             temporary.unlink()
         raise

@@ -191,9 +191,12 @@ class Seen:
             f"{number}.{name}": np.ascontiguousarray(value)
             for number, block in enumerate(self.blocks)
             for name, value in (
-                ("groups", block.groups), ("rows", block.rows), ("crc32", block.crc32), ("pixels", block.keys)
+                ("groups", block.groups),
+                ("rows", block.rows),
+                ("crc32", block.crc32),
+                ("pixels", block.keys),
             )
-        }  # fmt: skip
+        }
         facts = {
             # the folder's name alone: records travel with fakes, and paths are nobody's business
             "blocks": [{**block.facts(), "folder": Path(block.folder).name} for block in self.blocks],

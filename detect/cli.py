@@ -18,7 +18,16 @@ from crossfake.detect.commands.tune import tune
 detect = command_group("detect", "Train detectors, evaluate them, judge pictures.")
 above = importlib.import_module("crossfake.serve.cli")  # of the part above this one, so it is found by name
 for command in (
-    train, evaluate, predict, explain, tune, calibrate, export, ensemble, import_detector, above.serve,
+    train,
+    evaluate,
+    predict,
+    explain,
+    tune,
+    calibrate,
+    export,
+    ensemble,
+    import_detector,
+    above.serve,
     above.verify_report,
-):  # fmt: skip
+):
     detect.add_command(command)

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ LONG = {
     "datasets/identities.py": "faces, their descriptors and the persons they make: one walk over the data",
     "datasets/leaks.py": "a split is dealt, checked and written by the same groups",
     "detect/prediction/media.py": "pictures and videos become faces by one path, so that both are judged alike",
+    "experiments/design/config.py": "all that a YAML may say stands on one page",
     "experiments/run/running.py": "the order of a run from data to results, read from top to bottom",
 }
 
@@ -120,6 +122,19 @@ def test_init_files_hold_exports_alone() -> None:
 def test_files_are_short_or_say_why_not() -> None:
     long = {str(file.relative_to(ROOT)) for file in _files() if len(file.read_text().splitlines()) > LONGEST}
     assert long == set(LONG)
+
+
+def test_what_the_formatter_leaves_alone_says_why() -> None:
+    """``# a table  # fmt: skip``; and what catches every exception says in its line why it may."""
+    places = (ROOT / part for part in (*PARTS, "tests", "benchmarks"))
+    wrong = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for place in places
+        for file in sorted(place.rglob("*.py"))
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if re.search(r"^[^#\"]*# fmt: ", line) or re.search(r"except (Base)?Exception\b[^#]*$", line)
+    ]
+    assert wrong == []
 
 
 STATISTICS = {

@@ -81,8 +81,22 @@ def test_a_detectors_run_goes_on_as_if_it_had_never_stopped() -> None:
 
 
 def test_a_generator_makes_the_same_fakes() -> None:
-    _run(synth, "generate", "--model", "gan-whole", "--n", "12", "--seed", "3", "--out", "again",
-         "--device", "cpu", "--precision", "fp32")  # fmt: skip
+    _run(
+        synth,
+        "generate",
+        "--model",
+        "gan-whole",
+        "--n",
+        "12",
+        "--seed",
+        "3",
+        "--out",
+        "again",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+    )
     then, now = ShardSet(Path("fakes")), ShardSet(Path("again"))
     rows = range(12)
     apart = np.abs(np.subtract(then.read_many(rows), now.read_many(rows), dtype=np.int16)).max()

@@ -250,7 +250,7 @@ def _check(detector: Detector, run: Callable[[Pixels], Found], images: Pixels) -
     try:
         found = _batched(run, images)
         alone = run(np.ascontiguousarray(images[:1]))
-    except Exception as error:
+    except Exception as error:  # each runtime has errors of its own
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"the exported file does not run on every batch size ({reason})", hint="try the other --format"

@@ -175,9 +175,13 @@ class Fitness:
         names = [name for name in (*self.sources, *(self.generators or ())) if name != OWN]
         learned = _list(dict.fromkeys(names)) or "data that it does not name"
         if not self.reals or not self.fakes:
-            missing = "pictures of strangers" if not self.reals and not self.fakes else (
-                "real pictures from elsewhere" if not self.reals else "a generator that it had not seen"
-            )  # fmt: skip
+            missing = (
+                "pictures of strangers"
+                if not self.reals and not self.fakes
+                else (
+                    "real pictures from elsewhere" if not self.reals else "a generator that it had not seen"
+                )
+            )
             done = _list([_rate(each) for each in (*self.reals, *self.fakes)])
             return (
                 f"Learned from {learned};{f' tested on {done};' if done else ''} never tested on {missing}."
@@ -210,9 +214,16 @@ def of_card(card: Mapping[str, Any], model_hash: str) -> Fitness:
             for part in test["tested"]:
                 fake, real = (tuple(map(float, part[f"{word}_interval"])) for word in ("fake", "real"))
                 tested[part["label"], part["name"], part["data"]] = Outcome(
-                    part["name"], part["label"], part["n"], part["groups"],
-                    part["fake"], (fake[0], fake[1]), part["real"], (real[0], real[1]), part["known"],
-                )  # fmt: skip
+                    part["name"],
+                    part["label"],
+                    part["n"],
+                    part["groups"],
+                    part["fake"],
+                    (fake[0], fake[1]),
+                    part["real"],
+                    (real[0], real[1]),
+                    part["known"],
+                )
             benign += [float(test["benign"])] if test.get("benign") is not None else []
     return Fitness(
         tuple(map(str, card.get("sources") or ())),

@@ -18,13 +18,17 @@ from crossfake.options import options
 _GROUPS = {
     "Data": ("real", "fake", "balance", "force"),
     "Your own fakes": (
-        "synthetic", "synthetic_ratio", "synthetic_schedule", "synthetic_per_generator", "synthetic_limit",
+        "synthetic",
+        "synthetic_ratio",
+        "synthetic_schedule",
+        "synthetic_per_generator",
+        "synthetic_limit",
         "match_steps",
     ),
     "Network": ("model", "option", "pretrained", "weights", "tune", "layer_decay"),
     "Images": ("view", "window", "pair", "recipe", "augment", "benign", "mixup", "label_smoothing"),
     "Learning": ("loss", "steps", "batch", "lr", "ema", "eval_every", "patience", "seed"),
-}  # fmt: skip
+}
 
 
 class _Grouped(ManyValues):

@@ -318,10 +318,9 @@ def _worst(result: dict[str, Any]) -> dict[str, Any]:
         if len(rated) > 1:
             value, name, figure = min(rated)
             of = result[part][name]
-            found[kind] = {
-                "name": name, "figure": figure, "value": value, "interval": of["intervals"].get(figure),
-                "n_real": of["n_real"], "n_fake": of["n_fake"],
-            }  # fmt: skip
+            interval = of["intervals"].get(figure)
+            found[kind] = {"name": name, "figure": figure, "value": value, "interval": interval}
+            found[kind] |= {count: of[count] for count in ("n_real", "n_fake")}
     return found
 
 

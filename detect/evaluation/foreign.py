@@ -64,19 +64,27 @@ def record(
         "scores": hashlib.sha256(np.round(scored.scores[order], 4).astype("<f8").tobytes()).hexdigest(),
         "tested": parts,
         "benign": benign[ALL]["interval"][1] if benign else None,
-    }  # fmt: skip
+    }
 
 
 def _entry(
-    detector: Detector, label: str, name: str, scored: Scored, chosen: npt.NDArray[np.bool_],
-    groups: npt.NDArray[np.int64], sets: Sequence[ShardSet],
-) -> dict[str, Any]:  # fmt: skip
+    detector: Detector,
+    label: str,
+    name: str,
+    scored: Scored,
+    chosen: npt.NDArray[np.bool_],
+    groups: npt.NDArray[np.int64],
+    sets: Sequence[ShardSet],
+) -> dict[str, Any]:
     data = "".join(sorted(sets[n].hash for n in np.unique(scored.folder[chosen])))
     found: dict[str, Any] = {
-        "name": name, "label": label, "n": int(chosen.sum()), "groups": len(np.unique(groups[chosen])),
+        "name": name,
+        "label": label,
+        "n": int(chosen.sum()),
+        "groups": len(np.unique(groups[chosen])),
         "data": hashlib.sha256(data.encode()).hexdigest(),
         "known": fitness.why_known(detector.card, label, name),
-    }  # fmt: skip
+    }
     for word in LABELS:
         called = (scored.called[chosen] == word).astype(np.int64)
         found |= {

@@ -38,11 +38,17 @@ FIGURES = (
     ("mcc", "MCC", "Correlation of verdict and truth, −1 to 1."),
     ("ece", "Calibration error", "Mean gap between the probability given and the share of fakes; lower is better."),
     ("brier", "Brier score", "Mean squared error of the probability; lower is better."),
-)  # fmt: skip
+)  # a table  # fmt: skip
 _PARTS = {
-    "auc": "AUC", "ap": "AP", "eer": "EER", "tpr_at_1%_fpr": "TPR, 1% FPR", "accuracy": "Accuracy",
-    "recall": "Recall", "mcc": "MCC", "ece": "ECE",
-}  # fmt: skip
+    "auc": "AUC",
+    "ap": "AP",
+    "eer": "EER",
+    "tpr_at_1%_fpr": "TPR, 1% FPR",
+    "accuracy": "Accuracy",
+    "recall": "Recall",
+    "mcc": "MCC",
+    "ece": "ECE",
+}
 _KINDS = (
     ("by_source", "Per source", "Images of one source. Ranking figures need both classes."),
     ("by_generator", "Per generator", "Fakes of one generator against all reals."),
@@ -94,27 +100,38 @@ def page(out: Path, result: dict[str, Any]) -> str:
         for key, title, says in _KINDS
         if result[key]
     ]
-    return environment(TEMPLATES).get_template("evaluation.html").render(
-        result=result,
-        overall=overall,
-        figures=[
-            {"title": title, "value": _value(overall, name), "interval": _interval(overall, name),
-             "says": says + (f", {_value(overall, 'ap_chance')}." if name == "ap" else "")}
-            for name, title, says in FIGURES
-        ],
-        heads=list(_PARTS.values()),
-        parts=parts,
-        forest=_forest(result["by_generator"]),
-        pictures={name: picture(out, f"{name}.png") for name in (*PICTURES, *SHEETS)},
-    )  # fmt: skip
+    return (
+        environment(TEMPLATES)
+        .get_template("evaluation.html")
+        .render(
+            result=result,
+            overall=overall,
+            figures=[
+                {
+                    "title": title,
+                    "value": _value(overall, name),
+                    "interval": _interval(overall, name),
+                    "says": says + (f", {_value(overall, 'ap_chance')}." if name == "ap" else ""),
+                }
+                for name, title, says in FIGURES
+            ],
+            heads=list(_PARTS.values()),
+            parts=parts,
+            forest=_forest(result["by_generator"]),
+            pictures={name: picture(out, f"{name}.png") for name in (*PICTURES, *SHEETS)},
+        )
+    )
 
 
 def _row(name: str, part: dict[str, Any]) -> dict[str, Any]:
     cells = [
-        {"value": _value(part, figure), "interval": _interval(part, figure),
-         "chance": _value(part, "ap_chance") if figure == "ap" and part["ap_chance"] else ""}
+        {
+            "value": _value(part, figure),
+            "interval": _interval(part, figure),
+            "chance": _value(part, "ap_chance") if figure == "ap" and part["ap_chance"] else "",
+        }
         for figure in _PARTS
-    ]  # fmt: skip
+    ]
     return {"name": name or "unnamed", "n_real": part["n_real"], "n_fake": part["n_fake"], "cells": cells}
 
 
@@ -133,9 +150,16 @@ def _forest(parts: dict[str, Any]) -> dict[str, Any] | None:
     for name, part in sorted(known.items(), key=lambda item: item[1]["auc"]):
         low, high = part["intervals"].get("auc", (part["auc"], part["auc"]))
         rows.append(
-            {"name": name or "unnamed", "n": part["n_fake"], "value": part["auc"], "interval": _interval(part, "auc"),
-             "low": place(low), "mid": place(part["auc"]), "high": place(high)}
-        )  # fmt: skip
+            {
+                "name": name or "unnamed",
+                "n": part["n_fake"],
+                "value": part["auc"],
+                "interval": _interval(part, "auc"),
+                "low": place(low),
+                "mid": place(part["auc"]),
+                "high": place(high),
+            }
+        )
     every = 1 if start >= 0.4 else 2  # tenths: on a phone there is room for seven labels
     ticks = [(place(tick), f"{tick:.1f}") for tick in np.arange(10, round(start * 10) - 1, -every)[::-1] / 10]
     return {"rows": rows, "ticks": ticks, "chance": place(0.5)}

@@ -137,9 +137,16 @@ def calibration_picture(
     figures = metrics.summary(labels, scores)
     above.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle=":")
     above.errorbar(
-        promised, came, yerr=[came - low, high - came], fmt="o-", color="black", markersize=5, linewidth=1.2,
-        ecolor="0.55", elinewidth=1.2,
-    )  # fmt: skip
+        promised,
+        came,
+        yerr=[came - low, high - came],
+        fmt="o-",
+        color="black",
+        markersize=5,
+        linewidth=1.2,
+        ecolor="0.55",
+        elinewidth=1.2,
+    )
     above.set(ylim=(-0.02, 1.02), ylabel="share of fakes")
     above.set_title(
         f"Calibration: ECE {figures['ece']:.3f}, Brier {figures['brier']:.3f}, n = {len(labels):,}",
@@ -150,9 +157,15 @@ def calibration_picture(
         part = scores[labels == label]
         below.hist(part, edges, color=color, alpha=0.3, weights=np.full(len(part), 1 / max(1, len(part))))
         below.hist(
-            part, edges, histtype="step", color=color, linewidth=1.5, linestyle="-" if label else "--",
-            label=f"{name}, n = {len(part):,}", weights=np.full(len(part), 1 / max(1, len(part))),
-        )  # fmt: skip
+            part,
+            edges,
+            histtype="step",
+            color=color,
+            linewidth=1.5,
+            linestyle="-" if label else "--",
+            label=f"{name}, n = {len(part):,}",
+            weights=np.full(len(part), 1 / max(1, len(part))),
+        )
     above.axvline(threshold, color="0.4", linewidth=1)
     below.axvline(threshold, color="0.4", linewidth=1, label=f"threshold {threshold:.3f}")
     below.set(xlim=(-0.01, 1.01), xlabel="probability of fake", ylabel="share of class")
@@ -198,9 +211,15 @@ def _legend(figure: Any, axes: Any, left_out: int = 0, more: str = "") -> None:
     handles, names = axes.get_legend_handles_labels()
     room = int(72 * figure.get_figwidth() / (_LETTER * max(map(len, names)) + _HANDLE))
     figure.legend(
-        handles, names, loc="outside lower center", ncols=min(max(1, room), len(names)), frameon=False, fontsize=8,
-        title="; ".join(said) or None, title_fontsize=8,
-    )  # fmt: skip
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(max(1, room), len(names)),
+        frameon=False,
+        fontsize=8,
+        title="; ".join(said) or None,
+        title_fontsize=8,
+    )
 
 
 def _save(figure: Any, path: Path) -> None:

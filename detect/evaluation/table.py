@@ -11,8 +11,13 @@ from crossfake.pages import TERMINAL
 _ROWS = 12  # of a kind; the rest is in evaluation.json
 _INTERVALS = ("auc",)  # shown with their intervals; those of the others are on the page and in the JSON
 HEADS = {
-    "auc": "AUC", "ap": "AP", "tpr_at_1%_fpr": "TPR at 1%", "accuracy": "accuracy", "eer": "EER", "ece": "ECE"
-}  # fmt: skip
+    "auc": "AUC",
+    "ap": "AP",
+    "tpr_at_1%_fpr": "TPR at 1%",
+    "accuracy": "accuracy",
+    "eer": "EER",
+    "ece": "ECE",
+}
 POOLED = {"by_group": "group", "by_video": "video"}
 
 

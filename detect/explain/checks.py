@@ -247,8 +247,15 @@ def format_table(result: dict[str, Any]) -> str:
     for name, better in (("deletion", "lower is better"), ("insertion", "higher is better")):
         if part := result[name]:
             gain = _signed(part["gain"])
-            lines.append((f"{name} AUC, {better}", _cell(part["map"]), f"random map {part['random']['mean']:.3f}",
-                          gain, str(part["map"]["n"])))  # fmt: skip
+            lines.append(
+                (
+                    f"{name} AUC, {better}",
+                    _cell(part["map"]),
+                    f"random map {part['random']['mean']:.3f}",
+                    gain,
+                    str(part["map"]["n"]),
+                )
+            )
         else:
             lines.append((f"{name} AUC", "-", "no fake is called fake", "", "0"))
     for stage in result["randomisation"]:

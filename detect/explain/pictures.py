@@ -127,9 +127,12 @@ def prototypes_picture(image: Pixels, found: dict[str, Any], images: Pixels, tit
     """The crop beside its nearest training images, each with its label, data set or generator, and similarity."""
     count = len(images)
     figure, axes = plt.subplots(
-        1, count + 1, figsize=(1.75 * (count + 1), 2.9), layout="constrained",
+        1,
+        count + 1,
+        figsize=(1.75 * (count + 1), 2.9),
+        layout="constrained",
         gridspec_kw={"width_ratios": [1.25] + [1] * count},
-    )  # fmt: skip
+    )
     axes[0].imshow(image)
     _frame(axes[0], "the detector's crop")
     for axis, near, label, name, likeness in zip(

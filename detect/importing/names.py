@@ -62,8 +62,11 @@ def _conv(layer: State, _: bool) -> State:
 def _norm(layer: State, _: bool) -> State:
     variance = layer["moving_variance"] + (_KERAS_EPSILON - _EPSILON)
     return {
-        "weight": layer["gamma"], "bias": layer["beta"], "running_mean": layer["moving_mean"], "running_var": variance
-    }  # fmt: skip
+        "weight": layer["gamma"],
+        "bias": layer["beta"],
+        "running_mean": layer["moving_mean"],
+        "running_var": variance,
+    }
 
 
 def _dense(layer: State, first: bool) -> State:
@@ -102,8 +105,13 @@ def from_efficientnet_pytorch(state: State, model: DetectorNetwork) -> State:
 _SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand", "_depthwise_conv": "conv_dw"}
 _SEPARABLE = {**_SQUEEZE, "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _INVERTED = {
-    **_SQUEEZE, "_expand_conv": "conv_pw", "_bn0": "bn1", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"
-}  # fmt: skip
+    **_SQUEEZE,
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
 
 
 def from_mesonet_pytorch(state: State, model: DetectorNetwork) -> State:

@@ -193,11 +193,16 @@ def listing(table: dict[str, PublishedEntry]) -> str:
         facts = entry.facts()
         lines = [
             textwrap.fill(
-                f"{key + ':':<15}{value}", 110, initial_indent="  ", subsequent_indent=" " * 17,
-                break_long_words=False, break_on_hyphens=False,
+                f"{key + ':':<15}{value}",
+                110,
+                initial_indent="  ",
+                subsequent_indent=" " * 17,
+                break_long_words=False,
+                break_on_hyphens=False,
             )
-            for key, value in facts.items() if key != "name"
-        ]  # fmt: skip
+            for key, value in facts.items()
+            if key != "name"
+        ]
         blocks.append("\n".join([entry.name, *lines]))
     return "\n\n".join(blocks)
 

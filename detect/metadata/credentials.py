@@ -19,7 +19,7 @@ _OFFLINE = {"verify": {"remote_manifest_fetch": False, "ocsp_fetch": False}}
 _MIME = {
     "JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif",
     "TIFF": "image/tiff", "HEIF": "image/heic", "AVIF": "image/avif", "video": "video/mp4",
-}  # fmt: skip
+}  # a table  # fmt: skip
 WORDS = {
     "absent": "No C2PA manifest: that says nothing, most files have none, and sites remove them.",
     "valid": "The signature holds, and its signer is on the list of trusted certificates.",

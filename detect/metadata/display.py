@@ -80,8 +80,15 @@ def _one_line(text: str) -> str:
 
 def _claim(claim: Claim) -> Section:
     rows = [Entry("Says so", claim.where)]
-    rows += [Entry(name, value) for name, value in (("Model", claim.model), ("Asked for", claim.prompt),
-                                                    ("Not wanted", claim.negative)) if value]  # fmt: skip
+    rows += [
+        Entry(name, value)
+        for name, value in (
+            ("Model", claim.model),
+            ("Asked for", claim.prompt),
+            ("Not wanted", claim.negative),
+        )
+        if value
+    ]
     words = SIGNED.format(claim.signed) if claim.signed else NO_PROOF
     return Section(claim.sentence, (*rows, *claim.settings), (words,))
 

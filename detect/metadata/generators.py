@@ -35,7 +35,7 @@ _EDITED = re.compile(r"\bEdited with (?:Google )?AI\b", re.IGNORECASE)
 _NAMING = (
     "Software", "Make", "Model", "Artist", "Credit", "HostComputer", "ProcessingSoftware", "encoder",
     "xmp:CreatorTool", "photoshop:Credit", "dc:creator", "tiff:Software", "tiff:Make", "tiff:Model",
-)  # fmt: skip
+)  # a table  # fmt: skip
 
 
 def read_claims(texts: Texts, exif: Texts, xmp: Texts) -> tuple[Claim, ...]:
@@ -192,8 +192,13 @@ def _aigc(texts: Texts, place: str) -> Claim | None:
 
 
 READERS: tuple[Callable[[Texts, str], Claim | None], ...] = (
-    _web_ui, _comfy, _novel_ai, _invoke, _midjourney, _aigc,
-)  # fmt: skip
+    _web_ui,
+    _comfy,
+    _novel_ai,
+    _invoke,
+    _midjourney,
+    _aigc,
+)
 
 
 def _named(pools: Iterable[tuple[str, Texts]]) -> Iterator[Claim]:
@@ -225,9 +230,13 @@ def _claim(
     }
     entries = tuple(Entry(cut(key, 60), cut(value)) for key, value in [*plain.items()][:20])
     return Claim(
-        cut(tool, 100), where, model=cut(model or "", 120), prompt=cut(prompt or "", PROMPT),
-        negative=cut(negative or "", PROMPT), settings=entries,
-    )  # fmt: skip
+        cut(tool, 100),
+        where,
+        model=cut(model or "", 120),
+        prompt=cut(prompt or "", PROMPT),
+        negative=cut(negative or "", PROMPT),
+        settings=entries,
+    )
 
 
 def _json(text: str) -> Any:

@@ -101,9 +101,18 @@ def _picture(content: bytes, anchors: str, thumbnail: bool) -> Metadata:
         credentials = unchecked(": it lies elsewhere, and nothing is fetched.")
     tags = exif_tags.tags(exif)
     return _put_together(
-        kind, texts, tags, xmp, signed, notes, credentials=credentials, thumbnail=small, jpeg=jpeg, icc=icc,
+        kind,
+        texts,
+        tags,
+        xmp,
+        signed,
+        notes,
+        credentials=credentials,
+        thumbnail=small,
+        jpeg=jpeg,
+        icc=icc,
         place=exif_tags.place(exif),
-    )  # fmt: skip
+    )
 
 
 def _video(source: Path | bytes, anchors: str) -> Metadata:

@@ -103,8 +103,11 @@ class MesoInception(_Meso):
         self, *, size: int = 256, relu: bool = True, mean: Triple = (0, 0, 0), std: Triple = (1, 1, 1)
     ) -> None:
         stages: list[nn.Module] = [
-            _Inception(3, (1, 4, 4, 2), relu), _Inception(11, (2, 4, 4, 2), relu), _conv(12, 16, 5), _conv(16, 16, 5)
-        ]  # fmt: skip
+            _Inception(3, (1, 4, 4, 2), relu),
+            _Inception(11, (2, 4, 4, 2), relu),
+            _conv(12, 16, 5),
+            _conv(16, 16, 5),
+        ]
         super().__init__(size, stages, (11, 12, 16, 16), mean, std)
         if not relu:
             self.options["relu"] = False

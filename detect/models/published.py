@@ -85,9 +85,13 @@ class Published(TimmModel):
                 nn.Conv2d(int(self.network.num_features), width, 1), nn.BatchNorm2d(width), nn.ReLU()
             )
             self.shared = nn.Sequential(
-                nn.Conv2d(width, half, 1), nn.LeakyReLU(), nn.Conv2d(half, half, 1), nn.LeakyReLU(),
-                nn.Conv2d(half, half, 1), pooled(),
-            )  # fmt: skip
+                nn.Conv2d(width, half, 1),
+                nn.LeakyReLU(),
+                nn.Conv2d(half, half, 1),
+                nn.LeakyReLU(),
+                nn.Conv2d(half, half, 1),
+                pooled(),
+            )
             self.head = nn.Sequential(nn.Linear(half, width), nn.LeakyReLU(), nn.Linear(width, 1))
         elif form == "blocks":
             self._add_projections(projections, width)
@@ -167,9 +171,14 @@ class FixedPad(nn.Conv2d):
 
     def __init__(self, layer: nn.Conv2d, padding: int) -> None:
         super().__init__(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride,  # type: ignore[arg-type]
-            groups=layer.groups, bias=layer.bias is not None, device=layer.weight.device,
-        )  # fmt: skip
+            layer.in_channels,
+            layer.out_channels,
+            layer.kernel_size,
+            layer.stride,  # type: ignore[arg-type]
+            groups=layer.groups,
+            bias=layer.bias is not None,
+            device=layer.weight.device,
+        )
         self.sides = (padding // 2, padding - padding // 2) * 2
         with torch.no_grad():
             for own, given in zip(self.parameters(), layer.parameters(), strict=True):

@@ -49,7 +49,7 @@ _WIDE = len(NO_ANSWER)
 COLUMNS = (
     "path", "kind", "verdict", "probability", "low", "high", "score", "novelty", "reasons", "person",
     "left", "top", "width", "height", "frames", "quantile", "problem", "claim",
-)  # fmt: skip
+)  # a table  # fmt: skip
 
 
 class Summary:
@@ -190,8 +190,11 @@ def write_json(predictions: Iterator[Prediction], out: TextIO, detector: Detecto
     }
     comma = ""
     for prediction in summary.counting(predictions):
-        out.write(f"{comma}{json.dumps(prediction.as_dict())}" if comma else
-                  f'{json.dumps(head)[:-1]}, "files": [\n{json.dumps(prediction.as_dict())}')  # fmt: skip
+        out.write(
+            f"{comma}{json.dumps(prediction.as_dict())}"
+            if comma
+            else f'{json.dumps(head)[:-1]}, "files": [\n{json.dumps(prediction.as_dict())}'
+        )
         comma = ",\n"
     out.write(f'\n], "summary": {json.dumps(summary.as_dict())}}}\n')
 

@@ -96,11 +96,17 @@ class DetectorTraining(Training):
         if "size" in self.learner.network.options:  # made for this size and no other
             self.recipe.keep_size()
         self.sampler = Sampler(
-            data, settings.batch, settings.synthetic_ratio, settings.seed,
-            balance=settings.balance, per_generator=settings.synthetic_per_generator,
-            schedule=settings.synthetic_schedule, steps=settings.steps, fakes=not kind.reals_only,
+            data,
+            settings.batch,
+            settings.synthetic_ratio,
+            settings.seed,
+            balance=settings.balance,
+            per_generator=settings.synthetic_per_generator,
+            schedule=settings.synthetic_schedule,
+            steps=settings.steps,
+            fakes=not kind.reals_only,
             pair=settings.pair,
-        )  # fmt: skip
+        )
         self.last = settings.stop_after or settings.steps
 
     def batch(self, step: int) -> Tensor:
@@ -278,17 +284,25 @@ def train(
             run.model,
             learner.eval_network,
             {
-                "model": settings.model, "options": dict(learner.network.options), "size": data.size,
-                "crop": data.crop, **({"view": data.view.describe()} if data.view.native else {}),
-                **card, "validation_hash": held.digest,
+                "model": settings.model,
+                "options": dict(learner.network.options),
+                "size": data.size,
+                "crop": data.crop,
+                **({"view": data.view.describe()} if data.view.native else {}),
+                **card,
+                "validation_hash": held.digest,
                 WEIGHED: training.weighed.describe(held.labels, logits),
-                "validation_ap": ap, "step": learner.best["step"], "recipe": settings.recipe,
+                "validation_ap": ap,
+                "step": learner.best["step"],
+                "recipe": settings.recipe,
                 "trained_with": trained_with(data, settings, held.digest, weigh_as),
-                "data_hashes": data.hashes(), "sources": data.sources(), "generators": data.generators(),
+                "data_hashes": data.hashes(),
+                "sources": data.sources(),
+                "generators": data.generators(),
                 "audit": {"verdict": audit["verdict"], "summary": audit["summary"]},
             },
             data.seen(),
-        )  # fmt: skip
+        )
         run.finish({"val_ap": ap, "step": learner.best["step"]})
     return run.path
 

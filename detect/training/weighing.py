@@ -22,8 +22,11 @@ from crossfake.stats import ranking
 
 Array = npt.NDArray[np.float64]
 _CALLED: dict[KindName, str] = {
-    "real": "reals", "fake": "given fakes", "synthetic": "own fakes", "made": "fakes made of reals",
-}  # fmt: skip
+    "real": "reals",
+    "fake": "given fakes",
+    "synthetic": "own fakes",
+    "made": "fakes made of reals",
+}
 
 
 @dataclass(frozen=True)
@@ -150,8 +153,12 @@ def format_shares(shares: Sequence[Mapping[str, Any]]) -> str:
         ap = f"{part['ap']:.4f}" if "ap" in part else ""
         lines.append(
             [
-                _CALLED[part["kind"]], part["source"], part["generator"], f"{part['images']:,}",
-                f"{part['share']:.1%}", ap,
+                _CALLED[part["kind"]],
+                part["source"],
+                part["generator"],
+                f"{part['images']:,}",
+                f"{part['share']:.1%}",
+                ap,
             ]
-        )  # fmt: skip
+        )
     return "\n".join(aligned(lines))

@@ -33,7 +33,7 @@ SPACES = Path(__file__).parent / "spaces"
 NOT_SEARCHED = (
     "real", "fake", "synthetic", "out", "seed", "device", "resume", "force", "match_steps", "stop_after",
     "view", "window",
-)  # fmt: skip
+)  # a table  # fmt: skip
 _RANGE = ("low", "high", "log", "step", "points")
 
 
@@ -285,8 +285,13 @@ def _entry(node: yaml.Node, annotation: Any) -> Range | Choices | tuple[Any]:
     ends = {key: typed_value(value[key], number) for key in ("low", "high")}
     step = None if value.get("step") is None else typed_value(value["step"], number)
     points = typed_value(value.get("points", 3), int)
-    return Range(**ends, log=typed_value(value.get("log", False), bool), step=step, points=points,
-                 integer=number is int)  # fmt: skip
+    return Range(
+        **ends,
+        log=typed_value(value.get("log", False), bool),
+        step=step,
+        points=points,
+        integer=number is int,
+    )
 
 
 def typed_value(value: Any, annotation: Any) -> Any:
@@ -326,8 +331,13 @@ def typed_value(value: Any, annotation: Any) -> Any:
                 return float(value)
             except ValueError:
                 continue
-    names = [getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is not Literal
-             else " or ".join(map(str, typing.get_args(kind))) for kind in kinds if kind is not type(None)]  # fmt: skip
+    names = [
+        getattr(kind, "__name__", str(kind))
+        if typing.get_origin(kind) is not Literal
+        else " or ".join(map(str, typing.get_args(kind)))
+        for kind in kinds
+        if kind is not type(None)
+    ]
     raise UserError(f"expected {' or '.join(names)}, found {value!r}", hint="correct it")
 
 

@@ -266,7 +266,7 @@ def attempt(
         card = _train(plan, dict(params), folder, report)
     except optuna.TrialPruned:
         how = "pruned"
-    except Exception as error:
+    except Exception as error:  # a trial that fails, however it does, ends no search
         told["reason"] = _reason(error)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output.txt", "a") as file:

@@ -241,7 +241,10 @@ def _timed(
     if not reals or not fakes:
         return None
     settings = TrainSettings(
-        real=reals, fake=fakes, out=Path(), model=detector.model,
+        real=reals,
+        fake=fakes,
+        out=Path(),
+        model=detector.model,
         **{"device": config.device, **settings_of(config, detector, condition)},
-    )  # fmt: skip
+    )
     return measure_speed(settings, _STEPS) * settings.steps

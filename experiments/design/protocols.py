@@ -108,8 +108,9 @@ class Design:
 
 Parts = tuple[Sequence[Condition], Sequence[Contrast], tuple[str, str] | None]
 PROTOCOLS: Registry[Callable[[Config], Parts]] = Registry("protocol")
-_SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator", **dict.fromkeys(
-    ("conditions", "contrasts", "detector_contrasts", "photos", "reencode", "benign"), "conditions")}  # fmt: skip
+_MIXES = ("conditions", "contrasts", "detector_contrasts", "photos", "reencode", "benign")
+_SETTINGS = {"by": "leave-one-out", "doses": "dose-response", "train_on": "cross-generator"}
+_SETTINGS |= dict.fromkeys(_MIXES, "conditions")
 
 
 def design(config: Config) -> Design:

@@ -93,8 +93,10 @@ def build(kind: Any, value: Any, key: Key, lines: dict[Key, int], file: str) -> 
     if origin is dict:
         if not isinstance(value, dict):
             raise mistake(f"expected keys and values, found {value!r}", "write it as {key: value}")
-        return {name: expand(tuple(item) if isinstance(item, list) else item, (*key, name), lines, file)
-                for name, item in value.items()}  # fmt: skip
+        return {
+            name: expand(tuple(item) if isinstance(item, list) else item, (*key, name), lines, file)
+            for name, item in value.items()
+        }
     if kind in (str, Path) and isinstance(value, str | Path):
         return kind(expand(str(value), key, lines, file))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -94,7 +94,7 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
         f"## {new}",
         "",
         *_figures(results, detector, condition, results.unseen(condition)),
-    ]  # fmt: skip
+    ]
     if seen := results.seen(condition):
         lines += ["", "## On held-out pictures of generators trained on", ""]
         lines += _figures(results, detector, condition, seen)
@@ -124,9 +124,13 @@ def model_card(results: Results, found: Sequence[Finding], detector: str, condit
 def _trained_on(about: dict[str, Any], pools: dict[str, dict[str, Any]]) -> list[str]:
     names = [name for name in ("real", *about["fakes"], *about["synthetic"]) if name in pools]
     rows = [
-        (n, "own fakes" if n in about["synthetic"] else "reals" if n == "real" else "fakes",
-         f"`{pools[n]['hash'][:16]}`") for n in names
-    ]  # fmt: skip
+        (
+            n,
+            "own fakes" if n in about["synthetic"] else "reals" if n == "real" else "fakes",
+            f"`{pools[n]['hash'][:16]}`",
+        )
+        for n in names
+    ]
     return _table(("Pictures", "Use", "SHA-256"), rows)
 
 
@@ -145,11 +149,14 @@ def _figures(results: Results, detector: str, condition: str, tests: Sequence[st
     if not tests:
         return ["Not tested."]
     rows = [
-        (name, *(_shown(results.value(detector, condition, name, key)) for key in FIGURES),
-         f"{results.tests[name]['n_real']:,} / {results.tests[name]['n_fake']:,}",
-         " / ".join(f"{results.by_chance(name, key):.3f}" for key in FIGURES))
+        (
+            name,
+            *(_shown(results.value(detector, condition, name, key)) for key in FIGURES),
+            f"{results.tests[name]['n_real']:,} / {results.tests[name]['n_fake']:,}",
+            " / ".join(f"{results.by_chance(name, key):.3f}" for key in FIGURES),
+        )
         for name in tests
-    ]  # fmt: skip
+    ]
     if len(tests) > 1:
         rows.append(
             ("mean", *(_shown(results.mean(detector, condition, tests, key)) for key in FIGURES), "", "")
@@ -188,9 +195,16 @@ def _cells(cells: Sequence[Cell]) -> list[str]:
         hashes = [f"`{cell.card[name][:12]}`" for name in ("model_hash", "train_hash")]
         commit, version = (str(cell.card.get(name) or "–") for name in ("commit", "version"))
         rows.append(
-            (f"`{cell.key}`", str(cell.seed), f"{cell.threshold:.4f}", *hashes, commit[:12], version,
-             duration(cell.card["seconds"]))
-        )  # fmt: skip
+            (
+                f"`{cell.key}`",
+                str(cell.seed),
+                f"{cell.threshold:.4f}",
+                *hashes,
+                commit[:12],
+                version,
+                duration(cell.card["seconds"]),
+            )
+        )
     head = ("Cell", "Seed", "Threshold", "Model", "Training data", "Commit", "crossfake", "Time")
     settings = json.dumps(cells[0].card["settings"], indent=2, default=str)
     return [*_table(head, rows), "", "Settings of the first:", "", "```json", settings, "```"]
@@ -200,16 +214,29 @@ def data_card(results: Results) -> dict[str, Any]:
     """Croissant 1.0: the tables as files with hashes and typed columns, and the pictures and tests as records."""
     experiment = results.experiment
     pools = [
-        {"name": p["name"], "role": p["role"] or "fakes", "family": p.get("family") or "", "year": p.get("year") or 0,
-         "description": f"{p['caption']} {p['note']}".strip(), "sha256": p["hash"]}
+        {
+            "name": p["name"],
+            "role": p["role"] or "fakes",
+            "family": p.get("family") or "",
+            "year": p.get("year") or 0,
+            "description": f"{p['caption']} {p['note']}".strip(),
+            "sha256": p["hash"],
+        }
         for p in experiment["pools"]
-    ]  # fmt: skip
+    ]
     tests = [
-        {"name": name, "fakes": t["fake"], "reals": t["real"], "n_real": t["n_real"], "n_fake": t["n_fake"],
-         "perturbation": t["perturbation"]["name"] if t["perturbation"] else "",
-         "strength": float(t["perturbation"]["strength"]) if t["perturbation"] else 0.0, "sha256": t["hash"]}
+        {
+            "name": name,
+            "fakes": t["fake"],
+            "reals": t["real"],
+            "n_real": t["n_real"],
+            "n_fake": t["n_fake"],
+            "perturbation": t["perturbation"]["name"] if t["perturbation"] else "",
+            "strength": float(t["perturbation"]["strength"]) if t["perturbation"] else 0.0,
+            "sha256": t["hash"],
+        }
         for name, t in results.tests.items()
-    ]  # fmt: skip
+    ]
     audits = [f"{name}: {audit['summary']}" for name, audit in experiment.get("audits", {}).items()]
     files = {
         "results.csv": "One line per trained detector and test: figures, counts, and the hashes they come from.",
@@ -231,8 +258,15 @@ def data_card(results: Results) -> dict[str, Any]:
         "rai:personalSensitiveInformation": "Pictures may show real people's faces; they are named by hash here, not "
         "contained.",
         "distribution": [
-            {"@type": "cr:FileObject", "@id": name, "name": name, "description": text, "contentUrl": name,
-             "encodingFormat": "text/csv", "sha256": hash_file(results.folder / name)}
+            {
+                "@type": "cr:FileObject",
+                "@id": name,
+                "name": name,
+                "description": text,
+                "contentUrl": name,
+                "encodingFormat": "text/csv",
+                "sha256": hash_file(results.folder / name),
+            }
             for name, text in files.items()
         ],
         "recordSet": [
@@ -240,7 +274,7 @@ def data_card(results: Results) -> dict[str, Any]:
             _records("pools", "Sets of pictures.", pools),
             _records("tests", "Fakes of one generator against reals.", tests),
         ],
-    }  # fmt: skip
+    }
     with suppress(ValueError):
         card["datePublished"] = f"{datetime.strptime(experiment['date'], '%d %B %Y'):%Y-%m-%d}"
     return card
@@ -262,14 +296,21 @@ def _columns(results: Results, name: str) -> dict[str, Any]:
         first = next(reader, [""] * len(head))
     stem = name.removesuffix(".csv")
     return {
-        "@type": "cr:RecordSet", "@id": stem, "name": stem, "description": f"The lines of {name}.",
+        "@type": "cr:RecordSet",
+        "@id": stem,
+        "name": stem,
+        "description": f"The lines of {name}.",
         "field": [
-            {"@type": "cr:Field", "@id": f"{stem}/{column}", "name": column,
-             "dataType": "sc:Float" if _is_number(column, value) else "sc:Text",
-             "source": {"fileObject": {"@id": name}, "extract": {"column": column}}}
+            {
+                "@type": "cr:Field",
+                "@id": f"{stem}/{column}",
+                "name": column,
+                "dataType": "sc:Float" if _is_number(column, value) else "sc:Text",
+                "source": {"fileObject": {"@id": name}, "extract": {"column": column}},
+            }
             for column, value in zip(head, first, strict=True)
         ],
-    }  # fmt: skip
+    }
 
 
 def _is_number(column: str, value: str) -> bool:
@@ -284,11 +325,16 @@ def _is_number(column: str, value: str) -> bool:
 def _records(name: str, text: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     kinds = {str: "sc:Text", int: "sc:Integer", float: "sc:Float"}
     return {
-        "@type": "cr:RecordSet", "@id": name, "name": name, "description": text,
-        "field": [{"@type": "cr:Field", "@id": f"{name}/{key}", "name": key, "dataType": kinds[type(value)]}
-                  for key, value in rows[0].items()],
+        "@type": "cr:RecordSet",
+        "@id": name,
+        "name": name,
+        "description": text,
+        "field": [
+            {"@type": "cr:Field", "@id": f"{name}/{key}", "name": key, "dataType": kinds[type(value)]}
+            for key, value in rows[0].items()
+        ],
         "data": [{f"{name}/{key}": value for key, value in row.items()} for row in rows],
-    }  # fmt: skip
+    }
 
 
 # The context that the specification of Croissant 1.0 asks for (its appendix 1): readers compare it.
@@ -296,11 +342,17 @@ _TERMS = (
     "column", "equivalentProperty", "extract", "field", "fileObject", "fileProperty", "fileSet", "format", "includes",
     "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex", "repeated",
     "replace", "samplingRate", "separator", "source", "subField", "transform", "citeAs",
-)  # fmt: skip
+)  # a table  # fmt: skip
 _CONTEXT: dict[str, Any] = {
-    "@language": "en", "@vocab": "https://schema.org/", "sc": "https://schema.org/",
-    "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/",
-    "dct": "http://purl.org/dc/terms/", "conformsTo": "dct:conformsTo", **{term: f"cr:{term}" for term in _TERMS},
-    "data": {"@id": "cr:data", "@type": "@json"}, "examples": {"@id": "cr:examples", "@type": "@json"},
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "conformsTo": "dct:conformsTo",
+    **{term: f"cr:{term}" for term in _TERMS},
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-}  # fmt: skip
+}

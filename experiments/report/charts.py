@@ -220,11 +220,15 @@ def _perturbed(
             some = "" if detector in results.given else f" {who}"
             over = clean[0] if len(clean) == 1 else f"mean over {len(clean)}{some} tests"
             yield Panel(
-                kind, detector, described(kind),
-                "AUC" if detector in results.given else f"AUC, {who} generators", tuple(lines),
+                kind,
+                detector,
+                described(kind),
+                "AUC" if detector in results.given else f"AUC, {who} generators",
+                tuple(lines),
                 tuple((float(k), label) for k, label in enumerate(labels)),
-                ((0.0, float(len(steps) - 1)), _y_limits(lines)), f"{over}; bands: 95% intervals.",
-            )  # fmt: skip
+                ((0.0, float(len(steps) - 1)), _y_limits(lines)),
+                f"{over}; bands: 95% intervals.",
+            )
 
 
 def described(perturbation: str) -> str:
@@ -264,15 +268,29 @@ def roc_panels(results: Results) -> list[Panel]:
                 middle = tuple(map(float, np.mean(curves, axis=0)))
                 name = f"{condition}: {_mean(results, detector, condition, test):.3f}"
                 lines.append(
-                    Series(name, tuple(map(float, _GRID)), middle, thin=tuple(curves) if len(ranked) < 3 else (),
-                           color=color_of(results, condition), dots=False)
-                )  # fmt: skip
+                    Series(
+                        name,
+                        tuple(map(float, _GRID)),
+                        middle,
+                        thin=tuple(curves) if len(ranked) < 3 else (),
+                        color=color_of(results, condition),
+                        dots=False,
+                    )
+                )
             if lines:
                 rates = ((0.0, "0"), (0.5, "0.5"), (1.0, "1"))
                 panels.append(
-                    Panel(test, detector, "false alarms: reals called fake", "hits: fakes called fake", tuple(lines),
-                          rates, ((0.0, 1.0), (0.0, 1.0)), square=True)
-                )  # fmt: skip
+                    Panel(
+                        test,
+                        detector,
+                        "false alarms: reals called fake",
+                        "hits: fakes called fake",
+                        tuple(lines),
+                        rates,
+                        ((0.0, 1.0), (0.0, 1.0)),
+                        square=True,
+                    )
+                )
     return panels
 
 

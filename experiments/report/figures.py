@@ -48,7 +48,7 @@ _STYLE: Any = {
     "legend.fontsize": 7, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7,
     "lines.linewidth": 1.4, "lines.markersize": 3.5, "legend.frameon": False, "savefig.dpi": 300,
     "font.family": "DejaVu Sans", "pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "crossfake",
-}  # fmt: skip
+}  # a table  # fmt: skip
 _UNDATED = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # same results, same bytes
 _ROWS = 40  # of a forest; more are no figure but a table
 _PANELS = 12  # of one picture
@@ -110,11 +110,22 @@ def heat_map(found: Heat) -> Any:
             bold = row in found.best[column]
             light = seen or grid[row, column] > low + 0.3
             text = f"{grid[row, column]:.2f}".removeprefix("0") if grid[row, column] < 0.995 else "1.0"
-            axes.text(column + 0.5, row + 0.5, f"({text})" if seen else text, ha="center", va="center",
-                      color="black" if light else "white", fontweight="bold" if bold else None, fontsize=7)  # fmt: skip
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                f"({text})" if seen else text,
+                ha="center",
+                va="center",
+                color="black" if light else "white",
+                fontweight="bold" if bold else None,
+                fontsize=7,
+            )
             if seen:
-                axes.add_patch(Rectangle((column, row), 1, 1, fill=False, hatch="////", linewidth=0,
-                                             edgecolor="0.5", alpha=0.5))  # fmt: skip
+                axes.add_patch(
+                    Rectangle(
+                        (column, row), 1, 1, fill=False, hatch="////", linewidth=0, edgecolor="0.5", alpha=0.5
+                    )
+                )
     axes.axvline(columns - 1, color="white", linewidth=4)
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(np.arange(columns) + 0.5, [*found.tests, "mean, unseen"], **slanted)
@@ -174,9 +185,16 @@ def curve_chart(panels: Sequence[Panel]) -> Any:
             for curve in line.thin:
                 axes.plot(line.x, curve, color=color, linewidth=0.5, alpha=0.45)
             main = not panel.series[0].low or bool(line.low)
-            axes.plot(line.x, line.y, label=line.name, marker=_MARKERS[line.color] if line.dots else None,
-                      alpha=1 if main else 0.75, zorder=3 if main else 2, **style,
-                      **({} if main else {"linewidth": 0.8, "markersize": 2.2}))  # fmt: skip
+            axes.plot(
+                line.x,
+                line.y,
+                label=line.name,
+                marker=_MARKERS[line.color] if line.dots else None,
+                alpha=1 if main else 0.75,
+                zorder=3 if main else 2,
+                **style,
+                **({} if main else {"linewidth": 0.8, "markersize": 2.2}),
+            )
         axes.set_title(f"{panel.title}: {panel.about}")
         axes.set(xlabel=textwrap.fill(panel.xlabel, _LABEL), ylabel=panel.ylabel, ylim=panel.limits[1])
         axes.set_xticks([x for x, _ in panel.ticks], [label for _, label in panel.ticks])

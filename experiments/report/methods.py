@@ -24,25 +24,37 @@ LIBRARY = Path(__file__).with_name("references.bib")
 
 # Names that ``detect train --model`` takes here; all others are timm's.
 MODELS = {
-    "cnn": (), "ensemble": (), "npr": ("tan2024rethinking", "he2016deep"), "frequency": ("frank2020leveraging",),
-    "meso": ("afchar2018mesonet",), "meso4": ("afchar2018mesonet",), "published": (),
+    "cnn": (),
+    "ensemble": (),
+    "npr": ("tan2024rethinking", "he2016deep"),
+    "frequency": ("frank2020leveraging",),
+    "meso": ("afchar2018mesonet",),
+    "meso4": ("afchar2018mesonet",),
+    "published": (),
     "noise": ("fridrich2012rich", "bayar2016constrained"),
-    "clip_probe": ("ojha2023towards", "radford2021learning"), "squeezenet": ("iandola2016squeezenet",),
-}  # fmt: skip
+    "clip_probe": ("ojha2023towards", "radford2021learning"),
+    "squeezenet": ("iandola2016squeezenet",),
+}
 _BACKBONES = {  # the first that the name of a timm model holds
-    "dinov2": ("dosovitskiy2021image", "oquab2024dinov2"), "clip": ("radford2021learning",),
-    "vit_": ("dosovitskiy2021image",), "swin_": ("liu2021swin",), "efficientnet": ("tan2019efficientnet",),
-    "mobilenetv2": ("sandler2018mobilenetv2",), "mobilenetv3": ("howard2019searching",),
-    "densenet": ("huang2017densely",), "xception": ("chollet2017xception",), "convnext": ("liu2022convnet",),
+    "dinov2": ("dosovitskiy2021image", "oquab2024dinov2"),
+    "clip": ("radford2021learning",),
+    "vit_": ("dosovitskiy2021image",),
+    "swin_": ("liu2021swin",),
+    "efficientnet": ("tan2019efficientnet",),
+    "mobilenetv2": ("sandler2018mobilenetv2",),
+    "mobilenetv3": ("howard2019searching",),
+    "densenet": ("huang2017densely",),
+    "xception": ("chollet2017xception",),
+    "convnext": ("liu2022convnet",),
     "resnet": ("he2016deep",),
-}  # fmt: skip
+}
 FAMILIES = {
     "stylegan2": ("karras2020analyzing",), "stylegan3": ("karras2021alias",), "stylegan3-r": ("karras2021alias",),
     "dcgan": ("radford2016unsupervised",), "r3gan": ("huang2024gan",),
     "diffusion": ("ho2020denoising",), "autoencoder": ("kingma2014auto",), "blend": ("shiohara2022detecting",),
     "splice": ("li2020face",), "swap": ("li2020face",), "external": (), "pipeline": (),
     "reconstruct": ("rajan2025aligned", "guillaro2025bias"),
-}  # fmt: skip
+}  # a table  # fmt: skip
 RECIPES = {
     "plain": (),
     "robust": (),
@@ -60,11 +72,12 @@ QUALITY = {
     "lpips": ("zhang2018unreasonable",), "memory": ("zhang2018unreasonable",), "swd": ("karras2018progressive",),
     "spectrum": ("durall2020watch",),
     "detectability": (),
-}  # fmt: skip
+}  # a table  # fmt: skip
 _CHOICES = {  # a model's options, and what they take up
-    ("tune", "lora"): ("hu2022lora",), ("tune", "effort"): ("yan2025orthogonal",),
+    ("tune", "lora"): ("hu2022lora",),
+    ("tune", "effort"): ("yan2025orthogonal",),
     ("head", "positive"): ("rajan2025stay",),
-}  # fmt: skip
+}
 _UNIT = re.compile(r" ×10³$|, (?![^(]*\)).*$")  # at the end of a figure's name
 _PERTURBATIONS = {"pgd": ("madry2018towards",)}
 

@@ -109,9 +109,13 @@ def page(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
             ("Robustness", [drawn(p) for p in charts.robustness_panels(results)]),
         ],
         "rocs": [drawn(p) for p in charts.roc_panels(results)],
-        "tables": {"asked": [table(results, found, test) for test in asked] if few else [],
-                   "checks": [table(results, found, test) for test in checks] if few else []},
-        "confusions": [confusion(results, detector, test) for test in asked for detector in results.detectors],
+        "tables": {
+            "asked": [table(results, found, test) for test in asked] if few else [],
+            "checks": [table(results, found, test) for test in checks] if few else [],
+        },
+        "confusions": [
+            confusion(results, detector, test) for test in asked for detector in results.detectors
+        ],
         "few": few,
         "pools": [
             {**pool, "image": picture(folder, pool["picture"]), "sheet": picture(folder, pool["grid"])}
@@ -137,7 +141,7 @@ def page(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
         "ids": {(d, c): anchor(results, d, c) for d in results.detectors for c in results.conditions},
         "tests": list(results.tests.values()),
         "p_value": tables.p_value,
-    }  # fmt: skip
+    }
 
 
 def anchor(results: Results, detector: str, condition: str) -> str:
@@ -163,12 +167,18 @@ def forest(found: Sequence[Finding]) -> dict[str, Any]:
         "zero": at(0.0),
         "several": len(found) > 1,
         "rows": [
-            {"each": each, "name": _name(each, len(found) > 1), "about": _about(each, found),
-             "low": at(each.estimate.low), "mid": at(each.estimate.mean), "high": at(each.estimate.high),
-             "overall": not each.detector}
+            {
+                "each": each,
+                "name": _name(each, len(found) > 1),
+                "about": _about(each, found),
+                "low": at(each.estimate.low),
+                "mid": at(each.estimate.mean),
+                "high": at(each.estimate.high),
+                "overall": not each.detector,
+            }
             for _, each in rows
         ],
-    }  # fmt: skip
+    }
 
 
 def _name(each: Difference, several: bool) -> str:
@@ -191,19 +201,35 @@ def table(results: Results, found: Sequence[Finding], test: str) -> dict[str, An
         values = {key: [results.value(detector, name, test, key) for name in names] for key in FIGURES}
         seen = [results.is_seen(name, test) for name in names]
         winners = {
-            key: best([None if s else v for v, s in zip(values[key], seen, strict=True)] if not all(seen) else
-                      values[key], key)
+            key: best(
+                [None if s else v for v, s in zip(values[key], seen, strict=True)]
+                if not all(seen)
+                else values[key],
+                key,
+            )
             for key in FIGURES
-        }  # fmt: skip
+        }
         groups.append(
-            {"detector": detector,
-             "rows": [{"condition": name, "color": color_of(results, name), "seen": seen[k],
-                       "cells": anchor(results, detector, name),
-                       "values": [(values[key][k], k in winners[key]) for key in FIGURES]}
-                      for k, name in enumerate(names)],
-             "differences": [row for answer in found for row in answer.rows
-                             if (row.detector, row.test) == (detector, test)]}
-        )  # fmt: skip
+            {
+                "detector": detector,
+                "rows": [
+                    {
+                        "condition": name,
+                        "color": color_of(results, name),
+                        "seen": seen[k],
+                        "cells": anchor(results, detector, name),
+                        "values": [(values[key][k], k in winners[key]) for key in FIGURES],
+                    }
+                    for k, name in enumerate(names)
+                ],
+                "differences": [
+                    row
+                    for answer in found
+                    for row in answer.rows
+                    if (row.detector, row.test) == (detector, test)
+                ],
+            }
+        )
     by_chance = [results.by_chance(test, key) for key in FIGURES]
     return {"test": results.tests[test], "groups": groups, "by_chance": by_chance}
 
@@ -214,11 +240,15 @@ def summary(results: Results, detector: str) -> dict[str, Any]:
     return {
         "detector": detector,
         "rows": [
-            {"condition": name, "n": len(results.asked_unseen(name)), "cells": anchor(results, detector, name),
-             "values": [results.mean(detector, name, key=key) for key in FIGURES]}
+            {
+                "condition": name,
+                "n": len(results.asked_unseen(name)),
+                "cells": anchor(results, detector, name),
+                "values": [results.mean(detector, name, key=key) for key in FIGURES],
+            }
             for name in names
         ],
-    }  # fmt: skip
+    }
 
 
 def confusion(results: Results, detector: str, test: str) -> dict[str, Any]:
@@ -231,9 +261,14 @@ def confusion(results: Results, detector: str, test: str) -> dict[str, Any]:
             continue
         count = np.sum([metrics.confusion(labels, c.scores[test], c.threshold) for c in cells], axis=0)
         rows.append(
-            {"condition": name, "color": color_of(results, name), "cells": anchor(results, detector, name),
-             "count": count.tolist(), "share": (count / count.sum(1, keepdims=True)).tolist()}
-        )  # fmt: skip
+            {
+                "condition": name,
+                "color": color_of(results, name),
+                "cells": anchor(results, detector, name),
+                "count": count.tolist(),
+                "share": (count / count.sum(1, keepdims=True)).tolist(),
+            }
+        )
     return {"detector": detector, "test": test, "rows": rows}
 
 
@@ -257,15 +292,25 @@ def drawn(panel: Panel) -> dict[str, Any]:
     for line in panel.series:
         band = path(line.x + line.x[::-1], line.low + line.high[::-1]) + "Z" if line.low else ""
         lines.append(
-            {"name": line.name, "color": line.color, "path": path(line.x, line.y), "band": band,
-             "main": plain or bool(line.low), "thin": [path(line.x, curve) for curve in line.thin],
-             "dots": [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)] if line.dots else []}
-        )  # fmt: skip
+            {
+                "name": line.name,
+                "color": line.color,
+                "path": path(line.x, line.y),
+                "band": band,
+                "main": plain or bool(line.low),
+                "thin": [path(line.x, curve) for curve in line.thin],
+                "dots": [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)]
+                if line.dots
+                else [],
+            }
+        )
     return {
-        "panel": panel, "lines": lines, "height": height,
+        "panel": panel,
+        "lines": lines,
+        "height": height,
         "x_ticks": [(across(x), label) for x, label in panel.ticks],
         "y_ticks": [(down(y), label) for y, label in charts.nice_ticks(bottom, top, 6)],
-    }  # fmt: skip
+    }
 
 
 def probes(audits: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any] | None]]]:
@@ -319,22 +364,38 @@ def cost(results: Results) -> dict[str, Any]:
         "rows": [(n, s, round(100 * s / longest, 1)) for n, s in rows],
         "total": sum(s for _, s in rows),
         "energy": f"{sum(measured) / 3600:,.1f} Wh for {len(measured)} of {len(joules)} cells (processor packages)"
-        if measured else "",
-    }  # fmt: skip
+        if measured
+        else "",
+    }
 
 
 def groups(results: Results) -> list[dict[str, Any]]:
     """Where the numbers of each detector and condition come from."""
     place = quote(os.path.relpath(results.store, results.folder))
     return [
-        {"id": anchor(results, detector, condition), "detector": detector, "condition": condition,
-         "cells": [{**cell.card, "seed": cell.seed, "key": cell.key, "link": f"{place}/{cell.key}/cell.json",
-                    "scores": [(name, f"{place}/{cell.key}/{scores_name(test)}")
-                               for name, test in results.tests.items() if not test["perturbation"]]}
-                   for cell in cells]}
-        for detector in results.detectors for condition in results.conditions
+        {
+            "id": anchor(results, detector, condition),
+            "detector": detector,
+            "condition": condition,
+            "cells": [
+                {
+                    **cell.card,
+                    "seed": cell.seed,
+                    "key": cell.key,
+                    "link": f"{place}/{cell.key}/cell.json",
+                    "scores": [
+                        (name, f"{place}/{cell.key}/{scores_name(test)}")
+                        for name, test in results.tests.items()
+                        if not test["perturbation"]
+                    ],
+                }
+                for cell in cells
+            ],
+        }
+        for detector in results.detectors
+        for condition in results.conditions
         if (cells := results.cells_of(detector, condition))
-    ]  # fmt: skip
+    ]
 
 
 def _mistakes(results: Results) -> tuple[list[mistakes.WorstMistakes], str]:

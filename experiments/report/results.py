@@ -33,9 +33,14 @@ SECONDARY_RESAMPLES = 200  # enough for the ± of figures that no verdict is abo
 
 NOT_KNOWN = "what it learned from is known by name only, so it may have seen what it is tested on"
 _ELSEWHERE: dict[str, Any] = {
-    "name": ELSEWHERE, "about": f"was not trained here: {NOT_KNOWN}", "fakes": [], "synthetic": [],
-    "n_synthetic": None, "x": None, "quality": {},
-}  # fmt: skip
+    "name": ELSEWHERE,
+    "about": f"was not trained here: {NOT_KNOWN}",
+    "fakes": [],
+    "synthetic": [],
+    "n_synthetic": None,
+    "x": None,
+    "quality": {},
+}
 
 Floats = npt.NDArray[np.float64]
 

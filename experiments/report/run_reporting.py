@@ -17,8 +17,14 @@ from crossfake.runs import Run
 _SHEETS = 4  # sample sheets on the page, the last among them
 _WINDOW = 9  # logged values in a running median
 _TITLES = {
-    "loss_g": ("Generator's loss", "What it is trained to lower; flat is normal while both networks improve."),
-    "loss_d": ("Discriminator's loss", "Falling to zero means that it tells all fakes: the generator learns little."),
+    "loss_g": (
+        "Generator's loss",
+        "What it is trained to lower; flat is normal while both networks improve.",
+    ),
+    "loss_d": (
+        "Discriminator's loss",
+        "Falling to zero means that it tells all fakes: the generator learns little.",
+    ),
     "loss": ("Loss", ""),
     "sign_real": ("Reals taken for real", "1 is all of them, -1 none: the r_t that ADA steers by."),
     "sign_fake": ("Fakes taken for real", "-1 for long is a discriminator that always wins."),
@@ -36,7 +42,7 @@ _TITLES = {
     "val_auc": ("Validation AUC", ""),
     "val_loss": ("Validation loss", ""),
     "sec_per_kimg": ("Seconds per kimg", ""),
-}  # fmt: skip
+}
 _HIDDEN = ("step", "kimg", "epoch", "eta_min", "path_penalty")
 
 
@@ -62,8 +68,11 @@ def _page(run: Run) -> dict[str, Any]:
     keys = dict.fromkeys(
         key for line in lines for key, value in line.items() if isinstance(value, int | float)
     )
-    charts = [_chart(lines, unit, key) for key in [*_TITLES, *(k for k in keys if k not in _TITLES)]
-              if key in keys and key not in _HIDDEN and (key, "loss_g" in keys) != ("loss", True)]  # fmt: skip
+    charts = [
+        _chart(lines, unit, key)
+        for key in [*_TITLES, *(k for k in keys if k not in _TITLES)]
+        if key in keys and key not in _HIDDEN and (key, "loss_g" in keys) != ("loss", True)
+    ]
     family = config.get("family") or config.get("model") or ""
     return {
         "name": run.path.resolve().name,
@@ -129,6 +138,13 @@ def _chart(lines: Sequence[dict[str, Any]], unit: str, key: str) -> dict[str, An
         (round(height * (1 - share), 1), f"{low + share * (high - low):.3g}") for share in (0.0, 0.5, 1.0)
     ]
     return {
-        "title": title, "text": text, "ticks": ticks, "path": path(y), "median": path(median),
-        "first": f"{y[0]:.3g}", "last": f"{y[-1]:.3g}", "begin": f"{x[0]:g}", "end": f"{x[-1]:g} {unit}",
-    }  # fmt: skip
+        "title": title,
+        "text": text,
+        "ticks": ticks,
+        "path": path(y),
+        "median": path(median),
+        "first": f"{y[0]:.3g}",
+        "last": f"{y[-1]:.3g}",
+        "begin": f"{x[0]:g}",
+        "end": f"{x[-1]:g} {unit}",
+    }

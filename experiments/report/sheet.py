@@ -98,12 +98,18 @@ class Sheet:
             "detector_contrasts": experiment["config"].get("detector_contrasts") or [],
             "audits": experiment.get("pair_audits") or {},
             "cells": [
-                {"detector": c.detector, "condition": c.condition, "seed": c.seed, "key": c.key,
-                 "threshold": round(float(_logits(np.array(c.threshold))), _DIGITS),
-                 "model_hash": c.card["model_hash"], "train_hash": c.card["train_hash"]}
+                {
+                    "detector": c.detector,
+                    "condition": c.condition,
+                    "seed": c.seed,
+                    "key": c.key,
+                    "threshold": round(float(_logits(np.array(c.threshold))), _DIGITS),
+                    "model_hash": c.card["model_hash"],
+                    "train_hash": c.card["train_hash"],
+                }
                 for c in results.cells
             ],
-        }  # fmt: skip
+        }
         return cls(facts, tuple(lines), _logits(np.concatenate(columns, axis=1)).round(_DIGITS))
 
     @classmethod

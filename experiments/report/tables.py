@@ -32,7 +32,7 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': "''", "–": "--", "—": "---", "−": "$-$", "×": r"$\times$",
     "±": r"$\pm$", "≤": r"$\leq$", "≥": r"$\geq$", "…": r"\ldots{}", "“": "``", "”": "''", "‘": "`", "’": "'",
     "²": r"$^2$", "³": r"$^3$", "→": r"$\to$", "\u00a0": "~", "\n": " ",
-}  # fmt: skip
+}  # a table  # fmt: skip
 
 
 def cell_rows(results: Results) -> Rows:
@@ -49,19 +49,43 @@ def cell_rows(results: Results) -> Rows:
             (tn, fp), (fn, tp) = metrics.confusion(labels, scores, cell.threshold)
             changed = test["perturbation"] or {"name": "", "strength": ""}
             rows.append(
-                {"detector": cell.detector, "condition": cell.condition, "seed": cell.seed, "test": name,
-                 "fake": test["fake"], "real": test["real"], "perturbation": changed["name"],
-                 "strength": changed["strength"],
-                 "seen": "" if cell.detector in results.given else int(results.is_seen(cell.condition, name)),
-                 **{key: "" if math.isnan(value) else round(value, _DIGITS) for key, value in figures.items()},
-                 "tn": tn, "fp": fp, "fn": fn, "tp": tp, "n_real": test["n_real"], "n_fake": test["n_fake"],
-                 "ap_chance": round(results.by_chance(name, "ap"), _DIGITS), "threshold": cell.threshold,
-                 "seconds": card["seconds"], "joules": card.get("energy") or "", "key": cell.key,
-                 "scores": scores_name(test), "scores_sha256": hash_file(cell.scores_file(test)),
-                 "test_hash": test["hash"], "train_hash": card["train_hash"], "model_hash": card["model_hash"],
-                 "commit": card.get("commit") or "", "version": card.get("version") or "",
-                 "resamples": results.resamples}
-            )  # fmt: skip
+                {
+                    "detector": cell.detector,
+                    "condition": cell.condition,
+                    "seed": cell.seed,
+                    "test": name,
+                    "fake": test["fake"],
+                    "real": test["real"],
+                    "perturbation": changed["name"],
+                    "strength": changed["strength"],
+                    "seen": ""
+                    if cell.detector in results.given
+                    else int(results.is_seen(cell.condition, name)),
+                    **{
+                        key: "" if math.isnan(value) else round(value, _DIGITS)
+                        for key, value in figures.items()
+                    },
+                    "tn": tn,
+                    "fp": fp,
+                    "fn": fn,
+                    "tp": tp,
+                    "n_real": test["n_real"],
+                    "n_fake": test["n_fake"],
+                    "ap_chance": round(results.by_chance(name, "ap"), _DIGITS),
+                    "threshold": cell.threshold,
+                    "seconds": card["seconds"],
+                    "joules": card.get("energy") or "",
+                    "key": cell.key,
+                    "scores": scores_name(test),
+                    "scores_sha256": hash_file(cell.scores_file(test)),
+                    "test_hash": test["hash"],
+                    "train_hash": card["train_hash"],
+                    "model_hash": card["model_hash"],
+                    "commit": card.get("commit") or "",
+                    "version": card.get("version") or "",
+                    "resamples": results.resamples,
+                }
+            )
     return rows
 
 
@@ -72,24 +96,40 @@ def contrast_rows(found: Sequence[Finding]) -> Rows:
         for each in (answer.overall, *answer.by_detector, *answer.rows):
             e = each.estimate
             numbers = {
-                "before": each.before.mean, "after": each.after.mean, "difference": e.mean, "low": e.low,
-                "high": e.high, "p": each.p, "p_holm": each.adjusted,
-            }  # fmt: skip
+                "before": each.before.mean,
+                "after": each.after.mean,
+                "difference": e.mean,
+                "low": e.low,
+                "high": e.high,
+                "p": each.p,
+                "p_holm": each.adjusted,
+            }
             rows.append(
-                {"contrast": each.contrast, "a": each.a, "b": each.b, "detector": each.detector, "test": each.test,
-                 "figure": PRIMARY, **{key: round(value, _DIGITS) for key, value in numbers.items()},
-                 "cohens_d": "" if each.effect is None else round(each.effect, _DIGITS),
-                 "delong_p": " ".join(f"{p:.4g}" for p in each.delong), "verdict": each.verdict, "seeds": e.seeds,
-                 "detectable": round(each.detectable, _DIGITS), "n_real": each.n[0], "n_fake": each.n[1],
-                 "own_fakes": answer.qualified}
-            )  # fmt: skip
+                {
+                    "contrast": each.contrast,
+                    "a": each.a,
+                    "b": each.b,
+                    "detector": each.detector,
+                    "test": each.test,
+                    "figure": PRIMARY,
+                    **{key: round(value, _DIGITS) for key, value in numbers.items()},
+                    "cohens_d": "" if each.effect is None else round(each.effect, _DIGITS),
+                    "delong_p": " ".join(f"{p:.4g}" for p in each.delong),
+                    "verdict": each.verdict,
+                    "seeds": e.seeds,
+                    "detectable": round(each.detectable, _DIGITS),
+                    "n_real": each.n[0],
+                    "n_fake": each.n[1],
+                    "own_fakes": answer.qualified,
+                }
+            )
     return rows
 
 
 CONTRAST_COLUMNS = (
     "contrast", "a", "b", "detector", "test", "figure", "before", "after", "difference", "low", "high", "p", "p_holm",
     "cohens_d", "delong_p", "verdict", "seeds", "detectable", "n_real", "n_fake", "own_fakes",
-)  # fmt: skip
+)  # a table  # fmt: skip
 
 
 def csv_table(rows: Rows, columns: Sequence[str] = ()) -> str:
@@ -192,9 +232,16 @@ def _contrasts_caption(found: Sequence[Finding]) -> str:
 
 def _float(body: Sequence[str], caption: str, label: str) -> str:
     return "\n".join(
-        [r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}", rf"\label{{{label}}}",
-         r"\smallskip\footnotesize\setlength{\tabcolsep}{2.5pt}", *body, r"\end{table}"]
-    )  # fmt: skip
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\label{{{label}}}",
+            r"\smallskip\footnotesize\setlength{\tabcolsep}{2.5pt}",
+            *body,
+            r"\end{table}",
+        ]
+    )
 
 
 def _matrix(heats: Sequence[Heat], stars: dict[tuple[str, str, str], str]) -> list[str]:
@@ -296,9 +343,12 @@ def _difference(each: Difference) -> list[str]:
     shown = rf"\mathbf{{{mean}}}^{{{each.mark}}}" if each.mark else mean
     return [
         f"${each.n[1]:d}/{each.n[0]:d}$",
-        f"${each.before.mean:.3f}$", f"${each.after.mean:.3f}$", rf"${shown}$ $[{e.low:+.3f}, {e.high:+.3f}]$",
-        p_value(each.adjusted, latex=True), f"${each.detectable:.3f}$",
-    ]  # fmt: skip
+        f"${each.before.mean:.3f}$",
+        f"${each.after.mean:.3f}$",
+        rf"${shown}$ $[{e.low:+.3f}, {e.high:+.3f}]$",
+        p_value(each.adjusted, latex=True),
+        f"${each.detectable:.3f}$",
+    ]
 
 
 def p_value(p: float, latex: bool = False) -> str:

@@ -68,8 +68,11 @@ def _several(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
     counts = {v: verdicts.count(v) for v in ("better", "worse", "no difference shown") if v in verdicts}
     total = len(found)
     own = all(answer.added for answer in found)
-    words = {"better": "helped", "worse": "hurt", "no difference shown": "showed no difference"} if own else {
-        "better": "better", "worse": "worse", "no difference shown": "no difference shown"}  # fmt: skip
+    words = (
+        {"better": "helped", "worse": "hurt", "no difference shown": "showed no difference"}
+        if own
+        else {"better": "better", "worse": "worse", "no difference shown": "no difference shown"}
+    )
     subject = "Own fakes " if own else ""
     if len(counts) == 1:
         title = f"{subject}{words[verdicts[0]]} in all {total} comparisons."
@@ -151,9 +154,12 @@ def pooled(results: Results, trained_on: bool) -> list[Measured]:
         each = [
             found
             for c in done
-            if (found := results.measured(
-                detector, c, results.seen(c) if trained_on else results.unseen(c), seeds=seeds))
-        ]  # fmt: skip
+            if (
+                found := results.measured(
+                    detector, c, results.seen(c) if trained_on else results.unseen(c), seeds=seeds
+                )
+            )
+        ]
         if each:
             parts.append(average(each))
     return parts

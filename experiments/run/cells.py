@@ -152,14 +152,25 @@ def _work(spec: CellSpec, folder: Path) -> None:
     model = spec.settings.model if spec.bundle is None else str(detector.card["model"])
     facts = json.loads((run.path / "environment.json").read_text())  # of the training, not of later scoring
     card |= {
-        "key": spec.key, "detector": spec.detector, "model": model, "condition": spec.condition,
-        "seed": spec.settings.seed, "threshold": detector.threshold, "audit": detector.card["audit"],
-        "train_hash": spec.train_hash, "model_hash": detector.hash, "settings": asdict(spec.settings),
-        "commit": facts["git_commit"], "version": __version__, "hardware": facts["hardware"],
+        "key": spec.key,
+        "detector": spec.detector,
+        "model": model,
+        "condition": spec.condition,
+        "seed": spec.settings.seed,
+        "threshold": detector.threshold,
+        "audit": detector.card["audit"],
+        "train_hash": spec.train_hash,
+        "model_hash": detector.hash,
+        "settings": asdict(spec.settings),
+        "commit": facts["git_commit"],
+        "version": __version__,
+        "hardware": facts["hardware"],
         "packages": facts["packages"],
-        "tests": {test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
-                  for test in spec.tests},
-    }  # fmt: skip
+        "tests": {
+            test.name: {"hash": test.hash, "n": sum(len(rows) for *_, rows in test.parts)}
+            for test in spec.tests
+        },
+    }
     if spec.bundle is not None:
         card |= {"given": True, "learned_from": detector.card.get("sources") or []}
     write_json(folder / "cell.json", card, default=str)

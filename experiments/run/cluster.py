@@ -113,9 +113,12 @@ def _moved(spec: CellSpec, places: dict[Path, Path]) -> CellSpec:
     )
     inputs = {places[path]: hash for path, hash in spec.inputs.items()}
     return replace(
-        spec, settings=replace(spec.settings, **folders), tests=tuple(tests), inputs=inputs,
+        spec,
+        settings=replace(spec.settings, **folders),
+        tests=tuple(tests),
+        inputs=inputs,
         members=tuple(_moved(member, places) for member in spec.members),
-    )  # fmt: skip
+    )
 
 
 def _absolute(spec: CellSpec) -> CellSpec:
@@ -158,7 +161,7 @@ def _cell(job: tuple[CellSpec, str | None, dict[str, bytes | None]]) -> tuple[by
             return packed(folder, "checkpoints"), ""
     except UserError as error:
         return None, str(error)
-    except Exception as error:
+    except Exception as error:  # as on this machine, a cell that fails ends no other
         return None, f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -73,7 +73,7 @@ def attempt(spec: CellSpec, cells: Path) -> Exception | None:
         run_cell(spec, cells / spec.key)
     except StoppedByUser:
         raise
-    except Exception as error:
+    except Exception as error:  # one cell that fails, however it does, ends no other
         return error
     return None
 

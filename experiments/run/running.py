@@ -257,9 +257,14 @@ class Experiment:
         if "patience" not in chosen:  # all train equally long, whatever their validations say
             chosen["stop_after"] = chosen.get("steps", TrainSettings.steps)
         settings = TrainSettings(
-            real=reals, fake=fakes, synthetic=own, model=detector.model or "published", seed=seed, out=Path(),
+            real=reals,
+            fake=fakes,
+            synthetic=own,
+            model=detector.model or "published",
+            seed=seed,
+            out=Path(),
             **{"device": self.config.device, "synthetic_limit": condition.limit or 0, **chosen},
-        )  # fmt: skip
+        )
         where = ("real", "fake", "synthetic", "out", "device")
         asked = {name: value for name, value in asdict(settings).items() if name not in where}
         if settings.weights is not None:
@@ -276,11 +281,18 @@ class Experiment:
         if detector.processes > 1:  # which changes the last digits
             asked["processes"] = detector.processes
         return CellSpec(
-            hash_json([__version__, asked, data])[:16], detector.name,
-            ELSEWHERE if detector.bundle else condition.name, settings,
-            hash_json([data, condition.limit]), self.given[detector.data], inputs,
-            detector.processes, detector.memory, detector.bundle, members,
-        )  # fmt: skip
+            hash_json([__version__, asked, data])[:16],
+            detector.name,
+            ELSEWHERE if detector.bundle else condition.name,
+            settings,
+            hash_json([data, condition.limit]),
+            self.given[detector.data],
+            inputs,
+            detector.processes,
+            detector.memory,
+            detector.bundle,
+            members,
+        )
 
     def _check_alike(self, side: Side) -> list[str]:
         """Detectors would learn or fail by the crop, not the forgery, if the pictures were not cut alike.
@@ -473,12 +485,18 @@ class Experiment:
         labels = np.concatenate([shards.columns["label"][rows] for shards, rows in self.rows[test.name]])
         changed = test.perturbation
         return {
-            "name": test.name, "fake": test.fake, "real": test.real, "base": test.base,
+            "name": test.name,
+            "fake": test.fake,
+            "real": test.real,
+            "base": test.base,
             "perturbation": dict(zip(("name", "strength"), changed, strict=True)) if changed else None,
-            "hash": self.hashes[test.name], "n_real": int((labels == 0).sum()), "n_fake": int((labels == 1).sum()),
+            "hash": self.hashes[test.name],
+            "n_real": int((labels == 0).sum()),
+            "n_fake": int((labels == 1).sum()),
             "parts": [[str(shards.path), rows.tolist()] for shards, rows in self.rows[test.name]]
-            if not changed else None,
-        }  # fmt: skip
+            if not changed
+            else None,
+        }
 
     def write_pictures(self) -> None:
         """``pictures.csv``: a line for each picture that is tested on, in the order of the scores."""

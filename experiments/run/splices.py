@@ -81,9 +81,12 @@ def make_splices(real: list[Path], out: Path, n: int, seed: int = 0) -> Path:
         raise UserError(f"{real[0]} has no splits", hint="prepare it with --split 0.8/0.1/0.1")
     chances = np.array([len(pool) for pool in pools.values()], float)
     attributes = {
-        "family": "splice", "seed": seed, "n": n, "real": [s.hash for s in sets],
+        "family": "splice",
+        "seed": seed,
+        "n": n,
+        "real": [s.hash for s in sets],
         "crop": sets[0].attributes.get("crop"),
-    }  # fmt: skip
+    }
     with ShardWriter(out, size=sets[0].size, attributes=attributes) as writer:
         first = writer.rows_done
         for index in tqdm(

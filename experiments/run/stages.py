@@ -274,5 +274,9 @@ def handful(shards: ShardSet, label: int, largest: int = 128) -> Images:
     rows = np.sort(np.random.default_rng(0).permutation(rows)[: SHEET[0]])
     side = min(shards.size or largest, largest)
     images = [shards.read(int(row)) for row in rows]
-    return np.stack([i if i.shape[:2] == (side, side) else cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA)
-                     for i in images])  # fmt: skip
+    return np.stack(
+        [
+            i if i.shape[:2] == (side, side) else cv2.resize(i, (side, side), interpolation=cv2.INTER_AREA)
+            for i in images
+        ]
+    )

@@ -63,7 +63,7 @@ def _watched(command: list[str], environment: dict[str, str]) -> tuple[bool, int
                 if stopper.asked and not told:
                     told = True
                     process.terminate()  # torchrun passes it on
-        except BaseException:
+        except BaseException:  # also when it is stopped: no process is left
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
@@ -81,7 +81,7 @@ def _main(request: Path) -> None:
     try:
         settings = resumed(request)
         train(replace(settings, out=Path(config["out"]), resume=config["resume"]))
-    except Exception as error:
+    except Exception as error:  # the reason is written down, and raised again
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         (request / f"reason-{rank_world()[0]}").write_text(text)
         raise

@@ -191,9 +191,14 @@ class Analyser:
             yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
         if stability and faces:
             strip = strips(
-                shown, faces, self._loaded, self._cut, lambda share, what: say(0.5 + 0.45 * share, what),
-                scale=shown.shape[1] / seen.width, prior=prior,
-            )  # fmt: skip
+                shown,
+                faces,
+                self._loaded,
+                self._cut,
+                lambda share, what: say(0.5 + 0.45 * share, what),
+                scale=shown.shape[1] / seen.width,
+                prior=prior,
+            )
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
             say(1.0, "done")
             yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
@@ -288,9 +293,16 @@ class Analyser:
         codes = {code for each in (said, *verdicts.values()) for code in each.reasons}
         warnings = tuple(wording.warning(code) for code in wording.WARNINGS if code in codes)
         return FaceAnalysis(
-            face.person if face.person is not None else number, look.box, verdicts, fitted(look.image, SHOWN), warnings,
-            frames=frames, notes=notes, says=state(said, grounds), count=counted(verdicts),
-        )  # fmt: skip
+            face.person if face.person is not None else number,
+            look.box,
+            verdicts,
+            fitted(look.image, SHOWN),
+            warnings,
+            frames=frames,
+            notes=notes,
+            says=state(said, grounds),
+            count=counted(verdicts),
+        )
 
     def _explained(self, faces: Sequence[FaceAnalysis], judged: Mapping[str, Found]) -> list[FaceAnalysis]:
         name = self._first(judged).name

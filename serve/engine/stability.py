@@ -46,7 +46,7 @@ class Step:
 STEPS = (
     Step("JPEG", 95, True), Step("JPEG", 85, True), Step("JPEG", 70, True), Step("JPEG", 50), Step("JPEG", 30),
     Step("WebP", 80, True), Step("resize", 0.75, True), Step("resize", 0.5), Step("blur", 1.0),
-)  # fmt: skip
+)  # a table  # fmt: skip
 
 
 def changed(picture: Pixels, step: Step) -> bytes:

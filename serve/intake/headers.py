@@ -79,9 +79,11 @@ def read_picture(path: Path, head: bytes) -> Claims:
         return _webp(head)
     if name == "HEIF" and not register_heif():
         raise Refused(
-            "heic-not-supported", "HEIC pictures cannot be read here", "send a JPEG or PNG, or install pillow-heif",
+            "heic-not-supported",
+            "HEIC pictures cannot be read here",
+            "send a JPEG or PNG, or install pillow-heif",
             415,
-        )  # fmt: skip
+        )
     try:
         with warnings.catch_warnings(action="ignore"), open_image(path, (name,)) as image:
             tile = _tile(image) if name == "TIFF" else 0

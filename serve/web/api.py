@@ -118,9 +118,16 @@ def create_api(
     )
     page = site.problem if site else None
     app.add_middleware(
-        Guard, most=limits.bytes_archive + MIB, token=token, hosts=hosts, rate=RateLimit(requests_per_minute),
-        metrics=metrics, routes=ROUTES, public=public_url, page=page,
-    )  # fmt: skip
+        Guard,
+        most=limits.bytes_archive + MIB,
+        token=token,
+        hosts=hosts,
+        rate=RateLimit(requests_per_minute),
+        metrics=metrics,
+        routes=ROUTES,
+        public=public_url,
+        page=page,
+    )
     if trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(trusted_proxies))
     _add_errors(app, page)
@@ -219,9 +226,11 @@ def _described(model: Any, field: str = "") -> dict[str, Any]:
         file = {"type": "string", "contentMediaType": "application/octet-stream"}
         several = {"type": "array", "items": file, "minItems": 1}
         form = {
-            "type": "object", "properties": {field: file if field == "file" else several},
-            "required": [field], "additionalProperties": False,
-        }  # fmt: skip
+            "type": "object",
+            "properties": {field: file if field == "file" else several},
+            "required": [field],
+            "additionalProperties": False,
+        }
         content = {"multipart/form-data": {"schema": form}}
         made["openapi_extra"] = {"requestBody": {"required": True, "content": content}}
     return made

@@ -66,7 +66,7 @@ class Loading:
                 self._app = app
                 self._ready()
                 await over()
-        except BaseException as error:
+        except BaseException as error:  # the thread that waits for it raises it
             self.problem = error
             self._failed()
 
@@ -93,9 +93,13 @@ async def _answer(path: str, send: Send) -> None:
         kind, body = b"application/json", json.dumps(error).encode()
     again = str(_AGAIN).encode()
     headers = [
-        (b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"retry-after", again),
-        (b"refresh", again), (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"),
+        (b"content-type", kind),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", again),
+        (b"refresh", again),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
         (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    ]  # fmt: skip
+    ]
     await send({"type": "http.response.start", "status": 503, "headers": headers})
     await send({"type": "http.response.body", "body": body})

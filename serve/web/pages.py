@@ -258,9 +258,11 @@ def routes(site: Site) -> APIRouter:
         shown = path.suffix == ".jpg"
         stem = Path(case.files[0].name).stem if case.kind == "analyse" else ""
         return FileResponse(
-            path, filename=f"{stem}-{name}".lstrip("-"), headers={"Content-Security-Policy": _SANDBOX},
+            path,
+            filename=f"{stem}-{name}".lstrip("-"),
+            headers={"Content-Security-Policy": _SANDBOX},
             content_disposition_type="inline" if shown else "attachment",
-        )  # fmt: skip
+        )
 
     @router.get("/experiments/{path:path}")
     def of_run(path: str) -> Response:

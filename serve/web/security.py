@@ -118,7 +118,7 @@ class Guard:
         except Refused as refused:
             problem = refused
             self.metrics.refusals.labels(refused.code).inc()
-        except Exception as error:
+        except Exception as error:  # no visitor sees what went wrong inside: the log does
             log_fault(error)
             problem = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
         finally:

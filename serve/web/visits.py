@@ -178,7 +178,7 @@ class Visits:
             received = await receive_files(request, case.folder, charge=charge, **options)
             check(*await run_in_threadpool(lambda: (_bytes(visit.folder), _bytes(self.root))))
             return case, received
-        except BaseException:
+        except BaseException:  # also when the visitor leaves: the case is closed
             visit.cases.pop(case.token, None)
             case.close()
             raise

@@ -75,7 +75,7 @@ class Worker:
                 work(tell)
             except Stopped:
                 case.end(render("status.html", share=None, words="Stopped"))
-            except Exception as error:
+            except Exception as error:  # whatever goes wrong is told on the page
                 case.end(problem(error))
 
         case.job = self.desk.start(told, case.stop, more)
@@ -377,9 +377,16 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def _blank(upload: Upload) -> dict[str, Any]:
     return {
-        "name": upload.name_for_display, "verdict": "not judged", "probability": None, "brief": "", "faces": 0,
-        "remarks": sentence(upload.problem), "order": len(_ORDER), "thumb": "", "sha256": upload.sha256,
-    }  # fmt: skip
+        "name": upload.name_for_display,
+        "verdict": "not judged",
+        "probability": None,
+        "brief": "",
+        "faces": 0,
+        "remarks": sentence(upload.problem),
+        "order": len(_ORDER),
+        "thumb": "",
+        "sha256": upload.sha256,
+    }
 
 
 def _row(upload: Upload, analysis: Analysis) -> dict[str, Any]:

@@ -136,12 +136,29 @@ class Taesd(nn.Module):
             return [nn.Upsample(scale_factor=2), _conv(bias=False)]
 
         self.encoder = nn.Sequential(
-            _conv(3), _Block(False), down(), *blocks(), down(), *blocks(), down(), *blocks(pool), _conv(out=depth)
-        )  # fmt: skip
+            _conv(3),
+            _Block(False),
+            down(),
+            *blocks(),
+            down(),
+            *blocks(),
+            down(),
+            *blocks(pool),
+            _conv(out=depth),
+        )
         self.decoder = nn.Sequential(
-            _Squashed(), _conv(depth), nn.ReLU(), *blocks(pool), *up(), *blocks(), *up(), *blocks(), *up(),
-            _Block(False), _conv(out=3),
-        )  # fmt: skip
+            _Squashed(),
+            _conv(depth),
+            nn.ReLU(),
+            *blocks(pool),
+            *up(),
+            *blocks(),
+            *up(),
+            *blocks(),
+            *up(),
+            _Block(False),
+            _conv(out=3),
+        )
 
     def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         self.to(dtype)

@@ -274,8 +274,12 @@ def _arguments(plan: Plan) -> dict[str, Any]:
     """Activations are kept within ±256 where convolutions run in 16 bits (Karras et al. 2020b, app. D.1)."""
     clamp = None if plan.dtype is torch.float32 else 256.0
     return {
-        "size": plan.size, "channels": plan.channels, "classes": plan.classes, "noise": plan.noise, "clamp": clamp,
-    }  # fmt: skip
+        "size": plan.size,
+        "channels": plan.channels,
+        "classes": plan.classes,
+        "noise": plan.noise,
+        "clamp": clamp,
+    }
 
 
 _PUBLISHED = Hyperparameters(lr=0.0025, ema_kimg=10.0, r1_every=16, mixing=0.9, path_weight=2.0)

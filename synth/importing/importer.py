@@ -71,9 +71,15 @@ def import_model(settings: ImportSettings) -> Path:
         ) from error
     classes = [str(k) for k in range(found["arguments"].get("classes", 0))]
     card = {
-        "size": network.size, "channels": 0, "kimg": None, "network": found["arguments"], "classes": classes,
-        "crop": None, "source": {"file": source.name, "sha256": hash_file(source), "format": found["format"]}, **facts,
-    }  # fmt: skip
+        "size": network.size,
+        "channels": 0,
+        "kimg": None,
+        "network": found["arguments"],
+        "classes": classes,
+        "crop": None,
+        "source": {"file": source.name, "sha256": hash_file(source), "format": found["format"]},
+        **facts,
+    }
     save_model(out, found["family"], network, card)
     if "discriminator" in found:
         weights = {name: tensor.contiguous() for name, tensor in found["discriminator"].items()}
@@ -216,9 +222,16 @@ def _import_pipeline(source: Path, out: Path, facts: dict[str, str], size: int) 
     files = sorted(source.rglob("*.safetensors")) if source.exists() else []
     digest = hashlib.sha256("".join([json.dumps(arguments), *map(hash_file, files)]).encode()).hexdigest()
     card: dict[str, Any] = {
-        "family": "pipeline", "name": facts.pop("name", "") or source.name, "size": size, "kimg": None, "classes": [],
-        "network": arguments, "crop": None, "hash": digest, **facts,
-    }  # fmt: skip
+        "family": "pipeline",
+        "name": facts.pop("name", "") or source.name,
+        "size": size,
+        "kimg": None,
+        "classes": [],
+        "network": arguments,
+        "crop": None,
+        "hash": digest,
+        **facts,
+    }
     _write_card(out, card)
 
 
@@ -244,8 +257,15 @@ def _import_shards(source: Path, out: Path, facts: dict[str, str]) -> None:
         )
     name = facts.pop("name", "") or str(shards.columns["generator"][shards.select(label=1)[0]])
     card: dict[str, Any] = {
-        "family": "external", "name": name, "size": shards.size, "kimg": None, "classes": [],
+        "family": "external",
+        "name": name,
+        "size": shards.size,
+        "kimg": None,
+        "classes": [],
         "network": {"shards": str(source.resolve()), "size": shards.size, "content": shards.content_hash},
-        "crop": shards.attributes.get("crop"), "images": count, "hash": shards.hash, **facts,
-    }  # fmt: skip
+        "crop": shards.attributes.get("crop"),
+        "images": count,
+        "hash": shards.hash,
+        **facts,
+    }
     _write_card(out, card)

@@ -184,8 +184,11 @@ def _kid(job: Job) -> Details:
     detail = interval(found.whole)
     if found.subsets:
         detail["subsets"] = {
-            "n": found.subsets, "size": found.size, "mean": found.mean, "deviation": found.deviation,
-        }  # fmt: skip
+            "n": found.subsets,
+            "size": found.size,
+            "mean": found.mean,
+            "deviation": found.deviation,
+        }
     if job.settings.baseline and len(real) > 3:
         detail["baseline"] = interval(kid(real[::2], real[1::2], job.settings.seed, subsets=0).whole)
         detail["baseline"]["n"] = [len(real[::2]), len(real[1::2])]

@@ -54,20 +54,26 @@ def write_page(job: Job, result: dict[str, Any]) -> Path:
     spectrum = result["details"].get("spectrum")
     title, curve = _sweep(result)
     curves = _training(job.settings.fake)
-    html = environment(TEMPLATES).get_template("quality.html").render(
-        title=job.settings.fake.resolve().name,
-        result=result,
-        rows=[_row(*each) for name, detail in result["details"].items() for each in figures(name, detail)],
-        notes=notes(result),
-        sheet=sheet,
-        charts=[
-            *([_spectra(spectrum)] if spectrum else []),
-            *([_chart(title, "psi", curve)] if len(curve) > 1 else []),
-            *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
-        ],
-        width=_WIDTH,
-        height=_HEIGHT,
-    )  # fmt: skip
+    html = (
+        environment(TEMPLATES)
+        .get_template("quality.html")
+        .render(
+            title=job.settings.fake.resolve().name,
+            result=result,
+            rows=[
+                _row(*each) for name, detail in result["details"].items() for each in figures(name, detail)
+            ],
+            notes=notes(result),
+            sheet=sheet,
+            charts=[
+                *([_spectra(spectrum)] if spectrum else []),
+                *([_chart(title, "psi", curve)] if len(curve) > 1 else []),
+                *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
+            ],
+            width=_WIDTH,
+            height=_HEIGHT,
+        )
+    )
     write_text(file, html)
     return file
 
@@ -114,8 +120,10 @@ def _sweep(result: dict[str, Any]) -> tuple[str, list[dict[str, float]]]:
 
 def _spectra(detail: dict[str, Any]) -> dict[str, Any]:
     curves = {side: detail["decibels"][side]["mean"] for side in ("real", "fake")}
-    lines = [{"cycles per pixel": x, **dict(zip(curves, y, strict=True))}
-             for x, y in zip(detail["cycles_per_pixel"], zip(*curves.values(), strict=True), strict=True)]  # fmt: skip
+    lines = [
+        {"cycles per pixel": x, **dict(zip(curves, y, strict=True))}
+        for x, y in zip(detail["cycles_per_pixel"], zip(*curves.values(), strict=True), strict=True)
+    ]
     return _chart("Mean log power over frequency, dB", "cycles per pixel", lines, together=True)
 
 

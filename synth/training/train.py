@@ -153,11 +153,18 @@ class GeneratorTraining(Training):
             name: getattr(plan, name)
             for name in ("size", "batch", "channels", "gamma", "lr", "path_weight", "mixing", "noise")
         }
-        return asdict(self.settings) | chosen | {
-            "dtype": str(plan.dtype).removeprefix("torch."), "ran_on": str(plan.device), "images": len(self.data),
-            "data_hashes": {str(shards.path): shards.hash for shards in self.data.sets},
-            "classes": list(self.classes.names), "processes": self.learner.ranks.world,
-        }  # fmt: skip
+        return (
+            asdict(self.settings)
+            | chosen
+            | {
+                "dtype": str(plan.dtype).removeprefix("torch."),
+                "ran_on": str(plan.device),
+                "images": len(self.data),
+                "data_hashes": {str(shards.path): shards.hash for shards in self.data.sets},
+                "classes": list(self.classes.names),
+                "processes": self.learner.ranks.world,
+            }
+        )
 
     def describe(self) -> str:
         plan, learner = self.plan, self.learner
@@ -174,9 +181,13 @@ class GeneratorTraining(Training):
     def batches(self) -> Generator[tuple[Tensor, Tensor | None]]:
         on_gpu = self.plan.device.type == "cuda"
         order = Batches(
-            len(self.data), self.plan.batch, self.settings.seed, self.learner.step, self.learner.ranks.share,
+            len(self.data),
+            self.plan.batch,
+            self.settings.seed,
+            self.learner.step,
+            self.learner.ranks.share,
             self.data.set_epoch,
-        )  # fmt: skip
+        )
         yield from DataLoader(
             self.data,
             batch_sampler=order,
@@ -245,12 +256,18 @@ class GeneratorTraining(Training):
         """The averaged generator as it is now."""
         plan, learner = self.plan, self.learner
         card = {
-            "size": plan.size, "channels": plan.channels, "kimg": learner.images_seen / 1000,
-            "network": plan.arguments, "classes": list(self.classes.names), "seed": self.settings.seed,
-            "data": " ".join(map(str, folders_of(self.settings.data))), "split": self.settings.split,
-            "crop": self.data.sets[0].attributes.get("crop"), "upsample": plan.upsample or None,
+            "size": plan.size,
+            "channels": plan.channels,
+            "kimg": learner.images_seen / 1000,
+            "network": plan.arguments,
+            "classes": list(self.classes.names),
+            "seed": self.settings.seed,
+            "data": " ".join(map(str, folders_of(self.settings.data))),
+            "split": self.settings.split,
+            "crop": self.data.sets[0].attributes.get("crop"),
+            "upsample": plan.upsample or None,
             "needs_photos": bool(getattr(learner.average, "needs_photos", False)),
-        }  # fmt: skip
+        }
         return Model(Path(), self.settings.family, learner.average.eval(), card, "", plan.device, plan.dtype)
 
 
@@ -305,9 +322,17 @@ def _collate(items: list[tuple[Tensor, int, int]], classes: ImageClasses) -> tup
 
 def _told(kimg: float, means: dict[str, float]) -> str:
     shown = {
-        "loss_g": "G", "loss_d": "D", "real": "real", "fake": "fake", "r1": "R1", "r2": "R2", "augment_p": "p",
-        "diversity": "diversity", "fid": "FID", "swd": "SWD",
-    }  # fmt: skip
+        "loss_g": "G",
+        "loss_d": "D",
+        "real": "real",
+        "fake": "fake",
+        "r1": "R1",
+        "r2": "R2",
+        "augment_p": "p",
+        "diversity": "diversity",
+        "fid": "FID",
+        "swd": "SWD",
+    }
     figures = ", ".join(f"{word} {means[name]:.3f}" for name, word in shown.items() if name in means)
     if "loss_g" not in means:
         figures = f"loss {means['loss']:.4f}, {figures}"

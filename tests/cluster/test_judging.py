@@ -53,9 +53,15 @@ def test_figures_are_the_same(data: tuple[Path, Path], stored: ExecutorSettings,
     torch.manual_seed(0)
     torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), weights)
     asked = partial(
-        QualitySettings, *data, metrics=("fd", "spectrum"), features=("timm:test_vit",), weights=(weights,),
-        real_split="all", device="cpu", seed=1,
-    )  # fmt: skip
+        QualitySettings,
+        *data,
+        metrics=("fd", "spectrum"),
+        features=("timm:test_vit",),
+        weights=(weights,),
+        real_split="all",
+        device="cpu",
+        seed=1,
+    )
     found = []
     for name, where in (("here", ExecutorSettings()), ("ray", stored)):
         with pytest.MonkeyPatch.context() as patch:  # what is measured of the reals is kept

@@ -36,11 +36,20 @@ def test_the_numbers_of_a_dataclass_are_found() -> None:
 @pytest.mark.parametrize(
     "good",
     [
-        {"steps": 100}, {"batch": 0}, {"batch": 2}, {"batch": 8}, {"rate": 0.999}, {"share": None}, {"share": 1},
-        {"shares": (0, 0.5, 1)}, {"seed": 2**31 - 1}, {"any_number": -1e30}, {"steps": np.int64(3)},
+        {"steps": 100},
+        {"batch": 0},
+        {"batch": 2},
+        {"batch": 8},
+        {"rate": 0.999},
+        {"share": None},
+        {"share": 1},
+        {"shares": (0, 0.5, 1)},
+        {"seed": 2**31 - 1},
+        {"any_number": -1e30},
+        {"steps": np.int64(3)},
         {"share": np.float32(0.5)},
     ],
-)  # fmt: skip
+)
 def test_what_is_within_is_taken(good: dict[str, object]) -> None:
     assert getattr(Settings(**good), next(iter(good))) == next(iter(good.values()))
 

@@ -65,9 +65,16 @@ def _bake(*args: str) -> dict[str, Any]:
 def test_the_defaults_are_those_of_the_fields() -> None:
     chosen = _bake()
     assert chosen == {
-        "flour": (), "out": None, "heat": 200, "minutes": None, "kind": "rye", "crust": None, "sieve": False,
-        "salt": True, "hidden": "",
-    }  # fmt: skip
+        "flour": (),
+        "out": None,
+        "heat": 200,
+        "minutes": None,
+        "kind": "rye",
+        "crust": None,
+        "sieve": False,
+        "salt": True,
+        "hidden": "",
+    }
     assert Settings(**{**chosen, "out": Path("x")}) == Settings((), Path("x"))
 
 
@@ -76,13 +83,30 @@ def test_values_come_as_the_fields_have_them(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "b").touch()
     monkeypatch.setenv("BAKER", "joe")
     chosen = _bake(
-        *("--flour", str(tmp_path / "a"), str(tmp_path / "b"), "--out", "o", "--heat", "100", "--minutes", "1.5"),
+        *(
+            "--flour",
+            str(tmp_path / "a"),
+            str(tmp_path / "b"),
+            "--out",
+            "o",
+            "--heat",
+            "100",
+            "--minutes",
+            "1.5",
+        ),
         *("--kind", "wheat", "--crust", "thin", "--sieve", "--no-salt"),
-    )  # fmt: skip
+    )
     assert chosen == {
-        "flour": (tmp_path / "a", tmp_path / "b"), "out": Path("o"), "heat": 100, "minutes": 1.5, "kind": "wheat",
-        "crust": "thin", "sieve": True, "salt": False, "hidden": "joe",
-    }  # fmt: skip
+        "flour": (tmp_path / "a", tmp_path / "b"),
+        "out": Path("o"),
+        "heat": 100,
+        "minutes": 1.5,
+        "kind": "wheat",
+        "crust": "thin",
+        "sieve": True,
+        "salt": False,
+        "hidden": "joe",
+    }
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,13 @@ def test_the_margin_named_keeps_nineteen_of_twenty() -> None:
 
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
-    [((589, 573), (700, 0), True), ((1000, 60), (1000, 20), False), ((5, 1), (5, 0), False), ((9, 9), (0, 0), False)],
-)  # fmt: skip
+    [
+        ((589, 573), (700, 0), True),
+        ((1000, 60), (1000, 20), False),
+        ((5, 1), (5, 0), False),
+        ((9, 9), (0, 0), False),
+    ],
+)
 def test_classes_differ_by_more_than_a_twentieth_and_chance(
     one: tuple[int, int], other: tuple[int, int], expected: bool
 ) -> None:

@@ -537,8 +537,10 @@ def test_native_crops_made_smaller_keep_what_is_known_of_them_and_lose_their_blo
     assert (shares <= 0.86).all() and (shares > 0.59).all() and len(np.unique(shares[:, 0])) == 2
     assert (after.shapes >= 120).all() and after.ids().tolist() == before.ids()[[0, 1, 3]].tolist()
     assert after.columns["group"].tolist() == ["g0", "g1", "g3"] and after.attributes["crop"] == {
-        "policy": "face", "pixels": "native", "min_size": 120,
-    }  # fmt: skip
+        "policy": "face",
+        "pixels": "native",
+        "min_size": 120,
+    }
     assert after.attributes["history"] == ["train and val shrunk to 0.5-0.85"]
     for row in range(2):
         assert blockiness(before.read(row))[2:].min() > 0.3 > blockiness(after.read(row))[2:].max()

@@ -90,9 +90,18 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def native_run(native: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector of native windows of 16 pixels, trained in pairs."""
     settings = TrainSettings(
-        (native[0],), tmp_path_factory.mktemp("runs") / "native", (native[1],), view="native", window=16,
-        pair=True, steps=40, batch=16, eval_every=20, device="cpu", recipe="plain",
-    )  # fmt: skip
+        (native[0],),
+        tmp_path_factory.mktemp("runs") / "native",
+        (native[1],),
+        view="native",
+        window=16,
+        pair=True,
+        steps=40,
+        batch=16,
+        eval_every=20,
+        device="cpu",
+        recipe="plain",
+    )
     return train(settings)
 
 
@@ -121,15 +130,27 @@ def make_fit(run: Path) -> Path:
     card = json.loads((folder / "bundle.json").read_text())
     parts = [
         {
-            "name": f"strange {label}s", "label": label, "n": 10_000, "groups": 10_000, "data": "d", "known": "",
-            label: 1.0, f"{label}_interval": [0.9999, 1.0], other: 0.0, f"{other}_interval": [0.0, 1e-7],
+            "name": f"strange {label}s",
+            "label": label,
+            "n": 10_000,
+            "groups": 10_000,
+            "data": "d",
+            "known": "",
+            label: 1.0,
+            f"{label}_interval": [0.9999, 1.0],
+            other: 0.0,
+            f"{other}_interval": [0.0, 1e-7],
         }
         for label, other in (("real", "fake"), ("fake", "real"))
-    ]  # fmt: skip
+    ]
     test = {
-        "model_hash": hash_file(folder / "model.safetensors"), "calibration": fitness.calibration_digest(card),
-        "rows": "r", "scores": "s", "benign": 0.01, "tested": parts,
-    }  # fmt: skip
+        "model_hash": hash_file(folder / "model.safetensors"),
+        "calibration": fitness.calibration_digest(card),
+        "rows": "r",
+        "scores": "s",
+        "benign": 0.01,
+        "tested": parts,
+    }
     (folder / "bundle.json").write_text(json.dumps(fitness.added(card, test)))
     return run
 

@@ -24,8 +24,19 @@ def _run(*args: str) -> tuple[int, str]:
 def test_train_evaluate_predict(real: Path, fake: Path, tmp_path: Path) -> None:
     out, own = tmp_path / "d", make_shards(tmp_path / "own", 1, seed=5, split="train")
     again = make_shards(tmp_path / "again", 1, seed=9)
-    code, text = _run("train", "--real", str(real), "--fake", str(fake), str(again), "--with-synthetic", str(own),
-                      "--out", str(out), *QUICK)  # fmt: skip
+    code, text = _run(
+        "train",
+        "--real",
+        str(real),
+        "--fake",
+        str(fake),
+        str(again),
+        "--with-synthetic",
+        str(own),
+        "--out",
+        str(out),
+        *QUICK,
+    )
     assert code == 0 and "detect predict PHOTO" in text
     assert Run(out).config["fake"] == [str(fake), str(again)] and Run(out).config["synthetic"] == [str(own)]
     code, text = _run("evaluate", "--bundle", str(out), "--data", str(real), str(fake), "--bootstrap", "20")
@@ -113,8 +124,21 @@ def test_what_training_costs_is_said_after_the_first_steps(
     real: Path, fake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("crossfake.fit.loop._WORTH", 0.0)
-    words = ("train", "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "d"), "--batch", "8",
-             "--device", "cpu", "--eval-every", "5")  # fmt: skip
+    words = (
+        "train",
+        "--real",
+        str(real),
+        "--fake",
+        str(fake),
+        "--out",
+        str(tmp_path / "d"),
+        "--batch",
+        "8",
+        "--device",
+        "cpu",
+        "--eval-every",
+        "5",
+    )
     code, text = _run(*words, "--steps", "12")
     assert code == 0
     (line,) = [line for line in text.splitlines() if " steps to go: about " in line]

@@ -185,9 +185,22 @@ def test_the_command(trained: Path, real: Path, fake: Path, tmp_path: Path) -> N
     other = _bundle(tmp_path / "other", trained, data_hashes={"x": "y"})
     result = CliRunner().invoke(
         ensemble,
-        [str(trained), str(other), "--real", str(real), "--fake", str(fake), "--out", str(tmp_path / "e"),
-         "--method", "weighted", "--device", "cpu", "--force"],
-    )  # fmt: skip
+        [
+            str(trained),
+            str(other),
+            "--real",
+            str(real),
+            "--fake",
+            str(fake),
+            "--out",
+            str(tmp_path / "e"),
+            "--method",
+            "weighted",
+            "--device",
+            "cpu",
+            "--force",
+        ],
+    )
     assert result.exit_code == 0, result.output
     assert (
         "weight" in result.output

@@ -218,7 +218,7 @@ RUN = {
     "docs/howto/published-weights.md": "cp -r ~/new-fakes ~/midjourney\n",
     # the environment of a wheel has torchrun; this is what it calls
     "docs/howto/cluster.md": _FACES + _KNOWN + 'torchrun() { python -m torch.distributed.run "$@"; }\n',
-}  # fmt: skip
+}  # a table  # fmt: skip
 
 
 @pytest.mark.slow

@@ -90,9 +90,12 @@ def dose_response():
 
 
 DESIGNS = {
-    "ablation": ablation, "robustness": robustness, "matrix": matrix, "leave-one-out": leave_one_out,
+    "ablation": ablation,
+    "robustness": robustness,
+    "matrix": matrix,
+    "leave-one-out": leave_one_out,
     "dose-response": dose_response,
-}  # fmt: skip
+}
 
 
 def write_experiment(
@@ -137,33 +140,64 @@ def write_experiment(
                 about = {"detector": detector, "condition": condition, "seed": seed}
                 entries.append({"key": hash_json(about)[:16], **about})
                 levels = {
-                    test["name"]: SEEN if [condition, test["name"]] in seen else
-                    strength.get((detector, condition, test["base"]), strength.get((detector, condition)))
+                    test["name"]: SEEN
+                    if [condition, test["name"]] in seen
+                    else strength.get(
+                        (detector, condition, test["base"]), strength.get((detector, condition))
+                    )
                     for test in tests
-                }  # fmt: skip
+                }
                 _write_cell(folder / "cells" / entries[-1]["key"], entries[-1], tests, levels)
     broken = [
         {"key": k, "detector": "cnn", "condition": made["conditions"][-1][0], "seed": 9} for k in failures
     ]
     facts = {
-        "name": "trial", "protocol": made["protocol"], "date": "1 January 2030",
+        "name": "trial",
+        "protocol": made["protocol"],
+        "date": "1 January 2030",
         "note": "These are simulated <scores>, no faces.",
-        "config": {"name": "trial", "protocol": made["protocol"], "resamples": resamples, "cache": None,
-                   "detectors": detectors, "seeds": list(seeds)},
+        "config": {
+            "name": "trial",
+            "protocol": made["protocol"],
+            "resamples": resamples,
+            "cache": None,
+            "detectors": detectors,
+            "seeds": list(seeds),
+        },
         "pools": _pools(folder, made["roles"], quality or {}),
-        "conditions": [{"name": name, "about": f"fakes of {' and '.join(fakes + own)}", "fakes": fakes,
-                        "synthetic": own, "n_synthetic": None, "x": x, "quality": {}}
-                       for name, fakes, own, x in made["conditions"]],
-        "axis": made.get("axis"), "tests": tests, "seen": seen,
-        "contrasts": [dict(zip(("name", "a", "b", "tests"), each, strict=True)) for each in made["contrasts"]],
+        "conditions": [
+            {
+                "name": name,
+                "about": f"fakes of {' and '.join(fakes + own)}",
+                "fakes": fakes,
+                "synthetic": own,
+                "n_synthetic": None,
+                "x": x,
+                "quality": {},
+            }
+            for name, fakes, own, x in made["conditions"]
+        ],
+        "axis": made.get("axis"),
+        "tests": tests,
+        "seen": seen,
+        "contrasts": [
+            dict(zip(("name", "a", "b", "tests"), each, strict=True)) for each in made["contrasts"]
+        ],
         "published": [
-            {"method": "CNNDetection", "test": "dcgan", "figure": "ap", "value": 0.912,
-             "source": "Wang et al. 2020, table 2"}],
+            {
+                "method": "CNNDetection",
+                "test": "dcgan",
+                "figure": "ap",
+                "value": 0.912,
+                "source": "Wang et al. 2020, table 2",
+            }
+        ],
         "audits": {name: _audit(0.5 + 0.1 * k) for k, (name, *_) in enumerate(made["conditions"][:3])},
         "notes": ["A sentence about the data."],
-        "cells": [*entries, *broken], "failures": [{**each, "error": "boom"} for each in broken],
+        "cells": [*entries, *broken],
+        "failures": [{**each, "error": "boom"} for each in broken],
         "seconds": {"prepare": 12.0, "train stylegan2": 95.0, "generate stylegan2": 4.4, "train dcgan": 30.0},
-    }  # fmt: skip
+    }
     (folder / "experiment.json").write_text(json.dumps(facts))
     (folder / "config.yaml").write_text("kind: experiment\nname: trial\n")
     (folder / "environment.json").write_text(json.dumps({"crossfake": "1.0", "git_commit": "0123abc"}))
@@ -189,9 +223,16 @@ def _tests(made):
 
 def _test(name, fake, real, perturbation):
     return {
-        "name": name, "fake": fake, "real": real, "perturbation": perturbation, "base": fake,
-        "hash": hash_json(["test", name]), "n_real": N_REAL, "n_fake": N_FAKE.get(fake, 90), "parts": None,
-    }  # fmt: skip
+        "name": name,
+        "fake": fake,
+        "real": real,
+        "perturbation": perturbation,
+        "base": fake,
+        "hash": hash_json(["test", name]),
+        "n_real": N_REAL,
+        "n_fake": N_FAKE.get(fake, 90),
+        "parts": None,
+    }
 
 
 def _write_cell(folder, about, tests, levels):
@@ -218,11 +259,21 @@ def _write_cell(folder, about, tests, levels):
                 group = _group(test["fake"], 1, row - n) if fake else _group(test["real"], 0, row)
                 table.writerow([row, int(fake), group, repr(score)])
     card = {
-        **about, "model": about["detector"], "threshold": 0.5, "seconds": 8.25, "energy": 120.0,
-        "audit": _audit(0.6), "model_hash": hash_json(about), "train_hash": hash_json(about["condition"]),
-        "settings": {"steps": 100, "batch": 32}, "commit": "0123abc", "version": "1.0",
-        "tests": {test["name"]: {"hash": test["hash"], "n": test["n_real"] + test["n_fake"]} for test in tests},
-    }  # fmt: skip
+        **about,
+        "model": about["detector"],
+        "threshold": 0.5,
+        "seconds": 8.25,
+        "energy": 120.0,
+        "audit": _audit(0.6),
+        "model_hash": hash_json(about),
+        "train_hash": hash_json(about["condition"]),
+        "settings": {"steps": 100, "batch": 32},
+        "commit": "0123abc",
+        "version": "1.0",
+        "tests": {
+            test["name"]: {"hash": test["hash"], "n": test["n_real"] + test["n_fake"]} for test in tests
+        },
+    }
     (folder / "cell.json").write_text(json.dumps(card))
 
 
@@ -245,17 +296,30 @@ def _pools(folder, roles, known):
     faces = np.random.default_rng(0).integers(0, 255, (24, 32, 32, 3), dtype=np.uint8)
     save_png(contact_sheet(faces, columns=6), folder / "pictures" / "faces.png")
     quality = {
-        "swd": 12.345, "spectrum": 0.087, "n_real": 400, "n_fake": 500,
-        "details": {"swd": {"value": 12.345, "baseline": {"value": 1.5}},
-                    "spectrum": {"value": 0.087, "standard_error": 0.01, "baseline": {"value": 0.02}}},
-    }  # fmt: skip
+        "swd": 12.345,
+        "spectrum": 0.087,
+        "n_real": 400,
+        "n_fake": 500,
+        "details": {
+            "swd": {"value": 12.345, "baseline": {"value": 1.5}},
+            "spectrum": {"value": 0.087, "standard_error": 0.01, "baseline": {"value": 0.02}},
+        },
+    }
     pools = [
-        {"name": name, "role": role, "family": "" if name == "real" else name, "year": None,
-         "caption": "5,000 pictures of something, made in 2 min 03 s.", "note": "", "picture": "pictures/faces.png",
-         "grid": "pictures/faces.png" if name == "stylegan2" else None, "hash": hash_json(["pool", name]),
-         "quality": quality if role in ("synthetic", "unseen") else None}
+        {
+            "name": name,
+            "role": role,
+            "family": "" if name == "real" else name,
+            "year": None,
+            "caption": "5,000 pictures of something, made in 2 min 03 s.",
+            "note": "",
+            "picture": "pictures/faces.png",
+            "grid": "pictures/faces.png" if name == "stylegan2" else None,
+            "hash": hash_json(["pool", name]),
+            "quality": quality if role in ("synthetic", "unseen") else None,
+        }
         for name, role in {"real": "real", **roles}.items()
-    ]  # fmt: skip
+    ]
     for pool in pools:
         if pool["name"] in known:
             pool["kimg"], told = known[pool["name"]]

@@ -20,10 +20,20 @@ def opinion(probability: float, verdict: str, low: float | None = None, high: fl
 
 def facts(name: str = "resnet18-0") -> DetectorFacts:
     return DetectorFacts(
-        name, "resnet18", "c0ffee" * 10 + "beef", 64, "faces", 0.61, True, ("all-age-faces", "dcgan"),
-        (("stylegan2", 500, 0.81), ("unseen-diffusion", 500, 0.34)), 0.042, (0.031, 0.058), 1000,
+        name,
+        "resnet18",
+        "c0ffee" * 10 + "beef",
+        64,
+        "faces",
+        0.61,
+        True,
+        ("all-age-faces", "dcgan"),
+        (("stylegan2", 500, 0.81), ("unseen-diffusion", 500, 0.34)),
+        0.042,
+        (0.031, 0.058),
+        1000,
         ("It was trained on faces of 64 pixels and has never seen a diffusion model.",),
-    )  # fmt: skip
+    )
 
 
 def make_analysis(name: str = "photo.jpg", faces: int = 2, video: bool = False) -> Analysis:
@@ -41,10 +51,16 @@ def make_analysis(name: str = "photo.jpg", faces: int = 2, video: bool = False) 
         }
         frames = tuple(
             FrameScore(
-                30 * n, float(n), 0.5, 0.5 + 0.4 * np.sin(n), "fake", (x, 60.0, 128.0, 128.0), {"resnet18-0": 0.5}
+                30 * n,
+                float(n),
+                0.5,
+                0.5 + 0.4 * np.sin(n),
+                "fake",
+                (x, 60.0, 128.0, 128.0),
+                {"resnet18-0": 0.5},
             )
             for n in range(12)
-        )  # fmt: skip
+        )
         found.append(
             FaceAnalysis(
                 person,
@@ -69,9 +85,21 @@ def make_analysis(name: str = "photo.jpg", faces: int = 2, video: bool = False) 
             )
         )
     return Analysis(
-        name, "ab" * 32, 123_456, "video" if video else "image", 800, 480, 1.23, "2026-01-02T03:04:05+00:00", "0.1.0",
-        (facts(), facts("frequency-0")), tuple(found), (MissedFace("too small", (10.0, 10.0, 30.0, 30.0)),),
-        "fake" if faces else "not judged", "Two detectors find signs of a generator in one of two faces.",
-        (Warning("several", "More than one face: each is judged by itself."),), None if video else picture,
+        name,
+        "ab" * 32,
+        123_456,
+        "video" if video else "image",
+        800,
+        480,
+        1.23,
+        "2026-01-02T03:04:05+00:00",
+        "0.1.0",
+        (facts(), facts("frequency-0")),
+        tuple(found),
+        (MissedFace("too small", (10.0, 10.0, 30.0, 30.0)),),
+        "fake" if faces else "not judged",
+        "Two detectors find signs of a generator in one of two faces.",
+        (Warning("several", "More than one face: each is judged by itself."),),
+        None if video else picture,
         11.0 if video else None,
-    )  # fmt: skip
+    )

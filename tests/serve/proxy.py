@@ -120,9 +120,13 @@ def serving(bundle: Path, folder: Path, *options: str) -> Iterator[int]:
         str(port),
     ]
     process = subprocess.Popen(
-        [*command, "--device", "cpu", *options], text=True, cwd=folder, env={**os.environ, "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*command, "--device", "cpu", *options],
+        text=True,
+        cwd=folder,
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -29,9 +29,11 @@ def server(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[i
 def _browser(port: int, **headers: str) -> Any:
     """What a browser at the public address sends, past its name server."""
     return httpx.Client(
-        base_url=f"https://127.0.0.1:{port}", verify=False, timeout=60,
+        base_url=f"https://127.0.0.1:{port}",
+        verify=False,
+        timeout=60,
         headers={"host": "facts.example", "origin": PUBLIC, **headers},
-    )  # fmt: skip
+    )
 
 
 def _picture() -> bytes:

@@ -99,9 +99,13 @@ def _start(bundle: Path, tmp_path: Path, *options: str) -> tuple[subprocess.Pope
     """A server in a process of its own, and its address."""
     command = [sys.executable, "-m", "crossfake.detect", "serve", "--bundle", str(bundle), "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--device", "cpu", *options], text=True, cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*command, "--device", "cpu", *options],
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if found := re.search(r"http://\S+", line):

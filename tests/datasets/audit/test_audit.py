@@ -112,14 +112,26 @@ ALONE = {
     [
         (png, jpeg(95), None, "format", ALONE - {"format"} | {"colours"}),
         (jpeg(95), jpeg(60), None, "jpeg", ALONE - {"jpeg"} | {"colours"}),
-        (jpeg(90, subsampling=0), jpeg(90, subsampling=2), None, "jpeg", ALONE - {"jpeg"} | {"colours", "blocks"}),
+        (
+            jpeg(90, subsampling=0),
+            jpeg(90, subsampling=2),
+            None,
+            "jpeg",
+            ALONE - {"jpeg"} | {"colours", "blocks"},
+        ),
         (png, png, wider, "size", ALONE - {"size"} | {"colours", "blocks"}),
         (png, png, brighter, "colours", ALONE - {"thumbnail"} | {"blocks", "spectrum"}),
         (png, png, enlarged, "spectrum", ALONE | {"colours"}),
-        (jpeg(90), jpeg(90, exif=exif_bytes()), None, "metadata", ALONE - {"metadata"} | {"colours", "spectrum"}),
+        (
+            jpeg(90),
+            jpeg(90, exif=exif_bytes()),
+            None,
+            "metadata",
+            ALONE - {"metadata"} | {"colours", "spectrum"},
+        ),
     ],
     ids=["format", "quality", "subsampling", "size", "brightness", "enlarged", "metadata"],
-)  # fmt: skip
+)
 def test_one_difference_fails_its_probe(tmp_path, faces, real, fake, change, meant, unrelated):
     found = pair(tmp_path, faces, real, fake, change)
     seen = verdicts(found)

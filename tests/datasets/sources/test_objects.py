@@ -46,8 +46,10 @@ def test_folders_in_a_store_are_read_as_on_a_disk(store: Any, tmp_path: Path) ->
     spec = SourceSpec("memory://faces")
     records = list(open_source(spec))
     assert [(r.origin, r.label, r.generator) for r in records] == [
-        ("fake/mygan/2.png", 1, "mygan"), ("real/1.png", 0, ""), ("real/clip.mp4", 0, ""),
-    ]  # fmt: skip
+        ("fake/mygan/2.png", 1, "mygan"),
+        ("real/1.png", 0, ""),
+        ("real/clip.mp4", 0, ""),
+    ]
     assert spec.left_out.counts.total() == 1 and {r.source for r in records} == {"faces"}
     done = prepare(PrepareSettings("memory://faces/", tmp_path / "out", crop="none", size=16, workers=1))
     assert (done.real, done.fake) == (1, 1)
@@ -156,15 +158,28 @@ def test_classes_words_folders_and_what_is_not_read(tmp_path: Path) -> None:
     face = face_bytes(0, "PNG")
     one = tar(
         tmp_path / "x-0.tar",
-        **{"a.cls": b"1", "a.png": face, "real/b.png": face, "c.json": b'{"label": "odd"}', "c.png": face,
-           "d.mp4": b"v", "d.cls": b"0", "e.txt": b"words only", "f.png": face, "__MACOSX/._f.png": b""},
-    )  # fmt: skip
+        **{
+            "a.cls": b"1",
+            "a.png": face,
+            "real/b.png": face,
+            "c.json": b'{"label": "odd"}',
+            "c.png": face,
+            "d.mp4": b"v",
+            "d.cls": b"0",
+            "e.txt": b"words only",
+            "f.png": face,
+            "__MACOSX/._f.png": b"",
+        },
+    )
     spec = SourceSpec(str(one), labels={"odd": 1})
     found = [(r.origin.partition("/")[2], r.label, type(r.image).__name__) for r in open_source(spec)]
     assert found == [
-        ("a.png", 1, "Stored"), ("real/b.png", 0, "Stored"), ("c.png", 1, "Stored"),
-        ("d.mp4", 0, "Rejected"), ("f.png", None, "Stored"),
-    ]  # fmt: skip
+        ("a.png", 1, "Stored"),
+        ("real/b.png", 0, "Stored"),
+        ("c.png", 1, "Stored"),
+        ("d.mp4", 0, "Rejected"),
+        ("f.png", None, "Stored"),
+    ]
     with pytest.raises(UserError, match="'odd' says neither real nor fake"):
         list(open_source(SourceSpec(str(one))))
     asked: dict[str, Any] = {"crop": "none", "workers": 1, "size": 16, "labels": "fake=odd"}

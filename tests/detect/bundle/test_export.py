@@ -265,8 +265,10 @@ def test_the_driver_of_a_native_detector_scores_as_predict_does(
     Image.fromarray(images[0][:12]).save(small)
     script = subprocess.run(
         [sys.executable, "-I", str(windows_bundle / "model.py"), *map(str, files), str(small)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     lines = [line.split() for line in script.stdout.splitlines()]
     assert [float(score) for score, *_ in lines] == pytest.approx(wanted, abs=1e-5)
     assert [word for _, word, _ in lines] == ["fake" if x >= detector.threshold else "real" for x in wanted]

@@ -141,9 +141,12 @@ def test_basis_names_what_it_learned_from_and_what_it_never_met() -> None:
 
 def _card(**test: object) -> dict[str, object]:
     card: dict[str, object] = {
-        "sources": ["web"], "generators": ["stylegan2"], "threshold": 0.5, "temperature": 1.0,
+        "sources": ["web"],
+        "generators": ["stylegan2"],
+        "threshold": 0.5,
+        "temperature": 1.0,
         "audit": {"verdict": "pass"},
-    }  # fmt: skip
+    }
     parts = [
         {
             **dataclasses.asdict(part(label, *shares, name=f"new-{label}")),
@@ -154,9 +157,14 @@ def _card(**test: object) -> dict[str, object]:
         for label, shares in (("real", (0.01, 0.95)), ("fake", (0.95, 0.02)))
     ]
     record = {
-        "model_hash": "m", "calibration": fitness.calibration_digest(card), "rows": "r", "scores": "s", "benign": None,
-        "tested": parts, **test,
-    }  # fmt: skip
+        "model_hash": "m",
+        "calibration": fitness.calibration_digest(card),
+        "rows": "r",
+        "scores": "s",
+        "benign": None,
+        "tested": parts,
+        **test,
+    }
     return fitness.added(card, record)
 
 

@@ -103,9 +103,11 @@ def test_calibrating_again_asks_for_a_new_test(
 
 
 def test_the_command_says_what_may_be_said(run: Path, strangers: tuple[Path, Path]) -> None:
-    few = make_shards(strangers[0].parent / "few", 0, 20, seed=5, split="test") if not (
-        strangers[0].parent / "few"
-    ).exists() else strangers[0].parent / "few"  # fmt: skip
+    few = (
+        make_shards(strangers[0].parent / "few", 0, 20, seed=5, split="test")
+        if not (strangers[0].parent / "few").exists()
+        else strangers[0].parent / "few"
+    )
     arguments = ["--bundle", run, "--data", *strangers, few, "--bootstrap", 0, "--device", "cpu"]
     result = CliRunner().invoke(command, [str(each) for each in arguments])
     assert result.exit_code == 0, result.output

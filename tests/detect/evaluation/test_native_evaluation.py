@@ -57,9 +57,17 @@ def test_an_aligned_detector_does_not_take_native_sets(
 
 def test_a_search_validates_on_what_its_trainings_see(native: tuple[Path, Path], tmp_path: Path) -> None:
     base = TrainSettings(
-        (native[0],), tmp_path / "tune", (native[1],), view="native", window=16, steps=4, batch=8, eval_every=4,
-        device="cpu", recipe="plain",
-    )  # fmt: skip
+        (native[0],),
+        tmp_path / "tune",
+        (native[1],),
+        view="native",
+        window=16,
+        steps=4,
+        batch=8,
+        eval_every=4,
+        device="cpu",
+        recipe="plain",
+    )
     space = tmp_path / "space.yaml"
     space.write_text("lr: {choices: [0.001, 0.01]}\n")
     result = tune(TuneSettings(base, space, method="grid", pruner="none", bootstrap=10))
@@ -75,9 +83,18 @@ def test_an_ensemble_sees_as_its_members_do(
     native_run: Path, native: tuple[Path, Path], tmp_path: Path
 ) -> None:
     base = TrainSettings(
-        (native[0],), tmp_path / "other", (native[1],), view="native", window=16, steps=20, batch=16,
-        eval_every=10, device="cpu", recipe="plain", seed=1,
-    )  # fmt: skip
+        (native[0],),
+        tmp_path / "other",
+        (native[1],),
+        view="native",
+        window=16,
+        steps=20,
+        batch=16,
+        eval_every=10,
+        device="cpu",
+        recipe="plain",
+        seed=1,
+    )
     other = train(base)
     found = bundle.load(
         make_ensemble(EnsembleSettings((native_run, other), out=tmp_path / "both", device="cpu")), "cpu"

@@ -238,5 +238,10 @@ def test_every_map_leaves_the_network_as_it_was() -> None:
 
 def test_the_registry_holds_the_named_methods() -> None:
     assert set(METHODS.names()) == {
-        *CAMS, "integrated-gradients", "occlusion", "rollout", "spectrum", "prototypes",
-    }  # fmt: skip
+        *CAMS,
+        "integrated-gradients",
+        "occlusion",
+        "rollout",
+        "spectrum",
+        "prototypes",
+    }

@@ -54,8 +54,17 @@ def photos(real: Path, fake: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("method", ["auto", "integrated-gradients", "spectrum", "prototypes"])
 def test_a_picture_and_figures_per_photo(method: str, trained: Path, photos: Path, tmp_path: Path) -> None:
-    code, text = _run(str(photos), "--bundle", str(trained), "--method", method, "--out", str(tmp_path / "out"),
-                      "--device", "cpu")  # fmt: skip
+    code, text = _run(
+        str(photos),
+        "--bundle",
+        str(trained),
+        "--method",
+        method,
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    )
     assert code == 0, text
     facts = json.loads((tmp_path / "out" / "explanations.json").read_text())
     assert facts["method"] == ("gradcam" if method == "auto" else method) and len(facts["explained"]) == 3
@@ -102,8 +111,22 @@ def test_blends_look_for_faces_as_the_training_recipe_does(
 
 
 def test_check_on_validation_images(trained: Path, real: Path, fake: Path, tmp_path: Path) -> None:
-    code, text = _run("--bundle", str(trained), "--check", "--images", "8", "--method", "hirescam", "--out",
-                      str(tmp_path), "--data", str(real), str(fake), "--device", "cpu")  # fmt: skip
+    code, text = _run(
+        "--bundle",
+        str(trained),
+        "--check",
+        "--images",
+        "8",
+        "--method",
+        "hirescam",
+        "--out",
+        str(tmp_path),
+        "--data",
+        str(real),
+        str(fake),
+        "--device",
+        "cpu",
+    )
     assert code == 0, text
     for words in (
         "deletion AUC",

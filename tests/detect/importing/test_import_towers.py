@@ -77,9 +77,14 @@ def test_dinov2_is_transformers() -> None:
 
 def _clip(transformers: Any) -> nn.Module:
     config = transformers.CLIPVisionConfig(
-        hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, image_size=224,
-        patch_size=32, hidden_act="quick_gelu",
-    )  # fmt: skip
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        image_size=224,
+        patch_size=32,
+        hidden_act="quick_gelu",
+    )
     return _randomised(transformers.CLIPVisionModel(config))
 
 
@@ -114,11 +119,16 @@ def test_rine_weighs_what_the_second_norms_give() -> None:
             "proj1": nn.Sequential(nn.Dropout(), nn.Linear(768, width), nn.ReLU(), nn.Dropout()),
             "proj2": nn.Sequential(nn.Dropout(), nn.Linear(width, width), nn.ReLU(), nn.Dropout()),
             "head": nn.Sequential(
-                nn.Linear(width, width), nn.ReLU(), nn.Dropout(), nn.Linear(width, width), nn.ReLU(), nn.Dropout(),
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Dropout(),
+                nn.Linear(width, width),
+                nn.ReLU(),
+                nn.Dropout(),
                 nn.Linear(width, 1),
             ),
         }
-    ).eval()  # fmt: skip
+    ).eval()
     alpha = torch.randn(1, 12, width)
     state = {**_named(tower, "vision_model."), **parts.state_dict(), "alpha": alpha}
     options = {**CLIP, "form": "blocks", "projections": 1, "width": width}

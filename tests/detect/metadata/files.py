@@ -14,12 +14,15 @@ from crossfake.datasets.toyfaces import toyface
 
 SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GRAPH = {
-    "3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 20, "positive": ["8", 0], "negative": ["7", 0]}},
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 5, "steps": 20, "positive": ["8", 0], "negative": ["7", 0]},
+    },
     "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "sdxl.safetensors"}},
     "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a dog", "clip": ["4", 1]}},
     "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "bad", "clip": ["4", 1]}},
     "8": {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}},
-}  # fmt: skip
+}
 PARAMETERS = (
     "a <b>cat</b>, sitting\nNegative prompt: dog, worst quality\n"
     "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512, Model hash: abc, Model: v1-5-pruned"
@@ -82,10 +85,12 @@ def with_thumbnail(whole: Image.Image, small: Image.Image) -> bytes:
 def xmp(**properties: str) -> bytes:
     """A packet; ``prefix__name`` is ``prefix:name``."""
     spaces = {
-        "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "xmp": "http://ns.adobe.com/xap/1.0/",
-        "photoshop": "http://ns.adobe.com/photoshop/1.0/", "dcterms": "http://purl.org/dc/terms/",
+        "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
+        "xmp": "http://ns.adobe.com/xap/1.0/",
+        "photoshop": "http://ns.adobe.com/photoshop/1.0/",
+        "dcterms": "http://purl.org/dc/terms/",
         "TC260": "http://www.tc260.org.cn/ns/AIGC/1.0/",
-    }  # fmt: skip
+    }
     named = " ".join(f'xmlns:{prefix}="{address}"' for prefix, address in spaces.items())
     values = "".join(f"<{k.replace('__', ':')}>{v}</{k.replace('__', ':')}>" for k, v in properties.items())
     return (

@@ -51,19 +51,38 @@ def test_comfy_graph_and_workflow() -> None:
 @pytest.mark.parametrize(
     ("texts", "tool", "model", "prompt"),
     [
-        ({"Software": "NovelAI", "Description": "1girl", "Source": "NAI 3", "Comment": '{"uc":"bad","steps":28}'},
-         "NovelAI", "NAI 3", "1girl"),
-        ({"invokeai_metadata": '{"positive_prompt":"a","negative_prompt":"b","model":{"name":"flux"},"seed":1}'},
-         "InvokeAI", "flux", "a"),
+        (
+            {
+                "Software": "NovelAI",
+                "Description": "1girl",
+                "Source": "NAI 3",
+                "Comment": '{"uc":"bad","steps":28}',
+            },
+            "NovelAI",
+            "NAI 3",
+            "1girl",
+        ),
+        (
+            {
+                "invokeai_metadata": '{"positive_prompt":"a","negative_prompt":"b","model":{"name":"flux"},"seed":1}'
+            },
+            "InvokeAI",
+            "flux",
+            "a",
+        ),
         ({"sd-metadata": '{"image":{"prompt":"old"},"model_weights":"sd-1.4"}'}, "InvokeAI", "sd-1.4", "old"),
         ({"Dream": '"a castle" -s 50'}, "InvokeAI", "", '"a castle" -s 50'),
-        ({"Description": "a boat --ar 3:2 --v 6.1 Job ID: 0f3c2b1a-0000-4000-8000-00000000abcd"},
-         "Midjourney", "", "a boat --ar 3:2 --v 6.1"),
+        (
+            {"Description": "a boat --ar 3:2 --v 6.1 Job ID: 0f3c2b1a-0000-4000-8000-00000000abcd"},
+            "Midjourney",
+            "",
+            "a boat --ar 3:2 --v 6.1",
+        ),
         ({"parameters": '{"sui_image_params":{"prompt":"p","model":"m","seed":3}}'}, "SwarmUI", "m", "p"),
         ({"parameters": '{"prompt":"p","negative_prompt":"n","base_model":"m"}'}, "Fooocus", "m", "p"),
         ({"Software": "Adobe Firefly"}, "Adobe Firefly", "", ""),
     ],
-)  # fmt: skip
+)
 def test_what_other_programs_write(texts: dict[str, str], tool: str, model: str, prompt: str) -> None:
     claim = _only(png(**texts))
     assert (claim.tool, claim.model, claim.prompt) == (tool, model, prompt)
@@ -119,6 +138,8 @@ def test_prompts_are_cut_and_tame() -> None:
 
 
 def test_a_graph_that_leads_in_a_circle_ends() -> None:
-    circle = {str(n): {"class_type": "X", "inputs": {"positive": [str(1 - n), 0], "negative": [str(1 - n), 0]}}
-              for n in range(2)}  # fmt: skip
+    circle = {
+        str(n): {"class_type": "X", "inputs": {"positive": [str(1 - n), 0], "negative": [str(1 - n), 0]}}
+        for n in range(2)
+    }
     assert _only(png(prompt=json.dumps(circle))).prompt == ""

@@ -16,8 +16,15 @@ from .files import PARAMETERS, camera_exif, noise, picture, png, saved, with_chu
 
 def test_a_cameras_file() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    content = saved(picture(), "JPEG", exif=camera_exif(), icc_profile=profile, quality=90, comment=b"caf\xe9",
-                    xmp=xmp(xmp__CreatorTool="Lightroom", xmp__ModifyDate="2024-05-07"))  # fmt: skip
+    content = saved(
+        picture(),
+        "JPEG",
+        exif=camera_exif(),
+        icc_profile=profile,
+        quality=90,
+        comment=b"caf\xe9",
+        xmp=xmp(xmp__CreatorTool="Lightroom", xmp__ModifyDate="2024-05-07"),
+    )
     found = read_metadata(content)
     assert (
         found.format == "JPEG" and found.camera == "Canon EOS 5D" and found.claims == () and found.notes == ()

@@ -35,8 +35,14 @@ def test_one_json_document_and_a_csv_row_per_face(fit_run: Path, folder: Path, t
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["schema"] == 1 and found["summary"] | {"real": 0, "fake": 0, "uncertain": 0} == {
-        "files": 3, "judged": 2, "not_judged": 1, "real": 0, "fake": 0, "uncertain": 0, "no_reliable_answer": 0,
-    }  # fmt: skip
+        "files": 3,
+        "judged": 2,
+        "not_judged": 1,
+        "real": 0,
+        "fake": 0,
+        "uncertain": 0,
+        "no_reliable_answer": 0,
+    }
     assert set(found["detector"]) == {
         "path",
         "hash",
@@ -51,13 +57,34 @@ def test_one_json_document_and_a_csv_row_per_face(fit_run: Path, folder: Path, t
     assert [each["kind"] for each in found["files"]] == ["picture"] * 3
     good, broken = found["files"][:2]
     assert set(good) == {
-        "path", "kind", "width", "height", "verdict", "probability", "faces", "skipped", "problem", "annotated",
-        "claim", "metadata",
-    }  # fmt: skip
+        "path",
+        "kind",
+        "width",
+        "height",
+        "verdict",
+        "probability",
+        "faces",
+        "skipped",
+        "problem",
+        "annotated",
+        "claim",
+        "metadata",
+    }
     assert set(good["faces"][0]) == {
-        "box", "person", "score", "probability", "low", "high", "verdict", "novelty", "reasons", "quantile", "frames",
-        "grade", "prior",
-    }  # fmt: skip
+        "box",
+        "person",
+        "score",
+        "probability",
+        "low",
+        "high",
+        "verdict",
+        "novelty",
+        "reasons",
+        "quantile",
+        "frames",
+        "grade",
+        "prior",
+    }
     assert broken["verdict"] == "not judged" and broken["probability"] is None and not broken["faces"]
     assert result.stderr == "2 judged, 1 could not be (listed in the document)\n"
     rows = list(csv.DictReader(io.StringIO((tmp_path / "x.csv").read_text())))

@@ -27,8 +27,14 @@ WINDOW = View("native", 16)
 
 def _settings(native: tuple[Path, Path], out: Path, **changed: object) -> TrainSettings:
     base = {
-        "view": "native", "window": 16, "steps": 12, "batch": 16, "eval_every": 6, "device": "cpu", "recipe": "plain",
-    }  # fmt: skip
+        "view": "native",
+        "window": 16,
+        "steps": 12,
+        "batch": 16,
+        "eval_every": 6,
+        "device": "cpu",
+        "recipe": "plain",
+    }
     return TrainSettings((native[0],), out, (native[1],), **{**base, **changed})  # type: ignore[arg-type]
 
 

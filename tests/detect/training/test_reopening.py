@@ -23,8 +23,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real, fake = (make_shards(root / name, label) for label, name in enumerate(("real", "fake")))
     own = make_shards(root / "own", 1, count=200, seed=5, split="train")
     settings = TrainSettings(
-        (real,), root / "run", (fake,), (own,), steps=4, batch=8, eval_every=4, synthetic_ratio=0.25, device="cpu"
-    )  # fmt: skip
+        (real,),
+        root / "run",
+        (fake,),
+        (own,),
+        steps=4,
+        batch=8,
+        eval_every=4,
+        synthetic_ratio=0.25,
+        device="cpu",
+    )
     train(settings)
     return root
 

@@ -78,9 +78,17 @@ def test_stopped_and_resumed_equals_never_stopped(
     everything: bool, real: Path, fake: Path, own: Path, weights: Path, tmp_path: Path
 ) -> None:
     more = {
-        "synthetic": (own,), "synthetic_schedule": "curriculum", "ema": 0.9, "mixup": 0.2, "tune": "gradual",
-        "weights": weights, "layer_decay": 0.8, "label_smoothing": 0.1, "recipe": "robust", "steps": 16,
-    }  # fmt: skip
+        "synthetic": (own,),
+        "synthetic_schedule": "curriculum",
+        "ema": 0.9,
+        "mixup": 0.2,
+        "tune": "gradual",
+        "weights": weights,
+        "layer_decay": 0.8,
+        "label_smoothing": 0.1,
+        "recipe": "robust",
+        "steps": 16,
+    }
     changed = more if everything else {}
     whole = train(_settings(real, fake, tmp_path / "whole", **changed))
     part = _stopped_and_resumed(_settings(real, fake, tmp_path / "part", **changed), lines=2)
@@ -371,9 +379,13 @@ def test_a_run_keeps_the_weights_that_it_began_with(
 
 
 def test_a_run_begun_without_weights_goes_on_without(
-    real: Path, fake: Path, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    real: Path,
+    fake: Path,
+    many: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """To the bit as it would have ended: same states, same choice, same threshold."""
     import crossfake.detect.training.train as training
 

@@ -149,13 +149,21 @@ def test_figures_are_scikit_learns_and_each_generator_has_its_own() -> None:
 
 def test_generators_of_one_name_are_told_apart() -> None:
     kinds = [
-        Kind("real", "x"), Kind("fake", "ff", "a"), Kind("fake", "df", "a"), Kind("fake", "web", ""),
-        Kind("fake", "s", "g"), Kind("synthetic", "s", "g"),
-    ]  # fmt: skip
+        Kind("real", "x"),
+        Kind("fake", "ff", "a"),
+        Kind("fake", "df", "a"),
+        Kind("fake", "web", ""),
+        Kind("fake", "s", "g"),
+        Kind("synthetic", "s", "g"),
+    ]
     figures = Weighed.alike(kinds).figures(np.array([0, 1, 1, 1, 1, 1]), np.arange(6.0))
     assert [name for name in figures if "/" in name] == [
-        "val_ap/ff a", "val_ap/df a", "val_ap/web", "val_ap/given fakes s g", "val_ap/own fakes s g",
-    ]  # fmt: skip
+        "val_ap/ff a",
+        "val_ap/df a",
+        "val_ap/web",
+        "val_ap/given fakes s g",
+        "val_ap/own fakes s g",
+    ]
 
 
 def test_the_shares_are_told() -> None:

@@ -153,8 +153,16 @@ def test_every_path_is_looked_for(there, expected, tmp_path, monkeypatch):
     ],
 )
 def test_files_of_every_section_are_looked_for(settings, expected):
-    config = load({"name": "x", "protocol": "cross-generator", "detectors": ["cnn"], "generators": [],
-                   "prepare": {"source": "toyfaces"}, **settings})  # fmt: skip
+    config = load(
+        {
+            "name": "x",
+            "protocol": "cross-generator",
+            "detectors": ["cnn"],
+            "generators": [],
+            "prepare": {"source": "toyfaces"},
+            **settings,
+        }
+    )
     if expected:
         with pytest.raises(UserError, match=expected):
             config.check_paths()

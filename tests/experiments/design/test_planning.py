@@ -32,9 +32,16 @@ def config(tmp_path):
         {"name": "new", "role": "unseen", "dir": tmp_path / "new"},
     ]
     return load(
-        {"name": "tiny", "protocol": "synthetic-ablation", "detectors": ["cnn", "meso"], "real": [tmp_path / "real"],
-         "generators": generators, "train": {"steps": 50, "batch": 8}, "device": "cpu"}
-    )  # fmt: skip
+        {
+            "name": "tiny",
+            "protocol": "synthetic-ablation",
+            "detectors": ["cnn", "meso"],
+            "real": [tmp_path / "real"],
+            "generators": generators,
+            "train": {"steps": 50, "batch": 8},
+            "device": "cpu",
+        }
+    )
 
 
 def test_what_it_says(config, tmp_path):
@@ -59,17 +66,39 @@ def photos():
     """An experiment that has to prepare its reals first, and makes all of its fakes."""
     return load(
         {
-            "name": "photos", "protocol": "synthetic-ablation", "detectors": ["cnn"], "seeds": [0], "device": "cpu",
-            "prepare": {"source": "toyfaces", "limit": 1000, "size": 16, "crop": "none", "split": "0.6/0.2/0.2",
-                        "workers": 1},
+            "name": "photos",
+            "protocol": "synthetic-ablation",
+            "detectors": ["cnn"],
+            "seeds": [0],
+            "device": "cpu",
+            "prepare": {
+                "source": "toyfaces",
+                "limit": 1000,
+                "size": 16,
+                "crop": "none",
+                "split": "0.6/0.2/0.2",
+                "workers": 1,
+            },
             "train": {"steps": 20, "batch": 8},
             "generators": [
                 {"name": "splices", "family": "splice", "role": "seen", "n": 300},
-                {"name": "own", "family": "dcgan", "role": "synthetic", "n": 400, "train": {"kimg": 2, "batch": 8}},
-                {"name": "new", "family": "dcgan", "role": "unseen", "n": 50, "train": {"kimg": 1, "batch": 8}},
+                {
+                    "name": "own",
+                    "family": "dcgan",
+                    "role": "synthetic",
+                    "n": 400,
+                    "train": {"kimg": 2, "batch": 8},
+                },
+                {
+                    "name": "new",
+                    "family": "dcgan",
+                    "role": "unseen",
+                    "n": 50,
+                    "train": {"kimg": 1, "batch": 8},
+                },
             ],
         }
-    )  # fmt: skip
+    )
 
 
 def test_photos_that_are_not_prepared_are_estimated_from_a_few(photos, tmp_path):

@@ -52,8 +52,10 @@ def test_matrix_marks_what_was_trained_on():
     setting = config("cross-generator", plain("a", "b", "c"))
     found = design(setting)
     assert [[seen(setting, c, t) for t in found.tests] for c in found.conditions] == [
-        [True, False, False], [False, True, False], [False, False, True],
-    ]  # fmt: skip
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+    ]
     subsets = design(config("cross-generator", plain("a", "b", "c"), train_on=[["a"], ["a", "b"]]))
     assert trained(subsets) == {"a": (("a",), ()), "a + b": (("a", "b"), ())}
 
@@ -66,18 +68,24 @@ def test_leave_one_out_without_seen_fakes_asks_what_not_knowing_costs():
 
 def test_leave_one_family_out():
     generators = [
-        {"name": "old", "role": "seen", "dir": "o"}, *plain("a", "b", family="gan"), *plain("c"),
+        {"name": "old", "role": "seen", "dir": "o"},
+        *plain("a", "b", family="gan"),
+        *plain("c"),
         {"name": "new", "role": "unseen", "dir": "n"},
-    ]  # fmt: skip
+    ]
     setting = config("leave-one-out", generators, by="family")
     found = design(setting)
     assert trained(found) == {
-        "without": (("old",), ()), "all but gan": (("old",), ("c",)), "all but c": (("old",), ("a", "b")),
+        "without": (("old",), ()),
+        "all but gan": (("old",), ("c",)),
+        "all but c": (("old",), ("a", "b")),
         "all": (("old",), ("a", "b", "c")),
-    }  # fmt: skip
+    }
     assert [(c.b, c.tests) for c in found.contrasts] == [
-        ("all but gan", ("a", "b")), ("all but c", ("c",)), ("all", ("new",)),
-    ]  # fmt: skip
+        ("all but gan", ("a", "b")),
+        ("all but c", ("c",)),
+        ("all", ("new",)),
+    ]
     one_gan = found.condition("all but c")
     assert seen(setting, one_gan, Test("a", "a")) and not seen(setting, one_gan, Test("c", "c"))
 
@@ -85,8 +93,10 @@ def test_leave_one_family_out():
 def test_a_name_that_is_another_family_leaves_nobody_else_out():
     generators = [*plain("gan"), *plain("small", family="gan"), *plain("c")]
     assert [c.tests for c in design(config("leave-one-out", generators)).contrasts] == [
-        ("gan",), ("small",), ("c",),
-    ]  # fmt: skip
+        ("gan",),
+        ("small",),
+        ("c",),
+    ]
     apart = [*plain("gan", family="other"), *plain("small", family="gan"), *plain("c")]
     found = design(config("leave-one-out", apart, by="family"))
     assert [c.tests for c in found.contrasts] == [("gan",), ("small",), ("c",)]
@@ -110,25 +120,31 @@ def test_chronological():
 
 def test_transfer_and_cross_auc():
     generators = [
-        {"name": "old", "role": "seen", "dir": "o"}, {"name": "web", "role": "unseen", "dir": "f", "real": "r"},
-    ]  # fmt: skip
+        {"name": "old", "role": "seen", "dir": "o"},
+        {"name": "web", "role": "unseen", "dir": "f", "real": "r"},
+    ]
     assert [(t.name, t.real) for t in design(config("transfer", generators)).tests] == [
         ("old", "real"),
         ("web", "web"),
     ]
     names = [t.name for t in design(config("cross-auc", generators)).tests]
     assert names == [
-        "old against own reals", "old against reals of web", "web against own reals", "web against reals of web",
-    ]  # fmt: skip
+        "old against own reals",
+        "old against reals of web",
+        "web against own reals",
+        "web against reals of web",
+    ]
 
 
 def test_what_is_known_to_all_or_to_none_is_perturbed():
     found = design(config("synthetic-ablation", perturbations={"jpeg": [90, 50]}))
     changed = [t for t in found.tests if t.perturbation]
     assert [(t.name, t.base, t.perturbation) for t in changed] == [
-        ("old, jpeg 90", "old", ("jpeg", 90.0)), ("old, jpeg 50", "old", ("jpeg", 50.0)),
-        ("new, jpeg 90", "new", ("jpeg", 90.0)), ("new, jpeg 50", "new", ("jpeg", 50.0)),
-    ]  # fmt: skip
+        ("old, jpeg 90", "old", ("jpeg", 90.0)),
+        ("old, jpeg 50", "old", ("jpeg", 50.0)),
+        ("new, jpeg 90", "new", ("jpeg", 90.0)),
+        ("new, jpeg 50", "new", ("jpeg", 50.0)),
+    ]
     assert len(design(config("synthetic-ablation", perturbations={"jpeg": []})).tests) > 6
 
 

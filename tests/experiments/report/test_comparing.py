@@ -68,17 +68,32 @@ def write_design(folder, seeds=3, detectors=1, tests=1, resamples=300):
     """``experiment.json`` of two conditions on tests against the same reals."""
     entries = [
         {"detector": f"d{d}", "condition": condition, "seed": seed, "key": f"{d} {condition} {seed}"}
-        for d in range(detectors) for condition in ("without", "with") for seed in range(seeds)
-    ]  # fmt: skip
+        for d in range(detectors)
+        for condition in ("without", "with")
+        for seed in range(seeds)
+    ]
     names = [f"t{k}" for k in range(tests)]
     facts = {
         "config": {"resamples": resamples, "detectors": [f"d{d}" for d in range(detectors)]},
-        "conditions": [{"name": name, "fakes": [], "synthetic": []} for name in ("without", "with")], "pools": [],
-        "cells": entries, "failures": [], "seen": [],
-        "tests": [{"name": name, "real": "real", "fake": name, "base": name, "perturbation": None, "n_real": 90,
-                   "n_fake": 90} for name in names],
+        "conditions": [{"name": name, "fakes": [], "synthetic": []} for name in ("without", "with")],
+        "pools": [],
+        "cells": entries,
+        "failures": [],
+        "seen": [],
+        "tests": [
+            {
+                "name": name,
+                "real": "real",
+                "fake": name,
+                "base": name,
+                "perturbation": None,
+                "n_real": 90,
+                "n_fake": 90,
+            }
+            for name in names
+        ],
         "contrasts": [{"name": "with minus without", "a": "without", "b": "with", "tests": names}],
-    }  # fmt: skip
+    }
     (folder / "experiment.json").write_text(json.dumps(facts))
 
 

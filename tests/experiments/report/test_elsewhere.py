@@ -90,14 +90,32 @@ def test_methods_page_and_card_say_who_trained_it(folder):
 def test_a_sheet_of_scores_says_it_and_compares_it(folder):
     results = Results(folder)
     facts = {
-        "name": "s", "resamples": 100, "reencode": {}, "photos": ["real"], "audits": {}, "contrasts": [],
-        "conditions": [{k: c.get(k) for k in ("name", "about", "fakes", "synthetic", "without")}
-                       for c in results.conditions.values()],
+        "name": "s",
+        "resamples": 100,
+        "reencode": {},
+        "photos": ["real"],
+        "audits": {},
+        "contrasts": [],
+        "conditions": [
+            {k: c.get(k) for k in ("name", "about", "fakes", "synthetic", "without")}
+            for c in results.conditions.values()
+        ],
         "tests": [{k: results.tests[name][k] for k in ("name", "fake", "real")} for name in results.plain],
-        "seen": results.experiment["seen"], "detector_contrasts": [[THEIRS, "cnn"]],
-        "cells": [{"detector": c.detector, "condition": c.condition, "seed": c.seed, "key": c.key, "threshold": 0.0,
-                   "model_hash": "m", "train_hash": "t"} for c in results.cells],
-    }  # fmt: skip
+        "seen": results.experiment["seen"],
+        "detector_contrasts": [[THEIRS, "cnn"]],
+        "cells": [
+            {
+                "detector": c.detector,
+                "condition": c.condition,
+                "seed": c.seed,
+                "key": c.key,
+                "threshold": 0.0,
+                "model_hash": "m",
+                "train_hash": "t",
+            }
+            for c in results.cells
+        ],
+    }
     lines, columns = [], []
     for name, part, label in [("web faces", "real", 0), *((t, t, 1) for t in results.plain)]:
         labels = results.truths[name].labels

@@ -57,8 +57,15 @@ def test_settings_that_differ_are_said_of_each_detector(ablation, tmp_path):
     for file in folder.glob("cells/*/cell.json"):
         card = json.loads(file.read_text())
         if card["detector"] == "cnn":
-            card["settings"] = {"steps": 2500, "batch": 16, "lr": 1e-5, "weight_decay": 0.01, "recipe": "sbi",
-                                "augment": 0.1, "weights": "x.pt"}  # fmt: skip
+            card["settings"] = {
+                "steps": 2500,
+                "batch": 16,
+                "lr": 1e-5,
+                "weight_decay": 0.01,
+                "recipe": "sbi",
+                "augment": 0.1,
+                "weights": "x.pt",
+            }
             file.write_text(json.dumps(card))
     found = _written(folder)
     text = found["methods.tex"]
@@ -76,8 +83,16 @@ def test_native_windows_pairs_and_options_are_said(tmp_path):
     folder = write_experiment(tmp_path / "x", seeds=(0,))
     for file in folder.glob("cells/*/cell.json"):
         card = json.loads(file.read_text())
-        card["settings"] = {"steps": 400, "batch": 32, "view": "native", "window": 128, "pair": True, "benign": True,
-                            "loss": "contrastive", "options": {"tune": "lora", "head": "positive"}}  # fmt: skip
+        card["settings"] = {
+            "steps": 400,
+            "batch": 32,
+            "view": "native",
+            "window": 128,
+            "pair": True,
+            "benign": True,
+            "loss": "contrastive",
+            "options": {"tune": "lora", "head": "positive"},
+        }
         file.write_text(json.dumps(card))
     file = folder / "experiment.json"
     experiment = json.loads(file.read_text())

@@ -145,9 +145,14 @@ def test_a_forged_score_is_found_even_with_its_hash(archive, tmp_path):
 
 @pytest.mark.parametrize(
     ("what", "value"),
-    [("key", "../../../etc"), ("hash", "../../../../x"), ("picture", "../../secret.png"), ("cache", "/etc"),
-     ("parts", [["/etc", [0]]])],
-)  # fmt: skip
+    [
+        ("key", "../../../etc"),
+        ("hash", "../../../../x"),
+        ("picture", "../../secret.png"),
+        ("cache", "/etc"),
+        ("parts", [["/etc", [0]]]),
+    ],
+)
 def test_an_archive_cannot_have_other_files_read(archive, tmp_path, what, value):
     def change(files):
         facts = json.loads(files["trial/experiment.json"])

@@ -10,9 +10,14 @@ from crossfake.experiments.report.published import FIGURES, load, published
 
 NAMES = ["chronological", "deepfakebench-cross", "universal-fake-detect", "wang2020"]
 ENTRY = {
-    "method": "m", "figure": "ap", "paper": "P 2020", "table": "table 1", "licence": "MIT", "read": "https://example.org/p",
+    "method": "m",
+    "figure": "ap",
+    "paper": "P 2020",
+    "table": "table 1",
+    "licence": "MIT",
+    "read": "https://example.org/p",
     "values": {"a": 0.5},
-}  # fmt: skip
+}
 
 
 def test_every_row_has_a_value_in_range_and_a_source():

@@ -181,12 +181,23 @@ def test_every_number_of_a_table_leads_to_its_cells(html):
 def test_the_page_says_what_it_must(html):
     text = bare(html)
     expected = [
-        "simulated &lt;scores&gt;", "150 fakes against 120 reals", "prefers-color-scheme: dark", "no difference shown",
-        "reals among themselves", "0.09 ± 0.02", "resamples: 100", "1 cell(s) failed", "boom", "Wang et al. 2020",
-        "What else gives the training data away", '0.600 <b class="warn">warn</b><small>0.560 to 0.640</small>',
+        "simulated &lt;scores&gt;",
+        "150 fakes against 120 reals",
+        "prefers-color-scheme: dark",
+        "no difference shown",
+        "reals among themselves",
+        "0.09 ± 0.02",
+        "resamples: 100",
+        "1 cell(s) failed",
+        "boom",
+        "Wang et al. 2020",
+        "What else gives the training data away",
+        '0.600 <b class="warn">warn</b><small>0.560 to 0.640</small>',
         "Energy: 0.4 Wh for 12 of 12",
-        "Reals called fake", "data:image/jpeg", "A sentence about the data.",
-    ]  # fmt: skip
+        "Reals called fake",
+        "data:image/jpeg",
+        "A sentence about the data.",
+    ]
     assert [each for each in expected if each not in text and each not in html] == []
     assert html.count('aria-label="hits') == 4 and not re.search(r"\bnan\b", text)
 

@@ -29,15 +29,25 @@ def sheet():
             rng = np.random.default_rng(len(cells))
             logits.append((rng.normal(size=len(lines)) + strength * labels).round(4))
             cells.append(
-                {"detector": detector, "condition": condition, "seed": seed, "key": "k", "threshold": 1.0,
-                 "model_hash": "m", "train_hash": "t"}
-            )  # fmt: skip
+                {
+                    "detector": detector,
+                    "condition": condition,
+                    "seed": seed,
+                    "key": "k",
+                    "threshold": 1.0,
+                    "model_hash": "m",
+                    "train_hash": "t",
+                }
+            )
     strangers = [
         {"name": f"stylegan2 against {real}", "fake": "stylegan2", "real": real}
         for real in ("asian faces", "web faces", "benign edits")
     ]
     facts = {
-        "name": "strangers", "resamples": 200, "reencode": {"jpeg": 85}, "photos": ["asian faces", "web faces"],
+        "name": "strangers",
+        "resamples": 200,
+        "reencode": {"jpeg": 85},
+        "photos": ["asian faces", "web faces"],
         "conditions": [
             {"name": "a", "about": "swaps", "fakes": [], "synthetic": ["swap"], "without": []},
             {"name": "c", "about": "more", "fakes": [], "synthetic": ["swap"], "without": ["web faces"]},
@@ -48,11 +58,12 @@ def sheet():
         "detector_contrasts": [["cnn", "npr"]],
         "audits": {
             "stylegan2 against web faces": {
-                "verdict": "warn", "probes": {"colour": {"auc": 0.7}, "size": {"auc": None}},
+                "verdict": "warn",
+                "probes": {"colour": {"auc": 0.7}, "size": {"auc": None}},
             }
         },
         "cells": cells,
-    }  # fmt: skip
+    }
     return Sheet(facts, tuple(lines), np.array(logits))
 
 

@@ -50,8 +50,10 @@ def test_contrasts_are_there_with_their_corrections(reported):
     assert csv_table([], CONTRAST_COLUMNS).count("\n") == 1
     # the two tests have reals of their own
     assert [(row["n_real"], row["n_fake"]) for row in rows[:1] + rows[3:5]] == [
-        ("240", "280"), ("120", "130"), ("120", "150")
-    ]  # fmt: skip
+        ("240", "280"),
+        ("120", "130"),
+        ("120", "150"),
+    ]
 
 
 def test_parquet_holds_the_same(reported, lines):

@@ -39,8 +39,9 @@ def specs(tmp_path_factory):
     )
     test = TestRows("fake", "ab" * 32, tuple(parts))
     return [
-        CellSpec(f"cell{seed}", "cnn", "trained", replace(settings, seed=seed), "cd", (test,), {}) for seed in (0, 1)
-    ]  # fmt: skip
+        CellSpec(f"cell{seed}", "cnn", "trained", replace(settings, seed=seed), "cd", (test,), {})
+        for seed in (0, 1)
+    ]
 
 
 def files(cells):

@@ -102,9 +102,11 @@ def test_conditions_differ_in_the_synthetic_fakes_only(config, parts, trained, t
         assert without.stop_after == 2, "early stopping would change a second thing"
     found = facts(out)
     assert [(t["name"], t["fake"], t["real"], t["n_real"], t["n_fake"]) for t in found["tests"]] == [
-        ("old", "old", "real", 20, 10), ("mine", "mine", "real", 20, 10),
-        ("new", "new", "real", 20, 20), ("web", "web", "web", 20, 20),
-    ]  # fmt: skip
+        ("old", "old", "real", 20, 10),
+        ("mine", "mine", "real", 20, 10),
+        ("new", "new", "real", 20, 20),
+        ("web", "web", "web", 20, 20),
+    ]
     assert found["seen"] == [["without", "old"], ["with", "old"], ["with", "mine"]]
     lines = scores(out, found["cells"][0]["key"], "new")
     assert [line[1] for line in lines] == ["0"] * 20 + ["1"] * 20
@@ -473,8 +475,11 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
     assert "drawn faces" in page
     found = facts(out)
     assert [(pool["name"], pool["role"]) for pool in found["pools"]] == [
-        ("real", "real"), ("face-splices", "seen"), ("stylegan2", "synthetic"), ("dcgan", "unseen"),
-    ]  # fmt: skip
+        ("real", "real"),
+        ("face-splices", "seen"),
+        ("stylegan2", "synthetic"),
+        ("dcgan", "unseen"),
+    ]
     assert [pool["kimg"] for pool in found["pools"][:3]] == [None, None, pytest.approx(0.2)]
     assert re.search(r"<h1>Training on stylegan2 fakes .*, with fakes of 0.2 kimg", page)
     assert found["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in found["seconds"]

@@ -123,21 +123,33 @@ def test_strangers_face_each_source_of_photos_apart(config, tmp_path):
     tests = {t["name"]: t for t in facts["tests"]}
     counts = {name: (t["n_real"], t["n_fake"]) for name, t in tests.items()}
     assert counts == {  # row 3 of 'web' is in one size only; 'far' is not trained on, so all of it is tested
-        "swap": (35, 12), "tiny": (35, 12), "stylegan2": (35, 8), "diffusion": (35, 12),
-        "stylegan2 against asian faces": (12, 8), "stylegan2 against web faces": (11, 8),
-        "stylegan2 against far faces": (12, 8), "diffusion against asian faces": (12, 12),
-        "diffusion against web faces": (11, 12), "diffusion against far faces": (12, 12),
-    }  # fmt: skip
+        "swap": (35, 12),
+        "tiny": (35, 12),
+        "stylegan2": (35, 8),
+        "diffusion": (35, 12),
+        "stylegan2 against asian faces": (12, 8),
+        "stylegan2 against web faces": (11, 8),
+        "stylegan2 against far faces": (12, 8),
+        "diffusion against asian faces": (12, 12),
+        "diffusion against web faces": (11, 12),
+        "diffusion against far faces": (12, 12),
+    }
     assert [(c["name"], c["tests"]) for c in facts["contrasts"]] == [
-        ("both minus a", ["stylegan2", "diffusion"]), ("g minus a", ["diffusion"]),
-    ]  # fmt: skip
+        ("both minus a", ["stylegan2", "diffusion"]),
+        ("g minus a", ["diffusion"]),
+    ]
     assert [(c["name"], c["fakes"], c["synthetic"]) for c in facts["conditions"]] == [
-        ("a", [], ["swap"]), ("both", [], ["swap", "tiny"]), ("g", ["stylegan2"], ["tiny"]),
-    ]  # fmt: skip
+        ("a", [], ["swap"]),
+        ("both", [], ["swap", "tiny"]),
+        ("g", ["stylegan2"], ["tiny"]),
+    ]
     assert ["g", "stylegan2 against far faces"] in facts["seen"]
     assert [(c["detector"], c["condition"], c["seed"]) for c in facts["cells"]] == [
-        ("small", "a", 0), ("small", "both", 0), ("small", "g", 0), ("large", "a", 7),
-    ]  # fmt: skip
+        ("small", "a", 0),
+        ("small", "both", 0),
+        ("small", "g", 0),
+        ("large", "a", 7),
+    ]
     assert set(facts["audits"]) == {f"{c}, {d}" for c in ("a", "both", "g") for d in ("s16", "s32")}
     small, large = (scores(out, facts["cells"][k], tests["stylegan2"]) for k in (0, 3))
     assert [line["group"] for line in small] == [line["group"] for line in large]

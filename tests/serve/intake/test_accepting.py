@@ -113,10 +113,18 @@ def test_pipes_and_folders_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_zip_is_unpacked_under_numbers(tmp_path: Path, inner: Path) -> None:
-    path = zipped(tmp_path, {
-        "holiday/a.png": picture(), "b": picture("WEBP"), "notes.txt": b"hello", "holiday/": b"",
-        "__MACOSX/holiday/._a.png": b"x", ".DS_Store": b"x", "cut.png": picture()[:20],
-    })  # fmt: skip
+    path = zipped(
+        tmp_path,
+        {
+            "holiday/a.png": picture(),
+            "b": picture("WEBP"),
+            "notes.txt": b"hello",
+            "holiday/": b"",
+            "__MACOSX/holiday/._a.png": b"x",
+            ".DS_Store": b"x",
+            "cut.png": picture()[:20],
+        },
+    )
     uploads = unpack(accept(path), inner)
     assert [(each.name_for_display, each.kind, each.code) for each in uploads] == [
         ("a.png", "image", ""),

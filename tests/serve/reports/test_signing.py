@@ -58,8 +58,14 @@ def test_additions_and_rewritings_are_found(tmp_path: Path) -> None:
     upper = block.replace(
         json.loads(block)["signature"].encode(), json.loads(block)["signature"].upper().encode()
     )
-    for changed in (document + b" ", b" " + document, document + block, document.replace(block, key_twice),
-                    document.replace(block, upper), document[:-1]):  # fmt: skip
+    for changed in (
+        document + b" ",
+        b" " + document,
+        document + block,
+        document.replace(block, key_twice),
+        document.replace(block, upper),
+        document[:-1],
+    ):
         assert unseal(changed).problem
     with pytest.raises(UserError, match="no signature"):
         unseal(document.replace(block, loose))

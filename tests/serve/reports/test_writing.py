@@ -57,9 +57,24 @@ def test_round_trip(reports: dict[str, Path], key: Path, fmt: str) -> None:
 
 def test_html_shows_it_all_and_fetches_nothing(reports: dict[str, Path]) -> None:
     page = reports["html"].read_text()
-    for words in ("Two detectors find signs", "0.93", "above 0.99", "0.83 to 0.98", "Strongly compressed", "JPEG 70",
-                  "no face found", "not proof", "c0ffee", "ab" * 32, "crossfake 0.1.0", "2026-01-02T03:04:05",
-                  "dcgan", "too small", "never seen a diffusion model", "verify-report"):  # fmt: skip
+    for words in (
+        "Two detectors find signs",
+        "0.93",
+        "above 0.99",
+        "0.83 to 0.98",
+        "Strongly compressed",
+        "JPEG 70",
+        "no face found",
+        "not proof",
+        "c0ffee",
+        "ab" * 32,
+        "crossfake 0.1.0",
+        "2026-01-02T03:04:05",
+        "dcgan",
+        "too small",
+        "never seen a diffusion model",
+        "verify-report",
+    ):
         assert words in page, words
     assert "<b>&#34;" not in page and "&lt;b&gt;" in page
     assert not re.findall(r'(?:src|href)\s*=\s*"(?!data:)', page) and "url(" not in page

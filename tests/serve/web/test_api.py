@@ -73,11 +73,19 @@ def _zip(files: dict[str, bytes]) -> bytes:
 def _ask(app: Any, parts: Iterator[bytes], gone: threading.Event | None = None) -> Any:
     """The start of the answer to a form in parts, whose sender goes away at an event."""
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": ANALYZE,
-        "raw_path": ANALYZE.encode(), "root_path": "", "scheme": "http", "query_string": b"",
-        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 7860),
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": ANALYZE,
+        "raw_path": ANALYZE.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 7860),
         "headers": [(b"host", b"127.0.0.1:7860"), (b"content-type", b"multipart/form-data; boundary=b")],
-    }  # fmt: skip
+    }
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -205,9 +213,15 @@ def test_a_body_without_end_is_cut_off(app: Any) -> None:
 
 
 def test_batch_of_files(client: Any) -> None:
-    files = [("files", (name, content)) for name, content in (
-        ("a.jpg", _picture(1)), ("notes.jpg", b"text"), ("/etc/b.png", _picture(2, kind="PNG")),
-        ("large.jpg", _picture(1) + bytes(60_000)))]  # fmt: skip
+    files = [
+        ("files", (name, content))
+        for name, content in (
+            ("a.jpg", _picture(1)),
+            ("notes.jpg", b"text"),
+            ("/etc/b.png", _picture(2, kind="PNG")),
+            ("large.jpg", _picture(1) + bytes(60_000)),
+        )
+    ]
     answer = client.post(BATCH, files=files)
     assert answer.status_code == 200, answer.text
     said = answer.json()
@@ -401,9 +415,12 @@ def _schemathesis(app: Any, examples: int) -> None:
 
         @hypothesis.given(case=made.as_strategy())
         @hypothesis.settings(
-            max_examples=examples, deadline=None, derandomize=True, database=None,
+            max_examples=examples,
+            deadline=None,
+            derandomize=True,
+            database=None,
             suppress_health_check=list(hypothesis.HealthCheck),
-        )  # fmt: skip
+        )
         def check(case: Any) -> None:
             answer = case.call_and_validate(
                 headers={"host": "127.0.0.1:7860"}, excluded_checks=[positive_data_acceptance]
@@ -452,10 +469,13 @@ def test_the_public_origin(analyser: Analyser) -> None:
     )
     with testclient.TestClient(app, base_url=BASE) as client:
         for host, origin, status in (
-            ("facts.example", "https://facts.example", 415), ("127.0.0.1:7860", "https://facts.example", 415),
-            ("127.0.0.1:7860", "http://127.0.0.1:7860", 415), ("facts.example", "http://facts.example", 403),
-            ("127.0.0.1:7860", "https://facts.example.evil", 403), ("other.example", "https://facts.example", 421),
-        ):  # fmt: skip
+            ("facts.example", "https://facts.example", 415),
+            ("127.0.0.1:7860", "https://facts.example", 415),
+            ("127.0.0.1:7860", "http://127.0.0.1:7860", 415),
+            ("facts.example", "http://facts.example", 403),
+            ("127.0.0.1:7860", "https://facts.example.evil", 403),
+            ("other.example", "https://facts.example", 421),
+        ):
             assert client.post(ANALYZE, headers={"host": host, "origin": origin}).status_code == status, (
                 host,
                 origin,
@@ -466,11 +486,18 @@ def test_clients_that_send_slowly_hold_no_place(analyser: Analyser) -> None:
     """As many as have places send a byte now and then; whoever sends all is answered."""
     app = create_api(analyser, LIMITS, requests_per_minute=1000, desk=Desk(1, 16))
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": ANALYZE,
-        "raw_path": ANALYZE.encode(), "root_path": "", "scheme": "http", "query_string": b"",
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": ANALYZE,
+        "raw_path": ANALYZE.encode(),
+        "root_path": "",
+        "scheme": "http",
+        "query_string": b"",
         "server": ("127.0.0.1", 7860),
         "headers": [(b"host", b"127.0.0.1:7860"), (b"content-type", b"multipart/form-data; boundary=b")],
-    }  # fmt: skip
+    }
     whole = FORM + _picture() + b"\r\n--b--\r\n"
 
     async def ask(number: int, slow: bool) -> int:

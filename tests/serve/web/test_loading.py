@@ -24,9 +24,18 @@ async def _get(app: Any, path: str) -> tuple[int, dict[str, str], bytes]:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "method": "GET", "path": path, "raw_path": path.encode(),
-        "root_path": "", "headers": [], "query_string": b"", "scheme": "http", "server": ("x", 1), "client": ("y", 1),
-    }  # fmt: skip
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "headers": [],
+        "query_string": b"",
+        "scheme": "http",
+        "server": ("x", 1),
+        "client": ("y", 1),
+    }
     await app(scope, receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return sent[0]["status"], headers, b"".join(message.get("body", b"") for message in sent[1:])

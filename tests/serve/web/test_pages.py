@@ -301,10 +301,18 @@ def test_pictures_are_made_and_can_be_judged(client: Any) -> None:
         in _done(client, client.post("/generate", data={**form, "way": "mix", "layers": "fine"}))[1]
     )
     for wrong in (
-        {"seeds": "x"}, {"seeds": "1-999"}, {"psi": "nan"}, {"psi": "1e999"}, {"psi": 2}, {"way": "else"},
-        {"layers": "x"}, {"way": "walk", "seeds": "1-20"}, {"way": "mix", "seeds": "1-30", "styles": "1-30"},
-        {"seeds": "1" * 600}, {"model": ""},
-    ):  # fmt: skip
+        {"seeds": "x"},
+        {"seeds": "1-999"},
+        {"psi": "nan"},
+        {"psi": "1e999"},
+        {"psi": 2},
+        {"way": "else"},
+        {"layers": "x"},
+        {"way": "walk", "seeds": "1-20"},
+        {"way": "mix", "seeds": "1-30", "styles": "1-30"},
+        {"seeds": "1" * 600},
+        {"model": ""},
+    ):
         answer = client.post("/generate", data={**form, **wrong})
         assert answer.status_code in (400, 422) and 'action="/generate"' in answer.text, wrong
 

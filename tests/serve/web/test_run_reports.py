@@ -26,10 +26,22 @@ def runs(tmp_path: Path) -> Path:
     """A finished study with all that is nobody's business, and another one that was not named."""
     root = tmp_path / "runs"
     for path in (
-        "a/look.css", "a/icon.png", "shared/paper.png", "a/figures/curve.png", "a/figures/two.png", "a/face.png",
-        "a/environment.json", "a/scores.csv", "a/model/bundle.json", "a/samples/1.png", "a/.hidden.html", "a/sheet.png",
-        "b/report.html", "b/scores.csv", "notes.txt",
-    ):  # fmt: skip
+        "a/look.css",
+        "a/icon.png",
+        "shared/paper.png",
+        "a/figures/curve.png",
+        "a/figures/two.png",
+        "a/face.png",
+        "a/environment.json",
+        "a/scores.csv",
+        "a/model/bundle.json",
+        "a/samples/1.png",
+        "a/.hidden.html",
+        "a/sheet.png",
+        "b/report.html",
+        "b/scores.csv",
+        "notes.txt",
+    ):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text("x")
     (root / "a" / "look.css").write_text("h1 { background: url(sheet.png) }")

@@ -57,13 +57,24 @@ def _ask(
     page: Any = None,
 ) -> _Seen:
     metrics = Metrics(lambda: 0, lambda: 0)
-    guard = Guard(app, most=most, token=token, hosts=hosts, rate=rate or RateLimit(100), metrics=metrics,
-                  routes=("/api/v1/analyze",), page=page)  # fmt: skip
+    guard = Guard(
+        app,
+        most=most,
+        token=token,
+        hosts=hosts,
+        rate=rate or RateLimit(100),
+        metrics=metrics,
+        routes=("/api/v1/analyze",),
+        page=page,
+    )
     raw = {"host": "127.0.0.1:7860", **(headers or {})}
     scope = {
-        "type": "http", "path": path, "method": method, "client": ("127.0.0.1", 1),
+        "type": "http",
+        "path": path,
+        "method": method,
+        "client": ("127.0.0.1", 1),
         "headers": [(name.encode(), value.encode()) for name, value in raw.items()],
-    }  # fmt: skip
+    }
     parts, sent = list(body), []
 
     async def receive() -> Any:

@@ -71,9 +71,13 @@ def test_a_pretrained_pipeline_is_a_generator_like_any_other(tmp_path: Path) -> 
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     unet = diffusers.UNet2DModel(
-        sample_size=16, block_out_channels=(8, 16), norm_num_groups=8, attention_head_dim=8,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D"), up_block_types=("AttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+        sample_size=16,
+        block_out_channels=(8, 16),
+        norm_num_groups=8,
+        attention_head_dim=8,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+    )
     diffusers.DDPMPipeline(unet=unet, scheduler=diffusers.DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
     import_model(
         ImportSettings(tmp_path / "ddpm", tmp_path / "model", name="ddpm-test", license="MIT", size=8)

@@ -128,14 +128,17 @@ def test_photos_without_splits_are_refused_where_all_are_taken(taesd: Path, tmp_
 def test_autoencoders_of_diffusers(kind: str, tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     options: dict[str, Any] = {
-        "block_out_channels": (32, 32), "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "block_out_channels": (32, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
         "up_block_types": ("UpDecoderBlock2D",) * 2,
-    }  # fmt: skip
+    }
     if kind == "AutoencoderTiny":
         options = {
-            "encoder_block_out_channels": (32, 32), "decoder_block_out_channels": (32, 32),
-            "num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1),
-        }  # fmt: skip
+            "encoder_block_out_channels": (32, 32),
+            "decoder_block_out_channels": (32, 32),
+            "num_encoder_blocks": (1, 1),
+            "num_decoder_blocks": (1, 1),
+        }
     network = getattr(diffusers, kind)(**options).eval()
     network.save_pretrained(tmp_path / "vae")
     photo = np.random.default_rng(0).integers(0, 256, (17, 22, 3), dtype=np.uint8)

@@ -136,12 +136,14 @@ def test_the_discriminator_is_taken_along(tmp_path: Path) -> None:
     theirs = {"convs.0.0.weight": draw(6, 3, 1, 1), "convs.0.1.bias": draw(6)}
     for block, (inputs, outputs) in enumerate(((6, 8), (8, 8)), 1):
         theirs |= {
-            f"convs.{block}.conv1.0.weight": draw(inputs, inputs, 3, 3), f"convs.{block}.conv1.1.bias": draw(inputs),
-            f"convs.{block}.conv2.0.kernel": torch.ones(4, 4), f"convs.{block}.conv2.2.bias": draw(outputs),
+            f"convs.{block}.conv1.0.weight": draw(inputs, inputs, 3, 3),
+            f"convs.{block}.conv1.1.bias": draw(inputs),
+            f"convs.{block}.conv2.0.kernel": torch.ones(4, 4),
+            f"convs.{block}.conv2.2.bias": draw(outputs),
             f"convs.{block}.conv2.1.weight": draw(outputs, inputs, 3, 3),
             f"convs.{block}.skip.0.kernel": torch.ones(4, 4),
             f"convs.{block}.skip.1.weight": draw(outputs, inputs, 1, 1),
-        }  # fmt: skip
+        }
     theirs |= {"final_conv.0.weight": draw(8, 9, 3, 3), "final_conv.1.bias": draw(8)}
     theirs |= {"final_linear.0.weight": draw(8, 128), "final_linear.0.bias": draw(8)}
     theirs |= {"final_linear.1.weight": draw(1, 8), "final_linear.1.bias": draw(1)}

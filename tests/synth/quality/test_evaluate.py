@@ -327,17 +327,26 @@ def _untrained(folder: Path) -> None:
 def test_a_model_is_sampled_and_swept(reals: Path, random_inception: Path, tmp_path: Path) -> None:
     _untrained(tmp_path / "model")
     settings = EvaluateSettings(
-        reals, tmp_path / "model", 64, random_inception, metrics=("fid", "prdc", "spectrum"), device="cpu",
-        limit=20, sweep=(0.5, 1.0),
-    )  # fmt: skip
+        reals,
+        tmp_path / "model",
+        64,
+        random_inception,
+        metrics=("fid", "prdc", "spectrum"),
+        device="cpu",
+        limit=20,
+        sweep=(0.5, 1.0),
+    )
     result = evaluate(settings)
     assert result["n_fake"] == 20 and result["fake"]["generators"][0].startswith("stylegan2:")
     assert [point["psi"] for point in result["sweep"]] == [0.5, 1.0]
     assert result["sweep"][1]["fid"] == pytest.approx(result["fid"], rel=1e-5)
     assert result["sweep"][0]["fid"] != pytest.approx(result["fid"], rel=1e-5)
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
-        "generator.safetensors", "model.json", "quality.html", "quality.json",
-    ]  # fmt: skip
+        "generator.safetensors",
+        "model.json",
+        "quality.html",
+        "quality.json",
+    ]
     page = (tmp_path / "model" / "quality.html").read_text()
     content = re.search(r'src="data:image/png;base64,([^"]*)"', page)
     assert content is not None
@@ -443,10 +452,15 @@ def test_another_network_is_compared_by(reals: Path, fakes: Path, tmp_path: Path
     torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "r.pth")
     result = evaluate(
         EvaluateSettings(
-            reals, fakes, metrics=("fd",), features=("timm:resnet10t",), weights=(tmp_path / "r.pth",),
-            device="cpu", out=tmp_path / "q.json",
+            reals,
+            fakes,
+            metrics=("fd",),
+            features=("timm:resnet10t",),
+            weights=(tmp_path / "r.pth",),
+            device="cpu",
+            out=tmp_path / "q.json",
         )
-    )  # fmt: skip
+    )
     assert result["fd-resnet10t"] > 0 and result["details"]["fd-resnet10t"]["resize"] == "clean"
     assert "Fréchet distance, resnet10t" in format_table(result)
 

@@ -125,9 +125,12 @@ def test_augmentations_do_not_leak_into_what_is_learned() -> None:
     red = torch.tensor([0.5, -0.5, -0.5])
     generator = torch.nn.Linear(8, 3)
     discriminator = torch.nn.Sequential(
-        torch.nn.Linear(3, 64), torch.nn.LeakyReLU(0.2), torch.nn.Linear(64, 64), torch.nn.LeakyReLU(0.2),
+        torch.nn.Linear(3, 64),
+        torch.nn.LeakyReLU(0.2),
+        torch.nn.Linear(64, 64),
+        torch.nn.LeakyReLU(0.2),
         torch.nn.Linear(64, 1),
-    )  # fmt: skip
+    )
     step_g = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.0, 0.9))
     step_d = torch.optim.Adam(discriminator.parameters(), 2e-3, betas=(0.0, 0.9))
     adaptive, draws = Adaptive(("colour",), p=0.5), _draws()

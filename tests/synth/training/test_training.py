@@ -332,8 +332,23 @@ def test_stylegan2_learns_the_mean_colour(tmp_path: Path) -> None:
 def test_the_command_ends_with_a_report_and_a_stopped_one_with_how_to_go_on(
     reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["train", "--data", str(reals), "--out", str(tmp_path / "run"), "--family", "dcgan", "--kimg", "0.016",
-             "--batch", "8", "--channels", "64", "--device", "cpu"]  # fmt: skip
+    words = [
+        "train",
+        "--data",
+        str(reals),
+        "--out",
+        str(tmp_path / "run"),
+        "--family",
+        "dcgan",
+        "--kimg",
+        "0.016",
+        "--batch",
+        "8",
+        "--channels",
+        "64",
+        "--device",
+        "cpu",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(loop.Stopper, "asked", True)
         stopped = CliRunner().invoke(synth, words)

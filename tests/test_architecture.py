@@ -219,6 +219,17 @@ def test_there_is_one_training_loop() -> None:
     assert found == {"train_step": {"core/fit/loop.py"}, "save": {"core/fit/checkpoints.py"}}
 
 
+def test_charts_of_lines_have_one_renderer() -> None:
+    """Pages draw them with core's macro; the served page's have marks to choose, and a colour for each verdict."""
+    drawing = {
+        str(file.relative_to(ROOT))
+        for part in PARTS
+        for file in (ROOT / part).rglob("*.html")
+        if re.search(r'class="(cf-)?curve', file.read_text())
+    }
+    assert drawing == {"core/templates/chart.html", "serve/web/templates/page/video.html"}
+
+
 def _settings() -> dict[str, ast.ClassDef]:
     """Classes of settings, by name and file: two parts may each have a ``TrainSettings``."""
     return {

@@ -1,4 +1,4 @@
-"""What the charts show, before anybody draws them: the page (SVG) and the figures (matplotlib) take the same."""
+"""What the charts of an experiment show; the page and the figures draw the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossfake.charts import Panel, Series, nice_ticks
 from crossfake.experiments.report.comparing import Difference, Finding
 from crossfake.experiments.report.results import FIGURES, PRIMARY, Results
 from crossfake.stats import ranking
@@ -16,46 +17,6 @@ LINES = 8  # in one chart, as many as colours can be told apart
 _GRID = np.concatenate(
     [[0, 0], np.linspace(0, 1, 101)[1:]]
 )  # 0 twice: an ROC curve may leave the axis straight up
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line: y over x, with a band (``low``, ``high``) or thin lines (``thin``, one per seed).
-
-    Attributes:
-        color: its place in the palette; the same condition has the same in every chart.
-    """
-
-    name: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    thin: tuple[tuple[float, ...], ...] = ()
-    color: int = 0
-    dots: bool = True
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One chart.
-
-    Attributes:
-        ticks: places and labels of the x axis.
-        limits: of x and of y.
-        note: a sentence below it.
-        square: both axes are rates.
-    """
-
-    title: str
-    about: str
-    xlabel: str
-    ylabel: str
-    series: tuple[Series, ...]
-    ticks: tuple[tuple[float, str], ...]
-    limits: tuple[tuple[float, float], tuple[float, float]]
-    note: str = ""
-    square: bool = False
 
 
 @dataclass(frozen=True)
@@ -315,18 +276,3 @@ def _y_limits(lines: Sequence[Series]) -> tuple[float, float]:
     if high - low < 0.1:
         low, high = (low + high) / 2 - 0.05, (low + high) / 2 + 0.05
     return max(0.0, float(np.floor(low * 20) / 20)), min(1.0, float(np.ceil(high * 20) / 20))
-
-
-def nice_ticks(low: float, high: float, most: int = 6) -> tuple[tuple[float, str], ...]:
-    """Round places within a range, at most ``most``.
-
-    Example:
-        >>> nice_ticks(0.0, 1.0, 3)
-        ((0.0, '0'), (0.5, '0.5'), (1.0, '1'))
-    """
-    span = (high - low) or 1.0
-    size = 10.0 ** np.floor(np.log10(span))
-    steps = (scale * factor * size for scale in (0.1, 1, 10) for factor in (1, 2, 5))
-    step = next(s for s in steps if np.floor(high / s + 1e-9) - np.ceil(low / s - 1e-9) < most)
-    first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
-    return tuple((float(k * step), f"{k * step:.6g}") for k in range(first, last + 1))

@@ -15,10 +15,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from crossfake.charts import Panel
 from crossfake.experiments.report.charts import (
     OVER_AXIS,
     Heat,
-    Panel,
     axis_panels,
     forest_rows,
     heat,

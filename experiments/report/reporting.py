@@ -17,10 +17,11 @@ from urllib.parse import quote
 import numpy as np
 import yaml
 
+from crossfake.charts import drawn
 from crossfake.detect.evaluation import metrics
 from crossfake.errors import MissingDependency, UserError
 from crossfake.experiments.report import cards, charts, mistakes, tables, wording
-from crossfake.experiments.report.charts import Panel, best, color_of
+from crossfake.experiments.report.charts import best, color_of
 from crossfake.experiments.report.comparing import Difference, Finding, answers
 from crossfake.experiments.report.methods import methods
 from crossfake.experiments.report.quality_table import quality_table
@@ -31,7 +32,6 @@ from crossfake.files import write_text
 from crossfake.pages import environment, picture, signed
 
 TEMPLATES = Path(__file__).parent / "templates"
-SIDE = 240  # of the unit square of a chart, in SVG units
 _FEW = 3  # conditions that fit a table of every figure on every test
 _FOREST = 40  # rows
 
@@ -134,7 +134,6 @@ def page(results: Results, found: Sequence[Finding]) -> dict[str, Any]:
         "chances": [f"{figure.title}: {tables.chance(results, key)}" for key, figure in FIGURES.items()],
         "palette": [color_of(results, name) for name in results.conditions],
         "conditions": list(results.conditions.values()),
-        "side": SIDE,
         "config": yaml.safe_dump(experiment["config"], sort_keys=False, allow_unicode=True, width=100),
         "environment": environment_text(folder),
         "groups": groups(results),
@@ -270,47 +269,6 @@ def confusion(results: Results, detector: str, test: str) -> dict[str, Any]:
             }
         )
     return {"detector": detector, "test": test, "rows": rows}
-
-
-def drawn(panel: Panel) -> dict[str, Any]:
-    """A chart in SVG units: paths, bands, ticks, and the legend."""
-    height = SIDE if panel.square else round(0.7 * SIDE)
-    (left, right), (bottom, top) = panel.limits
-    margin = 0.0 if panel.square else 0.03 * (right - left or 1.0)
-
-    def across(x: float) -> float:
-        return round(SIDE * (x - left + margin) / ((right - left or 1.0) + 2 * margin), 1)
-
-    def down(y: float) -> float:
-        return round(height * (1 - (y - bottom) / (top - bottom)), 1)
-
-    def path(x: Sequence[float], y: Sequence[float]) -> str:
-        return "M" + "L".join(f"{across(a)} {down(b)}" for a, b in zip(x, y, strict=True))
-
-    lines = []
-    plain = not panel.series[0].low
-    for line in panel.series:
-        band = path(line.x + line.x[::-1], line.low + line.high[::-1]) + "Z" if line.low else ""
-        lines.append(
-            {
-                "name": line.name,
-                "color": line.color,
-                "path": path(line.x, line.y),
-                "band": band,
-                "main": plain or bool(line.low),
-                "thin": [path(line.x, curve) for curve in line.thin],
-                "dots": [(across(x), down(y)) for x, y in zip(line.x, line.y, strict=True)]
-                if line.dots
-                else [],
-            }
-        )
-    return {
-        "panel": panel,
-        "lines": lines,
-        "height": height,
-        "x_ticks": [(across(x), label) for x, label in panel.ticks],
-        "y_ticks": [(down(y), label) for y, label in charts.nice_ticks(bottom, top, 6)],
-    }
 
 
 def probes(audits: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any] | None]]]:

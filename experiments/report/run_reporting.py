@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from crossfake.charts import Panel, Series, drawn, nice_ticks
 from crossfake.errors import UserError
-from crossfake.experiments.report.reporting import SIDE, TEMPLATES, environment_text
+from crossfake.experiments.report.reporting import TEMPLATES, environment_text
 from crossfake.files import write_text
 from crossfake.pages import duration, environment, picture
 from crossfake.runs import Run
@@ -81,7 +82,6 @@ def _page(run: Run) -> dict[str, Any]:
         "sheets": _sheets(run),
         "charts": [chart for chart in charts if chart],
         "unit": unit,
-        "side": SIDE,
         "config": run.config_file.read_text(),
         "environment": environment_text(run.path),
     }
@@ -113,7 +113,7 @@ def _sheets(run: Run) -> list[dict[str, Any]]:
 
 
 def _chart(lines: Sequence[dict[str, Any]], unit: str, key: str) -> dict[str, Any] | None:
-    """SVG paths and ticks of one logged value; None where it was logged fewer than twice."""
+    """One logged value, thin, and its running median; None where it was logged fewer than twice."""
     points = [(line[unit], line[key]) for line in lines if key in line and unit in line]
     x, y = np.array(points, float).reshape(-1, 2).T
     finite = np.isfinite(y)
@@ -123,28 +123,13 @@ def _chart(lines: Sequence[dict[str, Any]], unit: str, key: str) -> dict[str, An
     # a few values far out, as in the first steps, would press all others flat
     low, high = np.quantile(y, [0.01, 0.99]) if len(y) > 50 else (y.min(), y.max())
     spread = (high - low) or max(abs(high), 1.0)
-    low, high = low - 0.05 * spread, high + 0.05 * spread
+    low, high = float(low - 0.05 * spread), float(high + 0.05 * spread)
     half = _WINDOW // 2
     median = np.array([np.median(y[max(0, k - half) : k + half + 1]) for k in range(len(y))])
-    height = 0.6 * SIDE
-
-    def path(values: Any) -> str:
-        across = SIDE * (x - x[0]) / max(x[-1] - x[0], 1e-9)
-        down = height * (1 - (np.clip(values, low, high) - low) / (high - low))
-        return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across, down, strict=True))
-
+    curve, logged = (tuple(np.clip(values, low, high).tolist()) for values in (median, y))
+    series = Series("", tuple(x.tolist()), curve, thin=(logged,), color=1, dots=False)
     title, text = _TITLES.get(key, (key.replace("_", " "), ""))
-    ticks = [
-        (round(height * (1 - share), 1), f"{low + share * (high - low):.3g}") for share in (0.0, 0.5, 1.0)
-    ]
-    return {
-        "title": title,
-        "text": text,
-        "ticks": ticks,
-        "path": path(y),
-        "median": path(median),
-        "first": f"{y[0]:.3g}",
-        "last": f"{y[-1]:.3g}",
-        "begin": f"{x[0]:g}",
-        "end": f"{x[-1]:g} {unit}",
-    }
+    ends = float(x[0]), float(x[-1])
+    return drawn(
+        Panel(title, f"{y[-1]:.3g}", unit, "", (series,), nice_ticks(*ends, 5), (ends, (low, high)), text)
+    )

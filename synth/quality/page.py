@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from crossfake.charts import Panel, Series, drawn, nice_ticks
 from crossfake.files import write_text
 from crossfake.images import contact_sheet
 from crossfake.pages import data_uri, environment
@@ -19,7 +20,6 @@ from crossfake.synth.quality.neighbours import nearest
 from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_interval
 
 TEMPLATES = Path(__file__).parent / "templates"
-_WIDTH, _HEIGHT = 320, 180  # of a chart, in SVG units
 _SHOWN, _NEIGHBOURS = 12, 3  # fakes on the sheet, and reals beside each
 _MEANING = {
     "fid": "Distance of the two clouds of features; 0 is alike. Depends on n: compare at equal numbers only.",
@@ -70,8 +70,6 @@ def write_page(job: Job, result: dict[str, Any]) -> Path:
                 *([_chart(title, "psi", curve)] if len(curve) > 1 else []),
                 *([_chart("Figures over training", "kimg", curves)] if len(curves) > 1 else []),
             ],
-            width=_WIDTH,
-            height=_HEIGHT,
         )
     )
     write_text(file, html)
@@ -145,14 +143,29 @@ def _chart(
     names = [key for key in dict.fromkeys(key for line in lines for key in line) if key != over]
     x = np.array([line[over] for line in lines], float)
     values = {name: np.array([line.get(name, np.nan) for line in lines], float) for name in names}
-    drawn = []
     every = np.concatenate(list(values.values()))
-    for name, y in values.items():
+    series = []
+    for color, (name, y) in enumerate(values.items()):
         known = np.isfinite(y)
-        scale = every[np.isfinite(every)] if together else y[known]
-        low, high = scale.min(), scale.max()
-        across = _WIDTH * (x[known] - x.min()) / max(float(np.ptp(x)), 1e-9)
-        down = _HEIGHT * (1 - (y[known] - low) / max(high - low, 1e-9))
-        path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(across, down, strict=True))
-        drawn.append({"name": name, "path": path, "low": rounded(float(low)), "high": rounded(float(high))})
-    return {"title": title, "over": over, "lines": drawn, "begin": f"{x.min():g}", "end": f"{x.max():g}"}
+        low, high = (float(end) for end in (y[known].min(), y[known].max()))
+        if not together:
+            y = (y - low) / max(high - low, 1e-9)
+        legend = f"{name}: {rounded(low)} to {rounded(high)}"
+        series.append(
+            Series(legend, tuple(x[known].tolist()), tuple(y[known].tolist()), color=color % 8, dots=False)
+        )
+    ends = float(x.min()), float(x.max())
+    scale = (float(np.nanmin(every)), float(np.nanmax(every))) if together else (0.0, 1.0)
+    return drawn(
+        Panel(
+            title,
+            "",
+            over,
+            "",
+            tuple(series),
+            nice_ticks(*ends),
+            (ends, scale),
+            "" if together else "Each line has a scale of its own.",
+            y_ticks=None if together else (),
+        )
+    )

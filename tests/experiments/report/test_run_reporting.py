@@ -45,9 +45,11 @@ def test_the_page_shows_samples_and_every_curve(run):
 
 def test_a_curve_stays_within_its_frame(run):
     html = run_report(run.path).read_text()
-    for path in re.findall(r'class="curve" d="M([^"]+)"', html):
+    paths = re.findall(r'class="(?:curve line1|seed)" d="M([^"]+)"', html)
+    assert len(paths) == 6  # a thin and a thick one of each value
+    for path in paths:
         points = np.array([pair.split() for pair in path.split("L")], float)
-        assert points.min() >= 0 and points[:, 0].max() <= 240 and points[:, 1].max() <= 144
+        assert points.min() >= 0 and points[:, 0].max() <= 240 and points[:, 1].max() <= 168
 
 
 def test_a_finished_run_says_so_through_the_command(run):

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from crossfake.experiments.design.protocols import ELSEWHERE
@@ -12,6 +13,8 @@ from crossfake.experiments.report.reporting import report
 from crossfake.experiments.report.results import Results
 from crossfake.experiments.report.sheet import Sheet
 from crossfake.experiments.report.sheet_tables import markdown
+
+from ..conftest import SEEN, write_experiment
 
 THEIRS = "npr"
 
@@ -35,8 +38,6 @@ def given(folder, detector=THEIRS):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from tests.experiments.conftest import SEEN, write_experiment
-
     strength = {(d, c): s for d, s in (("cnn", 1.0), (THEIRS, SEEN)) for c in ("with", "without")}
     made = given(write_experiment(tmp_path_factory.mktemp("elsewhere"), strength=strength))
     report(made)
@@ -122,8 +123,6 @@ def test_a_sheet_of_scores_says_it_and_compares_it(folder):
         rows = [k for k, value in enumerate(labels) if value == label]
         lines += [(part, f"{part}{k}", str(label), "x", results.truths[name].groups[k]) for k in rows]
         columns.append([[cell.scores[name][k] for k in rows] for cell in results.cells])
-    import numpy as np
-
     text = markdown(Sheet(facts, tuple(lines), np.concatenate(columns, axis=1)))
     (row,) = [line for line in text.splitlines() if line.startswith(f"| {THEIRS} | {ELSEWHERE} | 1 |")]
     assert "(" not in row and "Elsewhere: what it learned from" in text

@@ -31,7 +31,7 @@ from crossfake.synth.training.train import train
 from crossfake.synth.training.runs import resumed
 from crossfake.synth.training.settings import TrainSettings
 data, out, kimg = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu")
+options = dict(kimg=kimg, batch=8, channels=64, snapshot_kimg=0.008, augment="ada", device="cpu", threads=1)
 print("ready", flush=True)
 begun = (out / "config.yaml").exists()
 train(resumed(out, kimg=kimg) if begun else TrainSettings(data, out, **options))

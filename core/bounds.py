@@ -67,6 +67,7 @@ LongSeed = Annotated[int, Bounds(0, 2**63 - 1)]  # what an image is named by, in
 Count = Annotated[int, Bounds(1, MOST)]
 CountOrNone = Annotated[int, Bounds(0, MOST)]
 Workers = Annotated[int, Bounds(0, 1024)]  # processes; 0 is one per core
+ThreadCount = Annotated[int, Bounds(0, 1024)]  # of torch; 0 measures whether one or all are quicker
 Share = Annotated[float, Bounds(0, 1)]
 Truncation = Annotated[float, Bounds(0, 2)]
 Weight = Annotated[float, Bounds(0, 10**6)]

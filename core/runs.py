@@ -64,6 +64,11 @@ class Run:
         loaded: dict[str, Any] = yaml.safe_load(self.config_file.read_text())
         return loaded
 
+    def amend(self, **values: Any) -> None:
+        """Write into ``config.yaml`` what was chosen after the run began."""
+        text = yaml.safe_dump({**self.config, **_plain(values)}, sort_keys=False)
+        write_text(self.config_file, text)
+
     @property
     def checkpoints(self) -> Path:
         return _made(self.path / "checkpoints")

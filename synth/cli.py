@@ -60,11 +60,11 @@ def families() -> None:
 
 
 @synth.command()
-@options(GenerateSettings, without=("device", "precision"))
+@options(GenerateSettings, without=("device", "precision", "threads"))
 @options(
     EvaluateSettings, "real", real={"required": False, "help": "Measure them against these reals in the end."}
 )
-@options(GenerateSettings, "device", "precision")
+@options(GenerateSettings, "device", "precision", "threads")
 @options(ExecutorSettings)
 def generate(real: Path | None, **options: Any) -> None:
     """Make fakes in bulk, as shards."""

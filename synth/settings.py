@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import click
 
-from crossfake.bounds import MOST, Bounds, CountOrNone, LongSeed, Seed, Truncation, check_bounds
+from crossfake.bounds import MOST, Bounds, CountOrNone, LongSeed, Seed, ThreadCount, Truncation, check_bounds
 from crossfake.cli import Existing
 from crossfake.errors import UserError
 from crossfake.options import Folder, Option, Precision, Shards, There
@@ -152,6 +152,8 @@ class GenerateSettings:
             done.
         device: ``auto``, cpu, cuda or cuda:N.
         precision: ``auto``: bf16 where it is quick.
+        threads: of torch, on a CPU [default: one or all, whichever a few steps are quicker with]. A variable
+            OMP_NUM_THREADS counts as chosen. Images are the same.
     """
 
     n: CountOrNone = 0
@@ -171,6 +173,7 @@ class GenerateSettings:
     compile: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    threads: ThreadCount = 0
 
     def __post_init__(self) -> None:
         check_bounds(self)

@@ -89,6 +89,7 @@ class FitArguments:
         measured: steps from which it is told how long the others will take.
         unit: of the bar.
         per_step: units that a step makes.
+        threads: of torch; 0 measures whether one or all are quicker, and the run keeps to that.
     """
 
     title: str
@@ -100,6 +101,7 @@ class FitArguments:
     measured: int = 4
     unit: str = "step"
     per_step: int = 1
+    threads: int = 0
 
 
 class Training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from crossfake.pages import duration
 from crossfake.progress import tqdm
 from crossfake.runs import Run
 from crossfake.stopping import Stopper
+from crossfake.threads import Threads, choosing
 
 _UNTIMED = 2  # steps, which allocate
 _WORTH = 10.0  # seconds from which on what is to come is told
@@ -44,6 +45,7 @@ def fit(training: Training, run: Run) -> bool:
             Stopper() as stopper,
             training.context(),
             closing(training.batches()) as batches,
+            _threads(training, run) as threads,
             _bar(training) as bar,
         ):
             clock, stop = _Clock(training), False
@@ -51,7 +53,7 @@ def fit(training: Training, run: Run) -> bool:
                 if reason := training.enough():
                     training.say(reason)
                     break
-                figures = learner.train_step(*next(batches))
+                figures = threads.call(lambda: learner.train_step(*next(batches)))
                 for name, value in figures.items():
                     learner.figures[name].append(value)
                 bar.update(arguments.per_step)
@@ -70,6 +72,15 @@ def fit(training: Training, run: Run) -> bool:
             return not (stop and learner.step < arguments.steps and ranks.agreed(stopper.asked))
     finally:
         run.close()
+
+
+def _threads(training: Training, run: Run) -> AbstractContextManager[Threads]:
+    def decided(count: int, words: str) -> None:
+        training.say(words)
+        run.amend(threads=count)  # a run goes on with as many as it began with
+
+    arguments, learner = training.arguments, training.learner
+    return choosing(arguments.threads, arguments.steps - learner.step, learner.device, decided)
 
 
 def _bar(training: Training) -> tqdm:
@@ -158,13 +169,22 @@ class Cost:
 
 def measure(training: Training, steps: int) -> Cost:
     """Of a few steps, which are thrown away."""
-    learner = training.learner
-    with training.context(), closing(training.batches()) as batches:
+    learner, arguments = training.learner, training.arguments
+    with (
+        training.context(),
+        closing(training.batches()) as batches,
+        choosing(
+            arguments.threads, arguments.steps, learner.device, lambda _, words: training.say(words)
+        ) as threads,
+    ):
 
         def make(count: int) -> None:
             for _ in range(count):
-                figures = learner.train_step(*next(batches))
+                figures = threads.call(lambda: learner.train_step(*next(batches)))
             float(figures["loss"])  # waits for a GPU
+
+        while threads.measuring:
+            make(1)
 
         make(_UNTIMED)
         started = time.monotonic()

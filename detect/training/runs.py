@@ -13,7 +13,18 @@ from crossfake.errors import UserError
 from crossfake.runs import Run
 
 MATCHED = ("steps", "batch", "eval_every", "seed", "balance", "synthetic_per_generator")
-_WHERE = ("real", "fake", "synthetic", "out", "device", "resume", "force", "match_steps", "stop_after")
+_WHERE = (
+    "real",
+    "fake",
+    "synthetic",
+    "out",
+    "device",
+    "threads",
+    "resume",
+    "force",
+    "match_steps",
+    "stop_after",
+)
 
 
 def resumed(out: Path, **changed: Any) -> TrainSettings:

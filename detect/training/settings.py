@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 
 import click
 
-from crossfake.bounds import Bounds, Count, CountOrNone, Seed, Share, StepSize, WindowSide, check_bounds
+from crossfake.bounds import (
+    Bounds,
+    Count,
+    CountOrNone,
+    Seed,
+    Share,
+    StepSize,
+    ThreadCount,
+    WindowSide,
+    check_bounds,
+)
 from crossfake.cli import Existing
 from crossfake.errors import UserError
 from crossfake.options import Folder, Option, PixelKind, Precision, Shards, There
@@ -80,6 +90,8 @@ class TrainSettings:
         force: train although crops differ, or what a generator learned from is unknown.
         device: ``auto``, cpu, cuda or cuda:N.
         precision: ``auto``: bf16 where it is quick.
+        threads: of torch, on a CPU [default: one or all, whichever a few steps are quicker with]. A variable
+            OMP_NUM_THREADS counts as chosen. A resumed run keeps to what it began with.
     """
 
     real: tuple[Shards, ...]
@@ -118,6 +130,7 @@ class TrainSettings:
     seed: Seed = 0
     device: str = "auto"
     precision: Precision = "auto"
+    threads: ThreadCount = 0
     resume: bool = False
     force: bool = False
 

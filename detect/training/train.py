@@ -137,7 +137,13 @@ class DetectorTraining(Training):
     @property
     def arguments(self) -> FitArguments:
         every = self.settings.eval_every
-        return FitArguments(self.settings.model, self.last, log_every=every, snapshot_every=every)
+        return FitArguments(
+            self.settings.model,
+            self.last,
+            log_every=every,
+            snapshot_every=every,
+            threads=self.settings.threads,
+        )
 
     def batches(self) -> Generator[tuple[Tensor, Tensor]]:
         labels = self.ranks.share(self.sampler.labels)

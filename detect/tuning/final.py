@@ -63,7 +63,9 @@ def _trained(settings: TrainSettings, weigh_as: TrainSettings) -> bool:
     if run.config_file.is_file():
         kept, now = run.config, asdict(settings)
         same = all(
-            as_text(kept.get(name)) == as_text(now[name]) for name in now if name not in ("out", "resume")
+            as_text(kept.get(name)) == as_text(now[name])
+            for name in now
+            if name not in ("out", "resume", "threads")
         )
         if same and run.finished:
             return True

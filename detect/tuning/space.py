@@ -31,8 +31,8 @@ from crossfake.errors import UserError
 SPACES = Path(__file__).parent / "spaces"
 # Where the data is and what is done with it is no matter of taste, and a lucky seed is no setting
 NOT_SEARCHED = (
-    "real", "fake", "synthetic", "out", "seed", "device", "resume", "force", "match_steps", "stop_after",
-    "view", "window",
+    "real", "fake", "synthetic", "out", "seed", "device", "threads", "resume", "force", "match_steps",
+    "stop_after", "view", "window",
 )  # a table  # fmt: skip
 _RANGE = ("low", "high", "log", "step", "points")
 

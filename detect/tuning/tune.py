@@ -171,7 +171,7 @@ def _opened(settings: TuneSettings, facts: dict[str, Any]) -> Run:
         pairs += [
             (name, value, facts["base"][name])
             for name, value in old["base"].items()
-            if name in facts["base"] and name not in ("out", "resume", "device")
+            if name in facts["base"] and name not in ("out", "resume", "device", "threads")
         ]
         for name, before, now in pairs:
             if name == "data_hashes":  # the data, wherever it lies by now

@@ -265,7 +265,7 @@ class Experiment:
             out=Path(),
             **{"device": self.config.device, "synthetic_limit": condition.limit or 0, **chosen},
         )
-        where = ("real", "fake", "synthetic", "out", "device")
+        where = ("real", "fake", "synthetic", "out", "device", "threads")
         asked = {name: value for name, value in asdict(settings).items() if name not in where}
         if settings.weights is not None:
             asked["weights"] = hash_file(settings.weights)

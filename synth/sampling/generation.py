@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from crossfake.synth.sampling.models import Model, load_model, seen_by, untraine
 from crossfake.synth.sampling.photos import Photos
 from crossfake.synth.sampling.rejection import Rejection, Tile
 from crossfake.synth.settings import GenerateSettings, Move
+from crossfake.threads import Threads, choosing
 
 T = TypeVar("T")
 SHARD_ROWS = 10_000
@@ -244,13 +245,17 @@ def _make(generation: Generation, rank: int, world: int, make: Callable[..., int
 def _make_shards(generation: Generation, shards: list[int], bar: tqdm) -> int:
     """Make the shards with these numbers here, one after the other; returns how many images were made."""
     made, attributes = 0, generation.attributes
-    with ThreadPoolExecutor(1) as drawer, ThreadPoolExecutor(1) as writer:
+    with (
+        ThreadPoolExecutor(1) as drawer,
+        ThreadPoolExecutor(1) as writer,
+        _threads(generation, len(shards) * SHARD_ROWS) as threads,
+    ):
         for k in shards:
             shard = _open_shard(generation.out, k, generation.size, attributes)
             bar.update(shard.rows)
             last = min((k + 1) * SHARD_ROWS, generation.settings.n)
             written: Future[None] | None = None
-            for tile in generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer):
+            for tile in threads.each(generation.tiles(k * SHARD_ROWS + shard.rows, last, drawer)):
                 if written is not None:
                     written.result()  # at most one tile waits, so memory stays flat
                 rows = [generation.row(number, score) for number, score in tile.drawn]
@@ -261,6 +266,13 @@ def _make_shards(generation: Generation, shards: list[int], bar: tqdm) -> int:
                 written.result()
             shard.close()
     return made
+
+
+def _threads(generation: Generation, most: int) -> AbstractContextManager[Threads]:
+    settings, model = generation.settings, generation.model
+    computes = next(model.network.parameters(), None) is not None  # else there is nothing to choose
+    tiles = min(most, settings.n) // model.tile if computes else 0
+    return choosing(settings.threads, tiles, model.device, lambda _, words: tqdm.write(words))
 
 
 def _model(settings: GenerateSettings) -> tuple[Path, Model]:

@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from crossfake.bounds import MOST, Bounds, LongSeed, Minutes, Share, StepSize, Weight, check_bounds
+from crossfake.bounds import (
+    MOST,
+    Bounds,
+    LongSeed,
+    Minutes,
+    Share,
+    StepSize,
+    ThreadCount,
+    Weight,
+    check_bounds,
+)
 from crossfake.errors import UserError
 from crossfake.options import Folder, Option, Precision, Shards
 from crossfake.synth.settings import FACTOR, Model, Upsample
@@ -47,6 +57,8 @@ class TrainSettings:
         resume: go on from the newest checkpoint in --out, with its settings.
         device: ``auto``, cpu, cuda or cuda:N.
         precision: ``auto``: bf16 where it is quick.
+        threads: of torch, on a CPU [default: one or all, whichever a few steps are quicker with]. A variable
+            OMP_NUM_THREADS counts as chosen. A resumed run keeps to what it began with.
     """
 
     data: Path | tuple[Shards, ...]
@@ -75,6 +87,7 @@ class TrainSettings:
     resume: bool = False
     device: str = "auto"
     precision: Precision = "auto"
+    threads: ThreadCount = 0
 
     def __post_init__(self) -> None:
         from crossfake.synth.families.base import FAMILIES  # brings torch

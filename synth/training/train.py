@@ -132,6 +132,7 @@ class GeneratorTraining(Training):
             measured=_MEASURED,
             unit="img",
             per_step=batch,
+            threads=settings.threads,
         )
 
     @contextmanager

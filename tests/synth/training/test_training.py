@@ -368,3 +368,24 @@ def test_only_a_training_of_a_generator_is_resumed(tmp_path: Path) -> None:
     Run.create(tmp_path / "d", {"model": "cnn"}, kind="detect")
     with pytest.raises(UserError, match="holds no training of a generator"):
         resumed(tmp_path / "d")
+
+
+def test_a_run_keeps_the_number_of_threads_that_it_found_better(
+    reals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        settings = TrainSettings(
+            reals, tmp_path / "run", "dcgan", kimg=0.26, batch=8, channels=16, device="cpu"
+        )
+        run = train(settings)
+        chosen = Run(run).config["threads"]
+        assert chosen in (1, 2) and f"computing with {chosen} of 2 threads" in capsys.readouterr().out
+        assert torch.get_num_threads() == 2
+        assert resumed(run, kimg=0.6).threads == chosen and resumed(run, threads=1).threads == 1
+        train(resumed(run, kimg=0.6))
+        assert "computing with" not in capsys.readouterr().out and Run(run).config["threads"] == chosen
+    finally:
+        torch.set_num_threads(before)

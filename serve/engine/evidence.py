@@ -65,6 +65,7 @@ class Evidence:
         from crossfake.detect.explain.pictures import spectrum_panels
         from crossfake.detect.explain.spectrum import log_spectrum
         from crossfake.detect.explain.windows import middle
+        from crossfake.detect.whole import middle as square
 
         notes: list[str] = []
         with self._lock:
@@ -80,6 +81,8 @@ class Evidence:
             if maps is not None:
                 one |= {"heatmap": maps[0][number], "heat": maps[1][number], "heat_method": maps[2]}
             part = middle(self._detector.view, crop)
+            if part.shape[0] != part.shape[1]:  # a published detector may see a picture of any shape
+                part = square(part, min(part.shape[:2]))
             seen = spectra.explain(part) if spectra else {"spectrum": log_spectrum(part)}
             one["spectrum"] = spectrum_panels(seen["spectrum"], seen.get("difference"))
             if prototypes is not None:

@@ -20,6 +20,8 @@ from crossfake.detect.verdict import LABELS, NO_ANSWER, UNCERTAIN, Verdict
 GRADES = ("none", "weak", "fair", "good")
 LEAST = 30  # groups of pictures from which on a source counts as tested
 _SURE = {"good": 0.9, "fair": 0.75, "weak": 2 / 3}  # what the test must allow, were half of all pictures fake
+# What a word's number may reach, were half of all pictures fake: where the next stronger word begins
+_LIMIT = {"none": _SURE["weak"], "weak": _SURE["fair"], "fair": _SURE["good"], "good": 1.0}
 _EDGE = 1e-6
 
 # The first letters of generators' names, to say which kinds of forgery a test had none of
@@ -92,7 +94,7 @@ class Fitness:
         return tuple(each for each in self.tested if each.counts and each.label == "fake")
 
     @cached_property
-    def evidence(self) -> tuple[float, float]:
+    def tested_evidence(self) -> tuple[float, float]:
         """The least and the largest likelihood ratio of fake against real that the test supports; (1, 1) untested.
 
         Of calls of fake: the hit rate's lower end over the false-alarm rate's upper end, each of the source that it
@@ -106,9 +108,16 @@ class Fitness:
         passes = min(each.real_interval[0] for each in self.reals)
         return min(1.0, misses / passes if passes else 1.0), max(1.0, hits / alarms)
 
+    @cached_property
+    def evidence(self) -> tuple[float, float]:
+        """What the test supports, no stronger than the word: a weak hint has no number of a stronger one."""
+        least, most = self.tested_evidence
+        real, fake = (_odds(_LIMIT[self.grade_of(label)]) for label in LABELS)
+        return max(least, 1 / real), min(most, fake)
+
     def grade_of(self, label: str) -> str:
         """How strong a word for ``real`` or ``fake`` may be."""
-        least, most = self.evidence
+        least, most = self.tested_evidence
         sure = most / (1 + most) if label == "fake" else 1 / (1 + least)
         grade = next((name for name, needed in _SURE.items() if sure >= needed), "none")
         most_allowed = "weak" if self.audit == "fail" else "good"

@@ -62,6 +62,19 @@ def test_no_number_is_surer_than_the_test_allows() -> None:
     assert "the least that its tests allow" in number(real)
 
 
+@pytest.mark.parametrize(
+    ("more", "word", "most"),
+    [({"audit": "fail"}, "A weak hint", 75), ({"benign": None}, "Probably", 90)],
+)
+def test_a_weak_word_has_no_strong_number(more: dict[str, object], word: str, most: int) -> None:
+    for label, score in (("fake", 0.9999), ("real", 0.0001)):
+        said = fit(**more).say(Verdict(score, score, score, score, label), 0.5)
+        words = state(said)
+        assert words.headline == f"{word}: {label}" if word == "A weak hint" else f"{word} {label}"
+        assert f"about {most if label == 'fake' else 100 - most} in 100" in words.number
+        assert "that its tests allow to say" in words.number
+
+
 def test_the_worst_source_counts() -> None:
     good = fit()
     worse = fit(tested=(*good.tested, part("fake", 0.3, 0.6, name="sd14")))

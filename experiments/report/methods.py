@@ -202,7 +202,7 @@ def _detectors(results: Results, cite: Cited) -> list[str]:
         for name, versions in used.items()
         if versions
     ]
-    if packages:
+    if packages and trained:
         said.append(f"Networks were trained with {join(packages)}.")
     return said
 

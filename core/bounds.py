@@ -51,6 +51,7 @@ class Bounds:
         return (over and under) or (self.zero and value == 0)
 
     def words(self, kind: type) -> str:
+        """What an error says of it, for ``int`` or ``float``."""
         number = "a whole number" if kind is int else "a number"
         if self.above:
             text = f"{number} above {self.low:,}, {'below' if self.below else 'at most'} {self.high:,}"

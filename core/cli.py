@@ -61,11 +61,11 @@ class _Group(click.Group):
         try:
             return super().main(*args, **kwargs)
         except (UserError, OSError, RuntimeError) as error:
-            told = error if isinstance(error, UserError) else _of_full_disk(error)
-            if debug or told is None:
+            shown = error if isinstance(error, UserError) else _of_full_disk(error)
+            if debug or shown is None:
                 raise
-            stopped = isinstance(told, stopping.StoppedByUser)
-            click.echo(str(told) if stopped else error_line(str(told)), err=True)
+            stopped = isinstance(shown, stopping.StoppedByUser)
+            click.echo(str(shown) if stopped else error_line(str(shown)), err=True)
             sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
 
     def invoke(self, ctx: click.Context) -> Any:

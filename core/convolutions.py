@@ -30,7 +30,11 @@ class QuickConvolutions(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is F.scaled_dot_product_attention and torch.is_grad_enabled() and _plain(kwargs or {}, args):
+        if (
+            func is F.scaled_dot_product_attention
+            and torch.is_grad_enabled()
+            and _is_quicker_attention(kwargs or {}, args)
+        ):
             queries, keys, values = args
             return (queries * queries.shape[-1] ** -0.5 @ keys.transpose(-2, -1)).softmax(dim=-1) @ values
         if func is not F.conv2d or len(args) != 7:
@@ -54,7 +58,7 @@ class QuickConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _plain(options: Mapping[str, Any], args: Sequence[Any]) -> bool:
+def _is_quicker_attention(options: Mapping[str, Any], args: Sequence[Any]) -> bool:
     """Whether attention has no mask, dropout or scale of its own, and a gradient to compute."""
     asked = any(isinstance(value, Tensor) or bool(value) for value in options.values())
     return len(args) == 3 and not asked and any(each.requires_grad for each in args)

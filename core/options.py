@@ -107,16 +107,16 @@ def options(
         without: fields that are no options.
         changed: by field, what is not as the dataclass has it: arguments of :func:`click.option`.
     """
-    told, hints, numbers = attributes(settings), hints_of(settings), numbers_of(settings)
+    documented, hints, numbers = attributes(settings), hints_of(settings), numbers_of(settings)
     defaults = {each.name: each.default for each in fields(settings)}
 
     def add(command: F) -> F:
-        for name in reversed(names or [name for name in told if name not in without]):
+        for name in reversed(names or [name for name in documented if name not in without]):
             kind, several, own = _read(hints[name])
             if kind in (int, float):
                 kind = _Whole() if kind is int else _Real()
                 kind.number = numbers[name]
-            made = _option(name, kind, several, own, defaults[name], told[name], changed.get(name, {}))
+            made = _option(name, kind, several, own, defaults[name], documented[name], changed.get(name, {}))
             command = made(command)
         return command
 
@@ -150,9 +150,9 @@ def help_of(text: str) -> str:
 def _option(
     name: str, kind: Any, several: bool, own: Option, default: Any, text: str, changed: dict[str, Any]
 ) -> Callable[[F], F]:
-    told, needed = help_of(text), default is MISSING
-    chosen = {"help": told, "default": None if needed else default}
-    if default == "" or "[default:" in told:  # what is shown is said in words, or is nothing
+    help_text, needed = help_of(text), default is MISSING
+    chosen = {"help": help_text, "default": None if needed else default}
+    if default == "" or "[default:" in help_text:  # what is shown is said in words, or is nothing
         chosen["show_default"] = False
     elif needed and not several and "default" not in changed:
         chosen["required"] = True

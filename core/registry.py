@@ -55,6 +55,7 @@ class Registry(Generic[T]):
         raise unknown(self.kind, name, self.names())
 
     def names(self) -> list[str]:
+        """All names in order; nothing is imported for it."""
         return sorted({*self._modules, *self._entries})
 
     def __contains__(self, name: Any) -> bool:

@@ -46,7 +46,7 @@ class Run:
             )
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            write_text(run.config_file, yaml.safe_dump({"kind": kind, **_plain(config)}, sort_keys=False))
+            write_text(run.config_file, yaml.safe_dump({"kind": kind, **_for_yaml(config)}, sort_keys=False))
             write_json(run.path / "environment.json", environment())
         except OSError as error:
             raise UserError(
@@ -57,10 +57,12 @@ class Run:
 
     @property
     def config_file(self) -> Path:
+        """The settings, fully resolved."""
         return self.path / "config.yaml"
 
     @property
     def config(self) -> dict[str, Any]:
+        """The settings as they are stored; ``OSError`` without a run."""
         loaded: dict[str, Any] = yaml.safe_load(self.config_file.read_text())
         return loaded
 
@@ -71,14 +73,17 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of training states, made where it is missing."""
         return _made(self.path / "checkpoints")
 
     @property
     def samples(self) -> Path:
+        """The folder of sample sheets, made where it is missing."""
         return _made(self.path / "samples")
 
     @property
     def model(self) -> Path:
+        """The folder that other commands take, made where it is missing."""
         return _made(self.path / "model")
 
     def refuse_other(self, name: str, asked: Any) -> None:
@@ -115,6 +120,7 @@ class Run:
         write_text(self.path / "log.jsonl", "".join(kept))
 
     def close(self) -> None:
+        """Let TensorBoard's file go."""
         if self._tensorboard is not None:
             self._tensorboard.close()
             self._tensorboard = None
@@ -126,6 +132,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether the training came to its end."""
         return (self.path / _DONE).exists()
 
 
@@ -158,10 +165,10 @@ def _made(path: Path) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def _for_yaml(value: Any) -> Any:
     """YAML's safe writer knows no Path and no tuple."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): _for_yaml(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_for_yaml(item) for item in value]
     return str(value) if isinstance(value, Path) else value

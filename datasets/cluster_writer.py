@@ -231,6 +231,7 @@ class Gathered:
         self.parts: list[tuple[Any, list[tuple[int, Row]]]] = []
 
     def append(self, image: Held, row: Row, mask: Pixels | None = None) -> None:
+        """Note a row whose picture another machine holds."""
         if not self.parts or self.parts[-1][0] is not image.reference:
             self.parts.append((image.reference, []))
             self._tasks.take_ready()
@@ -239,9 +240,11 @@ class Gathered:
         self.last_row = row
 
     def close(self) -> None:
+        """Have what was gathered written."""
         self._tasks.send(self)
 
     def origins(self) -> list[str]:
+        """None: what is gathered is not read back."""
         return []
 
 

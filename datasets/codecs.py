@@ -15,6 +15,7 @@ CODECS = ("raw", "webp", "original")
 
 
 def check_codec(codec: str) -> None:
+    """Raise ``UserError`` unless rows can be stored so."""
     if codec not in CODECS:
         raise UserError(f"there is no codec {codec!r}", hint=f"choose one of {', '.join(CODECS)}")
 

@@ -163,10 +163,12 @@ class Cropper:
 
     @property
     def native(self) -> bool:
+        """Whether rows keep the pixels of their photo, in sizes of their own."""
         return self.pixels == "native"
 
     @property
     def finds_faces(self) -> bool:
+        """Whether a face detector is needed."""
         return self.policy in ("face", "square")
 
     def description(self, before: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -35,7 +35,8 @@ _CLEAR_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 class SupportsBytes(Protocol):
     """Something with a content, such as a member of an archive."""
 
-    def read_bytes(self) -> bytes: ...
+    def read_bytes(self) -> bytes:
+        """All of the file."""
 
 
 class Unreadable(UserError):

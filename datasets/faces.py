@@ -71,10 +71,11 @@ class Face:
         if not cut.size:
             return 0.0
         grey = cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY)
-        way = cv2.INTER_AREA if min(cut.shape[:2]) > 128 else cv2.INTER_LINEAR
-        return float(cv2.Laplacian(cv2.resize(grey, (128, 128), interpolation=way), cv2.CV_64F).var())
+        filtered = cv2.INTER_AREA if min(cut.shape[:2]) > 128 else cv2.INTER_LINEAR
+        return float(cv2.Laplacian(cv2.resize(grey, (128, 128), interpolation=filtered), cv2.CV_64F).var())
 
     def scaled(self, scale: float) -> Face:
+        """The same face in the picture enlarged by ``scale``."""
         x, y, width, height = self.box
         return Face(
             self.points * scale, (x * scale, y * scale, width * scale, height * scale), self.confidence

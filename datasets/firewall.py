@@ -89,6 +89,7 @@ class Block:
     shards: ShardSet | None = None
 
     def facts(self) -> dict[str, str]:
+        """What is known of the folder, in words."""
         return {name: getattr(self, name) for name in ("folder", "how", "by", "codec")}
 
     @cached_property

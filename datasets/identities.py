@@ -412,7 +412,7 @@ class _Dlib:
         x, y, width, height = face.box
         middle = x + width / 2, y + height * (0.5 + _LOWER)
         half = height * _SQUARE / 2
-        edges = [round(at + way * half) for way in (-1, 1) for at in middle]
+        edges = [round(at + side * half) for side in (-1, 1) for at in middle]
         points = self._landmarks(image, self._rectangle(*edges))
         return np.array(self._network.compute_face_descriptor(self._chip(image, points)), np.float32)
 

@@ -59,6 +59,7 @@ class Laundered:
         return [done.out for word, done in self.sources.items() if word.startswith(f"{label}: ")]
 
     def table(self) -> str:
+        """What was done to each source, for a terminal."""
         size = f"{self.size}×{self.size}" if self.size else "native pixels"
         history = f"{size}, then JPEG of quality {self.quality} (4:2:0)"
         lines = [f"all pictures: margin {self.margin:g}, {history}"]

@@ -65,6 +65,7 @@ class SplitReport:
     sheet: Path | None = None
 
     def text(self) -> str:
+        """Images by folder, label and split, and what was joined or left out, for a terminal."""
         names = (*NAMES, ASIDE) if any(name == ASIDE for *_, name in self.table) else NAMES
         rows = [["", "label", *names]]
         for folder, label in sorted({(folder, label) for folder, label, _ in self.table}):

@@ -26,6 +26,7 @@ class Names:
         return self._base.execute("insert or ignore into names values (?)", (_key(name),)).rowcount == 1
 
     def update(self, names: Iterable[str]) -> None:
+        """Add names; those that are there already stay."""
         self._base.execute("begin")
         self._base.executemany("insert or ignore into names values (?)", ((_key(name),) for name in names))
         self._base.execute("commit")

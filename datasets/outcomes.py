@@ -44,7 +44,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RecordOutcome:
     """One row to write, or one that is left out.
 
     Attributes:
@@ -64,13 +64,14 @@ class Outcome:
     codes: tuple[str, ...] = ()
 
 
-def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[Outcome]]:
+def handle_chunk(chunk: list[Record], cropper: Cropper, options: Options) -> list[list[RecordOutcome]]:
+    """The outcomes of each record, in their order: what a worker process is sent."""
     return [_handle(record, cropper, options) for record in chunk]
 
 
 def handle_apart(
     chunk: list[Record], cropper: Cropper, options: Options
-) -> tuple[list[list[Outcome]], list[tuple[Pixels | bytes, Pixels | None]]]:
+) -> tuple[list[list[RecordOutcome]], list[tuple[Pixels | bytes, Pixels | None]]]:
     """What becomes of each record, and apart from it the pixels and masks, whose numbers stand in their place.
 
     Raises:
@@ -95,11 +96,11 @@ def handle_apart(
     return found, pixels
 
 
-def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]:
+def _handle(record: Record, cropper: Cropper, options: Options) -> list[RecordOutcome]:
     glance: Pixels | None = None
     try:
         if isinstance(record.image, Rejected):
-            return [Outcome(None, reason=record.image.reason, detail=record.image.detail)]
+            return [RecordOutcome(None, reason=record.image.reason, detail=record.image.detail)]
         if isinstance(record.image, Path) and is_video(record.image):
             return list(_video(record, record.image, cropper, options))
         if isinstance(record.image, np.ndarray):
@@ -113,20 +114,22 @@ def _handle(record: Record, cropper: Cropper, options: Options) -> list[Outcome]
         glance, _, codes = decode(content, record.origin, at_least=GLANCE)
         group = pixel_hash(glance)
         if options.codec == "original":
-            return [Outcome(content, record.group or group, codes=codes)]
+            return [RecordOutcome(content, record.group or group, codes=codes)]
         crops = cropper.crops_of(content, glance, record.box, _still_mask(record))
         return [replace(row, codes=codes) for row in _rows(record, crops, group, cropper, options)]
     except Skip as reason:
         return [_left_out(reason, _thumbnail(glance), cropper)]
     except OSError as error:
-        return [Outcome(None, reason="unreadable", detail=error.strerror or str(error))]
+        return [RecordOutcome(None, reason="unreadable", detail=error.strerror or str(error))]
     except Unreadable as error:
-        return [Outcome(None, reason="unreadable", detail=error.reason)]
+        return [RecordOutcome(None, reason="unreadable", detail=error.reason)]
 
 
-def _rows(record: Record, crops: list[Crop], group: str, cropper: Cropper, options: Options) -> list[Outcome]:
+def _rows(
+    record: Record, crops: list[Crop], group: str, cropper: Cropper, options: Options
+) -> list[RecordOutcome]:
     return [
-        Outcome(
+        RecordOutcome(
             _treated(crop.image, record, record.group or group, cropper, options),
             record.group or group,
             "" if crop.person is None else f"#face={crop.person}",
@@ -136,12 +139,14 @@ def _rows(record: Record, crops: list[Crop], group: str, cropper: Cropper, optio
     ]
 
 
-def _left_out(reason: Skip, picture: Pixels | None, cropper: Cropper, suffix: str = "") -> Outcome:
+def _left_out(reason: Skip, picture: Pixels | None, cropper: Cropper, suffix: str = "") -> RecordOutcome:
     margin = round(reason.room * cropper.margin, 3) if str(reason) == TOO_CLOSE else None
-    return Outcome(None, suffix=suffix, reason=str(reason), thumbnail=picture, margin=margin)
+    return RecordOutcome(None, suffix=suffix, reason=str(reason), thumbnail=picture, margin=margin)
 
 
-def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Options) -> Iterator[Outcome]:
+def _video(
+    record: Record, source: Path | bytes, cropper: Cropper, options: Options
+) -> Iterator[RecordOutcome]:
     """A row per frame, or per face of each frame, of a video or the bytes of an animation."""
     if options.codec == "original":
         raise Skip("a video, not a picture" if isinstance(source, Path) else "an animation, not a picture")
@@ -162,7 +167,7 @@ def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Opti
         except Skip as reason:
             yield _left_out(reason, crop.image, cropper, suffix)
             continue
-        yield Outcome(
+        yield RecordOutcome(
             treated,
             group,
             suffix + ("" if crop.person is None else f"#face={crop.person}"),
@@ -170,7 +175,7 @@ def _video(record: Record, source: Path | bytes, cropper: Cropper, options: Opti
             codes=codes[number],
         )
     for number in without_mask:
-        yield Outcome(
+        yield RecordOutcome(
             None, suffix=f"#frame={number:06d}", reason="no mask", detail="the mask's video is shorter"
         )
 

@@ -29,7 +29,7 @@ from crossfake.datasets.losses import (
     shares,
     warnings_of,
 )
-from crossfake.datasets.outcomes import Options, Outcome, handle_apart, handle_chunk
+from crossfake.datasets.outcomes import Options, RecordOutcome, handle_apart, handle_chunk
 from crossfake.datasets.resume import Done, origin_of
 from crossfake.datasets.settings import PrepareSettings
 from crossfake.datasets.shard_writer import ShardWriter
@@ -85,9 +85,11 @@ class Prepared:
 
     @property
     def images(self) -> int:
+        """Rows in all."""
         return self.real + self.fake
 
     def table(self) -> str:
+        """What was written and what was left out, and why, for a terminal."""
         lines = [f"{self.images:8,}  images in {self.out}: {self.real:,} real, {self.fake:,} fake"]
         lines += [
             f"{count:8,}  skipped: {reason}{self._by_class(reason)}"
@@ -325,7 +327,7 @@ def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
 
 def _outcomes(
     records: Iterator[Record], cropper: Cropper, settings: PrepareSettings, where: ExecutorSettings
-) -> Iterator[tuple[Record, list[Outcome]]]:
+) -> Iterator[tuple[Record, list[RecordOutcome]]]:
     """Handle records in the workers, in the order they came; those of Ray keep the pixels."""
     fractions = Fractions.parse(settings.split, settings.seed)
     options = Options(settings.codec, settings.frames, settings.history, settings.shrink, fractions)

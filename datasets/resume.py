@@ -10,7 +10,7 @@ from typing import Any
 from crossfake.datasets.losses import COLUMNS as LISTED
 from crossfake.datasets.losses import FACE, FRAME, NO_RECORD, read_skipped
 from crossfake.datasets.names import Names
-from crossfake.datasets.outcomes import Outcome
+from crossfake.datasets.outcomes import RecordOutcome
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import COLUMNS, fit
 from crossfake.datasets.sources.base import Record
@@ -36,6 +36,7 @@ class Done:
         self.begun = _bases(self.last) if self.last else set()
 
     def has(self, record: Record) -> bool:
+        """Whether all of a record is written."""
         if origin_of(record, "") in self.whole:
             return True
         return _base(record) in self.parts and not self._has_begun(record)
@@ -44,6 +45,7 @@ class Done:
         return _base(record) in self.begun
 
     def without(self, records: Iterator[Record], bar: Any) -> Iterator[Record]:
+        """The records that are still to be read; the bar passes the others."""
         for record in records:
             if self.has(record):
                 bar.update()
@@ -57,7 +59,7 @@ class Done:
                 f"{self.out} holds images that the source no longer has", hint="name another --out"
             )
 
-    def rest(self, record: Record, outcomes: list[Outcome]) -> list[Outcome]:
+    def rest(self, record: Record, outcomes: list[RecordOutcome]) -> list[RecordOutcome]:
         """What of a record is not there yet: after the row that was written last, and what was skipped before it."""
         if not self._has_begun(record):
             return outcomes

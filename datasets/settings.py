@@ -132,6 +132,7 @@ class PrepareSettings:
 
     @property
     def native(self) -> bool:
+        """Whether rows keep the pixels of their photo."""
         return self.pixels == "native"
 
     def cropper(self) -> Cropper:

@@ -116,6 +116,7 @@ class ShardFile:
         self.flush()
 
     def append(self, image: Pixels | bytes, row: Row, mask: Pixels | None = None) -> None:
+        """Add a row: uint8 ``[H, W, 3]``, or the bytes of a file. It is written when enough wait."""
         self._pending.append((image, row, mask))
         self.last_row = row
         self.rows += 1
@@ -167,6 +168,7 @@ class ShardFile:
         dataset[start:] = values
 
     def origins(self) -> list[str]:
+        """The origins of all its rows."""
         self.flush()
         return [text_of(origin) for origin in self._file["origin"][:]]
 
@@ -318,6 +320,7 @@ class ShardWriter:
             ) from error
 
     def extend(self, images: Iterable[Pixels | bytes], rows: Iterable[Row]) -> None:
+        """Append rows, one for each image; ``ValueError`` where they are not as many."""
         for image, row in zip(images, rows, strict=True):
             self.append(image, row)
 

@@ -147,6 +147,7 @@ def valid_rows(path: Path) -> Iterator[tuple[Pixels | bytes, Row, Pixels | None]
 
 
 def text_of(raw: bytes) -> str:
+    """Text as columns hold it; bytes that are no UTF-8 stay as they are."""
     return raw.decode("utf-8", "surrogateescape")
 
 

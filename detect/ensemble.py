@@ -245,8 +245,8 @@ def _audit(members: Sequence[Detector], audit: dict[str, Any]) -> dict[str, Any]
     elsewhere = [member.card["audit"]["summary"] for member in members if "published" in member.card]
     if not elsewhere:
         return facts
-    told = [*dict.fromkeys(elsewhere), f"of the folders that the weights are from, {audit['summary']}"]
-    return {"verdict": "unknown", "summary": "; ".join(told)}
+    summaries = [*dict.fromkeys(elsewhere), f"of the folders that the weights are from, {audit['summary']}"]
+    return {"verdict": "unknown", "summary": "; ".join(summaries)}
 
 
 def _facts(member: Detector, weight: float, ap: float) -> dict[str, Any]:

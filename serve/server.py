@@ -94,7 +94,7 @@ def create_app(
     """
     from crossfake.serve.engine.analysis import Analyser
     from crossfake.serve.web.api import ROOT, create_api
-    from crossfake.serve.web.desk import Desk
+    from crossfake.serve.web.queue import JobQueue
 
     # A parser's warnings quote what strangers send
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
@@ -102,14 +102,14 @@ def create_app(
     analyser = Analyser(
         settings.bundles, settings.limits, settings.device, settings.face_model, alike=settings.alike
     )
-    desk = Desk(settings.concurrent, _WAITING * settings.concurrent)
+    queue = JobQueue(settings.concurrent, _WAITING * settings.concurrent)
     site = None
     if settings.page:
         from crossfake.serve.web.pages import Site
         from crossfake.serve.web.visits import Visits
         from crossfake.serve.web.work import Worker
 
-        worker = Worker(analyser, settings.limits, desk)
+        worker = Worker(analyser, settings.limits, queue)
         secure = (settings.public_url or "").startswith("https:")
         site = Site(worker, Visits(settings.limits), generators, reports, secure)
     app = create_api(
@@ -117,7 +117,7 @@ def create_app(
         settings.limits,
         token=settings.token,
         requests_per_minute=settings.rate,
-        desk=desk,
+        queue=queue,
         hosts=settings.hosts,
         public_url=settings.public_url,
         trusted_proxies=settings.trusted_proxies,

@@ -67,7 +67,7 @@ class ServeSettings:
             raise UserError("there is no detector to serve", hint="name one with --bundle")
         check_bounds(self)
         make = "make one with 'openssl rand -hex 24' and give it as --token or CROSSFAKE_TOKEN"
-        if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _plain(self.token)):
+        if self.token is not None and (len(self.token) < _SHORTEST_TOKEN or not _is_typeable(self.token)):
             raise UserError(
                 f"a token needs {_SHORTEST_TOKEN} or more letters, digits and signs of ASCII, without spaces",
                 hint=make,
@@ -127,5 +127,5 @@ def _origin(address: str) -> str:
     )
 
 
-def _plain(token: str) -> bool:
+def _is_typeable(token: str) -> bool:
     return token.isascii() and all("!" <= sign <= "~" for sign in token)

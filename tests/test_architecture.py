@@ -230,6 +230,27 @@ def test_charts_of_lines_have_one_renderer() -> None:
     assert drawing == {"core/templates/chart.html", "serve/web/templates/page/video.html"}
 
 
+ALIKE = {
+    "Generator": "each family has one",
+    "Discriminator": "each family has one",
+    "Conv": "each family scales its weights in its own way",
+    "TrainSettings": "each part trains",
+    "EvaluateSettings": "each part evaluates",
+    "ImportSettings": "each part imports",
+    "Model": "a generator that is opened; and in driver.py, which leaves the project beside a file, what that holds",
+    "Job": "a visitor's analysis in its turn; and a trial that is sent to a machine",
+}
+
+
+def test_a_name_of_a_class_means_one_thing() -> None:
+    homes: dict[str, set[str]] = {}
+    for file in _files():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, set()).add(str(file.relative_to(ROOT)))
+    assert {name for name, files in homes.items() if len(files) > 1} == set(ALIKE)
+
+
 def _settings() -> dict[str, ast.ClassDef]:
     """Classes of settings, by name and file: two parts may each have a ``TrainSettings``."""
     return {

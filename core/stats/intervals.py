@@ -130,6 +130,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float:
+        """What stands behind ± in tables."""
         return (self.high - self.low) / 2
 
     def verdict(self, higher_is_better: bool = True) -> Verdict:

@@ -34,7 +34,7 @@ def mirrors(image: Pixels) -> Values:
         return np.full(len(MIRRORS), np.nan, np.float32)
     turned = _turned(_texture(image))
     steps = [np.diff(turned, axis=2), np.diff(turned, axis=1).transpose(0, 2, 1)]
-    found = [_strongest(way[:, :, ::sign]) for way in steps for sign in (1, -1)]
+    found = [_strongest(step[:, :, ::sign]) for step in steps for sign in (1, -1)]
     score, depth = (np.stack(part, axis=1) for part in zip(*found, strict=True))  # [turns, edges]
     best = int(np.maximum(score - _LIKELY, 0).sum(axis=1).argmax())
     if score[best].max() < _SURE:

@@ -195,7 +195,7 @@ def _run(
     if not counts.all():
         return result(*_nothing_to_compare(kind, facts, counts), 0)
     found = learning.separation(values, labels[have], groups[have], fold[have], kind.linear, settings.seed)
-    verdict = judge(found, settings)
+    verdict = verdict_of(found, settings)
     best, worded = telling(values, labels[have], kind.key)
     meaning = _meaning(kind, found, verdict, worded)
     hint = _hint(kind, facts, settings) if verdict in (WARN, FAIL) else ""
@@ -235,7 +235,7 @@ def _named(chosen: Sequence[bool]) -> str:
     return " and ".join(name for name, is_it in zip(("reals", "fakes"), chosen, strict=True) if is_it)
 
 
-def judge(found: learning.Separation, settings: AuditSettings) -> str:
+def verdict_of(found: learning.Separation, settings: AuditSettings) -> str:
     """``fail`` or ``warn`` when the interval lies above the threshold, else ``pass`` or ``cannot tell``.
 
     It cannot tell when a class has fewer than eight groups, or when the interval reaches from guessing (0.5) to the

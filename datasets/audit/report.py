@@ -85,9 +85,9 @@ class Audit:
                 probe.meaning,
             )
             alike.setdefault(cells, []).append(probe.name)
-        for told, names in alike.items():
+        for shared, names in alike.items():
             rows += [[f"{name},", "", "", "", "", ""] for name in names[:-1]]
-            rows.append([names[-1], *told])
+            rows.append([names[-1], *shared])
         checks = [["check", "verdict", "meaning"]]
         checks += [[check.name, _loud(check.verdict), check.meaning] for check in self.checks]
         lines = [*_aligned(rows, right=(1, 3)), "", *_aligned(checks), "", printable(self.summary())]

@@ -60,6 +60,7 @@ class Outcome:
 
     @property
     def counts(self) -> bool:
+        """Whether it tells of strangers, and of enough of them."""
         return not self.known and self.groups >= LEAST
 
 

@@ -44,6 +44,7 @@ class SentDetector:
 
     @property
     def demand(self) -> Demand:
+        """What Ray keeps free for it."""
         return computing(self.device)
 
     def open(self) -> Detector:

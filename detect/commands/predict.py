@@ -18,7 +18,7 @@ from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
 from crossfake.options import options
 
-_Told = TypeVar("_Told")
+_Judged = TypeVar("_Judged")
 
 
 @click.command()
@@ -80,14 +80,14 @@ def predict(
     )  # then this machine only says how they are cut
     detectors = [load(each, **how) for each in bundles]
     if len(bundles) > 1:
-        seats = several.seats(bundles, detectors, faces)
-        counts = several.Counts(seats)
-        told = _with_bar(counts.counting(several.judge(paths, seats, settings)))
-        told = several.writing_csv(told, csv_file) if csv_file else told
+        named = several.name_detectors(bundles, detectors, faces)
+        counts = several.Counts(named)
+        judged = _with_bar(counts.counting(several.judge(paths, named, settings)))
+        judged = several.writing_csv(judged, csv_file) if csv_file else judged
         if as_json:
-            several.write_json(told, seats, counts, sys.stdout)
+            several.write_json(judged, named, counts, sys.stdout)
         else:
-            several.write_table(told, seats, counts, click.echo)
+            several.write_table(judged, named, counts, click.echo)
         if annotate:
             click.echo(f"annotated copies, a folder for each detector: {annotate}", err=True)
         _check_judged(counts.judged)
@@ -120,7 +120,7 @@ def _check_judged(count: int) -> None:
         raise UserError("nothing could be judged", hint="the reasons are listed above")
 
 
-def _with_bar(predictions: Iterator[_Told]) -> Iterator[_Told]:
+def _with_bar(predictions: Iterator[_Judged]) -> Iterator[_Judged]:
     from crossfake.progress import tqdm
 
     with tqdm(desc="predict", unit="file", delay=1) as bar:

@@ -56,8 +56,8 @@ def tune(resume: bool, space: str, synthetic: tuple[Path, ...], **options: Any) 
     if result["best"] is not None:
         click.echo(format_trials(result))
     if result["importance"]:
-        told = ", ".join(f"{name} {share:.2f}" for name, share in result["importance"].items())
-        click.echo(f"importance (fANOVA): {told}")
+        importance = ", ".join(f"{name} {share:.2f}" for name, share in result["importance"].items())
+        click.echo(f"importance (fANOVA): {importance}")
     if result["comparison"]:
         click.echo(format_comparison(result["comparison"]))
         click.echo(f"best detector: {Path(result['out']) / 'best'}")

@@ -142,7 +142,7 @@ def evaluate(settings: EvaluateSettings, where: ExecutorSettings = LOCAL) -> dic
         "n": len(scored.labels),
         "bootstrap": settings.bootstrap,
         "seed": settings.seed,
-        "config": {k: v if isinstance(v, int) else str(v) for k, v in _plain(settings).items()},
+        "config": {k: v if isinstance(v, int) else str(v) for k, v in _recorded(settings).items()},
         "notes": [],
         "damaged": list(scored.damaged),
     }
@@ -195,13 +195,13 @@ def score(
         for number, chosen in enumerate(rows)
         for start in range(0, len(chosen), _BATCH)
     )
-    judge, demand = partial(_score_batch, detector=detector, sets=sets), None
+    work, demand = partial(_score_batch, detector=detector, sets=sets), None
     if where.is_ray:
         sent = SentDetector.of(detector, device)
         shared = [Shared.of(shards, where) for shards in sets]
-        judge, demand = partial(_score_batch, detector=sent, sets=shared), sent.demand
+        work, demand = partial(_score_batch, detector=sent, sets=shared), sent.demand
     with tqdm(total=sum(map(len, rows)), unit="img", desc="evaluate") as bar:
-        for (number, batch), (found, words, good, unread) in map_in_order(judge, batches, 1, where, demand):
+        for (number, batch), (found, words, good, unread) in map_in_order(work, batches, 1, where, demand):
             damaged += unread
             if len(good):
                 scores.append(found)
@@ -237,9 +237,9 @@ def _score_batch(
     """Scores and calls of a set's rows that can be read, which they are, and what is wrong with the others."""
     number, rows = batch
     shards = sets[number]
-    judge = detector if isinstance(detector, Detector) else detector.open()
-    images, good, unread = judge.view.read(shards if isinstance(shards, ShardSet) else shards.open(), rows)
-    found = calls(judge, images) if len(good) else (np.empty(0), np.empty(0, np.str_))
+    opened = detector if isinstance(detector, Detector) else detector.open()
+    images, good, unread = opened.view.read(shards if isinstance(shards, ShardSet) else shards.open(), rows)
+    found = calls(opened, images) if len(good) else (np.empty(0), np.empty(0, np.str_))
     return *found, good, unread
 
 
@@ -371,7 +371,7 @@ def _notes(scored: Scored, case: _Case, pooled: dict[str, tuple[Pooled, Rows]]) 
                 )
 
 
-def _plain(settings: EvaluateSettings) -> dict[str, Any]:
+def _recorded(settings: EvaluateSettings) -> dict[str, Any]:
     facts = dataclasses.asdict(settings)
     return {**facts, "data": " ".join(map(str, settings.data))}
 

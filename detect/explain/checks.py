@@ -29,7 +29,7 @@ _WHOLE = 0.99  # of the eighth random number of a blend: the copy covers the fac
 
 
 @dataclass(frozen=True)
-class Sample:
+class CheckedPictures:
     """Images and what belongs together among them.
 
     Attributes:
@@ -77,7 +77,9 @@ def check(
         whole = reals
         if detector.view.native and not detector.view.whole:
             rows = validation_rows(sets, images, 0)
-            whole = Sample([each for shards, some in rows for each in shards.read_each(some)], reals.groups)
+            whole = CheckedPictures(
+                [each for shards, some in rows for each in shards.read_each(some)], reals.groups
+            )
         pointed = blended(whole, detector, rng)
     if (stored := _masked(sets, images, detector.view)) is not None:
         pointed["stored masks"] = stored
@@ -97,7 +99,7 @@ def check(
     return result
 
 
-def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str, Sample]:
+def blended(reals: CheckedPictures, detector: Any, rng: np.random.Generator) -> dict[str, CheckedPictures]:
     """Fakes with known masks, made of reals: each blended with a changed copy of itself, and with another's face.
 
     The landmarks are those of an aligned crop where the detector judges such, else they are looked for.
@@ -118,18 +120,24 @@ def blended(reals: Sample, detector: Any, rng: np.random.Generator) -> dict[str,
     found = {}
     for name, pairs in made.items():
         if len(pairs) == len(reals.images):
-            found[name] = Sample([p for p, _ in pairs], reals.groups, [m for _, m in pairs], reals.images)
+            found[name] = CheckedPictures(
+                [p for p, _ in pairs], reals.groups, [m for _, m in pairs], reals.images
+            )
     return found
 
 
-def _read(parts: Rows, view: View) -> Sample | None:
+def _read(parts: Rows, view: View) -> CheckedPictures | None:
     if not parts:
         return None
     if view.whole:
         seen = list(seen_of(view, parts))
         groups = [_groups(shards)[row] for shards, row, _ in seen]
-        return Sample(np.stack(alike([image for *_, image in seen])), np.array(groups)) if seen else None
-    return Sample(
+        return (
+            CheckedPictures(np.stack(alike([image for *_, image in seen])), np.array(groups))
+            if seen
+            else None
+        )
+    return CheckedPictures(
         np.stack(list(images_of(view, parts))),
         np.concatenate([_groups(shards)[rows] for shards, rows in parts]),
     )
@@ -148,7 +156,7 @@ def alike(images: Sequence[Pixels]) -> list[Pixels]:
     return [cropped(image, side) for image in images]
 
 
-def _masked(sets: Sequence[ShardSet], most: int, view: View) -> Sample | None:
+def _masked(sets: Sequence[ShardSet], most: int, view: View) -> CheckedPictures | None:
     """Validation fakes whose source marks a part of them."""
     images, masks, groups = [], [], []
     for shards, rows in validation_rows([shards for shards in sets if shards.has_masks], most, 1):
@@ -163,12 +171,12 @@ def _masked(sets: Sequence[ShardSet], most: int, view: View) -> Sample | None:
                 images.append(image)
                 masks.append(mask)
                 groups.append(_groups(shards)[row])
-    return Sample(images, np.array(groups), masks) if images else None
+    return CheckedPictures(images, np.array(groups), masks) if images else None
 
 
-def _called_fake(sample: Sample, detector: Any) -> Sample | None:
+def _called_fake(sample: CheckedPictures, detector: Any) -> CheckedPictures | None:
     called = _scores(detector, sample.images) >= detector.threshold
-    return Sample(sample.images[called], sample.groups[called]) if called.any() else None
+    return CheckedPictures(sample.images[called], sample.groups[called]) if called.any() else None
 
 
 def _scores(detector: Any, images: Any) -> npt.NDArray[np.float64]:
@@ -182,7 +190,9 @@ def _scores(detector: Any, images: Any) -> npt.NDArray[np.float64]:
     return scores
 
 
-def _curves(network: Any, sample: Sample | None, method: str, rng: np.random.Generator) -> dict[str, Any]:
+def _curves(
+    network: Any, sample: CheckedPictures | None, method: str, rng: np.random.Generator
+) -> dict[str, Any]:
     if sample is None:
         return {"deletion": None, "insertion": None}
     maps = attribute(network, sample.images, method)
@@ -204,7 +214,7 @@ def _curves(network: Any, sample: Sample | None, method: str, rng: np.random.Gen
 
 
 def _randomisation(
-    network: Any, sample: Sample, method: str, most: int, rng: np.random.Generator
+    network: Any, sample: CheckedPictures, method: str, most: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     groups = sample.groups[:most]
     return [
@@ -217,7 +227,7 @@ def _randomisation(
     ]
 
 
-def _pointing(detector: Any, sample: Sample, method: str) -> dict[str, Any]:
+def _pointing(detector: Any, sample: CheckedPictures, method: str) -> dict[str, Any]:
     hits, share, area = _pointed(detector, sample.images, sample.masks, method)
     called = _scores(detector, sample.images) >= detector.threshold
     result = {

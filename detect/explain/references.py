@@ -32,14 +32,15 @@ def open_sets(folders: Sequence[Path], detector: Any) -> list[ShardSet]:
         trained = detector.card.get("data_hashes") or {}
         wrong = {name: why for name, digest in trained.items() if (why := changed(Path(name), digest))}
         sets = [ShardSet(Path(name)) for name in trained if name not in wrong]
-        told = ", ".join(f"{name} ({why})" for name, why in wrong.items())
+        reasons = ", ".join(f"{name} ({why})" for name, why in wrong.items())
         if not sets:
             raise UserError(
-                f"the data that {detector.path} was trained on is not here" + (f": {told}" if told else ""),
+                f"the data that {detector.path} was trained on is not here"
+                + (f": {reasons}" if reasons else ""),
                 hint="name shards with --data DIR",
             )
         if wrong:
-            tqdm.write(f"left out, though trained on: {told}; name shards with --data DIR")
+            tqdm.write(f"left out, though trained on: {reasons}; name shards with --data DIR")
     for shards in sets:
         detector.check_data(shards)
     return sets

@@ -1,6 +1,6 @@
 """Detector networks: images in [0, 1], float ``[B, 3, H, W]``, to one logit each ``[B]``; positive means fake.
 
-One of your own is a :class:`Model` in a module here, registered in ``MODELS`` and named in its table.
+One of your own is a :class:`DetectorNetwork` in a module here, registered in ``MODELS`` and named in its table.
 """
 
 from crossfake.detect.models.base import MODELS, DetectorNetwork

@@ -33,6 +33,7 @@ class ResidualLinear(nn.Linear):
         self.residual_right = nn.Parameter(torch.randn(rank, layer.in_features) / layer.in_features**0.5)
 
     def forward(self, inputs: Tensor) -> Tensor:
+        """``[…, inputs] -> […, outputs]``."""
         residual = F.linear(inputs, self.residual_right) * self.residual_scale
         return F.linear(inputs, self.weight, self.bias) + F.linear(residual, self.residual_left)
 

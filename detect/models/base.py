@@ -1,4 +1,4 @@
-"""What every detector network is: :class:`Model`, and the parts that several of them share."""
+"""What every detector network is: :class:`DetectorNetwork`, and the parts that several of them share."""
 
 from __future__ import annotations
 
@@ -101,6 +101,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` in [0, 1] to what the network was trained on."""
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
 
@@ -112,6 +113,7 @@ class PositiveHead(nn.Linear):
     """
 
     def forward(self, features: Tensor) -> Tensor:
+        """``[B, features] -> [B, 1]``."""
         if (
             self.training
         ):  # clamped in place: through clamp() a weight of zero would never get a gradient again

@@ -67,6 +67,7 @@ class ConstrainedConv(nn.Module):
         return free + self.others * missing / 24 - (1 - self.others)
 
     def forward(self, images: Tensor) -> Tensor:
+        """``[B, 3, H, W]`` to residuals ``[B, maps, H, W]``."""
         return F.conv2d(images, self.kernels(), padding=2)
 
 

@@ -185,6 +185,7 @@ class FixedPad(nn.Conv2d):
                 own.copy_(given)
 
     def forward(self, images: Tensor) -> Tensor:
+        """As a convolution, after padding by fixed numbers of pixels."""
         return super().forward(F.pad(images, self.sides))
 
 

@@ -131,9 +131,9 @@ def headline(prediction: Prediction) -> str:
 
 
 def picture_marks(prediction: Prediction) -> list[Mark]:
+    """What is drawn into a copy: each face, and each that was not judged."""
     marks = [Mark(face.box, face.verdict, _lines(face)) for face in prediction.faces]
-    missed = [each for each in prediction.skipped if each.box]
-    return marks + [Mark(each.box, NOT_JUDGED, (NOT_JUDGED, each.reason)) for each in missed]
+    return marks + [Mark(s.box, NOT_JUDGED, (NOT_JUDGED, s.reason)) for s in prediction.skipped if s.box]
 
 
 def _lines(face: Verdict) -> tuple[str, ...]:
@@ -154,10 +154,10 @@ def draw_picture(picture: Pixels, marks: Sequence[Mark], title: str) -> Pixels:
     scale: float = max(1, -(-_LEAST_SIDE // max(height, width)))
     scale = min(scale, _MOST_SIDE / max(height, width))
     extent = (max(1, round(width * scale)), max(1, round(height * scale)))
-    way = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.BICUBIC
+    resample = Image.Resampling.NEAREST if scale >= 3 else Image.Resampling.BICUBIC
     image = Image.fromarray(picture)
     if extent != image.size:
-        image = image.resize(extent, way)
+        image = image.resize(extent, resample)
     _draw_marks(image, [_scaled(mark, scale) for mark in marks])
     return np.asarray(_with_bar(image, title))
 

@@ -20,6 +20,7 @@ _SCHEMES = ("http", "https")
 
 
 def is_url(name: str) -> bool:
+    """Whether a name has a scheme, as ``https://`` is."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
 
 
@@ -60,8 +61,8 @@ def fetch(url: str, most_bytes: int = FETCH_BYTES, most_seconds: float = FETCH_S
                     raise _failed(url, f"it has more than {most_bytes:,} bytes")
                 if time.monotonic() > until:
                     raise _failed(url, f"it took longer than {most_seconds:g} seconds")
-            told = answer.headers.get("Content-Length")
-            if told and told.isdecimal() and held < int(told):
+            length = answer.headers.get("Content-Length")
+            if length and length.isdecimal() and held < int(length):
                 raise _failed(url, "the connection broke off")
     except UserError:
         raise

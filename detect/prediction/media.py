@@ -175,12 +175,12 @@ def _of_archive(path: Path) -> Iterator[Input]:
     """What is in a zip archive, also what is not taken, as the API lists it."""
     left_out, count = LeftOut(), 0
     try:
-        for way, _, found in members(path, left_out):
+        for inner, _, found in members(path, left_out):
             count += 1
             if isinstance(found, Rejected):
-                yield Input(f"{path}/{way}", None, f"{found.reason} ({found.detail})")
+                yield Input(f"{path}/{inner}", None, f"{found.reason} ({found.detail})")
             else:
-                yield Input(f"{path}/{way}", member=found)
+                yield Input(f"{path}/{inner}", member=found)
     except UserError as error:
         yield Input(str(path), None, error.message)
         return

@@ -59,12 +59,14 @@ class Summary:
         self.counts: Counter[str] = Counter()
 
     def counting(self, predictions: Iterator[Prediction]) -> Iterator[Prediction]:
+        """Pass predictions on, and count them."""
         for prediction in predictions:
             self.counts[prediction.verdict] += 1
             yield prediction
 
     @property
     def judged(self) -> int:
+        """Files with a verdict."""
         return self.counts.total() - self.counts[NOT_JUDGED]
 
     def line(self, where: str) -> str:
@@ -76,6 +78,7 @@ class Summary:
         )
 
     def as_dict(self) -> dict[str, int]:
+        """The counts as ``--json`` has them."""
         return {
             "files": self.counts.total(),
             "judged": self.judged,
@@ -142,6 +145,7 @@ def write_table(predictions: Iterator[Prediction], echo: Callable[[str], Any], b
 
 
 def echo_metadata(prediction: Prediction, name: str, echo: Callable[[str], Any]) -> None:
+    """What a file says of itself, indented, where it was asked for."""
     if prediction.metadata is not None:
         echo(f"    metadata of {name}")
         for line in metadata_lines(prediction.metadata):
@@ -217,6 +221,7 @@ def writing_csv(predictions: Iterator[Prediction], path: Path) -> Iterator[Predi
 
 
 def csv_rows(prediction: Prediction) -> Iterator[dict[str, Any]]:
+    """A row for each face; one for a file that was not judged."""
     plain = prediction.as_dict()
     common = {"path": prediction.path, "kind": prediction.kind, "claim": prediction.claim}
     if not prediction.judged:

@@ -38,7 +38,7 @@ from crossfake.errors import UserError
 
 
 @dataclass(frozen=True)
-class Seat:
+class NamedDetector:
     """One of several detectors.
 
     Attributes:
@@ -53,6 +53,7 @@ class Seat:
     note: str = ""
 
     def facts(self) -> dict[str, Any]:
+        """What ``--json`` says of it."""
         own = self.detector
         return {
             "path": str(own.path),
@@ -67,17 +68,19 @@ class Seat:
         }
 
 
-Told = tuple[Seat, Prediction]
+Judged = tuple[NamedDetector, Prediction]
 
 
-def seats(bundles: Sequence[Path], detectors: Sequence[Detector], faces: str | None = None) -> list[Seat]:
+def name_detectors(
+    bundles: Sequence[Path], detectors: Sequence[Detector], faces: str | None = None
+) -> list[NamedDetector]:
     """Each detector under the last part of its path, or all of it where two end alike."""
     ends = [path.parent.name if path.name == "model" else path.name for path in map(Path, bundles)]
     names = [end if ends.count(end) == 1 else str(path) for end, path in zip(ends, bundles, strict=True)]
     if len(set(names)) < len(names):
         raise UserError("the same bundle is named twice", hint="leave one --bundle out")
     return [
-        Seat(name, each, looks_at(each), plan(each, faces).note)
+        NamedDetector(name, each, looks_at(each), plan(each, faces).note)
         for name, each in zip(names, detectors, strict=True)
     ]
 
@@ -93,22 +96,28 @@ def looks_at(detector: Detector) -> str:
     return f"{what}, {detector.size}×{detector.size}"
 
 
-def judge(paths: Sequence[str], at_table: Sequence[Seat], settings: PredictSettings) -> Iterator[Told]:
+def judge(
+    paths: Sequence[str], detectors: Sequence[NamedDetector], settings: PredictSettings
+) -> Iterator[Judged]:
     """Each file's predictions one after the other, in the order of the detectors; annotated copies in a folder of each.
 
     Raises:
         UserError: as of :func:`~crossfake.detect.prediction.predict.predict`.
     """
-    workers = max(1, (settings.workers or os.cpu_count() or 1) // len(at_table))
+    workers = max(1, (settings.workers or os.cpu_count() or 1) // len(detectors))
     each_own = dataclasses.replace(settings, workers=workers)
-    first = [seat is at_table[0] and settings.metadata for seat in at_table]  # a file says the same to all
-    marked = [settings.annotate and settings.annotate / clean_name(seat.name) for seat in at_table]
-    inputs = itertools.tee(find_inputs(paths, settings.allow_urls, settings.annotate), len(at_table))
+    first = [
+        named is detectors[0] and settings.metadata for named in detectors
+    ]  # a file says the same to all
+    marked = [settings.annotate and settings.annotate / clean_name(named.name) for named in detectors]
+    inputs = itertools.tee(find_inputs(paths, settings.allow_urls, settings.annotate), len(detectors))
     every = [
-        predict_inputs(mine, seat.detector, dataclasses.replace(each_own, metadata=metadata, annotate=folder))
-        for mine, seat, metadata, folder in zip(inputs, at_table, first, marked, strict=True)
+        predict_inputs(
+            mine, named.detector, dataclasses.replace(each_own, metadata=metadata, annotate=folder)
+        )
+        for mine, named, metadata, folder in zip(inputs, detectors, first, marked, strict=True)
     ]
-    return (told for each in zip(*every, strict=True) for told in zip(at_table, each, strict=True))
+    return (judged for each in zip(*every, strict=True) for judged in zip(detectors, each, strict=True))
 
 
 def looked_at(prediction: Prediction) -> str | None:
@@ -121,54 +130,57 @@ def looked_at(prediction: Prediction) -> str | None:
 class Counts:
     """Counts what passes, and of how many files the detectors say different things."""
 
-    def __init__(self, at_table: Sequence[Seat]) -> None:
-        self.summaries = {seat.name: Summary() for seat in at_table}
+    def __init__(self, detectors: Sequence[NamedDetector]) -> None:
+        self.summaries = {named.name: Summary() for named in detectors}
         self.differently, self._verdicts = 0, set[str]()
 
-    def counting(self, told: Iterable[Told]) -> Iterator[Told]:
+    def counting(self, judged: Iterable[Judged]) -> Iterator[Judged]:
+        """Pass predictions on, and count them."""
         last = list(self.summaries)[-1]
-        for seat, prediction in told:
-            self.summaries[seat.name].counts[prediction.verdict] += 1
+        for named, prediction in judged:
+            self.summaries[named.name].counts[prediction.verdict] += 1
             if prediction.judged:
                 self._verdicts.add(prediction.verdict)
-            if seat.name == last:
+            if named.name == last:
                 self.differently += len(self._verdicts) > 1
                 self._verdicts = set()
-            yield seat, prediction
+            yield named, prediction
 
     @property
     def judged(self) -> int:
+        """Verdicts of all detectors."""
         return sum(summary.judged for summary in self.summaries.values())
 
     def as_dict(self) -> dict[str, Any]:
+        """The counts as ``--json`` has them."""
         own = {name: summary.as_dict() for name, summary in self.summaries.items()}
         return {**own, "differently": self.differently}
 
 
 def write_table(
-    told: Iterable[Told], at_table: Sequence[Seat], counts: Counts, echo: Callable[[str], Any]
+    judged: Iterable[Judged], detectors: Sequence[NamedDetector], counts: Counts, echo: Callable[[str], Any]
 ) -> None:
     """What each detector looks at, a line per detector and face, then what could not be judged."""
     rows = [["detector", "tests", "calibrated", "looks at"]]
-    for seat in at_table:
-        facts = seat.facts()
-        rows.append([seat.name, facts["grade"], "yes" if facts["calibrated"] else "no", seat.looks_at])
+    for named in detectors:
+        facts = named.facts()
+        rows.append([named.name, facts["grade"], "yes" if facts["calibrated"] else "no", named.looks_at])
     for line in [
         *aligned(rows),
-        *(f"note: {seat.name}: {seat.note}" for seat in at_table if seat.note),
+        *(f"note: {named.name}: {named.note}" for named in detectors if named.note),
         "",
-        f"{'verdict':<{len(NO_ANSWER)}}  fake?  95% interval  {'detector':<{_wide(at_table)}}  saw      file",
+        f"{'verdict':<{len(NO_ANSWER)}}  fake?  95% interval  {'detector':<{_wide(detectors)}}  saw      file",
     ]:
         echo(line)
     problems: list[str] = []
-    for seat, prediction in told:
+    for named, prediction in judged:
         name = printable(prediction.path)
-        if prediction.claim and seat is at_table[0]:
+        if prediction.claim and named is detectors[0]:
             echo(
                 f"{'generated?':<{len(NO_ANSWER)}}      -  -             {name}  {printable(prediction.claim)}"
             )
         if not prediction.judged:
-            problems.append(f"{name}: {seat.name}: {printable(prediction.problem)}")
+            problems.append(f"{name}: {named.name}: {printable(prediction.problem)}")
         for number, face in enumerate(prediction.as_dict()["faces"]):
             interval = "-" if face["low"] is None else f"{face['low']:.2f} to {face['high']:.2f}"
             of = f"  {number + 1} of {len(prediction.faces)}" if len(prediction.faces) > 1 else ""
@@ -177,7 +189,7 @@ def write_table(
             chance = "    -" if face["probability"] is None else f"{face['probability']:.3f}"
             echo(
                 f"{face['verdict']:<{len(NO_ANSWER)}}  {chance}  {interval:<12}  "
-                f"{seat.name:<{_wide(at_table)}}  {saw:<7}  {name}{of}{reasons}"
+                f"{named.name:<{_wide(detectors)}}  {saw:<7}  {name}{of}{reasons}"
             )
         echo_metadata(prediction, name, echo)
     if problems:
@@ -188,31 +200,33 @@ def write_table(
     for seat_name, summary in counts.summaries.items():
         echo(f"{seat_name}: {summary.line('listed above')}")
     echo(f"judged differently by different detectors: {counts.differently:,} files")
-    for seat in at_table:
-        echo(f"{seat.name}: {seat.detector.fitness.basis()}")
+    for named in detectors:
+        echo(f"{named.name}: {named.detector.fitness.basis()}")
     echo(
         "Probabilities compare only where the detectors were calibrated on the same pictures. "
         "A generator that none of them ever saw may pass as real. It is not proof."
     )
 
 
-def _wide(at_table: Sequence[Seat]) -> int:
-    return max(len("detector"), *(len(seat.name) for seat in at_table))
+def _wide(detectors: Sequence[NamedDetector]) -> int:
+    return max(len("detector"), *(len(named.name) for named in detectors))
 
 
-def write_json(told: Iterable[Told], at_table: Sequence[Seat], counts: Counts, out: TextIO) -> None:
+def write_json(
+    judged: Iterable[Judged], detectors: Sequence[NamedDetector], counts: Counts, out: TextIO
+) -> None:
     """One document; an entry is written as soon as it is there."""
-    head = {"schema": SCHEMA, "crossfake": __version__, "detectors": {s.name: s.facts() for s in at_table}}
+    head = {"schema": SCHEMA, "crossfake": __version__, "detectors": {s.name: s.facts() for s in detectors}}
     out.write(f'{json.dumps(head)[:-1]}, "files": [')
     comma = "\n"
-    for seat, prediction in told:
-        entry = {"detector": seat.name, "looked_at": looked_at(prediction), **prediction.as_dict()}
+    for named, prediction in judged:
+        entry = {"detector": named.name, "looked_at": looked_at(prediction), **prediction.as_dict()}
         out.write(f"{comma}{json.dumps(entry)}")
         comma = ",\n"
     out.write(f'\n], "summary": {json.dumps(counts.as_dict())}}}\n')
 
 
-def writing_csv(told: Iterable[Told], path: Path) -> Iterator[Told]:
+def writing_csv(judged: Iterable[Judged], path: Path) -> Iterator[Judged]:
     """Pass on, a row per detector and face written to a file.
 
     Raises:
@@ -222,9 +236,9 @@ def writing_csv(told: Iterable[Told], path: Path) -> Iterator[Told]:
         with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.DictWriter(file, ("detector", "looked_at", *COLUMNS))
             table.writeheader()
-            for seat, prediction in told:
-                own = {"detector": seat.name, "looked_at": looked_at(prediction)}
+            for named, prediction in judged:
+                own = {"detector": named.name, "looked_at": looked_at(prediction)}
                 table.writerows({**own, **row} for row in csv_rows(prediction))
-                yield seat, prediction
+                yield named, prediction
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --csv") from error

@@ -60,6 +60,7 @@ class Prediction:
 
     @property
     def judged(self) -> bool:
+        """Whether there is a verdict."""
         return bool(self.faces)
 
     def as_dict(self) -> dict[str, Any]:

@@ -93,8 +93,8 @@ def rescaled(image: Pixels, scale: float, u: np.ndarray) -> Pixels:
     if size == side:
         return image
     soft = cv2.INTER_AREA if size < side else cv2.INTER_LANCZOS4
-    way = (soft, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[min(int(u[0] * 3), 2)]
-    other = cv2.resize(image, (size, size), interpolation=way)
+    interpolation = (soft, cv2.INTER_LINEAR, cv2.INTER_CUBIC)[min(int(u[0] * 3), 2)]
+    other = cv2.resize(image, (size, size), interpolation=interpolation)
     top, left = (min(int(place * (abs(size - side) + 1)), abs(size - side)) for place in u[1:3])
     if size > side:
         return np.ascontiguousarray(other[top : top + side, left : left + side], np.uint8)
@@ -104,12 +104,12 @@ def rescaled(image: Pixels, scale: float, u: np.ndarray) -> Pixels:
     )
 
 
-def resampled(image: Pixels, share: float, way: float) -> Pixels:
-    """Made smaller to ``share`` of its size, and large again; ``way``, 0 to 1, chooses the filters."""
+def resampled(image: Pixels, share: float, choice: float) -> Pixels:
+    """Made smaller to ``share`` of its size, and large again; ``choice``, 0 to 1, chooses the filters."""
     height, width = image.shape[:2]
     low, narrow = (max(8, min(side, round(side * share))) for side in (height, width))
-    ways = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
-    down, up = ways[min(int(way * 3), 2)], ways[1 + int(way * 6) % 2]
+    filters = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC)
+    down, up = filters[min(int(choice * 3), 2)], filters[1 + int(choice * 6) % 2]
     small = cv2.resize(image, (narrow, low), interpolation=down)
     return np.asarray(cv2.resize(small, (width, height), interpolation=up), np.uint8)
 

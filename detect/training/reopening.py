@@ -247,10 +247,10 @@ def _places(
                 lost.setdefault("--real" if name == "real" else "--fake", []).append(f"{path} ({why})")
             places[name].append(path)
     if lost:
-        told = [part for parts in lost.values() for part in parts]
-        where = "where it lies as it was" if len(told) == 1 else "where they lie as they were"
+        missing = [part for parts in lost.values() for part in parts]
+        where = "where it lies as it was" if len(missing) == 1 else "where they lie as they were"
         raise UserError(
-            f"{detectors[0].path} was trained with {', '.join(told)}",
+            f"{detectors[0].path} was trained with {', '.join(missing)}",
             hint=f"name {where} with {' and '.join(f'{option} DIR' for option in lost)}, or train anew",
         )
     return places

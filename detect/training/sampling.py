@@ -75,6 +75,7 @@ class Stratum:
         return counts
 
     def where(self, position: int) -> tuple[ShardSet, int]:
+        """The set and the row at a place of it."""
         return self.shards[self.which[position]], int(self.rows[position])
 
     def column(self, name: str) -> npt.NDArray[Any]:
@@ -166,9 +167,11 @@ class Curriculum:
         return int(order[rng.integers(max(1, math.ceil(share * len(order))))])
 
     def state(self) -> list[Tensor]:
+        """What a checkpoint holds of it."""
         return [torch.from_numpy(order.astype(np.int64)) for order in self.orders]
 
     def restore(self, state: Sequence[Tensor]) -> None:
+        """Go on from a checkpoint."""
         self.orders = [order.cpu().numpy() for order in state]
 
 
@@ -243,6 +246,7 @@ class Sampler:
         self.pairs = Pairs(self.real, self.given + self.synthetic) if pair else None
 
     def rng(self, step: int) -> np.random.Generator:
+        """What draws the batch of a step: of seed and step alone."""
         return np.random.default_rng([self.seed, step])
 
     def places(self, step: int, rng: np.random.Generator) -> list[Place]:

@@ -23,7 +23,7 @@ from crossfake.detect.training.reopening import sampler_of, trained_with
 from crossfake.detect.training.runs import differences, matched
 from crossfake.detect.training.sampling import Feeder, Sampler, read, reader_threads
 from crossfake.detect.training.settings import TrainSettings
-from crossfake.detect.training.weighing import Weighed, told
+from crossfake.detect.training.weighing import Weighed, shares_in_words
 from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.files import write_json
@@ -224,7 +224,7 @@ class DetectorTraining(Training):
         return (
             f"{self.settings.model} on {counts} {seen} {data.size}×{data.size}{pairs}, recipe {self.settings.recipe}, "
             f"{trained / 1e6:.2f} M parameters{held}; validation on {int((labels == 0).sum()):,} reals and "
-            f"{int(labels.sum()):,} fakes, which count as {told(self.shares())}"
+            f"{int(labels.sum()):,} fakes, which count as {shares_in_words(self.shares())}"
         )
 
     def shares(self) -> list[dict[str, Any]]:

@@ -56,9 +56,9 @@ class Weighed:
         return cls(kinds, shares, np.ones(len(kinds)))
 
     @classmethod
-    def recorded(cls, kinds: Sequence[Kind], told: Sequence[Mapping[str, Any]]) -> Weighed | None:
-        """As :meth:`describe` told of them; None where it told of others."""
-        shares = {Kind(part["kind"], part["source"], part["generator"]): part["share"] for part in told}
+    def recorded(cls, kinds: Sequence[Kind], parts: Sequence[Mapping[str, Any]]) -> Weighed | None:
+        """As :meth:`describe` says of them; None where it says it of others."""
+        shares = {Kind(part["kind"], part["source"], part["generator"]): part["share"] for part in parts}
         return cls.of(kinds, shares) if set(shares) == set(kinds) else None
 
     @classmethod
@@ -116,29 +116,31 @@ class Weighed:
         ``share`` of every figure, and, with labels and logits, ``ap`` of each generator's fakes."""
         counts, names = Counter(self.kinds), _names(self.kinds)
         figures = {} if labels is None or logits is None else self.figures(labels, logits)
-        told = []
+        kinds = []
         for kind, share in self.shares.items():
-            told.append({**kind._asdict(), "images": counts[kind], "share": share})
+            kinds.append({**kind._asdict(), "images": counts[kind], "share": share})
             if f"val_ap/{names.get(kind)}" in figures:
-                told[-1]["ap"] = figures[f"val_ap/{names[kind]}"]
-        return told
+                kinds[-1]["ap"] = figures[f"val_ap/{names[kind]}"]
+        return kinds
 
 
 def _names(kinds: Sequence[Kind]) -> dict[Kind, str]:
     """What the fakes of each generator are called: by the generator, and by as much more as tells them apart."""
     fakes = [kind for kind in dict.fromkeys(kinds) if kind.kind != "real"]
-    ways = [
+    namings = [
         [kind.generator or kind.source or kind.kind for kind in fakes],
         [f"{kind.source} {kind.generator}".strip() for kind in fakes],
         [f"{_CALLED[kind.kind]} {kind.source} {kind.generator}" for kind in fakes],
     ]
     return {
-        kind: next((way[number] for way in ways if way.count(way[number]) == 1), ways[-1][number])
+        kind: next(
+            (names[number] for names in namings if names.count(names[number]) == 1), namings[-1][number]
+        )
         for number, kind in enumerate(fakes)
     }
 
 
-def told(shares: Sequence[Mapping[str, Any]]) -> str:
+def shares_in_words(shares: Sequence[Mapping[str, Any]]) -> str:
     """In a line: what part of every figure the kinds have, of a card's ``validation_shares``."""
     sums: Counter[str] = Counter()
     for part in shares:

@@ -94,7 +94,7 @@ def run_trials(
         for job, result in map_as_done(work, jobs(), computing(plan.base.device), most, asked):
             study, trial = begun.pop(job.number)
             if isinstance(result, UserError):
-                ended = Ended("failed", told={"reason": str(result), "seconds": None})
+                ended = Ended("failed", facts={"reason": str(result), "seconds": None})
             else:
                 ended, archive = result
                 unpacked(archive, trial_folder(plan, job.number))
@@ -145,7 +145,7 @@ def _trial(job: Job, sent: _SentPlan, judge: Any) -> tuple[Ended, bytes]:
     with tempfile.TemporaryDirectory(prefix="crossfake-") as temporary:
         folder = Path(temporary) / f"{job.number:04d}"
         ended = attempt(plan, job.params, folder, poor)
-        if hashes := ended.told.get("data_hashes"):  # by the driver's paths
+        if hashes := ended.facts.get("data_hashes"):  # by the driver's paths
             known = {here.get(path, path): digest for path, digest in hashes.items()}
-            ended = replace(ended, told={**ended.told, "data_hashes": known})
+            ended = replace(ended, facts={**ended.facts, "data_hashes": known})
         return ended, packed(folder)

@@ -158,8 +158,8 @@ class SearchSpace:
 
     def describe(self) -> dict[str, Any]:
         """The space as JSON-able values."""
-        told = {name: dataclasses.asdict(part) for name, part in self.searched.items()}
-        return json.loads(json.dumps({"searched": told, "fixed": self.fixed}, default=str))
+        searched = {name: dataclasses.asdict(part) for name, part in self.searched.items()}
+        return json.loads(json.dumps({"searched": searched, "fixed": self.fixed}, default=str))
 
 
 def find_space(name: str | Path) -> Path:

@@ -194,12 +194,12 @@ class Ended:
     Attributes:
         how: ``complete``, ``pruned``, ``failed``, ``stopped``, or ``skipped`` after the deadline.
         value: of a complete one.
-        told: what the study notes of it.
+        facts: what the study notes of it.
     """
 
     how: str
     value: float | None = None
-    told: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run_trial(plan: TrialPlan, number: int) -> str:
@@ -255,7 +255,7 @@ def attempt(
         poor: told the steps and the validation AP at each validation; whether the trial is ended for it.
     """
     optuna, began = import_optuna(), time.monotonic()
-    told: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     value = None
 
     def report(step: int, figures: dict[str, float]) -> None:
@@ -267,7 +267,7 @@ def attempt(
     except optuna.TrialPruned:
         how = "pruned"
     except Exception as error:  # a trial that fails, however it does, ends no search
-        told["reason"] = _reason(error)
+        facts["reason"] = _reason(error)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "output.txt", "a") as file:
             traceback.print_exc(file=file)
@@ -275,11 +275,11 @@ def attempt(
     else:
         if card is None:
             return Ended("stopped")
-        told = {name: card.get(name) for name in ("step", "validation_hash", "data_hashes")}
+        facts = {name: card.get(name) for name in ("step", "validation_hash", "data_hashes")}
         how, value = "complete", float(card["validation_ap"])
-    told["seconds"] = round(time.monotonic() - began, 1)
+    facts["seconds"] = round(time.monotonic() - began, 1)
     _tidy(folder)
-    return Ended(how, value, told)
+    return Ended(how, value, facts)
 
 
 def note(study: Study, trial: Trial, ended: Ended) -> None:
@@ -287,7 +287,7 @@ def note(study: Study, trial: Trial, ended: Ended) -> None:
     states = import_optuna().trial.TrialState
     if ended.how == "stopped":
         return
-    for name, value in ended.told.items():
+    for name, value in ended.facts.items():
         trial.set_user_attr(name, value)
     state = {"complete": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[ended.how]
     study.tell(trial, ended.value, state)

@@ -246,7 +246,7 @@ def _record(plan: TrialPlan, facts: dict[str, Any]) -> dict[str, Any]:
     names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
     trials = []
     for trial in ended_trials(study):
-        told = trial.user_attrs
+        attributes = trial.user_attrs
         failed = trial.state.name == "FAIL"
         trials.append(
             {
@@ -257,14 +257,14 @@ def _record(plan: TrialPlan, facts: dict[str, Any]) -> dict[str, Any]:
                 "settings": asdict(trial_settings(plan, trial.params, trial_folder(plan, trial.number)))
                 if set(trial.params) == set(plan.space.searched)
                 else None,
-                "seed": told.get("seed"),
-                "seconds": told.get("seconds"),
-                "step": told.get("step", trial.last_step),
+                "seed": attributes.get("seed"),
+                "seconds": attributes.get("seconds"),
+                "step": attributes.get("step", trial.last_step),
                 "validation": {str(step): value for step, value in trial.intermediate_values.items()},
-                "same_as": told.get("same_as"),
-                "reason": told.get("reason", "its process was killed") if failed else "",
-                "data_hashes": told.get("data_hashes", facts["data_hashes"]),
-                "validation_hash": told.get("validation_hash", facts["validation_hash"]),
+                "same_as": attributes.get("same_as"),
+                "reason": attributes.get("reason", "its process was killed") if failed else "",
+                "data_hashes": attributes.get("data_hashes", facts["data_hashes"]),
+                "validation_hash": attributes.get("validation_hash", facts["validation_hash"]),
             }
         )
     complete = [trial for trial in trials if trial["state"] == "complete"]

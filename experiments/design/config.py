@@ -288,6 +288,7 @@ class Config:
         return made
 
     def seeds_of(self, detector: DetectorConfig) -> tuple[int, ...]:
+        """Of a detector's training; a given one has the first alone."""
         return self.seeds[:1] if detector.bundle else detector.seeds or self.seeds
 
     @property
@@ -356,6 +357,7 @@ class Config:
             look(("prepare", "source"), not needs_path or is_there(spec.path), f"{spec.path} is not there")
 
     def of(self, role: Role) -> tuple[GeneratorConfig, ...]:
+        """The generators of a role."""
         return tuple(generator for generator in self.generators if generator.role == role)
 
 

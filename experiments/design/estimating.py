@@ -151,5 +151,5 @@ def disk(needed: float, out: Path) -> str:
     return f"disk: about {needed / 1e9:,.2f} GB, of {free / 1e9:,.1f} GB free{short}"
 
 
-def told(what: str, seconds: float) -> str:
+def lasting(what: str, seconds: float) -> str:
     return f"{what} about {duration(seconds)}"

@@ -13,7 +13,7 @@ from crossfake.detect.training.settings import TrainSettings
 from crossfake.detect.training.train import measure_speed
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import Config, DetectorConfig, GeneratorConfig
-from crossfake.experiments.design.estimating import Sketch, disk, left_out, making, stand_in, told
+from crossfake.experiments.design.estimating import Sketch, disk, lasting, left_out, making, stand_in
 from crossfake.experiments.design.protocols import ELSEWHERE, Design
 from crossfake.experiments.run.cells import read_card
 from crossfake.experiments.run.running import check, settings_of
@@ -97,7 +97,7 @@ def _making(config: Config, sketch: Sketch, out: Path, work: Path) -> list[str]:
     """What comes before the detectors."""
     size = ShardSet(sketch.reals).size or 0
     parts, total, needed, unknown = (
-        [told("prepare", sketch.seconds)],
+        [lasting("prepare", sketch.seconds)],
         sketch.seconds,
         3.0 * size**2 * sketch.faces,
         [],
@@ -111,7 +111,7 @@ def _making(config: Config, sketch: Sketch, out: Path, work: Path) -> list[str]:
             continue
         total, needed = total + found[0], needed + found[1]
         if found[0]:
-            parts.append(told(generator.name, found[0]))
+            parts.append(lasting(generator.name, found[0]))
     lines = [f"before that: {', '.join(parts)}; {duration(total)} together (a few steps of each were timed)"]
     if unknown:
         lines.append(

@@ -60,6 +60,7 @@ class Condition:
 
     @property
     def trained_on(self) -> frozenset[str]:
+        """Generators of all its fakes."""
         return frozenset(self.fakes + self.synthetic)
 
 
@@ -103,6 +104,7 @@ class Design:
     axis: tuple[str, str] | None = None
 
     def condition(self, name: str) -> Condition:
+        """The condition of that name."""
         return next(condition for condition in self.conditions if condition.name == name)
 
 

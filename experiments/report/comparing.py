@@ -13,7 +13,7 @@ from crossfake.stats.bootstrap import Measured
 from crossfake.stats.intervals import Estimate, estimate
 from crossfake.stats.significance import bootstrap_p, cohens_d_paired, delong, detectable, holm
 
-TOLD = 0.99  # detectability of fakes that anyone can tell
+OBVIOUS = 0.99  # detectability of fakes that anyone can tell
 FEW_KIMG = 1000  # that a generator was shown; StyleGAN2 was shown 25,000
 LEVEL = 0.05  # of error, over a family of questions
 
@@ -154,16 +154,18 @@ def qualified(results: Results, added: Sequence[str]) -> str:
 
     Such as ``with fakes of 3 kimg that anyone can tell``; empty where neither is known of any of them.
     """
-    told = [(detectability(results, name) or 0.0) >= TOLD for name in added]
+    obvious = [(detectability(results, name) or 0.0) >= OBVIOUS for name in added]
     kimg = [results.pools[name].get("kimg") or np.inf for name in added]
     few = sorted(each for each in kimg if each < FEW_KIMG)
-    if not few and not any(told):
+    if not few and not any(obvious):
         return ""
     shown = f"{few[0]:.3g} to {few[-1]:.3g}" if len(set(few)) > 1 else f"{few[0]:.3g}" if few else ""
     some = "some of them " if len(few) < len(kimg) else ""
     of = f"{', ' if some else ' '}{some}of {shown} kimg" if few else ""
-    tell = " that anyone can tell" if all(told) else ", some of which anyone can tell" if any(told) else ""
-    return f"with fakes{of}{',' if some and few and all(told) else ''}{tell}"
+    tell = (
+        " that anyone can tell" if all(obvious) else ", some of which anyone can tell" if any(obvious) else ""
+    )
+    return f"with fakes{of}{',' if some and few and all(obvious) else ''}{tell}"
 
 
 def _corrected(found: Sequence[Finding]) -> list[Finding]:

@@ -218,13 +218,13 @@ def _training(settings: Mapping[str, Any], cite: Cited) -> str:
     how = f"took {int(settings['steps']):,} steps of {settings['batch']} pictures"
     if "lr" in settings:
         how += (
-            f" with AdamW{cite(['loshchilov2019decoupled'])} (largest step size {_plain(settings['lr'])}, weight "
-            f"decay {_plain(settings['weight_decay'])}, cosine decay after a warm-up)"
+            f" with AdamW{cite(['loshchilov2019decoupled'])} (largest step size {_decimal(settings['lr'])}, weight "
+            f"decay {_decimal(settings['weight_decay'])}, cosine decay after a warm-up)"
         )
     if "recipe" in settings:
         name = settings["recipe"]
         how += f", augmented by the recipe {tex(name)}{cite(RECIPES.get(name, ()))}"
-        how += f" with probability {_plain(settings['augment'])}"
+        how += f" with probability {_decimal(settings['augment'])}"
     if settings.get("loss") == "contrastive":
         how += f", with a supervised contrastive term{cite(['khosla2020supervised'])}"
     if settings.get("pretrained") or settings.get("weights"):
@@ -259,7 +259,7 @@ def _tests(results: Results, cite: Cited) -> list[str]:
         f"(AUC){cite(['hanley1982meaning'])}; {join(titles)} are given beside it. {tex(chance(results, PRIMARY))}",
     ]
     for codec, quality in (results.experiment["config"].get("reencode") or {}).items():
-        said.append(f"Before that, all were coded alike, as {codec.upper()} of quality {_plain(quality)}.")
+        said.append(f"Before that, all were coded alike, as {codec.upper()} of quality {_decimal(quality)}.")
     changes: dict[str, set[float]] = {}
     for test in results.tests.values():
         if test["perturbation"]:
@@ -309,11 +309,11 @@ def _counted(count: int, word: str) -> str:
     return f"one {word}" if count == 1 else f"{count:,} {word}s"
 
 
-def _plain(value: float) -> str:
+def _decimal(value: float) -> str:
     """``0.001`` as it is, ``1e-05`` as a power of ten.
 
     Example:
-        >>> _plain(0.001), _plain(1e-5)
+        >>> _decimal(0.001), _decimal(1e-5)
         ('0.001', '$1 \\\\times 10^{-5}$')
     """
     mantissa, _, exponent = f"{float(value):g}".partition("e")

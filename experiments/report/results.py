@@ -219,6 +219,7 @@ class Results:
         return [test for test in self.plain if test in wanted]
 
     def asked_unseen(self, condition: str) -> list[str]:
+        """Tests that are asked about, and that the condition has not seen."""
         return [test for test in self.asked if not self.is_seen(condition, test)]
 
     def by_chance(self, test: str, key: str = PRIMARY) -> float:

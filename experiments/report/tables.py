@@ -173,10 +173,10 @@ def latex_tables(results: Results, found: Sequence[Finding]) -> str:
     stars = {(d.detector, d.b, d.test): d.mark for answer in reversed(found) for d in (*answer.rows,)}
     for key, figure in FIGURES.items():
         heats = [heat(results, detector, key) for detector in results.detectors]
-        way = "higher" if figure.higher_is_better else "lower"
+        better = "higher" if figure.higher_is_better else "lower"
         seen = any(any(row) for each in heats for row in each.seen)
         caption = (
-            f"{figure.title} ({way} is better), mean over seeds; {tex(HALF_INTERVAL)}; the best is bold. "
+            f"{figure.title} ({better} is better), mean over seeds; {tex(HALF_INTERVAL)}; the best is bold. "
             f"{tex(sizes(results))} {tex(chance(results, key))}"
         )
         if seen:

@@ -51,6 +51,7 @@ class Local:
         check_bounds(self)
 
     def run(self, specs: Sequence[CellSpec], cells: Path) -> Iterator[Outcome]:
+        """As of :class:`Executor`."""
         if self.workers == 1:
             for spec in specs:
                 yield spec, attempt(spec, cells)

@@ -51,7 +51,7 @@ def _watched(command: list[str], environment: dict[str, str]) -> tuple[bool, int
     In a session of its own it does not hear Ctrl-C, which torchrun would pass on a second time. Its standard input
     is a pipe that closes when this process dies, which :func:`_end_with_parent` notices.
     """
-    told = False
+    stopped = False
     with (
         Stopper() as stopper,
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, start_new_session=True) as process,
@@ -60,14 +60,14 @@ def _watched(command: list[str], environment: dict[str, str]) -> tuple[bool, int
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(0.2)
-                if stopper.asked and not told:
-                    told = True
+                if stopper.asked and not stopped:
+                    stopped = True
                     process.terminate()  # torchrun passes it on
         except BaseException:  # also when it is stopped: no process is left
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             raise
-        return told, process.returncode
+        return stopped, process.returncode
 
 
 def _end_with_parent() -> None:

@@ -21,8 +21,8 @@ def together(verdicts: Sequence[Verdict]) -> str:
     says = [each.verdict for each in verdicts if each.verdict != NO_ANSWER]
     if not says:
         return NO_ANSWER
-    told = set(says) - {UNCERTAIN}
-    return UNCERTAIN if len(told) != 1 or 2 * says.count(UNCERTAIN) >= len(says) else told.pop()
+    sure = set(says) - {UNCERTAIN}
+    return UNCERTAIN if len(sure) != 1 or 2 * says.count(UNCERTAIN) >= len(says) else sure.pop()
 
 
 def answer(verdicts: Sequence[Verdict]) -> Verdict:

@@ -133,13 +133,13 @@ def _try(make: Callable[[], _T], without: str, notes: list[str]) -> _T | None:
     try:
         return make()
     except UserError as error:  # a package or the training pictures are not there
-        notes.append(f"{without}: {_plain(error)}.")
+        notes.append(f"{without}: {_without_paths(error)}.")
     except (OSError, ValueError, KeyError):  # shards that are damaged or half gone
         notes.append(f"{without}: the training pictures cannot be read.")
     return None
 
 
-def _plain(error: UserError) -> str:
+def _without_paths(error: UserError) -> str:
     """Why, without the folders of this machine."""
     return "the training pictures are not here" if "/" in error.message else error.message
 

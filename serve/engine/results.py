@@ -216,7 +216,7 @@ class Analysis:
         Args:
             pictures: put them in as ``data:image/png;base64,…``; else they, and ``heat``, are left out.
         """
-        plain: dict[str, Any] = _plain(self, pictures)
+        plain: dict[str, Any] = _for_json(self, pictures)
         return {"schema": SCHEMA, **plain}
 
 
@@ -227,10 +227,10 @@ def png(picture: Pixels) -> bytes:
     return out.getvalue()
 
 
-def _plain(value: Any, pictures: bool) -> Any:
+def _for_json(value: Any, pictures: bool) -> Any:
     if dataclasses.is_dataclass(value):
         names = [each.name for each in dataclasses.fields(value)]
-        made = {name: _plain(getattr(value, name), pictures) for name in names}
+        made = {name: _for_json(getattr(value, name), pictures) for name in names}
         hidden = {name for name in names if isinstance(getattr(value, name), np.ndarray) and not pictures}
         plain = {name: made[name] for name in names if name not in hidden and name != "heat"}
         return {**plain, "verdict": value.verdict} if isinstance(value, FaceAnalysis) else plain
@@ -239,9 +239,9 @@ def _plain(value: Any, pictures: bool) -> Any:
             return None
         return data_uri(png(value))
     if isinstance(value, dict):
-        return {str(key): _plain(each, pictures) for key, each in value.items()}
+        return {str(key): _for_json(each, pictures) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each, pictures) for each in value]
+        return [_for_json(each, pictures) for each in value]
     if isinstance(value, float | np.floating):
         return round(float(value), _DIGITS) if math.isfinite(value) else None
     return value

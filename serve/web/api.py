@@ -36,8 +36,8 @@ try:
     from crossfake.serve.intake.receiving import Received, gone, receive_files
     from crossfake.serve.intake.shares import RateLimit
     from crossfake.serve.web import schemas
-    from crossfake.serve.web.desk import Desk, Stopped
     from crossfake.serve.web.metrics import CONTENT_TYPE, Metrics
+    from crossfake.serve.web.queue import JobQueue, Stopped
     from crossfake.serve.web.security import LOOPBACK, PAGE, Guard, error_json, error_response
 except ImportError as missing:
     raise MissingDependency((missing.name or "fastapi").partition(".")[0], extra="app") from missing
@@ -85,7 +85,7 @@ def create_api(
     *,
     token: str | None = None,
     requests_per_minute: int = 60,
-    desk: Desk | None = None,
+    queue: JobQueue | None = None,
     hosts: Collection[str] | None = LOOPBACK,
     public_url: str | None = None,
     trusted_proxies: Collection[str] = (),
@@ -98,15 +98,15 @@ def create_api(
         limits: of what is accepted.
         token: that all requests but ``/healthz`` must bear.
         requests_per_minute: of one client, of those that change or compute something.
-        desk: where analyses wait for their turn; when too many do, the answer is 503 with ``Retry-After``.
+        queue: where analyses wait for their turn; when too many do, the answer is 503 with ``Retry-After``.
         hosts: names that the Host header may give, against DNS rebinding; None: any.
         public_url: the origin that browsers come by, behind a proxy.
         trusted_proxies: addresses or networks whose word on who asks (``X-Forwarded-For``) is taken.
         site: the page.
     """
-    desk = desk or Desk()
-    metrics = Metrics(lambda: desk.counts[0], lambda: desk.counts[1])
-    service = _Service(analyser, limits, desk, metrics)
+    queue = queue or JobQueue()
+    metrics = Metrics(lambda: queue.counts[0], lambda: queue.counts[1])
+    service = _Service(analyser, limits, queue, metrics)
     app = FastAPI(
         title="crossfake",
         version=__version__,
@@ -156,13 +156,13 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
 
         Every face is judged by every detector. Without explanation and stability the answer is quick.
         """
-        service.desk.look()
+        service.queue.look()
         with session_folder() as folder:
             [received] = await receive_files(request, folder, field="file")
             return (
                 await service.finish(  # in its turn from here on: while it sends, a client holds nothing up
                     request,
-                    lambda told: service.analysis(received, explain, stability, prior, told).to_json(
+                    lambda progress: service.analysis(received, explain, stability, prior, progress).to_json(
                         pictures
                     ),
                 )
@@ -176,11 +176,11 @@ def _add_routes(app: FastAPI, service: _Service) -> None:
 
         One after the other. A file that is not taken is listed with its problem and stops nothing.
         """
-        service.desk.look()
+        service.queue.look()
         with session_folder() as folder:
             received = await receive_files(request, folder, field="files", files=limits.files)
             return await service.finish(
-                request, lambda told: service.batch(received, folder, explain, stability, prior, told)
+                request, lambda progress: service.batch(received, folder, explain, stability, prior, progress)
             )
 
     @app.get(f"{ROOT}/detectors", dependencies=known, **_described(list[schemas.DetectorFacts]))  # type: ignore[valid-type]
@@ -248,13 +248,13 @@ def _known_fields(request: Request) -> None:
 class _Service:
     """What the routes share."""
 
-    def __init__(self, analyser: Analyser, limits: Limits, desk: Desk, metrics: Metrics) -> None:
-        self.analyser, self.limits, self.desk, self.metrics = analyser, limits, desk, metrics
+    def __init__(self, analyser: Analyser, limits: Limits, queue: JobQueue, metrics: Metrics) -> None:
+        self.analyser, self.limits, self.queue, self.metrics = analyser, limits, queue, metrics
 
     async def finish(self, request: Request, work: Callable[[Progress], dict[str, Any]]) -> Response:
         """Work in a thread, in turn; stop when the client goes away."""
         stop = threading.Event()
-        job = self.desk.start(lambda told: json.dumps(work(told), allow_nan=False).encode(), stop)
+        job = self.queue.start(lambda progress: json.dumps(work(progress), allow_nan=False).encode(), stop)
         done = asyncio.wrap_future(job.future)
         left = asyncio.ensure_future(_disconnected(request))
         either: tuple[asyncio.Future[Any], ...] = (done, left)
@@ -273,16 +273,16 @@ class _Service:
         return Response(done.result(), media_type="application/json")
 
     def analysis(
-        self, each: Received | Upload, explain: bool, stability: bool, prior: float | None, told: Progress
+        self, each: Received | Upload, explain: bool, stability: bool, prior: float | None, progress: Progress
     ) -> Analysis:
         upload = each if isinstance(each, Upload) else accept(each.path, self.limits, each.name)
         if upload.kind == "archive":
             raise Refused("wrong-kind", "archives are not taken here", f"send it to {ROOT}/batch", 415)
         if upload.kind == "video":
-            made = self.analyser.video(upload, prior=prior, progress=told)
+            made = self.analyser.video(upload, prior=prior, progress=progress)
         else:
             made = self.analyser.image(
-                upload, explain=explain, stability=stability, prior=prior, progress=told
+                upload, explain=explain, stability=stability, prior=prior, progress=progress
             )
         self.metrics.analyses.labels(made.kind, made.verdict).inc()
         return made
@@ -294,7 +294,7 @@ class _Service:
         explain: bool,
         stability: bool,
         prior: float | None,
-        told: Progress,
+        progress: Progress,
     ) -> dict[str, Any]:
         files: list[dict[str, Any]] = []
         uploads: Sequence[Received | Upload] = self._unpacked(received, folder)
@@ -303,7 +303,7 @@ class _Service:
         for number, each in enumerate(uploads):
 
             def part(share: float, what: str, done: int = number) -> None:
-                told((done + share) / len(uploads), what)
+                progress((done + share) / len(uploads), what)
 
             part(0.0, "")
             name = display_name(each.name) if isinstance(each, Received) else each.name_for_display

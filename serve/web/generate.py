@@ -13,12 +13,12 @@ from crossfake.errors import UserError
 from crossfake.seeds import parse_seeds
 from crossfake.serve.engine.generators import RunGenerators
 from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.desk import Tell
+from crossfake.serve.web.queue import Tell
 from crossfake.serve.web.view import render
 from crossfake.serve.web.visits import Case
 from crossfake.serve.web.work import Worker
 
-WAYS = {"pictures": "Pictures", "walk": "Walk between seeds", "mix": "Mix styles"}
+KINDS = {"pictures": "Pictures", "walk": "Walk between seeds", "mix": "Mix styles"}
 LAYERS = ("coarse", "middle", "fine")
 _MOST = 32  # pictures at once
 _STEPS = 12  # pictures from one seed of a walk to the next
@@ -31,7 +31,7 @@ class Wish:
 
     Attributes:
         model: a generator's name.
-        way: one of ``WAYS``.
+        kind: one of ``KINDS``.
         seeds: numbers and ranges.
         psi: truncation.
         styles: of a mix: seeds whose styles are taken.
@@ -39,7 +39,7 @@ class Wish:
     """
 
     model: str
-    way: str = "pictures"
+    kind: str = "pictures"
     seeds: str = "1-8"
     psi: Annotated[float, Bounds(0, 1)] = 0.7
     styles: str = "11-14"
@@ -47,7 +47,7 @@ class Wish:
 
     def __post_init__(self) -> None:
         check_bounds(self, prefix="")
-        if self.way not in WAYS or self.layers not in LAYERS:
+        if self.kind not in KINDS or self.layers not in LAYERS:
             raise UserError("there is no such choice", hint="choose one of the list")
 
 
@@ -58,18 +58,18 @@ def make(worker: Worker, case: Case, generators: RunGenerators, wish: Wish) -> N
         UserError: seeds that are none, or the server is busy.
     """
     seeds = parse_seeds(wish.seeds, _MOST)
-    styles = parse_seeds(wish.styles, _MOST) if wish.way == "mix" else []
+    styles = parse_seeds(wish.styles, _MOST) if wish.kind == "mix" else []
     if len(seeds) * len(styles) > _MOST * 2:
         raise UserError("these are too many pairs to mix", hint=f"name at most {_MOST * 2} in all")
-    if wish.way == "walk" and len(seeds) > 6:
+    if wish.kind == "walk" and len(seeds) > 6:
         raise UserError(f"a walk past {len(seeds)} seeds is long", hint="name 2 to 6 seeds")
 
     def work(tell: Tell) -> None:
         tell(0.1, "Making pictures")
-        if wish.way == "walk":
+        if wish.kind == "walk":
             pictures = generators.interpolate(wish.model, seeds, wish.psi, _STEPS)
             case.show(result=render("walk.html", pictures=pictures, seeds=seeds))
-        elif wish.way == "mix":
+        elif wish.kind == "mix":
             if wish.layers not in generators.layers(wish.model):
                 raise UserError("this generator has no such styles to mix", hint="choose others, or pictures")
             sheet = generators.mix(wish.model, seeds, styles, wish.layers, wish.psi)

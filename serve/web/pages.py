@@ -18,7 +18,7 @@ from crossfake.errors import UserError
 from crossfake.serve.engine.generators import RunGenerators
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.generate import LAYERS, WAYS, Wish, make
+from crossfake.serve.web.generate import KINDS, LAYERS, Wish, make
 from crossfake.serve.web.run_reports import Reports
 from crossfake.serve.web.view import TABS, problem, render
 from crossfake.serve.web.visits import COOKIE, Case, Visit, Visits
@@ -61,7 +61,7 @@ class Site:
         if tab == "generate":
             names = self.generators.names() if self.generators else []
             wish = case.wish if case and isinstance(case.wish, Wish) else Wish("")
-            more = {"names": names, "ways": WAYS, "layers": LAYERS, "wish": wish, **more}
+            more = {"names": names, "kinds": KINDS, "layers": LAYERS, "wish": wish, **more}
         if tab == "experiments":
             more = {"pages": self.reports.pages(), "shown": "", **more}
         if tab == "analyse":
@@ -105,7 +105,7 @@ class Site:
 
     async def send(self, request: Request, tab: str, field: str, files: int) -> Response:
         """Take the files of a form, begin, and lead to where the result will be."""
-        self.worker.desk.look()
+        self.worker.queue.look()
         cookie, visit = self._welcome(request)
         case, received = await self.visits.receive(request, visit, tab, field=field, files=files)
         if tab == "compare" and len(received) < 2:
@@ -201,14 +201,14 @@ def routes(site: Site) -> APIRouter:
     def generate(
         request: Request,
         model: Annotated[str, Form(max_length=500)],
-        way: Annotated[str, Form(max_length=20)] = "pictures",
+        kind: Annotated[str, Form(max_length=20)] = "pictures",
         seeds: Annotated[str, Form(max_length=500)] = "1-8",
         psi: Annotated[float, Form()] = 0.7,
         styles: Annotated[str, Form(max_length=500)] = "11-14",
         layers: Annotated[str, Form(max_length=20)] = "coarse",
     ) -> Response:
         try:
-            return site.generate(request, Wish(model, way, seeds, psi, styles, layers))
+            return site.generate(request, Wish(model, kind, seeds, psi, styles, layers))
         except UserError as error:
             raise _said(error) from error
 

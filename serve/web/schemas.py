@@ -45,14 +45,14 @@ def model_of(kind: type, **more: Any) -> type[BaseModel]:
         more: fields that its JSON has besides.
     """
     if kind not in _made:
-        told, hints = attributes(kind), typing.get_type_hints(kind)
+        documented, hints = attributes(kind), typing.get_type_hints(kind)
         fields: dict[str, Any] = dict(more)
         for each in dataclasses.fields(kind):
             hint = hints[each.name]
             if each.name == "heat":  # numbers, for Python alone
                 continue
             optional = "ndarray" in str(hint)
-            told_of = Field(None if optional else ..., description=_plain(told.get(each.name, "")))
+            told_of = Field(None if optional else ..., description=_for_json(documented.get(each.name, "")))
             fields[each.name] = (_typed(hint), told_of)
         about = (kind.__doc__ or "").partition("\n\n")[0]
         _made[kind] = create_model(kind.__name__, __base__=Answer, __doc__=about, **fields)
@@ -73,7 +73,7 @@ def _typed(hint: Any) -> Any:
     return types.GenericAlias(origin, made) if origin in (dict, tuple) else hint
 
 
-def _plain(text: str) -> str:
+def _for_json(text: str) -> str:
     """A sentence of a docstring for readers of JSON."""
     text = re.sub(r":\w+:`[\w.]*?(\w+)`", r"\1", text).replace("``", "`")
     text = re.sub(r"\bNone\b", "null", text)

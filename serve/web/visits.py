@@ -18,7 +18,7 @@ from crossfake.serve.intake.receiving import Received, receive_files
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from crossfake.serve.web.desk import Job
+    from crossfake.serve.web.queue import Job
 
 COOKIE = "crossfake"
 _KEPT = 3  # results of each kind that a visitor may have open; the oldest goes

@@ -24,7 +24,7 @@ from crossfake.serve.intake.accepting import Upload, accept, display_name, unpac
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
 from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.desk import Desk, Stopped, Tell
+from crossfake.serve.web.queue import JobQueue, Stopped, Tell
 from crossfake.serve.web.view import (
     boxes,
     brief,
@@ -53,12 +53,12 @@ class Worker:
     Args:
         analyser: the engine.
         limits: of uploads.
-        desk: where long work waits for its turn.
+        queue: where long work waits for its turn.
         key: Ed25519 key that reports are signed with.
     """
 
-    def __init__(self, analyser: Analyser, limits: Limits, desk: Desk, key: Path | None = None) -> None:
-        self.analyser, self.limits, self.desk, self.key = analyser, limits, desk, key
+    def __init__(self, analyser: Analyser, limits: Limits, queue: JobQueue, key: Path | None = None) -> None:
+        self.analyser, self.limits, self.queue, self.key = analyser, limits, queue, key
 
     def run(self, case: Case, work: Callable[[Tell], None], more: bool = False) -> None:
         """Work on a case in its turn; what goes wrong is said there.
@@ -70,7 +70,7 @@ class Worker:
             TryLater: too many wait.
         """
 
-        def told(tell: Tell) -> None:
+        def guarded(tell: Tell) -> None:
             try:
                 work(tell)
             except Stopped:
@@ -78,7 +78,7 @@ class Worker:
             except Exception as error:  # whatever goes wrong is told on the page
                 case.end(problem(error))
 
-        case.job = self.desk.start(told, case.stop, more)
+        case.job = self.queue.start(guarded, case.stop, more)
 
     # ---- one picture or video
 
@@ -100,11 +100,11 @@ class Worker:
                 self._finish(case, upload, self.analyser.video(upload, progress=tell))
                 return
             case.downloads["picture.jpg"] = lambda: _full(upload.path, case.folder / "picture.jpg")
-            told = [tell]  # of the turn that it is
-            stages = self.analyser.stages(upload, progress=lambda share, words: told[-1](share, words))
+            turns = [tell]  # what tells of progress, of each turn
+            stages = self.analyser.stages(upload, progress=lambda share, words: turns[-1](share, words))
 
             def following(tell: Tell) -> None:
-                told.append(tell)
+                turns.append(tell)
                 last = quick
                 for last in stages:
                     case.show(result=show_result(last, case), why=render("why.html", analysis=last))
@@ -198,8 +198,8 @@ class Worker:
                 upload = accept(each.path, self.limits, each.name)
                 if upload.kind != "image":
                     raise Refused("not-an-image", "this is not a picture", "choose a picture to compare")
-                told = part(tell, number / len(received), (number + 1) / len(received))
-                found.append(self._judge(upload, told))
+                its_part = part(tell, number / len(received), (number + 1) / len(received))
+                found.append(self._judge(upload, its_part))
                 case.show(result=show_pair(found))
             case.end()
 
@@ -233,7 +233,7 @@ class Worker:
                 self.run(case, one, more=True)
                 return
             case.downloads |= {
-                "batch.csv": lambda: _write_csv(case.folder / "batch.csv", [_plain(row) for row in rows]),
+                "batch.csv": lambda: _write_csv(case.folder / "batch.csv", [_summary(row) for row in rows]),
                 "batch.json": lambda: _write_json(case.folder / "batch.json", found),
             }
             case.show(result=table(over=True))
@@ -245,8 +245,8 @@ class Worker:
             tell(number / len(files), f"{number + 1} of {len(files)}")
             if not upload.problem:
                 try:
-                    told = part(tell, number / len(files), (number + 1) / len(files))
-                    analysis = self._judge(upload, told)
+                    its_part = part(tell, number / len(files), (number + 1) / len(files))
+                    analysis = self._judge(upload, its_part)
                     row, content = _row(upload, analysis), analysis.to_json()
                 except (UserError, Unreadable) as error:
                     row["remarks"] = sentence(getattr(error, "message", "this file is damaged"))
@@ -409,7 +409,7 @@ def _row(upload: Upload, analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def _summary(row: dict[str, Any]) -> dict[str, Any]:
     return {key: row[key] for key in ("name", "sha256", "verdict", "probability", "faces", "remarks")}
 
 

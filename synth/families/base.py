@@ -53,6 +53,7 @@ class Hyperparameters:
 
 
 def plain_arguments(plan: Plan) -> dict[str, Any]:
+    """What networks are made with, where a family needs nothing else."""
     return {"size": plan.size, "channels": plan.channels, "classes": plan.classes}
 
 

@@ -49,6 +49,7 @@ class Blender(nn.Module):
             return list(pool.map(self.one, photos, partners, faces, others, uniform))
 
     def one(self, photo: Pixels, partner: Pixels, face: Points, other: Points, u: Uniform) -> Pixels:
+        """A fake of a photo, uint8 ``[H, W, 3]``, from its face, another with its own, and numbers in [0, 1)."""
         raise NotImplementedError
 
 

@@ -53,6 +53,7 @@ class Conv(nn.Module):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, inputs, H, W] -> [B, outputs, H, W]``."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         weight = self.weight.to(x.dtype)
         if weight.shape[2] == 1 and self.groups == 1:
@@ -78,6 +79,7 @@ class Residual(nn.Module):
         self.reduce = Conv(wide, width, 1, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W] -> [B, C, H, W]``."""
         y: Tensor = self.reduce(self.conv(self.expand(x)))
         return x + y
 
@@ -159,12 +161,14 @@ class RelativisticLearner(Adversarial):
     """Relativistic pairing loss (Jolicoeur-Martineau 2019) with R1 and R2 in every step."""
 
     def loss_d(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Each real beside a fake (Jolicoeur-Martineau 2018): logits ``[B]`` of both to a number."""
         return F.softplus(fake_logits - real_logits).mean()
 
     def loss_g(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
+        """As the discriminator's, with real and fake exchanged."""
         with torch.no_grad():
-            real_logits = self.judge(real, labels)
-        return F.softplus(real_logits - self.judge(fake, labels)).mean()
+            real_logits = self.discriminate(real, labels)
+        return F.softplus(real_logits - self.discriminate(fake, labels)).mean()
 
     def penalties(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         if self.plan.gamma <= 0:
@@ -173,7 +177,7 @@ class RelativisticLearner(Adversarial):
         part = max(1, round(len(real) * _PENALISED))
         both = None if labels is None else torch.cat([labels[:part], labels[:part]])
         squares = gradient_penalty(
-            lambda images: self.judge(images, both), torch.cat([real[:part], fake[:part]])
+            lambda images: self.discriminate(images, both), torch.cat([real[:part], fake[:part]])
         )
         r1, r2 = squares.chunk(2)
         ((r1.mean() + r2.mean()) * (self.plan.gamma / 2)).backward()

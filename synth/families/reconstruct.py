@@ -219,6 +219,7 @@ class DiffusersAutoencoder(nn.Module):
         self.factor = 2 ** (len(widths) - 1)
 
     def forward(self, images: Tensor, dtype: torch.dtype) -> Tensor:
+        """``[B, 3, H, W]`` in [-1, 1] to the same, float32."""
         encoded = self.network.to(dtype).encode(images.to(dtype))
         latents = encoded.latent_dist.mode() if "latent_dist" in encoded else encoded.latents
         decoded: Tensor = self.network.decode(latents).sample

@@ -210,6 +210,7 @@ class ResidualBlock(nn.Module):
         self.skip = Conv(inputs, outputs, 1, down=True, activate=False, gain=half)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, inputs, H, W] -> [B, outputs, H/2, W/2]``."""
         y: Tensor = self.conv1(self.conv0(x))
         return y + self.skip(x)
 

@@ -42,6 +42,7 @@ class StyleGenerator(nn.Module):
         dtype: torch.dtype = torch.float32,
         labels: Tensor | None = None,
     ) -> Tensor:
+        """Images float ``[B, 3, size, size]`` of latents ``[B, latent_dim]`` and one-hot labels ``[B, classes]``."""
         z, noise = latents[:, : self.z_dim], self.split_noise(latents)
         return self.synthesis(self.styles(z, labels, psi), noise, dtype)
 

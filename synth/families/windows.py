@@ -33,6 +33,7 @@ class WindowBlock(nn.Module):
         self.first, self.second = Conv(width, width, 3, activate=True), Conv(width, width, 3, gain=0.0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W] -> [B, C, H, W]``."""
         y: Tensor = self.second(self.first(x))
         return x + y
 

@@ -13,7 +13,7 @@ from crossfake.options import Precision
 from crossfake.progress import tqdm
 from crossfake.stats import ranking
 from crossfake.stats.bootstrap import bootstrap
-from crossfake.synth.quality.moments import Estimate
+from crossfake.synth.quality.moments import Measurement
 
 Images = npt.NDArray[np.uint8]
 _WIDTHS = (24, 48, 96, 96)
@@ -29,7 +29,7 @@ def detectability(
     seed: int = 0,
     steps: int = _STEPS,
     precision: Precision = "auto",
-) -> Estimate:
+) -> Measurement:
     """Average precision of a small detector, with fakes as the positives: 0.5 is chance, 1 means given away at once.
 
     Two networks of four convolutions are trained, each on a half of both sides, and judge the other half. No person is
@@ -60,7 +60,7 @@ def detectability(
     again = bootstrap(
         lambda times: ranking.weighted(labels, scores, times), np.arange(2 * n), _RESAMPLES, rng, labels
     )
-    return Estimate(ranking.average_precision(labels, scores), float(np.std(again["ap"])), None)
+    return Measurement(ranking.average_precision(labels, scores), float(np.std(again["ap"])), None)
 
 
 def _network() -> nn.Module:

@@ -21,7 +21,7 @@ from crossfake.executor import LOCAL, ExecutorSettings
 from crossfake.files import write_json
 from crossfake.provenance import environment
 from crossfake.synth.quality.earlier import add_earlier, result_file
-from crossfake.synth.quality.measures import MEASURES, Job, Rows, Skip
+from crossfake.synth.quality.measures import MEASURES, Comparison, NotMeasured, Rows
 from crossfake.synth.quality.page import nearest_rows, write_page
 from crossfake.synth.quality.sources import check_reals, from_model, from_pictures, is_model
 from crossfake.synth.quality.table import head_of
@@ -79,7 +79,7 @@ def _evaluate(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -
         started = time.monotonic()
         try:
             details |= MEASURES[name](job)
-        except Skip as reason:
+        except NotMeasured as reason:
             skipped[name] = str(reason)
         seconds[name] = round(time.monotonic() - started, 2)
     if not details:
@@ -121,7 +121,7 @@ def _evaluate(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -
     return result
 
 
-def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, float]:
+def _at(job: Comparison, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, float]:
     """FID and recall of a model at one truncation, with as many images as were measured."""
     settings = job.settings
     n, folder = len(job.fake_rows), work / f"psi{psi:g}"
@@ -131,14 +131,14 @@ def _at(job: Job, psi: float, work: Path, skipped: dict[str, str]) -> dict[str, 
     for name in ("fid", "prdc"):
         try:
             details = MEASURES[name](there)
-        except Skip as reason:
+        except NotMeasured as reason:
             skipped[f"{name} over psi"] = str(reason)
             continue
         found |= {key: details[key]["value"] for key in ("fid", "precision", "recall") if key in details}
     return found
 
 
-def _prepare(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -> Job:
+def _prepare(settings: EvaluateSettings, work: Path, where: ExecutorSettings) -> Comparison:
     check_reals(settings.real)
     if not os.access((file := result_file(settings)).parent, os.W_OK):
         raise UserError(f"{file} cannot be written", hint="name another file with --out")
@@ -189,7 +189,9 @@ def _prepare(settings: EvaluateSettings, work: Path, where: ExecutorSettings) ->
             f"{least:,} images on the smaller side: distances come out too high below about {_USUAL:,}, "
             "so compare them only with figures for the same numbers"
         )
-    return Job(settings, real, fake, real_rows, fake_rows, pick_device(settings.device), warnings, where)
+    return Comparison(
+        settings, real, fake, real_rows, fake_rows, pick_device(settings.device), warnings, where
+    )
 
 
 def _check_count(path: Path, rows: Rows, kind: str = "", split: str = "") -> None:

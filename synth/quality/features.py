@@ -58,19 +58,19 @@ def _torch(x: Tensor, side: int) -> Tensor:
 RESIZES: dict[str, Callable[[Tensor, int], Tensor]] = {"torch": _torch, "tf": _tf, "clean": _clean}
 
 
-def resized(images: Tensor, side: int, way: str) -> Tensor:
+def resized(images: Tensor, side: int, resize: str) -> Tensor:
     """uint8 ``[B, 3, H, W]`` -> float32 ``[B, 3, side, side]``, still 0 to 255.
 
     Raises:
-        UserError: there is no such way.
+        UserError: there is no such resize.
 
     Example:
         >>> resized(torch.full((1, 3, 8, 8), 7, dtype=torch.uint8), 16, "clean").unique().tolist()
         [7.0]
     """
-    if way not in RESIZES:
-        raise UserError(f"there is no resize {way!r}", hint=f"use {', '.join(RESIZES)}")
-    return RESIZES[way](images.float(), side)
+    if resize not in RESIZES:
+        raise UserError(f"there is no resize {resize!r}", hint=f"use {', '.join(RESIZES)}")
+    return RESIZES[resize](images.float(), side)
 
 
 class InceptionFeatures:
@@ -225,7 +225,7 @@ class TimmFeatures:
 
 
 def open_features(
-    kind: str, file: Path, dims: int, device: str, precision: Precision, way: str
+    kind: str, file: Path, dims: int, device: str, precision: Precision, resize: str
 ) -> InceptionFeatures | TimmFeatures:
     """The network ``inception``, with features of ``dims``, or ``timm:NAME``, from its file.
 
@@ -234,8 +234,8 @@ def open_features(
     """
     target = pick_device(device)
     if kind == "inception":
-        return InceptionFeatures(file, dims, target, precision, way)
-    return TimmFeatures(kind.removeprefix("timm:"), file, target, precision, way)
+        return InceptionFeatures(file, dims, target, precision, resize)
+    return TimmFeatures(kind.removeprefix("timm:"), file, target, precision, resize)
 
 
 def _load_timm(network: nn.Module, name: str, file: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crossfake.synth.quality.moments import Estimate, Moments, merge
+from crossfake.synth.quality.moments import Measurement, Moments, merge
 
 _LEAST_SHARE = 0.5  # of the fakes, in the smallest sample that FID∞'s line goes through
 _MEMORISED = 0.1  # cosine distance below which Kaggle's contest called an image a copy
@@ -30,7 +30,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     return max(0.0, float(((a.mean - b.mean) ** 2).sum() + traces - 2 * cross))
 
 
-def fid_infinity(real: Moments, blocks: Sequence[Moments]) -> Estimate | None:
+def fid_infinity(real: Moments, blocks: Sequence[Moments]) -> Measurement | None:
     """FID as it would be with endlessly many fakes (Chong & Forsyth 2020, "Effectively unbiased FID", sec. 3).
 
     FID falls in a line with 1/N. It is measured on growing parts of the fakes, each going round the blocks from
@@ -65,7 +65,7 @@ def fid_infinity(real: Moments, blocks: Sequence[Moments]) -> Estimate | None:
     solution, *_ = np.linalg.lstsq(design, y, rcond=None)
     residual = float(((y - design @ solution) ** 2).sum()) / (len(x) - 2)
     error = float(np.sqrt(residual * np.linalg.inv(design.T @ design)[0, 0]))
-    return Estimate(float(solution[0]), error, None)
+    return Measurement(float(solution[0]), error, None)
 
 
 def mifid(fid: float, nearest: float) -> float:

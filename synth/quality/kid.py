@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.synth.quality.moments import Estimate
+from crossfake.synth.quality.moments import Measurement
 
 Features = npt.NDArray[np.float32]
 _SUBSETS, _SUBSET_SIZE = 100, 1000  # what packages do, and papers quote
@@ -26,7 +26,7 @@ class Kid:
             few images for subsets that differ.
     """
 
-    whole: Estimate
+    whole: Measurement
     mean: float | None
     deviation: float | None
     subsets: int
@@ -63,7 +63,7 @@ def kid(
     return Kid(_whole(x, y), mean, deviation, len(found), size)
 
 
-def _whole(x: Tensor, y: Tensor) -> Estimate:
+def _whole(x: Tensor, y: Tensor) -> Measurement:
     """Of all images; the jackknife needs only the sums of the kernel over pairs of blocks."""
     parts = [list(side.tensor_split(min(_BLOCKS, len(side) // 2))) for side in (x, y)]
     counts = [[len(part) for part in side] for side in parts]
@@ -73,7 +73,7 @@ def _whole(x: Tensor, y: Tensor) -> Estimate:
     for axis in range(2):
         k = len(parts[axis])
         if k < 2:
-            return Estimate(value, None, None)
+            return Measurement(value, None, None)
         without = []
         for left_out in range(k):
             kept = [n for n in range(k) if n != left_out]
@@ -83,7 +83,7 @@ def _whole(x: Tensor, y: Tensor) -> Estimate:
             shorter[axis] = [counts[axis][n] for n in kept]
             without.append(_mmd2(own[0], own[1], across.take(kept, axis=axis), shorter[0], shorter[1]))
         variance += (k - 1) * float(np.var(without))
-    return Estimate(value, float(np.sqrt(variance)), None)
+    return Measurement(value, float(np.sqrt(variance)), None)
 
 
 def _sums(a: list[Tensor], b: list[Tensor]) -> npt.NDArray[np.float64]:

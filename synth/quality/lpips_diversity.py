@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from crossfake.errors import UserError
-from crossfake.synth.quality.moments import Estimate
+from crossfake.synth.quality.moments import Measurement
 
 SMALLEST = 64  # the patch size that LPIPS was fitted to; smaller images are enlarged to it
 
@@ -74,7 +74,7 @@ class Lpips:
 
 def lpips_diversity(
     distance: Callable[[Tensor, Tensor], Tensor], batches: Iterable[Tensor]
-) -> tuple[Estimate, int]:
+) -> tuple[Measurement, int]:
     """Mean distance of consecutive images, two by two, and the number of pairs.
 
     With images in random order these are random pairs, and as none is used twice they are independent:
@@ -82,4 +82,4 @@ def lpips_diversity(
     """
     each = torch.cat([distance(b[0 : len(b) // 2 * 2 : 2], b[1::2]) for b in batches if len(b) > 1]).double()
     error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
-    return Estimate(float(each.mean()), error, None), len(each)
+    return Measurement(float(each.mean()), error, None), len(each)

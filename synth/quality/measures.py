@@ -31,7 +31,7 @@ from crossfake.synth.quality.fid import fid_infinity, frechet_distance, mifid
 from crossfake.synth.quality.images import Images
 from crossfake.synth.quality.kid import kid
 from crossfake.synth.quality.lpips_diversity import Lpips, lpips_diversity
-from crossfake.synth.quality.moments import Estimate, Moments, collect, interval, jackknife, merge
+from crossfake.synth.quality.moments import Measurement, Moments, collect, interval, jackknife, merge
 from crossfake.synth.quality.neighbours import manifolds, nearest
 from crossfake.synth.quality.sliced_wasserstein import IMAGES, levels, sliced_wasserstein
 from crossfake.synth.quality.spectrum import frequencies, log_spectral_distance, radial_spectrum
@@ -52,12 +52,12 @@ _MEMORY = 2000  # fakes whose nearest real is looked at
 _FEWEST = 100  # images per side that a detector can be trained on
 
 
-class Skip(Exception):
+class NotMeasured(Exception):
     """Why a figure cannot be had here although nothing that the user named is wrong."""
 
 
 @dataclass(frozen=True)
-class Job:
+class Comparison:
     """What is compared. Rows are in random order, so that any slice of them is a random sample.
 
     Features of networks and spectra are taken where ``where`` says, which is connected; all else is computed here.
@@ -75,15 +75,18 @@ class Job:
 
     @property
     def batch(self) -> int:
+        """Images at a time."""
         # Activations of 16 images fit the cache of a CPU core: 64 at a time are a third slower.
         return self.settings.batch or (128 if self.device.type == "cuda" else 16)
 
     @property
     def size(self) -> int:
+        """Height and width of the reals."""
         return int(self.real.size or 0)
 
     @property
     def least(self) -> int:
+        """Images of the smaller side."""
         return min(len(self.real_rows), len(self.fake_rows))
 
     @property
@@ -100,14 +103,14 @@ class Job:
     def _measure(self, kind: str) -> tuple[Features, Features, dict[str, Any]]:
         settings = self.settings
         network: InceptionFeatures | TimmFeatures
-        way = settings.resize or ("torch" if kind == "inception" else "clean")
+        resize = settings.resize or ("torch" if kind == "inception" else "clean")
         open_it = partial(
             open_features,
             kind,
             dims=settings.dims,
             device=settings.device,
             precision=settings.precision,
-            way=way,
+            resize=resize,
         )
         if kind == "inception":
             file = None
@@ -117,7 +120,7 @@ class Job:
             network = open_it(file)
             facts = {"file": file.name, "sha256": hash_file(file)}
         dtype = str(network.dtype).removeprefix("torch.")
-        key = [kind, facts["sha256"], network.dims, dtype, way]
+        key = [kind, facts["sha256"], network.dims, dtype, resize]
 
         def measure(shards: ShardSet, rows: Rows, side: str) -> Features:
             with _bar(f"{kind.removeprefix('timm:')} {side}", len(rows)) as counted:
@@ -136,31 +139,31 @@ class Job:
                     f"the features of a {side} image are not numbers",
                     hint="the weights file is damaged: fetch it again",
                 )
-        return real, fake, {"network": facts, "dims": network.dims, "dtype": dtype, "resize": way}
+        return real, fake, {"network": facts, "dims": network.dims, "dtype": dtype, "resize": resize}
 
 
-def _fid(job: Job) -> Details:
+def _fid(job: Comparison) -> Details:
     found = _frechet(job, "fid", "inception")
     real, fake, facts = job.features()
     if facts["dims"] != USUAL_DIMS:  # what counts as a copy was set for these features
         return {"fid": found}
     each = nearest(fake, real)[1][:, 0].astype(np.float64)
-    distance = interval(Estimate(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
+    distance = interval(Measurement(float(each.mean()), float(each.std() / math.sqrt(len(each))), None))
     value = mifid(found["value"], distance["value"])
     error = (
         found["standard_error"] * value / found["value"]
         if found["standard_error"] and found["value"]
         else None
     )
-    return {"fid": found, "mifid": interval(Estimate(value, error, None)) | {"nearest": distance} | facts}
+    return {"fid": found, "mifid": interval(Measurement(value, error, None)) | {"nearest": distance} | facts}
 
 
-def _fd(job: Job) -> Details:
+def _fd(job: Comparison) -> Details:
     names = {f"fd-{kind.removeprefix('timm:')}": kind for kind in job.settings.features}
     return {name: _frechet(job, name, kind) for name, kind in names.items()}
 
 
-def _frechet(job: Job, name: str, kind: str) -> dict[str, Any]:
+def _frechet(job: Comparison, name: str, kind: str) -> dict[str, Any]:
     real, fake, facts = job.features(kind)
     if job.least <= facts["dims"]:
         job.warnings.append(
@@ -173,11 +176,11 @@ def _frechet(job: Job, name: str, kind: str) -> dict[str, Any]:
     if endless and endless.standard_error is not None and sampling is not None:
         # the samples of the line overlap: what other images would change is the jackknife's to say
         error = math.hypot(endless.standard_error, sampling)
-        figures["infinity"] = interval(Estimate(endless.value, error, None))
+        figures["infinity"] = interval(Measurement(endless.value, error, None))
     return {**figures, "n": [len(real), len(fake)], **facts}
 
 
-def _kid(job: Job) -> Details:
+def _kid(job: Comparison) -> Details:
     real, fake, facts = job.features()
     real, fake = real[:_MOST], fake[:_MOST]
     found = kid(real, fake, job.settings.seed)
@@ -195,11 +198,11 @@ def _kid(job: Job) -> Details:
     return {"kid": detail | {"n": [len(real), len(fake)]} | facts}
 
 
-def _prdc(job: Job) -> Details:
+def _prdc(job: Comparison) -> Details:
     real, fake, facts = job.features()
     k = (3, 5)
     if job.least <= max(k):
-        raise Skip(f"{job.least} images have too few neighbours")
+        raise NotMeasured(f"{job.least} images have too few neighbours")
     real, fake = real[:_MOST], fake[:_MOST]
 
     def compare(real: Features, fake: Features) -> Details:
@@ -219,7 +222,7 @@ def _prdc(job: Job) -> Details:
     return {name: each | {"k": k[name in ("density", "coverage")]} | facts for name, each in detail.items()}
 
 
-def _spectrum(job: Job) -> Details:
+def _spectrum(job: Comparison) -> Details:
     real, fake = _both(job, "spectrum", radial_spectrum, "spectrum")
     curves = {}
     for side, blocks in (("real", real), ("fake", fake)):
@@ -239,9 +242,9 @@ def _spectrum(job: Job) -> Details:
     }
 
 
-def _swd(job: Job) -> Details:
+def _swd(job: Comparison) -> Details:
     if not levels(job.size):
-        raise Skip(f"the pyramid needs a power of two from 16, not {job.size}")
+        raise NotMeasured(f"the pyramid needs a power of two from 16, not {job.size}")
     n = min(len(job.real_rows), len(job.fake_rows), IMAGES)
     half = min(len(job.real_rows) // 2, IMAGES)
 
@@ -259,7 +262,7 @@ def _swd(job: Job) -> Details:
                 np.mean([each for each, _ in distances(f"{title}, quarter", *p).values()]) for p in parts
             ]
             error = float(np.std(quarters, ddof=1)) / 2
-        return interval(Estimate(value, error, None)) | {
+        return interval(Measurement(value, error, None)) | {
             "levels": {str(level): each for level, (each, _) in found.items()},
             "direction_error": {str(level): each for level, (_, each) in found.items()},
             "n": [len(rows) for _, rows in sides],
@@ -272,7 +275,7 @@ def _swd(job: Job) -> Details:
     return {"swd": {**detail, "unit": "Wasserstein-1 distance times 1000, mean over levels"}}
 
 
-def _lpips(job: Job) -> Details:
+def _lpips(job: Comparison) -> Details:
     net = job.settings.lpips_net
     distance, trunk = _network(
         f"lpips-{net}", job.settings.lpips_weights, lambda file: Lpips(net, file, job.device)
@@ -290,7 +293,7 @@ def _lpips(job: Job) -> Details:
     return {"lpips": {**found["fake"], "real": found["real"], "net": net, "trunk": trunk}}
 
 
-def _memory(job: Job) -> Details:
+def _memory(job: Comparison) -> Details:
     """LPIPS to the nearest real, which Inception's features choose: much smaller than that of reals is copying."""
     net = job.settings.lpips_net
     distance, trunk = _network(
@@ -311,21 +314,21 @@ def _memory(job: Job) -> Details:
 
 
 def _lpips_pairs(
-    job: Job, distance: Lpips, one: tuple[ShardSet, Rows], other: tuple[ShardSet, Rows]
+    job: Comparison, distance: Lpips, one: tuple[ShardSet, Rows], other: tuple[ShardSet, Rows]
 ) -> dict[str, Any]:
     with _bar("LPIPS to the nearest real", 2 * len(one[1])) as counted:
         batches = (Images(*side, max(job.batch, 16), counted) for side in (one, other))
         each = torch.cat([distance(a, b) for a, b in zip(*batches, strict=True)]).double()
     error = float(each.std()) / math.sqrt(len(each)) if len(each) > 1 else None
     least = each.quantile(0.01)
-    return interval(Estimate(float(each.mean()), error, None)) | {"first_percentile": float(least)}
+    return interval(Measurement(float(each.mean()), error, None)) | {"first_percentile": float(least)}
 
 
-def _detectability(job: Job) -> Details:
+def _detectability(job: Comparison) -> Details:
     n = min(job.least, _MOST)
     groups = job.real.columns["group"][job.real_rows[:n]].astype(str)
     if n < _FEWEST or len(np.unique(groups)) < _FEWEST // 2:
-        raise Skip(f"{n} images of {len(np.unique(groups))} people are too few to train a detector on")
+        raise NotMeasured(f"{n} images of {len(np.unique(groups))} people are too few to train a detector on")
     real, fake = (s.read_many(rows[:n]) for s, rows in ((job.real, job.real_rows), (job.fake, job.fake_rows)))
     seed, precision = job.settings.seed, job.settings.precision
 
@@ -341,7 +344,7 @@ def _detectability(job: Job) -> Details:
     return {"detectability": detail | {"dtype": dtype}}
 
 
-MEASURES: dict[str, Callable[[Job], Details]] = {
+MEASURES: dict[str, Callable[[Comparison], Details]] = {
     "fid": _fid,
     "fd": _fd,
     "kid": _kid,
@@ -363,7 +366,7 @@ def _network(name: str, named: Path | None, load: Callable[[Path], T]) -> tuple[
         file = find_weights(name, named)
         network = load(file)
     except UserError as error:
-        raise (error if named else Skip(str(error))) from error
+        raise (error if named else NotMeasured(str(error))) from error
     sha256 = hash_file(file)
     published = Path(KNOWN[name].files[0]).stem.rsplit("-", 1)[1]
     return network, {"file": file.name, "sha256": sha256, "published": sha256.startswith(published)}
@@ -374,7 +377,7 @@ def _bar(title: str, total: int) -> tqdm:
 
 
 def _figures(
-    job: Job, distance: Callable[[Moments, Moments], float], real: list[Moments], fake: list[Moments]
+    job: Comparison, distance: Callable[[Moments, Moments], float], real: list[Moments], fake: list[Moments]
 ) -> dict[str, Any]:
     """A distance, its error, and if wanted the same between halves of the reals."""
     detail = interval(jackknife(distance, real, fake))
@@ -387,7 +390,7 @@ def _figures(
 
 
 def _both(
-    job: Job, title: str, features: Callable[[Tensor], npt.NDArray[Any]], key: str
+    job: Comparison, title: str, features: Callable[[Tensor], npt.NDArray[Any]], key: str
 ) -> tuple[list[Moments], list[Moments]]:
     """Moments of ten random blocks of the reals and of the fakes; those of the reals are kept for next time."""
 

@@ -94,7 +94,7 @@ def merge(blocks: Sequence[Moments]) -> Moments:
     return reduce(add, blocks)
 
 
-class Estimate(NamedTuple):
+class Measurement(NamedTuple):
     """A figure, its standard error, and the figure with its bias of order 1/n taken off."""
 
     value: float
@@ -102,7 +102,7 @@ class Estimate(NamedTuple):
     debiased: float | None
 
 
-def interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
+def interval(estimate: Measurement, share: bool = False) -> dict[str, Any]:
     """The figure with its standard error and the 95% interval that follows; of a ``share`` within 0 and 1.
 
     ``debiased`` has the part taken off that comes from comparing samples instead of whole distributions, which
@@ -126,7 +126,7 @@ def interval(estimate: Estimate, share: bool = False) -> dict[str, Any]:
 
 def jackknife(
     distance: Callable[[Moments, Moments], float], real: Sequence[Moments], fake: Sequence[Moments]
-) -> Estimate:
+) -> Measurement:
     """A symmetric distance between two samples that are given as random blocks of about equal size.
 
     Leaving out one block at a time, on each side in turn, gives the variance and the bias that come from
@@ -135,11 +135,11 @@ def jackknife(
     whole_real, whole_fake = merge(real), merge(fake)
     value = distance(whole_real, whole_fake)
     if min(len(real), len(fake)) < 2:
-        return Estimate(value, None, None)
+        return Measurement(value, None, None)
     variance, bias = 0.0, 0.0
     for fixed, blocks in ((whole_fake, real), (whole_real, fake)):
         k = len(blocks)
         without = np.array([distance(fixed, merge([*blocks[:i], *blocks[i + 1 :]])) for i in range(k)])
         variance += (k - 1) * float(without.var())
         bias += (k - 1) * (float(without.mean()) - value)
-    return Estimate(value, float(np.sqrt(variance)), value - bias)
+    return Measurement(value, float(np.sqrt(variance)), value - bias)

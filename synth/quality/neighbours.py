@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crossfake.synth.quality.moments import Estimate
+from crossfake.synth.quality.moments import Measurement
 
 Features = npt.NDArray[np.float32]
 _CHUNK = 1024  # rows whose distances are held at once
@@ -19,10 +19,10 @@ _CHUNK = 1024  # rows whose distances are held at once
 class Manifolds(NamedTuple):
     """The four figures. Errors are of the mean over images, the other side taken as given."""
 
-    precision: Estimate
-    recall: Estimate
-    density: Estimate
-    coverage: Estimate
+    precision: Measurement
+    recall: Measurement
+    density: Measurement
+    coverage: Measurement
 
 
 def manifolds(real: Features, fake: Features, k: int = 3, k_density: int = 5) -> Manifolds:
@@ -117,6 +117,6 @@ def _squared(a: Tensor, b: Tensor) -> Tensor:
     return torch.addmm(lengths, a, b.T, alpha=-2).clamp_(min=0)
 
 
-def _mean(each: Tensor) -> Estimate:
+def _mean(each: Tensor) -> Measurement:
     each = each.double()
-    return Estimate(float(each.mean()), float(each.std(correction=0)) / math.sqrt(len(each)), None)
+    return Measurement(float(each.mean()), float(each.std(correction=0)) / math.sqrt(len(each)), None)

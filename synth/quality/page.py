@@ -15,7 +15,7 @@ from crossfake.images import contact_sheet
 from crossfake.pages import data_uri, environment
 from crossfake.runs import Run
 from crossfake.synth.quality.earlier import result_file
-from crossfake.synth.quality.measures import Job
+from crossfake.synth.quality.measures import Comparison
 from crossfake.synth.quality.neighbours import nearest
 from crossfake.synth.quality.table import figures, head_of, notes, rounded, with_interval
 
@@ -39,7 +39,7 @@ _MEANING = {
 }
 
 
-def write_page(job: Job, result: dict[str, Any]) -> Path:
+def write_page(job: Comparison, result: dict[str, Any]) -> Path:
     """Write the page beside ``quality.json``.
 
     Args:
@@ -87,7 +87,7 @@ def _row(name: str, head: str, fakes: dict[str, Any], reals: dict[str, Any]) -> 
     }
 
 
-def nearest_rows(job: Job) -> dict[str, Any]:
+def nearest_rows(job: Comparison) -> dict[str, Any]:
     """Rows of some fakes, and of the reals nearest to each, where features of both were measured."""
     if not job.has_features or len(job.real_rows) < _NEIGHBOURS:
         return {}
@@ -96,7 +96,7 @@ def nearest_rows(job: Job) -> dict[str, Any]:
     return {"nearest": {"fake": job.fake_rows[:_SHOWN].tolist(), "real": job.real_rows[rows].tolist()}}
 
 
-def _nearest_sheet(job: Job, rows: dict[str, Any]) -> Any:
+def _nearest_sheet(job: Comparison, rows: dict[str, Any]) -> Any:
     """A column for each fake, with the reals nearest to it below."""
     pictures = [
         job.fake.read_many(rows["fake"]),

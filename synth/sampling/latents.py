@@ -40,6 +40,7 @@ def open_model(path: Path | None, device: str = "auto", precision: Precision = "
 
 
 def has_styles(model: Model) -> bool:
+    """Whether it is a StyleGAN: w can be truncated, mixed and projected onto."""
     return isinstance(model.network, StyleGenerator)
 
 

@@ -68,6 +68,7 @@ class Model:
 
     @property
     def size(self) -> int:
+        """Height and width of its images."""
         return int(self.card["size"])
 
     @property

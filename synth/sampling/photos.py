@@ -60,6 +60,7 @@ class Photos:
         return {side: self.rows[splits == side] for side in np.unique(splits).tolist()}
 
     def row(self, number: int) -> int:
+        """The row of the photo that a fake is made of; they come round."""
         return int(self.rows[number % len(self.rows)])
 
     def facts(self, number: int) -> dict[str, Any]:

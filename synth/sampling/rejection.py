@@ -122,6 +122,7 @@ class Rejection:
 
     @property
     def attributes(self) -> dict[str, Any]:
+        """What shards say of it."""
         return {"by": self.by, "dropped": self.dropped, "of": self.block, **self.facts}
 
     def drawn(self, first: int, last: int) -> tuple[int, int]:

@@ -65,7 +65,8 @@ class Adversarial(GeneratorLearner):
             return self.adaptive(images, self.draws)
         return diff_augment(images, self.draws) if self.plan.augment == "diffaugment" else images
 
-    def judge(self, images: Tensor, labels: Tensor | None) -> Tensor:
+    def discriminate(self, images: Tensor, labels: Tensor | None) -> Tensor:
+        """Logits ``[B]`` of images ``[B, 3, H, W]``, augmented as they are for training."""
         logits: Tensor = self.discriminator(self.augmented(images), self.plan.dtype, labels)
         return logits
 
@@ -86,7 +87,7 @@ class Adversarial(GeneratorLearner):
 
     def _discriminator_step(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         self.optimizer_d.zero_grad(set_to_none=True)
-        real_logits, fake_logits = self.judge(real, labels), self.judge(fake, labels)
+        real_logits, fake_logits = self.discriminate(real, labels), self.discriminate(fake, labels)
         loss = self.loss_d(real_logits, fake_logits)
         loss.backward()
         penalties = self.penalties(real, fake, labels)
@@ -118,17 +119,19 @@ class Adversarial(GeneratorLearner):
         return {"loss_g": loss.detach(), "loss": loss.detach()}
 
     def loss_d(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Non-saturating (Goodfellow et al. 2014), of logits ``[B]``."""
         return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()
 
     def loss_g(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> Tensor:
-        return F.softplus(-self.judge(fake, labels)).mean()
+        """Non-saturating (Goodfellow et al. 2014), of images ``[B, 3, H, W]``."""
+        return F.softplus(-self.discriminate(fake, labels)).mean()
 
     def penalties(self, real: Tensor, fake: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
         """Add the gradients of the discriminator's regularisation; R1 every few steps, times their number."""
         every, gamma = self.recipe.r1_every, self.plan.gamma
         if not every or self.step % every or gamma <= 0:
             return {}
-        penalty = gradient_penalty(lambda images: self.judge(images, labels), real).mean()
+        penalty = gradient_penalty(lambda images: self.discriminate(images, labels), real).mean()
         (penalty * (gamma / 2 * every)).backward()
         return {"r1": penalty.detach()}
 
@@ -190,15 +193,15 @@ class StyleLearner(Adversarial):
         return {"path_length": self.mean_length, "path_penalty": penalty.detach()}
 
 
-def gradient_penalty(judge: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+def gradient_penalty(discriminate: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Squared norm of the gradient of each logit by its image (Mescheder et al. 2018, eq. 9, without gamma/2), ``[B]``.
 
     Args:
-        judge: images ``[B, 3, H, W]`` to logits ``[B]``.
+        discriminate: images ``[B, 3, H, W]`` to logits ``[B]``.
         images: where the gradient is taken.
     """
     images = images.detach().requires_grad_(True)
-    (gradient,) = torch.autograd.grad(judge(images).sum(), images, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminate(images).sum(), images, create_graph=True)
     return gradient.float().square().sum(dim=(1, 2, 3))
 
 

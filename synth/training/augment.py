@@ -57,9 +57,11 @@ class Adaptive:
         self.groups, self.target, self.kimg, self.p = tuple(groups), target, kimg, p
 
     def state(self) -> dict[str, float]:
+        """What a checkpoint holds of it."""
         return {"p": self.p}
 
     def restore(self, state: dict[str, float]) -> None:
+        """Go on from a checkpoint."""
         self.p = state["p"]
 
     def adapt(self, sign: float, batch: int) -> None:

@@ -109,10 +109,12 @@ class GeneratorLearner(Learner):
 
     @property
     def images_seen(self) -> int:
+        """Reals shown so far, by all processes."""
         return self.step * self.plan.batch
 
     @property
     def local_batch(self) -> int:
+        """Images of a step in this process."""
         return self.plan.batch // self.ranks.world
 
     def train_step(self, real: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
@@ -169,4 +171,5 @@ def to_network(real: Tensor, device: torch.device, flip: Tensor) -> Tensor:
 
 
 def count_parameters(networks: Sequence[nn.Module]) -> int:
+    """Numbers that can be trained, of all networks."""
     return sum(p.numel() for network in networks for p in network.parameters())

@@ -78,6 +78,7 @@ class ImageClasses:
 
     @classmethod
     def from_column(cls, data: ShardDataset, column: str) -> ImageClasses:
+        """The values of a column as classes; none for an empty name. ``UserError`` where it has one value."""
         if not column:
             return cls((), torch.zeros(0, dtype=torch.int64))
         if column not in ("source", "generator", "label"):

@@ -25,7 +25,7 @@ testclient = pytest.importorskip("starlette.testclient")
 
 from crossfake.serve.web import schemas  # noqa: E402
 from crossfake.serve.web.api import create_api  # noqa: E402
-from crossfake.serve.web.desk import Desk  # noqa: E402
+from crossfake.serve.web.queue import JobQueue  # noqa: E402
 
 jsonschema = pytest.importorskip("jsonschema")
 BASE = "http://127.0.0.1:7860"
@@ -314,7 +314,7 @@ def test_busy(analyser: Analyser, monkeypatch: pytest.MonkeyPatch) -> None:
         return judge(*args, **options)
 
     monkeypatch.setattr(analyser, "image", patient)
-    app = create_api(analyser, LIMITS, requests_per_minute=1000, desk=Desk(1, 16))
+    app = create_api(analyser, LIMITS, requests_per_minute=1000, queue=JobQueue(1, 16))
     with testclient.TestClient(app, base_url=BASE) as client:
         answers: list[Any] = []
         threads = [
@@ -484,7 +484,7 @@ def test_the_public_origin(analyser: Analyser) -> None:
 
 def test_clients_that_send_slowly_hold_no_place(analyser: Analyser) -> None:
     """As many as have places send a byte now and then; whoever sends all is answered."""
-    app = create_api(analyser, LIMITS, requests_per_minute=1000, desk=Desk(1, 16))
+    app = create_api(analyser, LIMITS, requests_per_minute=1000, queue=JobQueue(1, 16))
     scope = {
         "type": "http",
         "asgi": {"version": "3.0"},

@@ -21,8 +21,8 @@ from crossfake.datasets.toyfaces import toyface
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.intake.limits import Limits
 from crossfake.serve.web.api import create_api
-from crossfake.serve.web.desk import Desk
 from crossfake.serve.web.pages import Site
+from crossfake.serve.web.queue import JobQueue
 from crossfake.serve.web.security import PAGE
 from crossfake.serve.web.visits import Visits
 from crossfake.serve.web.work import Worker
@@ -51,7 +51,7 @@ class _Drawn:
 
 
 def make_site(analyser: Analyser, tmp_path: Path, limits: Limits = LIMITS) -> Site:
-    worker = Worker(analyser, limits, Desk(2, 32), key=tmp_path / "key.pem")
+    worker = Worker(analyser, limits, JobQueue(2, 32), key=tmp_path / "key.pem")
     drawn: Any = _Drawn()
     return Site(worker, Visits(limits), drawn)
 
@@ -293,12 +293,12 @@ def test_pictures_are_made_and_can_be_judged(client: Any) -> None:
     address, page = _done(client, client.post("/generate", data=form))
     assert page.count("Analyse the picture of seed") == 3
     assert "drawn-seed-4.png" in _done(client, client.post(f"{address}/files/1"))[1]
-    assert "step 1 of" in _done(client, client.post("/generate", data={**form, "way": "walk"}))[1]
-    mixed = _done(client, client.post("/generate", data={**form, "way": "mix", "styles": "7"}))[1]
+    assert "step 1 of" in _done(client, client.post("/generate", data={**form, "kind": "walk"}))[1]
+    mixed = _done(client, client.post("/generate", data={**form, "kind": "mix", "styles": "7"}))[1]
     assert "The coarse styles of seeds 7" in mixed
     assert (
         "no such styles"
-        in _done(client, client.post("/generate", data={**form, "way": "mix", "layers": "fine"}))[1]
+        in _done(client, client.post("/generate", data={**form, "kind": "mix", "layers": "fine"}))[1]
     )
     for wrong in (
         {"seeds": "x"},
@@ -306,10 +306,10 @@ def test_pictures_are_made_and_can_be_judged(client: Any) -> None:
         {"psi": "nan"},
         {"psi": "1e999"},
         {"psi": 2},
-        {"way": "else"},
+        {"kind": "else"},
         {"layers": "x"},
-        {"way": "walk", "seeds": "1-20"},
-        {"way": "mix", "seeds": "1-30", "styles": "1-30"},
+        {"kind": "walk", "seeds": "1-20"},
+        {"kind": "mix", "seeds": "1-30", "styles": "1-30"},
         {"seeds": "1" * 600},
         {"model": ""},
     ):

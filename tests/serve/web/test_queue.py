@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("limits")
 
 from crossfake.serve.intake.shares import TryLater
-from crossfake.serve.web.desk import Desk, Stopped, Tell
+from crossfake.serve.web.queue import JobQueue, Stopped, Tell
 
 
 def _wait(event: threading.Event) -> Any:
@@ -28,32 +28,32 @@ def _until(true: Any) -> None:
 
 
 def test_a_job_tells_how_far_it_is_and_gives_its_result() -> None:
-    desk, go = Desk(places=1), threading.Event()
-    job = desk.start(_wait(go), threading.Event())
+    queue, go = JobQueue(places=1), threading.Event()
+    job = queue.start(_wait(go), threading.Event())
     _until(lambda: (job.share, job.words) == (0.5, "halfway"))
     go.set()
     assert job.future.result(5) == "done"
 
 
 def test_the_next_waits_and_one_too_many_is_refused() -> None:
-    desk, go = Desk(places=1, waiting=1), threading.Event()
-    first, second = (desk.start(_wait(go), threading.Event()) for _ in range(2))
-    assert (first.before, second.before) == (0, 1) and desk.counts == (1, 1)
-    desk._typical = 3.0
+    queue, go = JobQueue(places=1, waiting=1), threading.Event()
+    first, second = (queue.start(_wait(go), threading.Event()) for _ in range(2))
+    assert (first.before, second.before) == (0, 1) and queue.counts == (1, 1)
+    queue._typical = 3.0
     with pytest.raises(TryLater, match="2 requests are ahead") as caught:
-        desk.start(_wait(go), threading.Event())
+        queue.start(_wait(go), threading.Event())
     assert caught.value.status == 503 and caught.value.seconds == 6
-    more = desk.start(_wait(go), threading.Event(), more=True)  # goes on with what was let in
+    more = queue.start(_wait(go), threading.Event(), more=True)  # goes on with what was let in
     go.set()
     assert [job.future.result(5) for job in (first, second, more)] == ["done"] * 3
-    _until(lambda: desk.counts == (0, 0))
+    _until(lambda: queue.counts == (0, 0))
 
 
 def test_work_stops_when_it_is_told_to_and_frees_its_place() -> None:
-    desk, stop = Desk(places=1, waiting=0), threading.Event()
-    job = desk.start(_wait(threading.Event()), stop)
+    queue, stop = JobQueue(places=1, waiting=0), threading.Event()
+    job = queue.start(_wait(threading.Event()), stop)
     stop.set()
     with pytest.raises(Stopped):
         job.future.result(5)
-    _until(lambda: desk.counts == (0, 0))
-    assert desk.start(lambda tell: 1, threading.Event()).future.result(5) == 1
+    _until(lambda: queue.counts == (0, 0))
+    assert queue.start(lambda tell: 1, threading.Event()).future.result(5) == 1

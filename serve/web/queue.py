@@ -18,7 +18,7 @@ class Stopped(Exception):
     """The visitor cancelled, left, or the client went away."""
 
 
-class Desk:
+class JobQueue:
     """Runs so many jobs at once, and lets so many wait.
 
     Args:
@@ -90,14 +90,14 @@ class Job(Generic[T]):
 
     future: Future[T]
 
-    def __init__(self, desk: Desk, work: Callable[[Tell], T], stop: threading.Event) -> None:
-        self._desk, self._work, self._stop = desk, work, stop
+    def __init__(self, queue: JobQueue, work: Callable[[Tell], T], stop: threading.Event) -> None:
+        self._queue, self._work, self._stop = queue, work, stop
         self.share, self.words = 0.0, "Starting"
 
     @property
     def before(self) -> int:
         """How many have to finish before it begins."""
-        return self._desk.before(self)
+        return self._queue.before(self)
 
     def run(self) -> T:
         start = time.monotonic()
@@ -105,7 +105,7 @@ class Job(Generic[T]):
             self._tell(0.0, "Starting")
             return self._work(self._tell)
         finally:
-            self._desk.took(time.monotonic() - start)
+            self._queue.took(time.monotonic() - start)
 
     def _tell(self, share: float, words: str) -> None:
         if self._stop.is_set():

@@ -68,7 +68,7 @@ class Run:
 
     def amend(self, **values: Any) -> None:
         """Write into ``config.yaml`` what was chosen after the run began."""
-        text = yaml.safe_dump({**self.config, **_plain(values)}, sort_keys=False)
+        text = yaml.safe_dump({**self.config, **_for_yaml(values)}, sort_keys=False)
         write_text(self.config_file, text)
 
     @property

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crossfake.datasets.audit import learning
-from crossfake.datasets.audit.probes import judge
+from crossfake.datasets.audit.probes import verdict_of
 from crossfake.datasets.audit.settings import AuditSettings
 
 
@@ -46,7 +46,7 @@ def test_memorised_groups_do_not_count(linear):
     values = np.repeat(rng.normal(size=(60, 6)), 5, axis=0).astype(np.float32)
     found = learning.separation(values, labels, groups, learning.folds(labels, groups, 0), linear, 0)
     assert found.auc < 0.65  # far below 0.5 is what few groups of noise give
-    assert judge(found, AuditSettings(("a",), ("b",))) in ("pass", "cannot tell")
+    assert verdict_of(found, AuditSettings(("a",), ("b",))) in ("pass", "cannot tell")
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
@@ -55,7 +55,7 @@ def test_constant_values_are_a_coin_toss(value):
     values = np.full((40, 3), value, np.float32)
     found = learning.separation(values, labels, np.arange(40), labels * 0, False, 0)
     assert (found.auc, found.low, found.high) == (0.5, 0.5, 0.5)
-    assert judge(found, AuditSettings(("a",), ("b",))) == "pass"
+    assert verdict_of(found, AuditSettings(("a",), ("b",))) == "pass"
 
 
 @pytest.mark.parametrize("linear", [True, False])
@@ -69,7 +69,7 @@ def test_noise_is_no_finding(linear):
         found = learning.separation(
             values, labels, everyone, learning.folds(labels, everyone, seed), linear, seed
         )
-        assert judge(found, AuditSettings(("a",), ("b",))) in ("pass", "cannot tell")
+        assert verdict_of(found, AuditSettings(("a",), ("b",))) in ("pass", "cannot tell")
 
 
 @pytest.mark.parametrize(
@@ -86,4 +86,4 @@ def test_noise_is_no_finding(linear):
 )
 def test_verdicts(low, high, groups, verdict):
     found = learning.Separation((low + high) / 2, low, high, 100, groups)
-    assert judge(found, AuditSettings(("a",), ("b",))) == verdict
+    assert verdict_of(found, AuditSettings(("a",), ("b",))) == verdict

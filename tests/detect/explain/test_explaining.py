@@ -13,7 +13,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle import bundle
 from crossfake.detect.commands.explain import explain as command
-from crossfake.detect.explain.checks import Sample, blended, check, format_table
+from crossfake.detect.explain.checks import CheckedPictures, blended, check, format_table
 from crossfake.detect.explain.explaining import explain
 from crossfake.detect.settings import ExplainSettings
 from crossfake.errors import UserError
@@ -105,7 +105,7 @@ def test_blends_look_for_faces_as_the_training_recipe_does(
     detector = bundle.load(trained, "cpu", face_model=Path("own.onnx"))
     detector.card["crop"] = {"policy": policy, "margin": 1.3}
     images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
-    made = blended(Sample(images, np.array(["a", "b"])), detector, np.random.default_rng(0))
+    made = blended(CheckedPictures(images, np.array(["a", "b"])), detector, np.random.default_rng(0))
     assert set(made) == {"self-blended", "swapped"}
     assert looked_for == ([] if policy == "face" else ["own.onnx"] * 2)
 

@@ -11,7 +11,7 @@ from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row
 from crossfake.detect.training.data import Kind, TrainingData
 from crossfake.detect.training.sampling import Sampler
-from crossfake.detect.training.weighing import Weighed, format_shares, told
+from crossfake.detect.training.weighing import Weighed, format_shares, shares_in_words
 
 
 def _shards(folder: Path, label: int, *parts: tuple[str, str, int, int]) -> Path:
@@ -174,7 +174,7 @@ def test_the_shares_are_told() -> None:
     again = Weighed.recorded(kinds, shares)
     assert again is not None and np.array_equal(again.weights, weighed.weights)
     assert Weighed.recorded(kinds[1:4], shares) is None
-    assert told(shares) == "reals 50%, given fakes 25%, own fakes 25%"
+    assert shares_in_words(shares) == "reals 50%, given fakes 25%, own fakes 25%"
     assert [part["images"] for part in shares] == [3, 1, 1] and "ap" not in shares[0]
     table = format_shares(shares).splitlines()
     assert table[2].split() == ["given", "fakes", "ff", "a", "1", "25.0%", "1.0000"] and len(table) == 4

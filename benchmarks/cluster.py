@@ -33,6 +33,22 @@ def own_memory() -> float:
     return int(facts["RssAnon"].split()[0]) / 1024
 
 
+def busy() -> tuple[float, float]:
+    """Seconds that processors worked for this process, and for it and all below it, Ray's own processes too."""
+    ticks, found = os.sysconf("SC_CLK_TCK"), {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = file.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found[int(file.parent.name)] = int(words[1]), sum(map(int, words[11:15])) / ticks
+    below, added = {os.getpid()}, True
+    while added:
+        more = {pid for pid, (parent, _) in found.items() if parent in below} - below
+        below, added = below | more, bool(more)
+    return time.process_time(), sum(found[pid][1] for pid in below)
+
+
 @contextmanager
 def watched() -> Iterator[list[float]]:
     """The largest :func:`own_memory` in the meantime, as the one item of a list."""
@@ -186,9 +202,11 @@ def stage(stage: str, executor: str, scratch: Path, n: int, cores: int) -> None:
     """One measurement, for the command below."""
     with started(executor, cores) as (where, start):
         work = stage_work(stage, scratch, n, cores, where)
-        begun = time.perf_counter()
+        before, begun = busy(), time.perf_counter()
         work()
-        print(json.dumps({"start": start, "seconds": time.perf_counter() - begun}))
+        driver, whole = (after - was for after, was in zip(busy(), before, strict=True))
+        facts = {"start": start, "seconds": time.perf_counter() - begun, "driver": driver, "busy": whole}
+        print(json.dumps(facts))
 
 
 def told(*words: object, **environment: str) -> dict[str, float]:
@@ -212,12 +230,16 @@ def told(*words: object, **environment: str) -> dict[str, float]:
 @click.option("--stages", default=",".join(STAGES))
 @click.option("--times", type=int, default=1, help="The best of so many counts.")
 def overhead(n: int, cores: int, stages: str, times: int) -> None:
-    """Seconds of each stage by local workers, and on Ray with as many cores; Ray's start is told apart."""
+    """Seconds of each stage by local workers, and on Ray with as many cores; Ray's start is told apart.
+
+    Beside other work the seconds that processors were busy say more than those that went by.
+    """
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         fill(scratch, n)
+        print(f"{n:,} rows, {cores} cores; load {os.getloadavg()[0]:.1f}")
         print(
-            f"{n:,} rows, {cores} cores\n{'':<10}{'local s':>9}{'ray s':>9}{'ratio':>7}{'start s':>9}",
+            f"{'':<10}{'seconds':>17}{'ratio':>7}{'busy':>17}{'ratio':>7}{'driver':>8}{'start':>7}",
             flush=True,
         )
         for name in stages.split(","):
@@ -238,11 +260,11 @@ def overhead(n: int, cores: int, stages: str, times: int) -> None:
                     known = best.get(executor, found)
                     best[executor] = min(found, known, key=lambda each: each["seconds"])
             local, ray = best["local"], best["ray"]
-            print(
-                f"{name:<10}{local['seconds']:>9.1f}{ray['seconds']:>9.1f}"
-                f"{ray['seconds'] / local['seconds']:>7.2f}{ray['start']:>9.1f}",
-                flush=True,
-            )
+            cells = [
+                f"{local[what]:>8.1f}{ray[what]:>9.1f}{ray[what] / local[what]:>7.2f}"
+                for what in ("seconds", "busy")
+            ]
+            print(f"{name:<10}{''.join(cells)}{ray['driver']:>8.1f}{ray['start']:>7.1f}", flush=True)
 
 
 # ---------------------------------------------------------------- memory

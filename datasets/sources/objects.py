@@ -109,8 +109,10 @@ def read(stored: Stored) -> bytes:
     with remote.store(stored.url) as (files, path):
         try:
             content: bytes = files.cat_file(path, start=stored.start, end=end)
-        except FileNotFoundError:
-            content = b""
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError) and "range" not in str(error):
+                raise
+            content = b""  # an empty object has no first byte
     if not content:
         raise OSError("not in the store, or empty")
     return content

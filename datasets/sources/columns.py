@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
 import json
 import re
@@ -210,6 +211,7 @@ def open_binary(file: Path | str) -> Iterator[Any]:
         yield opened
 
 
+@functools.lru_cache(maxsize=1024)
 def clean(name: object) -> str:
     """A column's name as :data:`LABELS` and the others have it."""
     return re.sub(r"\s+", "_", str(name or "").strip().lower())

@@ -49,7 +49,7 @@ class Manifest(Source):
     def records(self, spec: SourceSpec) -> Iterator[Record]:
         table: Path | str = spec.url or spec.path
         base = spec.url.rpartition("/")[0] or spec.path.parent
-        seen = Names()
+        seen, folder = Names(), (Path(base) if spec.url else spec.path.resolve().parent).name
         for number, row in rows(table):
             name = file_of(row, base)
             if not name:
@@ -75,7 +75,7 @@ class Manifest(Source):
                 raise UserError(
                     f"{table} line {number}: {split!r} is no split", hint="write train, val or test"
                 )
-            source = str(row.get("source") or (Path(base) if spec.url else spec.path.resolve().parent).name)
+            source = str(row.get("source") or folder)
             group = group_of(row, name)
             yield Record(
                 image if label != SKIP else ON_REQUEST,

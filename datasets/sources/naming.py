@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -52,6 +53,7 @@ def words_of(name: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
+@functools.lru_cache(maxsize=4096)
 def label_of(name: str) -> int | None:
     """0 for a class called real, 1 for one called fake, in the words that published sets use; None for others.
 

@@ -52,7 +52,7 @@ def server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def ray(server: None) -> Iterator[ExecutorSettings]:
+def nodes(server: None) -> Iterator[Any]:
     """Two machines of one core each."""
     from ray.cluster_utils import Cluster
 
@@ -64,13 +64,19 @@ def ray(server: None) -> Iterator[ExecutorSettings]:
         patch.setenv("TMPDIR", short)  # Ray notes its address there
         nodes = Cluster(initialize_head=True, head_node_args={**node, "temp_dir": f"{short}/ray"})
         nodes.add_node(**node)
-        where = ExecutorSettings("ray", nodes.address)
         try:
-            with where.connected():
-                yield where
+            yield nodes
         finally:
             nodes.shutdown()
             shutil.rmtree(short, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def ray(nodes: Any) -> Iterator[ExecutorSettings]:
+    """The cluster, connected."""
+    where = ExecutorSettings("ray", nodes.address)
+    with where.connected():
+        yield where
 
 
 @pytest.fixture(scope="package")

@@ -57,7 +57,8 @@ from crossfake.stopping import Stopper
 REJECTS = "rejects.png"
 FOLDERS = "folders"  # in place of a generator's name
 _SHARD_ROWS = 10_000
-_CHUNK = 16  # records per task: enough that handing them over costs nothing
+_CHUNK, _CHUNK_THERE = 16, 64  # records per task, here and on Ray: enough that handing them over costs little
+_CHUNK_BYTES = 2 << 20  # of files that travel with their records
 _REJECTS_SHOWN = 48
 
 
@@ -313,14 +314,16 @@ class _Work:
         self.seconds = time.monotonic() - started
 
 
-def _chunks(records: Iterator[Record]) -> Iterator[list[Record]]:
+def _chunks(records: Iterator[Record], most: int = _CHUNK) -> Iterator[list[Record]]:
     """Tasks for the workers: a few images, or one video."""
     chunk: list[Record] = []
+    size = 0
     for record in records:
         chunk.append(record)
-        if len(chunk) == _CHUNK or is_video(record.image):
+        size += len(record.image) if isinstance(record.image, bytes) else 0
+        if len(chunk) == most or size >= _CHUNK_BYTES or is_video(record.image):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
     if chunk:
         yield chunk
 
@@ -340,7 +343,7 @@ def _outcomes(
     from crossfake.datasets.cluster_writer import Held
 
     apart = partial(handle_apart, cropper=cropper, options=options)
-    chunks = _chunks(map(absolute, records))
+    chunks = _chunks(map(absolute, records), _CHUNK_THERE)
     for chunk, (found, reference) in cluster.map_in_order(apart, chunks, Demand(), parts=True):
         for record, kept in zip(chunk, found, strict=True):
             held = (o if o.image is None else replace(o, image=Held(reference, o.image)) for o in kept)

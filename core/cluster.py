@@ -140,6 +140,7 @@ class Tasks:
             memory=self.asked["memory"] or None,
             num_returns=2 if parts else 1,
             max_retries=RETRIES,
+            scheduling_strategy="DEFAULT" if demand.cpus else "SPREAD",
         )
         self._slots, self._looked = 1, 0.0
 
@@ -153,7 +154,8 @@ class Tasks:
         if time.monotonic() - self._looked > _LOOK:
             there = self.ray.cluster_resources()
             fits = [there.get(name, 0) / amount for name, amount in self.asked.items() if amount]
-            self._slots, self._looked = max(1, int(min(fits))), time.monotonic()
+            self._slots = max(1, int(min(fits, default=there.get("CPU", 1))))
+            self._looked = time.monotonic()
         return self._slots
 
     def result(self, sent: Any) -> Any:

@@ -64,12 +64,12 @@ class Demand:
     """What Ray keeps free for a task. On this machine ``--workers`` says how many run at once.
 
     Attributes:
-        cpus: cores.
+        cpus: cores; 0 where it mostly waits: such tasks are spread over the machines.
         gpus: GPUs, where the cluster has any; a share of one is allowed.
         memory: GiB; 0 asks for none.
     """
 
-    cpus: Annotated[int, Bounds(1, 4096)] = 1
+    cpus: Annotated[int, Bounds(0, 4096)] = 1
     gpus: Annotated[float, Bounds(0, 1024)] = 0
     memory: Annotated[float, Bounds(0, 10**6)] = 0
 

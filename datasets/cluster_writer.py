@@ -173,7 +173,8 @@ class ShardTasks:
         write = partial(
             _write_rows, target=target, size=size, codec=codec, attributes=attributes, masks=masks
         )
-        self._tasks = Tasks(write, Demand(), "writing a shard")
+        # a core that it kept while it waits for lost pixels would be the one that makes them again
+        self._tasks = Tasks(write, Demand(cpus=0), "writing a shard")
         self._sent: deque[tuple[Any, Gathered]] = deque()
 
     def send(self, shard: Gathered) -> None:

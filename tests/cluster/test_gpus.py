@@ -23,9 +23,14 @@ from .conftest import settings
 
 @pytest.mark.slow
 def test_networks_ask_for_a_gpu_and_nothing_else_does(
-    nodes: Any, ray: ExecutorSettings, model: Path, data: tuple[Path, Path], detector: Path, tmp_path: Path,
+    nodes: Any,
+    ray: ExecutorSettings,
+    model: Path,
+    data: tuple[Path, Path],
+    detector: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     asked: dict[str, float] = {}
     init = cluster.Tasks.__init__
 

@@ -188,6 +188,10 @@ class View:
             whole.append(row)
         return Windows.join(parts), np.array(whole, np.int64), damaged
 
+    def turned(self, images: Sequence[Pixels], shards: ShardSet) -> Sequence[Pixels]:
+        """Images of a set's rows, as read or changed since, as :meth:`cut` takes them: here the same."""
+        return images
+
     def check(self, shards: ShardSet, rows: Indices | None = None) -> None:
         """Raise ``UserError`` unless a set's images, or these rows of it, can be seen this way."""
         if not self.native:

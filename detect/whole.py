@@ -130,6 +130,19 @@ class Whole(View):
             damaged += missed
         return self.cut(images), whole, damaged
 
+    def turned(self, images: Sequence[Pixels], shards: ShardSet) -> Sequence[Pixels]:
+        """With their faces upright where the detector takes such; one without a face, which some changes hide, is taken
+        as it is, for here every row has a score."""
+        if self.upright is None or as_they_are(shards):
+            return images
+        found = []
+        for image in images:
+            try:
+                found.append(self.upright(image))
+            except Skip:
+                found.append(image)
+        return found
+
     def with_mask(self, image: Pixels, mask: npt.NDArray[np.bool_]) -> tuple[Pixels, npt.NDArray[np.bool_]]:
         """What the network sees of a set's row, and where a mask ``[H, W]`` of it lies in that.
 

@@ -63,7 +63,11 @@ def false_alarms(
                     _edited(image, kind, u, whole, detector.size)
                     for image, u, whole in zip(images, draws[part, number], native, strict=True)
                 ]
-                alarms[1 + number, part] = detector.score(made) >= detector.threshold
+                seen = [
+                    detector.view.turned([image], sets[folder])[0]
+                    for image, (folder, _) in zip(made, places, strict=True)
+                ]
+                alarms[1 + number, part] = detector.score(seen) >= detector.threshold
             bar.update(len(places))
     groups = scored.groups()[chosen]
     found = {name: _share(row, groups) for name, row in zip((UNTOUCHED, *KINDS), alarms, strict=True)}

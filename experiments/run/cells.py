@@ -302,9 +302,9 @@ def _pictures(
             if name == PGD:
                 from crossfake.experiments.run.adversarial import pgd
 
-                if shards.native:
+                if shards.native or detector.view.whole:
                     raise UserError("pgd attacks aligned images", hint="leave pgd out, or use another data:")
                 images = pgd(detector, images, shards.columns["label"][part], eps=strength / 255)
             else:
                 images = perturbations.perturb(images, name, strength, seed=first)
-        yield images
+        yield detector.view.turned(images, shards)

@@ -15,6 +15,7 @@ from crossfake.detect.evaluation.benign import false_alarms, format_benign
 from crossfake.detect.evaluation.evaluate import Scored, evaluate
 from crossfake.detect.settings import EvaluateSettings
 from crossfake.detect.training.benign import KINDS
+from crossfake.detect.view import ALIGNED
 from crossfake.errors import UserError
 
 
@@ -25,7 +26,7 @@ def _detector(size: int, seen: list[Any]) -> Any:
         seen.append(images)
         return np.array([float(image.mean()) / 200 for image in images])
 
-    return SimpleNamespace(threshold=0.5, size=size, score=score)
+    return SimpleNamespace(threshold=0.5, size=size, score=score, view=ALIGNED)
 
 
 def _scored(shards: ShardSet, scores: float | np.ndarray = 0.0) -> Scored:

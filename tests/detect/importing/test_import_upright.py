@@ -160,3 +160,17 @@ def test_a_networks_numbers_do_not_change_with_the_turn(detector: Detector) -> N
     scores = [detector(np.ascontiguousarray(np.rot90(image, k))) for k in range(4)]
     np.testing.assert_allclose(scores, scores[0], atol=2e-3)
     assert torch.isfinite(torch.tensor(scores)).all()
+
+
+def test_an_experiments_rows_and_edited_ones_are_turned(detector: Detector, tmp_path: Path) -> None:
+    from crossfake.experiments.run.cells import score_rows
+
+    photos = [_photo(20 * k, k)[0] for k in range(3)]
+    blank = np.full((90, 80, 3), 128, np.uint8)
+    shards = ShardSet(_set(tmp_path / "rows", [*photos, blank], 0))
+    found = score_rows(detector, shards, np.arange(4))
+    np.testing.assert_allclose(found, detector.score([*map(detector.crop, photos), blank]), atol=1e-6)
+    windows, _, _ = detector.view.read(shards, np.arange(3))
+    np.testing.assert_allclose(found[:3], detector.score(windows), atol=1e-6)
+    frames = ShardSet(_set(tmp_path / "frames", photos, 0, "none"))
+    np.testing.assert_allclose(score_rows(detector, frames, np.arange(3)), detector.score(photos), atol=1e-6)

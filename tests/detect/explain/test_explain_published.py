@@ -88,9 +88,19 @@ def _explain(*arguments: object) -> Result:
 @pytest.mark.parametrize("method", ["gradcam", "integrated-gradients"])
 def test_its_maps_are_checked(detector: Detector, folder: Path, tmp_path: Path, method: str) -> None:
     found = _explain(
-        "--check", "--bundle", detector.path, "--data", folder / "real", folder / "fake",
-        "--method", method, "--images", 4, "--out", tmp_path,
-    )  # fmt: skip
+        "--check",
+        "--bundle",
+        detector.path,
+        "--data",
+        folder / "real",
+        folder / "fake",
+        "--method",
+        method,
+        "--images",
+        4,
+        "--out",
+        tmp_path,
+    )
     assert found.exit_code == 0, found.output
     result = json.loads((tmp_path / "check.json").read_text())
     assert set(result["pointing"]) == {"self-blended", "swapped"}

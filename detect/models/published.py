@@ -173,7 +173,7 @@ class FixedPad(nn.Conv2d):
         super().__init__(
             layer.in_channels,
             layer.out_channels,
-            layer.kernel_size,
+            layer.kernel_size,  # type: ignore[arg-type]
             layer.stride,  # type: ignore[arg-type]
             groups=layer.groups,
             bias=layer.bias is not None,

@@ -39,6 +39,7 @@ def test_networks_ask_for_a_gpu_and_nothing_else_does(
         asked[self.what] = self.asked["GPU"]
 
     monkeypatch.setattr(cluster.Tasks, "__init__", noted)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray would not believe it
     third = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20, include_dashboard=False)
     try:
         while not cluster.import_ray().cluster_resources().get("GPU"):

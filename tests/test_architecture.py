@@ -23,7 +23,6 @@ LONG = {
     "datasets/identities.py": "faces, their descriptors and the persons they make: one walk over the data",
     "datasets/leaks.py": "a split is dealt, checked and written by the same groups",
     "detect/prediction/media.py": "pictures and videos become faces by one path, so that both are judged alike",
-    "experiments/design/config.py": "all that a YAML may say stands on one page",
     "experiments/run/running.py": "the order of a run from data to results, read from top to bottom",
 }
 

@@ -14,6 +14,7 @@ half is drawn from differs. Relative paths are taken from the current directory,
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import typing
 from dataclasses import dataclass, field
@@ -155,10 +156,7 @@ class Mix:
                 hint="name generators in fakes:, or conditions in ensemble:",
             )
         if self.ensemble and (self.without or self.train):
-            raise UserError(
-                f"condition {self.name} trains nothing",
-                hint="leave without: and train: to the ones in ensemble:",
-            )
+            raise UserError(f"condition {self.name} trains nothing", hint="leave without: and train: out")
 
 
 @dataclass(frozen=True)
@@ -418,12 +416,4 @@ def _shorter(value: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def to_dict(config: Config) -> dict[str, Any]:
     """The resolved configuration as YAML-able values; :func:`load` takes it back."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, tuple | list):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return typing.cast(dict[str, Any], plain(dataclasses.asdict(config)))
+    return typing.cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(config), default=str)))

@@ -37,8 +37,9 @@ class _Prepare(ManyValues):
 def prepare(**options: Any) -> None:
     """Turn SOURCE into shards.
 
-    SOURCE is a folder of images and videos, a zip archive, a published data set, a CSV or JSONL manifest, a shard
-    folder, or a name such as toyfaces. The layout is recognised, or named as NAME:PATH ('crossfake data sources').
+    SOURCE is a folder of images and videos, a zip or WebDataset tar, parquet, a published data set, a CSV or JSONL
+    manifest, a shard folder, the URL of any of these (s3://…), or a name such as toyfaces. The layout is recognised,
+    or named as NAME:PATH ('crossfake data sources').
     """
     from crossfake.datasets.prepare import prepare
 

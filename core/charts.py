@@ -82,7 +82,7 @@ def drawn(panel: Panel) -> dict[str, Any]:
         return round(SIDE * (x - left + margin) / ((right - left or 1.0) + 2 * margin), 1)
 
     def down(y: float) -> float:
-        return round(height * (1 - (y - bottom) / (top - bottom)), 1)
+        return round(height * (1 - (y - bottom) / (top - bottom or 1.0)), 1)
 
     def path(x: Sequence[float], y: Sequence[float]) -> str:
         return "M" + "L".join(f"{across(a)} {down(b)}" for a, b in zip(x, y, strict=True))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,11 +214,9 @@ class Visits:
 def _bytes(folder: Path) -> int:
     """Of all files below; one with two names counts once."""
     sizes: dict[int, int] = {}
-    for path in folder.rglob("*"):
-        try:
-            found = path.lstat()
-        except OSError:  # just deleted
-            continue
-        if not path.is_dir():
-            sizes[found.st_ino] = found.st_size
+    for parent, _, names in os.walk(folder):  # which, unlike rglob, passes over folders that go meanwhile
+        for name in names:
+            with suppress(OSError):  # just deleted
+                found = os.lstat(os.path.join(parent, name))
+                sizes[found.st_ino] = found.st_size
     return sum(sizes.values())

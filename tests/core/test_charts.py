@@ -27,6 +27,12 @@ def test_all_that_is_drawn_is_within_the_frame(square: bool) -> None:
     assert chart["height"] == (SIDE if square else 168) and len(line["dots"]) == 3
 
 
+def test_a_flat_line_of_one_value_is_drawn() -> None:
+    flat = Series("flat", (0.0, 1.0), (0.3, 0.3))
+    chart = drawn(_panel(series=(flat,), limits=((0.0, 1.0), (0.3, 0.3))))
+    assert chart["lines"][0]["path"].count("L") == 1 and "nan" not in chart["lines"][0]["path"]
+
+
 def test_ticks_are_round_unless_given() -> None:
     assert [label for _, label in drawn(_panel())["y_ticks"]] == ["0.4", "0.5", "0.6", "0.7", "0.8"]
     assert drawn(_panel(y_ticks=()))["y_ticks"] == []

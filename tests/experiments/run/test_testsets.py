@@ -15,6 +15,7 @@ from crossfake.detect.bundle.bundle import load as load_detector
 from crossfake.detect.training.data import TrainingData
 from crossfake.detect.training.sampling import Sampler
 from crossfake.detect.training.settings import TrainSettings
+from crossfake.detect.view import View
 from crossfake.errors import UserError
 from crossfake.experiments.design.config import load
 from crossfake.experiments.design.perturbations import perturb
@@ -270,6 +271,8 @@ def test_native_pictures_are_judged_and_changed_in_their_own_shapes(tmp_path):
             writer.append(np.full((20 + k, 24, 3), 80 * k, np.uint8), Row(0, "toy", "", "test", str(k)))
 
     class Detector:
+        view = View("native", 16)
+
         def score(self, images):
             seen.append([image.shape for image in images])
             return np.array([image.mean() for image in images])

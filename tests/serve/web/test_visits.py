@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import Limits
-from crossfake.serve.web.visits import Case, Visit, Visits
+from crossfake.serve.web.visits import Case, Visit, Visits, _bytes
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -164,6 +164,23 @@ def test_sweeping_while_cases_begin(visits: Visits) -> None:
     try:
         for _ in range(300):
             visits.sweep()
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_bytes_are_counted_while_folders_come_and_go(visits: Visits) -> None:
+    visit, over = visits.open()[1], threading.Event()
+    (visit.folder / "stays").write_bytes(bytes(7))
+
+    def begin() -> None:
+        while not over.is_set():
+            visit.begin("analyse").close()
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    try:
+        assert {_bytes(visits.root) for _ in range(300)} == {7}
     finally:
         over.set()
         thread.join()

@@ -117,9 +117,9 @@ def _sure(column: str, word: str) -> int | None:
 
 
 def _folders_label(row: Mapping[str, Any]) -> int | None:
-    ways = (slashed(str(row[name])).split("/")[:-1] for name in FILES if row.get(name))
+    paths = (slashed(str(row[name])).split("/")[:-1] for name in FILES if row.get(name))
     return next(
-        (label for way in ways for name in reversed(way) if (label := label_of(name)) is not None), None
+        (label for parts in paths for name in reversed(parts) if (label := label_of(name)) is not None), None
     )
 
 

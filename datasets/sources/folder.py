@@ -73,7 +73,7 @@ class Folder(Source):
         if is_shards(root):
             raise UserError(f"{root} is a shard folder", hint=f"name it as it is, {root}")
         source = root.resolve().name
-        by = ByFolders(_ways(root, set()), spec.labels)
+        by = ByFolders(_folders_below(root, set()), spec.labels)
         for path in walk(root, left_out=spec.left_out):
             origin = slashed(path.relative_to(root).as_posix())
             yield labelled(Record(path, origin=origin, source=source), by)
@@ -89,7 +89,7 @@ def labelled(record: Record, by: ByFolders) -> Record:
     return replace(record, label=label, split=by.split(record.origin), generator=by.generator(record.origin))
 
 
-def _ways(root: Path, seen: set[tuple[int, int]], way: str = "") -> Iterator[str]:
+def _folders_below(root: Path, seen: set[tuple[int, int]], above: str = "") -> Iterator[str]:
     """Paths of the folders below ``root``; those in names that Windows wrote count, too."""
     found = root.stat()
     if (found.st_dev, found.st_ino) in seen:
@@ -98,10 +98,10 @@ def _ways(root: Path, seen: set[tuple[int, int]], way: str = "") -> Iterator[str
     within = set()
     for name, is_folder in _listing(root):
         if is_folder and not is_hidden(name):
-            yield way + slashed(name)
-            yield from _ways(root / name, seen, f"{way}{slashed(name)}/")
+            yield above + slashed(name)
+            yield from _folders_below(root / name, seen, f"{above}{slashed(name)}/")
         elif "\\" in name:
-            within.add(way + os.path.dirname(slashed(name)))
+            within.add(above + os.path.dirname(slashed(name)))
     yield from within
 
 
@@ -190,9 +190,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def is_hidden(way: str) -> bool:
+def is_hidden(path: str) -> bool:
     """Whether a path leads through a hidden folder, or one that Apple adds to archives."""
-    return any(name.startswith(".") and name != ".." or name == "__MACOSX" for name in way.split("/"))
+    return any(name.startswith(".") and name != ".." or name == "__MACOSX" for name in path.split("/"))
 
 
 def find_folders(root: Path, holding: frozenset[str], depth: int = 6) -> Iterator[Path]:

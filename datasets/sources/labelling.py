@@ -81,8 +81,8 @@ def _check_names(spec: SourceSpec, classes: Classes) -> None:
             )
         return
     for name in spec.labels:
-        if name != LOOSE and not any(f"/{name}/" in f"/{way}/" for way in classes.ways):
-            found = sorted(set(differing(classes.ways).values()))
+        if name != LOOSE and not any(f"/{name}/" in f"/{path}/" for path in classes.paths):
+            found = sorted(set(differing(classes.paths).values()))
             more = f" and {len(found) - _SHOWN:,} more" if len(found) > _SHOWN else ""
             raise UserError(
                 f"{spec.word} has no folder {name!r}",

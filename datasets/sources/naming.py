@@ -116,17 +116,17 @@ def differing(folders: Iterable[str]) -> dict[str, str]:
         >>> differing(["train", "test"]), differing(["", "more"])
         ({'train': '.', 'test': '.'}, {'': '.', 'more': 'more'})
     """
-    ways = {
+    paths = {
         folder: [name for name in folder.split("/") if name and not _is_split(name)] for folder in folders
     }
     shared = 0
-    while len({tuple(way[: shared + 1]) for way in ways.values()}) == 1 and any(
-        len(way) > shared for way in ways.values()
+    while len({tuple(parts[: shared + 1]) for parts in paths.values()}) == 1 and any(
+        len(parts) > shared for parts in paths.values()
     ):
         shared += 1
     return {
-        folder: way[shared] if len(way) > shared else way[-1] if way else LOOSE
-        for folder, way in ways.items()
+        folder: parts[shared] if len(parts) > shared else parts[-1] if parts else LOOSE
+        for folder, parts in paths.items()
     }
 
 
@@ -141,8 +141,8 @@ def generator_below(origin: str) -> str:
         >>> generator_below("train/fake/stylegan3/7.png"), generator_below("sd1.5/a/b.png"), generator_below("b.png")
         ('stylegan3', 'sd1.5', '')
     """
-    ways = origin.split("/")[:-1]
-    return next((name for name in ways if label_of(name) is None and set(words_of(name)) - _NEUTRAL), "")
+    parts = origin.split("/")[:-1]
+    return next((name for name in parts if label_of(name) is None and set(words_of(name)) - _NEUTRAL), "")
 
 
 def split_of(name: str) -> str:
@@ -175,35 +175,35 @@ class ByFolders:
     """
 
     def __init__(self, folders: Iterable[str], labels: Mapping[str, int] | None = None) -> None:
-        ways = [folder.split("/") for folder in folders]
-        names = {name for way in ways for name in way}
+        paths = [folder.split("/") for folder in folders]
+        names = {name for parts in paths for name in parts}
         given = {tuple(name.split("/")): label for name, label in (labels or {}).items()}
         self._given = dict(sorted(given.items(), key=lambda pair: -len(pair[0])))  # a/sd says more than sd
         self._splits = len({split_of(name) for name in names if name} - {""}) > 1 and any(
             split_of(name) == "train" for name in names
         )
-        labelled = {tuple(way): label for way in ways if (label := self._label(way)) is not None}
+        labelled = {tuple(parts): label for parts in paths if (label := self._label(parts)) is not None}
         both = set(labelled.values()) >= {0, 1}
         # folders that hold both classes: what lies loose in them, in neither, is a preview or a note
-        self._holders = {way[:end] for way in labelled for end in range(len(way))} if both else set()
-        generators = {self._generator(way) for way in ways} - {""}
+        self._holders = {parts[:end] for parts in labelled for end in range(len(parts))} if both else set()
+        generators = {self._generator(parts) for parts in paths} - {""}
         self._generators = generators if len(generators) <= _MOST_GENERATORS else set()
 
     def label(self, origin: str) -> int | None:
         return self._label(origin.split("/")[:-1])
 
-    def _label(self, way: Sequence[str]) -> int | None:
-        for end in range(len(way), 0, -1):
+    def _label(self, parts: Sequence[str]) -> int | None:
+        for end in range(len(parts), 0, -1):
             for names, given in self._given.items():
-                if self._ends(way[:end], names):
+                if self._ends(parts[:end], names):
                     return given
-        if not way and (LOOSE,) in self._given:
+        if not parts and (LOOSE,) in self._given:
             return self._given[LOOSE,]
-        return next((label for name in reversed(way) if (label := label_of(name)) is not None), None)
+        return next((label for name in reversed(parts) if (label := label_of(name)) is not None), None)
 
     @staticmethod
-    def _ends(way: Sequence[str], names: tuple[str, ...]) -> bool:
-        return tuple(way[-len(names) :]) == names
+    def _ends(parts: Sequence[str], names: tuple[str, ...]) -> bool:
+        return tuple(parts[-len(names) :]) == names
 
     def is_beside_classes(self, origin: str) -> bool:
         """Whether a file without a label lies loose where folders of both classes are."""
@@ -216,13 +216,13 @@ class ByFolders:
         found = self._generator(origin.split("/")[:-1]) if self.label(origin) == 1 else ""
         return found if found in self._generators else ""
 
-    def _generator(self, way: Sequence[str]) -> str:
+    def _generator(self, parts: Sequence[str]) -> str:
         """What the user named as fakes, if that says more than that; else the folder below the fakes' own."""
         fakes = [names for names, label in self._given.items() if label == 1]
-        ends = (end for end in range(len(way)) for names in fakes if self._ends(way[: end + 1], names))
+        ends = (end for end in range(len(parts)) for names in fakes if self._ends(parts[: end + 1], names))
         given = max(ends, default=-1)
-        if given >= 0 and set(words_of(way[given])) - _NEUTRAL - _FAKE - _FORGED:
-            return way[given]
-        last = max((place for place, name in enumerate(way) if label_of(name) == 1), default=given)
-        below = way[last + 1] if 0 <= last < len(way) - 1 else ""
+        if given >= 0 and set(words_of(parts[given])) - _NEUTRAL - _FAKE - _FORGED:
+            return parts[given]
+        last = max((place for place, name in enumerate(parts) if label_of(name) == 1), default=given)
+        below = parts[last + 1] if 0 <= last < len(parts) - 1 else ""
         return below if set(words_of(below)) - _NEUTRAL else ""

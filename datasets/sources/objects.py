@@ -28,7 +28,7 @@ class Objects(Source):
     def records(self, spec: SourceSpec) -> Iterator[Record]:
         if not spec.url:
             raise UserError(f"{spec.place} is no URL", hint=f"read it as folder:{spec.place}")
-        by = ByFolders(_ways(spec.url), spec.labels)
+        by = ByFolders(_folders(spec.url), spec.labels)
         for name in listing(spec.url):
             ending = ending_of(name)
             if is_hidden(name) or is_clutter(name):
@@ -80,22 +80,24 @@ def _pages(files: Any, root: str) -> Iterator[str]:
         more = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def _below(files: Any, folder: str, way: str) -> Iterator[str]:
+def _below(files: Any, folder: str, above: str) -> Iterator[str]:
     """The names of one folder at a time are in memory."""
     found = files.ls(folder, detail=True)
     files.invalidate_cache(folder)
     kinds = {each["name"].rstrip("/").rpartition("/")[2]: each["type"] for each in found}
     for name in sorted(kinds):
         if kinds[name] == "directory":
-            yield from _below(files, f"{folder}/{name}", f"{way}{name}/")
+            yield from _below(files, f"{folder}/{name}", f"{above}{name}/")
         else:
-            yield way + name
+            yield above + name
 
 
 @functools.lru_cache(maxsize=1)
-def _ways(url: str) -> frozenset[str]:
+def _folders(url: str) -> frozenset[str]:
     """Folders below a URL."""
-    return frozenset(way for name in listing(url) if (way := name.rpartition("/")[0]) and not is_hidden(way))
+    return frozenset(
+        above for name in listing(url) if (above := name.rpartition("/")[0]) and not is_hidden(above)
+    )
 
 
 def read(stored: Stored) -> bytes:

@@ -78,7 +78,7 @@ class Classes:
 
     Attributes:
         folders: files of each folder and label (None where nothing says it); those that are refused count nowhere.
-        ways: folders of all files, refused or not.
+        paths: folders of all files, refused or not.
         total: all of them, for the progress bar.
         hint: the first file without a label whose name or folder hints at a fake.
         tables: files beside the pictures that may say what they are.
@@ -87,7 +87,7 @@ class Classes:
     """
 
     folders: Counter[tuple[str, int | None]] = field(default_factory=Counter)
-    ways: set[str] = field(default_factory=set)
+    paths: set[str] = field(default_factory=set)
     total: int = 0
     hint: str = ""
     tables: Sequence[str] = ()
@@ -97,7 +97,7 @@ class Classes:
     def add(self, origin: str, source: str, label: int | None, refused: bool) -> None:
         folder, _, name = origin.rpartition("/")
         self.total += 1
-        self.ways.add(folder)
+        self.paths.add(folder)
         if refused:
             return
         self.folders[folder, label] += 1

@@ -139,14 +139,14 @@ def _index(place: str) -> list[Sample]:
 
 def _add(found: dict[str, Sample], tar: tarfile.TarFile, item: tarfile.TarInfo) -> None:
     """Take note of one file of a shard."""
-    way = slashed(item.name).removeprefix("./")
-    if not item.isfile() or is_hidden(way) or is_clutter(way):
+    path = slashed(item.name).removeprefix("./")
+    if not item.isfile() or is_hidden(path) or is_clutter(path):
         return
-    folder, _, last = way.rpartition("/")
+    folder, _, last = path.rpartition("/")
     sample = found.setdefault(f"{folder}/{last.partition('.')[0]}", Sample())
-    ending = ending_of(way)
+    ending = ending_of(path)
     if ending in IMAGES | VIDEOS and not sample.name:
-        sample.name, sample.start, sample.size = way, item.offset_data, item.size
+        sample.name, sample.start, sample.size = path, item.offset_data, item.size
     elif ending in (".cls", ".json") and item.size <= _FACTS:
         file = tar.extractfile(item)
         text = file.read().decode("utf-8", "replace").strip() if file else ""

@@ -27,7 +27,7 @@ def store() -> Iterator[Any]:
     yield files
     files.store.clear()
     files.pseudo_dirs[:] = [""]
-    objects._ways.cache_clear()
+    objects._folders.cache_clear()
 
 
 def put(store: Any, *names: str) -> None:

@@ -125,11 +125,7 @@ class Conv(nn.Module):
         weight = (self.weight * self.weight_gain).to(x.dtype)
         bias = (self.bias * self.gain).to(x.dtype) if self.bias is not None else None
         if not self.down:
-            x = (
-                pointwise(x, weight, bias)
-                if self.kernel == 1
-                else F.conv2d(x, weight, bias, padding=self.kernel // 2)
-            )
+            x = convolved(x, weight, bias)
         elif self.kernel == 1:  # filter and drop pixels first: the 1×1 then costs a quarter
             x = F.conv2d(downsample(x), weight, bias)
         else:
@@ -137,15 +133,15 @@ class Conv(nn.Module):
         return clamped(leaky(x), self.clamp) if self.activate else x
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """A 1×1 convolution, ``[B, inputs, H, W] -> [B, outputs, H, W]``.
+def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None, groups: int = 1) -> Tensor:
+    """A convolution that keeps the size of maps, ``[B, inputs, H, W] -> [B, outputs, H, W]``.
 
-    From three channels in bfloat16 it is a matrix product: oneDNN (torch 2.14) kills the process with a
+    A 1×1 one of at most three bfloat16 channels is a matrix product: oneDNN (torch 2.14) kills the process with a
     division by zero in the convolution's gradient at 2¹⁹ pixels, such as 8 images of 256×256, and is slower below.
     """
-    if x.dtype is not torch.bfloat16 or x.shape[1] > 3:
-        return F.conv2d(x, weight, bias)
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    if weight.shape[1:].numel() <= 3 and groups == 1 and x.dtype is torch.bfloat16:
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=groups)
 
 
 def _kernel(x: Tensor, taps: list[float], gain: float = 1.0) -> Tensor:

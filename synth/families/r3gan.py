@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crossfake.synth.families.base import FAMILIES, Family, Hyperparameters, log2_size
-from crossfake.synth.families.layers import pointwise
+from crossfake.synth.families.layers import convolved
 from crossfake.synth.training.adversarial import Adversarial, gradient_penalty
 
 _GROUP = 16  # channels per group of the 3×3 convolutions
@@ -55,11 +55,7 @@ class Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, inputs, H, W] -> [B, outputs, H, W]``."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        weight = self.weight.to(x.dtype)
-        if weight.shape[2] == 1 and self.groups == 1:
-            x = pointwise(x, weight, bias)
-        else:
-            x = F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=self.groups)
+        x = convolved(x, self.weight.to(x.dtype), bias, self.groups)
         return x if bias is None else F.leaky_relu_(x, 0.2)
 
 

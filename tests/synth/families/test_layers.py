@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from crossfake.synth.families.layers import (
     Conv,
     Dense,
+    convolved,
     downsample,
     fir,
     minibatch_stddev,
-    pointwise,
     upsample,
 )
 
@@ -79,7 +79,7 @@ def test_a_pointwise_convolution_of_many_bfloat16_pixels_has_gradients_of_gradie
         .to(torch.bfloat16)
         .requires_grad_()
     )
-    y = pointwise(x, weight)
+    y = convolved(x, weight)
     assert y.shape == (8, 2, 256, 256) and y.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(y.float(), F.conv2d(x.float(), weight.float()), atol=0.02, rtol=0.01)
     (slope,) = torch.autograd.grad(y.float().sum(), x, create_graph=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
 
 from crossfake.bounds import Bounds, check_bounds
 from crossfake.errors import UserError
@@ -33,11 +33,6 @@ class ExecutorSettings:
     def __post_init__(self) -> None:
         if self.executor == "local" and (self.address or self.store):
             raise UserError("--address and --store are for Ray", hint="add --executor ray")
-
-    @classmethod
-    def of(cls, options: dict[str, Any]) -> ExecutorSettings:
-        """Taken out of a command's options."""
-        return cls(**{field.name: options.pop(field.name) for field in fields(cls)})
 
     @property
     def is_ray(self) -> bool:

@@ -40,6 +40,7 @@ from crossfake.cli import SHARDS, THERE, error_line
 from crossfake.errors import UserError
 
 F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S")
 
 Folder = Annotated[Path, click.Path(path_type=Path)]
 Shards = Annotated[Path, SHARDS]
@@ -121,6 +122,11 @@ def options(
         return command
 
     return add
+
+
+def taken(settings: type[S], options: dict[str, Any]) -> S:
+    """One dataclass's settings, taken out of the options of a command that has several."""
+    return settings(**{field.name: options.pop(field.name) for field in fields(typing.cast(Any, settings))})
 
 
 def attributes(settings: type) -> dict[str, str]:

@@ -13,7 +13,7 @@ from crossfake.datasets.audit.settings import AuditSettings
 from crossfake.datasets.settings import LaunderSettings, PrepareSettings, SplitSettings
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 
 data = command_group("data", "Prepare, split, audit, verify and look at image sets.")
 
@@ -43,7 +43,7 @@ def prepare(**options: Any) -> None:
     """
     from crossfake.datasets.prepare import prepare
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     settings = PrepareSettings(**options)
     wrong = "size" if settings.native else "min_size"
     if wrong in typed():
@@ -97,7 +97,7 @@ def audit(**options: Any) -> None:
         audit,
     )
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     found = audit(AuditSettings(**options), where)
     click.echo(found.table())
     if options["out"]:
@@ -146,7 +146,7 @@ def split(check: bool, **options: Any) -> None:
     """
     from crossfake.datasets import leaks
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     settings = SplitSettings(**options)
     if not check:
         click.echo(leaks.split(settings, where).text())

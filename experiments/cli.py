@@ -12,7 +12,7 @@ from crossfake.cli import THERE, command_group
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
 from crossfake.experiments.settings import ReportSettings, RunSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 from crossfake.pages import TERMINAL, plural
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -48,7 +48,7 @@ def run(dry_run: bool, **options: Any) -> None:
     """
     from crossfake.experiments.design.config import load
 
-    where, wanted = ExecutorSettings.of(options), RunSettings(**options)
+    where, wanted = taken(ExecutorSettings, options), RunSettings(**options)
     file = find_config(wanted.config)
     settings = load(file, wanted.quick)
     settings.check_paths()

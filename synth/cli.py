@@ -10,7 +10,7 @@ import click
 from crossfake.cli import RUN, ManyValues, command_group, report_of, typed
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 from crossfake.synth.settings import EvaluateSettings, GenerateSettings, ImportSettings
 from crossfake.synth.training.settings import TrainSettings
 
@@ -77,7 +77,7 @@ def generate(real: Path | None, **options: Any) -> None:
     from crossfake.synth.quality.table import format_table
     from crossfake.synth.sampling.generation import DONE, generate
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     if real is not None:
         check_reals(real)  # hours of work come first
     try:
@@ -105,7 +105,7 @@ def evaluate(**options: Any) -> None:
     from crossfake.synth.quality.evaluate import evaluate
     from crossfake.synth.quality.table import format_table
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     settings = EvaluateSettings(**options)
     click.echo(format_table(evaluate(settings, where)))
     click.echo(f"page: {result_file(settings).with_suffix('.html')}")

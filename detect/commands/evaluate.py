@@ -11,7 +11,7 @@ from crossfake.cli import ManyValues
 from crossfake.detect.commands.options import newest_bundle
 from crossfake.detect.settings import EvaluateSettings
 from crossfake.executor import ExecutorSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 from crossfake.pages import plural
 
 
@@ -28,7 +28,7 @@ def evaluate(bundle: Path | None, **options: Any) -> None:
     from crossfake.detect.evaluation.evaluate import evaluate
     from crossfake.detect.evaluation.table import format_table, worst_lines
 
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     result = evaluate(EvaluateSettings(bundle or newest_bundle(), **options), where)
     click.echo(format_table(result))
     overall = result["overall"]

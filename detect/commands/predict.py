@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from crossfake.detect.commands.options import newest_bundle
 from crossfake.detect.settings import EvaluateSettings, LoadSettings, PredictSettings
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 
 _Judged = TypeVar("_Judged")
 
@@ -68,16 +68,15 @@ def predict(
     from crossfake.detect.prediction.predict import plan
     from crossfake.detect.prediction.predict import predict as judge
 
-    where = ExecutorSettings.of(options)
-    opened = LoadSettings(**{field.name: options.pop(field.name) for field in fields(LoadSettings)})
+    where = taken(ExecutorSettings, options)
+    opened = taken(LoadSettings, options)
     settings = PredictSettings(**options)
     faces, annotate = settings.faces, settings.annotate
     bundles = bundle or (newest_bundle(),)
     if where.is_ray and len(bundles) > 1:
         raise UserError("Ray's workers judge with one detector", hint="give one --bundle")
-    how = asdict(opened) | (
-        {"device": "auto"} if where.is_ray else {}
-    )  # then this machine only says how they are cut
+    # with Ray this machine only says how pictures are cut
+    how = asdict(opened) | ({"device": "auto"} if where.is_ray else {})
     detectors = [load(each, **how) for each in bundles]
     if len(bundles) > 1:
         named = several.name_detectors(bundles, detectors, faces)

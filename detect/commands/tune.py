@@ -13,7 +13,7 @@ from crossfake.detect.settings import TuneSettings
 from crossfake.detect.training.settings import TrainSettings
 from crossfake.errors import UserError
 from crossfake.executor import ExecutorSettings
-from crossfake.options import options
+from crossfake.options import options, taken
 
 _BASE = ("model", "pretrained", "weights", "steps", "seed", "force", "device", "precision", "view", "window")
 
@@ -40,7 +40,7 @@ def tune(resume: bool, space: str, synthetic: tuple[Path, ...], **options: Any) 
 
     Test rows are never read. The same command again goes on where it was stopped; more --trials extend the search.
     """
-    where = ExecutorSettings.of(options)
+    where = taken(ExecutorSettings, options)
     if resume and options["out"] is not None:
         Existing("config.yaml", wrong="holds no search to resume", hint=RUN.hint).check(options["out"])
     from crossfake.detect.tuning.tune import format_comparison, format_trials, resumed, tune

@@ -209,9 +209,8 @@ def map_in_order(
         task, sent = waiting.popleft()
         return task, sender.result(sent)
 
-    for task in (
-        tasks
-    ):  # what is left of them when the caller stops is short, and ends with this process at the latest
+    # what is left of them when the caller stops is short, and ends with this process at the latest
+    for task in tasks:
         waiting.append((task, sender.submit(task)))
         if len(waiting) > ahead * sender.slots:
             yield first()

@@ -239,9 +239,8 @@ class Cropper:
         """As :meth:`crops`, of a file of which ``decode_image(source, at_least=GLANCE)`` gave a glance already."""
         if min(glance.shape[:2]) < GLANCE:  # so it was not reduced
             return self.crops(glance, box, mask)
-        if (
-            box is None and mask is None and not self.min_face and not self.native
-        ):  # these count in pixels of the whole picture
+        # the smallest face and native pixels count in pixels of the whole picture, as boxes and masks do
+        if box is None and mask is None and not self.min_face and not self.native:
             enough = max(GLANCE, 4 * self.size)
             reduced = glance if min(glance.shape[:2]) >= enough else decode_image(source, at_least=enough)
             try:

@@ -42,9 +42,8 @@ class CelebDF(Source):
                 video = faceforensics.video_of(path)
                 listed = f"{folder}/{video}.mp4"
                 if listed in testing:
-                    if (
-                        testing[listed] == label and listed not in seen
-                    ):  # the list's 1 is real, a label's 1 is fake
+                    # the list's 1 is real, a label's 1 is fake
+                    if testing[listed] == label and listed not in seen:
                         spec.missing.add(f"agreement of {_TESTING} with the folder", origin)
                     seen.add(listed)
                 yield Record(

@@ -114,9 +114,8 @@ class PositiveHead(nn.Linear):
 
     def forward(self, features: Tensor) -> Tensor:
         """``[B, features] -> [B, 1]``."""
-        if (
-            self.training
-        ):  # clamped in place: through clamp() a weight of zero would never get a gradient again
+        # clamped in place: through clamp() a weight of zero would never get a gradient again
+        if self.training:
             with torch.no_grad():
                 self.weight.clamp_(min=0)
         weight = self.weight if self.training else self.weight.clamp(min=0)

@@ -106,9 +106,8 @@ def judge(
     """
     workers = max(1, (settings.workers or os.cpu_count() or 1) // len(detectors))
     each_own = dataclasses.replace(settings, workers=workers)
-    first = [
-        named is detectors[0] and settings.metadata for named in detectors
-    ]  # a file says the same to all
+    # a file says the same to all
+    first = [named is detectors[0] and settings.metadata for named in detectors]
     marked = [settings.annotate and settings.annotate / clean_name(named.name) for named in detectors]
     inputs = itertools.tee(find_inputs(paths, settings.allow_urls, settings.annotate), len(detectors))
     every = [

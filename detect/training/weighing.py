@@ -85,9 +85,8 @@ class Weighed:
             alone = counts if not sampler.apart.get(name, True) else dict.fromkeys(counts, 1)
             amounts = {kind: trained[kind] or alone[kind] for kind in of_kind}
             share = shares[name]
-            if (
-                name != "real"
-            ):  # fakes of which none would be drawn must count for something if they are all there is
+            # fakes of which none would be drawn must count for something if they are all there is
+            if name != "real":
                 share = fakes * (share / drawn if drawn else 1 / len(held - {"real"}))
             parts |= {kind: share * amount / sum(amounts.values()) for kind, amount in amounts.items()}
         return cls.of(kinds, {kind: parts[kind] for kind in counts})

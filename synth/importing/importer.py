@@ -171,9 +171,8 @@ def _checked(network: Module, architecture: str) -> float | None:
             if rate is None or abs(rate - 0.01) > 1e-6:
                 raise UserError(f"{name} learnt at another rate", hint="only StyleGAN2 is known")
         weights = {**part.held("_parameters"), **part.held("_buffers")}
-        if (
-            "conv_clamp" in part.state and "weight" in weights and place != "skip"
-        ):  # that one never has a limit
+        # the layer that skips never has a limit
+        if "conv_clamp" in part.state and "weight" in weights and place != "skip":
             limit = number(part.state["conv_clamp"])
             if part.state["conv_clamp"] is not None and not (limit and 0 < limit < math.inf):
                 raise UserError(f"{name} has an odd limit", hint="only StyleGAN2 is known")

@@ -229,6 +229,12 @@ def test_charts_of_lines_have_one_renderer() -> None:
     assert drawing == {"core/templates/chart.html", "serve/web/templates/page/video.html"}
 
 
+def test_figures_are_not_kept_by_pyplot() -> None:
+    """What draws through pyplot changes state that all share, and has to close its figures; Optuna draws so."""
+    kept = {str(file.relative_to(ROOT)) for file in _files() if "matplotlib.pyplot" in file.read_text()}
+    assert kept == {"detect/tuning/pictures.py"}
+
+
 ALIKE = {
     "Generator": "each family has one",
     "Discriminator": "each family has one",

@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from crossfake.detect.evaluation import metrics
@@ -49,7 +46,8 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
         intervals: of the first part's figures; those of :data:`ranking.RATES` are drawn as bars.
     """
     apart = ConstrainedLayoutEngine(wspace=0.06)  # the last tick of one and the first of the other
-    figure, (whole, low) = plt.subplots(1, 2, figsize=(9.6, 5.2), layout=apart, sharey=True)
+    figure = Figure(figsize=(9.6, 5.2), layout=apart)
+    whole, low = figure.subplots(1, 2, sharey=True)
     parts, left_out = hardest(parts)
     reals = max(int((labels == 0).sum()) for labels, _ in parts.values())
     floor = 10.0 ** np.floor(np.log10(1 / max(10, reals)))
@@ -78,7 +76,8 @@ def roc_picture(parts: Parts, path: Path, intervals: Mapping[str, tuple[float, f
 
 def pr_picture(parts: Parts, path: Path) -> None:
     """Precision over recall, as steps, with what chance would give as dots."""
-    figure, axes = plt.subplots(figsize=(5.6, 5.6), layout="constrained")
+    figure = Figure(figsize=(5.6, 5.6), layout="constrained")
+    axes = figure.subplots()
     parts, left_out = hardest(parts)
     for number, (name, (labels, scores)) in enumerate(parts.items()):
         precision, recall = ranking.precision_recall_curve(labels, scores)
@@ -99,7 +98,8 @@ def det_picture(parts: Parts, path: Path) -> None:
     """Misses over false alarms on axes of normal deviates (Martin et al. 1997): normal scores give straight lines."""
     from scipy.stats import norm
 
-    figure, axes = plt.subplots(figsize=(5.6, 6.1), layout="constrained")
+    figure = Figure(figsize=(5.6, 6.1), layout="constrained")
+    axes = figure.subplots()
     parts, left_out = hardest(parts)
     lowest = 0.5
     for number, (name, (labels, scores)) in enumerate(parts.items()):
@@ -129,9 +129,8 @@ def calibration_picture(
     labels: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], threshold: float, path: Path
 ) -> None:
     """Share of fakes over the probability that was given, with Wilson's 95% intervals, above a histogram of scores."""
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(5.2, 6.2), layout="constrained", sharex=True, height_ratios=(3, 1.4)
-    )
+    figure = Figure(figsize=(5.2, 6.2), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.4))
     promised, came, count = metrics.reliability(labels, scores)
     low, high = wilson(came, count)
     figures = metrics.summary(labels, scores)
@@ -175,7 +174,8 @@ def calibration_picture(
 
 def confusion_picture(matrix: list[list[int]], threshold: float, path: Path) -> None:
     """Counts, and shares of each true class as shade."""
-    figure, axes = plt.subplots(figsize=(4.0, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.0, 3.6), layout="constrained")
+    axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row in range(2):
@@ -230,5 +230,3 @@ def _save(figure: Any, path: Path) -> None:
         figure.savefig(path, dpi=150, bbox_inches="tight", pad_inches=0.08)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error
-    finally:
-        plt.close(figure)

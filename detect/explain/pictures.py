@@ -8,10 +8,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
 
 from crossfake.datasets.types import Pixels
 from crossfake.detect.explain.checks import shown_share
@@ -66,7 +64,8 @@ def overlay_picture(image: Pixels, chart: npt.NDArray[np.float32], kind: str, ti
         chart: float32 ``[S, S]``.
         kind: ``signed``, ``positive`` or ``attention``; see :class:`crossfake.detect.explain.methods.Method`.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(9.6, 3.9), layout="constrained")
+    axes = figure.subplots(1, 3)
     scale, color_map = _scale(chart, kind)
     axes[0].imshow(image)
     shown = axes[1].imshow(chart, cmap=color_map, norm=scale)
@@ -90,7 +89,7 @@ def overlay_picture(image: Pixels, chart: npt.NDArray[np.float32], kind: str, ti
 
 def spectrum_picture(image: Pixels, found: dict[str, Any], reference: Any, title: str, path: Path) -> None:
     """The crop, its log spectrum, the mean of reals, the difference, and the azimuthal profile among those of reals."""
-    figure = plt.figure(figsize=(11, 6), layout="constrained")
+    figure = Figure(figsize=(11, 6), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=(1, 0.8))
     top, below = parts
     axes = top.subplots(1, 4)
@@ -126,13 +125,8 @@ def spectrum_picture(image: Pixels, found: dict[str, Any], reference: Any, title
 def prototypes_picture(image: Pixels, found: dict[str, Any], images: Pixels, title: str, path: Path) -> None:
     """The crop beside its nearest training images, each with its label, data set or generator, and similarity."""
     count = len(images)
-    figure, axes = plt.subplots(
-        1,
-        count + 1,
-        figsize=(1.75 * (count + 1), 2.9),
-        layout="constrained",
-        gridspec_kw={"width_ratios": [1.25] + [1] * count},
-    )
+    figure = Figure(figsize=(1.75 * (count + 1), 2.9), layout="constrained")
+    axes = figure.subplots(1, count + 1, gridspec_kw={"width_ratios": [1.25] + [1] * count})
     axes[0].imshow(image)
     _frame(axes[0], "the detector's crop")
     for axis, near, label, name, likeness in zip(
@@ -149,7 +143,8 @@ def prototypes_picture(image: Pixels, found: dict[str, Any], images: Pixels, tit
 
 def check_picture(result: dict[str, Any], path: Path) -> None:
     """Curves of deletion, insertion and weight randomisation."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.5), layout="constrained")
+    figure = Figure(figsize=(11, 3.5), layout="constrained")
+    axes = figure.subplots(1, 3)
     titles = (
         "deletion: should fall early",
         "insertion: should rise early",
@@ -225,5 +220,3 @@ def _save(figure: Any, title: str, path: Path) -> None:
         figure.savefig(path, dpi=130)
     except OSError as error:
         raise UserError(f"cannot write {path} ({error.strerror})", hint="name another --out") from error
-    finally:
-        plt.close(figure)

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crossfake.charts import Panel
@@ -60,7 +58,7 @@ def write_figures(results: Results, found: Sequence[Finding]) -> list[str]:
     folder = results.folder / "figures"
     folder.mkdir(exist_ok=True)
     drawn: dict[str, Any] = {}
-    with plt.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE):
         for detector in results.detectors:
             if len(results.conditions_of(detector)) > 2:
                 drawn[f"heatmap-{_slug(detector)}"] = heat_map(heat(results, detector))
@@ -83,10 +81,9 @@ def write_figures(results: Results, found: Sequence[Finding]) -> list[str]:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure beside ``path`` in every format, the same bytes each time, and close it."""
+    """Write a figure beside ``path`` in every format, the same bytes each time."""
     for ending in FORMATS:
         figure.savefig(f"{path}.{ending}", metadata=_UNDATED[ending])
-    plt.close(figure)
 
 
 def heat_map(found: Heat) -> Any:
@@ -96,7 +93,8 @@ def heat_map(found: Heat) -> Any:
     mean_unseen = np.array([[v.mean if v else np.nan] for v in found.means])
     grid = np.concatenate([means, mean_unseen], axis=1)
     size = (max(_COLUMN, 1.5 + 0.52 * columns), 1.3 + 0.34 * rows)
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
     low = 0.5 if FIGURES[found.key].higher_is_better else 0.0
     trained_on = np.column_stack([np.array(found.seen), np.zeros(rows, bool)])
     axes.set_facecolor("0.92")
@@ -142,7 +140,8 @@ def heat_map(found: Heat) -> Any:
 def forest(found: Sequence[Finding]) -> Any:
     """Every contrast's mean with its interval, above it the rows that it is the mean of, where they fit."""
     rows = forest_rows(found, _ROWS)
-    figure, axes = plt.subplots(figsize=(_COLUMN + 1.2, 0.7 + 0.24 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(_COLUMN + 1.2, 0.7 + 0.24 * len(rows)), layout="constrained")
+    axes = figure.subplots()
     for place, (_, each) in enumerate(rows):
         e, mean = each.estimate, not each.test
         color = {"better": COLORS[1], "worse": COLORS[0]}.get(each.verdict, "0.45")
@@ -168,9 +167,8 @@ def curve_chart(panels: Sequence[Panel]) -> Any:
     down = -(-len(panels) // across)
     width = _COLUMN if across == 1 else _PAGE
     height = width / across * (1.0 if panels[0].square else 0.85)
-    figure, grid = plt.subplots(
-        down, across, figsize=(width, height * down), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(width, height * down), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes, panel in zip(grid.flat, panels, strict=False):

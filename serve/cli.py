@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from crossfake.cli import THERE, ManyValues
-from crossfake.detect.commands.options import newest_bundle
+from crossfake.errors import UserError
 from crossfake.options import options
 from crossfake.serve.settings import ServeSettings
 
@@ -26,7 +26,7 @@ def serve(bundles: tuple[Path, ...], no_page: bool, **chosen: Any) -> None:
 
     chosen["page"] = not no_page
     ServeSettings(bundles or (Path(),), **chosen)  # a wrong option is said before a bundle is looked for
-    settings = ServeSettings(bundles or (newest_bundle(),), **chosen)
+    settings = ServeSettings(bundles or _default_set(chosen["models"]), **chosen)
 
     def generators() -> Any:
         from crossfake.serve.engine.generators import RunGenerators  # brings torch
@@ -34,6 +34,21 @@ def serve(bundles: tuple[Path, ...], no_page: bool, **chosen: Any) -> None:
         return RunGenerators(settings.runs) if settings.page else None
 
     run(settings, generators, click.echo)
+
+
+def _default_set(models: Path) -> tuple[Path, ...]:
+    """The newest finished run, and every bundle of a folder: detectors that look at different things."""
+    from crossfake.runs import newest_run
+
+    run = newest_run("detect")
+    found = (*([run] if run else []), *sorted(file.parent for file in models.glob("*/bundle.json")))
+    if not found:
+        raise UserError(
+            f"there is no trained detector under runs/ and no bundle in {models}",
+            hint="train one, import one with 'detect import', or name one with --bundle",
+        )
+    click.echo(f"no --bundle given: taking {', '.join(map(str, found))}", err=True)
+    return found
 
 
 @click.command("verify-report")

@@ -28,7 +28,7 @@ from crossfake.images import fitted
 from crossfake.memory import give_back
 from crossfake.serve.engine import wording
 from crossfake.serve.engine.agreement import answer, counted
-from crossfake.serve.engine.evidence import SHOWN, Evidence
+from crossfake.serve.engine.evidence import SHOWN, Evidence, key_frames, traces
 from crossfake.serve.engine.facts import facts
 from crossfake.serve.engine.judging import (
     Found,
@@ -122,7 +122,7 @@ class Analyser:
         Args:
             path: the file, whose name is not looked at, or an upload that was accepted already.
             name: what to show.
-            explain: heat map, spectrum and nearest training pictures.
+            explain: heat map, spectrum, nearest training pictures, maps of error levels and noise.
             stability: the score under recompression and resizing.
             prior: share of fakes among such pictures; each detector's own when None.
             progress: told how far it is; what it raises ends the analysis.
@@ -180,15 +180,18 @@ class Analyser:
         least = least_side((seen.width, seen.height), boxes, largest_crop(self._loaded)) if boxes else 0
         shown = copies.largest(max(_SHOWN, least)).pixels
         picture = _reduced(shown)
+        more: dict[str, Any] = {"picture": picture, "prior": prior}
+        if explain and not faces:
+            more["traces"] = traces(upload, copies)
         if not faces or not (explain or stability):
             say(1.0, "done")
-        yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
+        yield self._conclude(upload, judged, faces, started, metadata, **more)
         if explain and faces:
             say(0.35, "explaining")
-            faces = self._explained(faces, judged)
+            faces, more["traces"] = self._explained(faces, judged), traces(upload, copies)
             if not stability:
                 say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
+            yield self._conclude(upload, judged, faces, started, metadata, **more)
         if stability and faces:
             strip = strips(
                 shown,
@@ -201,7 +204,7 @@ class Analyser:
             )
             faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
             say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, picture=picture, prior=prior)
+            yield self._conclude(upload, judged, faces, started, metadata, **more)
 
     def video(
         self,
@@ -239,8 +242,8 @@ class Analyser:
             faces = self._explained(faces, judged)
         say(1.0, "done")
         metadata = read_metadata(upload.path)
-        seconds = upload.seconds or None
-        return self._conclude(upload, judged, faces, started, metadata, duration=seconds, prior=prior)
+        more = {"duration": upload.seconds or None, "prior": prior, "key_frames": key_frames(upload)}
+        return self._conclude(upload, judged, faces, started, metadata, **more)
 
     def _accepted(self, file: Path | Upload, kind: str, name: str) -> Upload:
         upload = file if isinstance(file, Upload) else accept(file, self.limits, name)

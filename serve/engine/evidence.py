@@ -1,4 +1,6 @@
-"""Why a detector says what it says: the heat map, the spectrum, the training pictures that are most alike."""
+"""Why a detector says what it says: the heat map, the spectrum, the training pictures that are most alike; and what
+stands beside every verdict without asking a detector: maps of a picture, key frames of a video.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,41 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from crossfake.datasets.decode import Copies, Unreadable
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.types import Pixels
+from crossfake.datasets.video import read_keyframes
 from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.explain.traces import MOST_PIXELS, TraceMap, trace_maps
 from crossfake.detect.verdict import LABELS
 from crossfake.errors import UserError
 from crossfake.images import fitted
-from crossfake.serve.engine.results import Example
+from crossfake.serve.engine.results import Example, KeyFrame
+from crossfake.serve.intake.accepting import Upload
 
 _NEAREST = 6
 SHOWN = 512  # pixels of a crop on the page and in reports, and of its map
 _SOON = (
     "The training pictures to compare with are still being looked up: analyse the picture again in a moment."
 )
+_KEY_FRAMES = 6
 _T = TypeVar("_T")
+
+
+def traces(upload: Upload, copies: Copies) -> tuple[TraceMap, ...]:
+    """Maps of a picture in its own pixels, which a reduced copy no longer has; none of one that is too large."""
+    return trace_maps(copies.decode().pixels) if upload.width * upload.height <= MOST_PIXELS else ()
+
+
+def key_frames(upload: Upload) -> tuple[KeyFrame, ...]:
+    """What a video stores whole, for a reverse search; empty where none of it can be decoded by itself."""
+    try:
+        return tuple(
+            KeyFrame(frame.seconds, frame.pixels)
+            for frame in read_keyframes(upload.path, _KEY_FRAMES, "the video")
+        )
+    except Unreadable:
+        return ()
 
 
 class Evidence:

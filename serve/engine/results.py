@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from crossfake.datasets.types import Box, Pixels
+from crossfake.detect.explain.traces import TraceMap
 from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.verdict import NOT_JUDGED, FrameScore, MissedFace, Verdict
 from crossfake.detect.wording import Statement
@@ -162,6 +163,19 @@ class DetectorFacts:
 
 
 @dataclass(frozen=True)
+class KeyFrame:
+    """A frame that a video stores whole: what to give to a reverse search of pictures.
+
+    Attributes:
+        seconds: its time in the video; None where the video does not say.
+        picture: uint8 ``[h, w, 3]``, of at most 960 pixels.
+    """
+
+    seconds: float | None
+    picture: Pixels
+
+
+@dataclass(frozen=True)
 class Analysis:
     """What is said of one file.
 
@@ -187,6 +201,9 @@ class Analysis:
             A box of a face times ``picture.shape[1] / width`` is its place there.
         duration: of a video in seconds; None of a picture, or when unknown.
         metadata: what the file says of itself; None in an analysis of before.
+        traces: of a picture maps of error levels and noise, each with how it misleads; empty without ``explain``, and
+            of one above 25 megapixels.
+        key_frames: of a video up to six, none like the one before.
     """
 
     name: str
@@ -209,6 +226,8 @@ class Analysis:
     metadata: Metadata | None = None
     says: Statement = Statement("Not judged")
     prior: float | None = None
+    traces: tuple[TraceMap, ...] = ()
+    key_frames: tuple[KeyFrame, ...] = ()
 
     def to_json(self, pictures: bool = False) -> dict[str, Any]:
         """Plain values for ``json.dumps``: fractions with six digits, no NaN.

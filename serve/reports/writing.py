@@ -130,6 +130,7 @@ def page(analysis: Analysis, signer: str, block: bytes = b"") -> str:
         "title": _title,
         "chart": _chart,
         "uri": lambda pixels: data_uri(png(pixels)),
+        "photo": lambda pixels: data_uri(_jpeg(pixels), "jpeg"),
     }
     return made.get_template("report.html").render(
         analysis=analysis,

@@ -70,7 +70,7 @@ _WHEN = {
     507: "The disk is full.",
 }
 
-Explain = Annotated[bool, Query(description="Of pictures: heat map, spectrum, nearest training pictures.")]
+Explain = Annotated[bool, Query(description="Of pictures: heat map, spectrum, error levels, noise.")]
 Stability = Annotated[bool, Query(description="Of pictures: the score under recompression and resizing.")]
 Prior = Annotated[
     float | None,

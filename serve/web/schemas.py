@@ -35,7 +35,7 @@ class Health(Answer):
 
     status: Literal["ok"] = Field(description="Until all is loaded: `loading`, with status 503.")
     version: str = Field(description="Of crossfake.")
-    detectors: list[str] = Field(description="Their names, `ensemble` among them when there are several.")
+    detectors: list[str] = Field(description="Their names.")
 
 
 def model_of(kind: type, **more: Any) -> type[BaseModel]:
@@ -83,7 +83,10 @@ def _for_json(text: str) -> str:
 _FORM = Field(alias="schema", description="Version of this form.")  # pydantic has a method of that name
 FaceAnalysis = model_of(
     results.FaceAnalysis,
-    verdict=(str, Field(description="That of the ensemble, or of the only detector.")),
+    verdict=(
+        str,
+        Field(description="What its detectors come to: uncertain where they contradict each other."),
+    ),
 )
 Analysis = model_of(results.Analysis, version_of_form=(int, _FORM))
 DetectorFacts = model_of(results.DetectorFacts)

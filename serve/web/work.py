@@ -133,6 +133,7 @@ class Worker:
         if analysis.faces:
             shown["why"] = render("why.html", analysis=analysis)
             shown["steady"] = show_steady(analysis)
+        shown["traces"] = render("traces.html", analysis=analysis)
         self._offer_files(case, analysis)
         case.show(**shown, files=render("files.html", analysis=analysis, case=case))
         case.end()

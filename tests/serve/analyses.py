@@ -3,12 +3,14 @@
 import numpy as np
 
 from crossfake.datasets.toyfaces import toyface
+from crossfake.detect.explain.traces import trace_maps
 from crossfake.detect.verdict import FrameScore, MissedFace, Verdict
 from crossfake.serve.engine.results import (
     Analysis,
     DetectorFacts,
     Example,
     FaceAnalysis,
+    KeyFrame,
     StabilityPoint,
     Warning,
 )
@@ -102,4 +104,6 @@ def make_analysis(name: str = "photo.jpg", faces: int = 2, video: bool = False) 
         (Warning("several", "More than one face: each is judged by itself."),),
         None if video else picture,
         11.0 if video else None,
+        traces=() if video else trace_maps(picture),
+        key_frames=(KeyFrame(0.0, picture), KeyFrame(None, picture)) if video else (),
     )

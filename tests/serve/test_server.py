@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,6 +86,22 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(MissingDependency, match=r"\.\[app\]"):
         serve(ServeSettings(BUNDLE))
+
+
+def test_without_a_bundle_the_newest_run_and_all_models_are_served(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[ServeSettings] = []
+    monkeypatch.setattr("crossfake.serve.server.serve", lambda settings, *_: served.append(settings))
+    monkeypatch.chdir(tmp_path)
+    for name in ("b", "a"):
+        shutil.copytree(bundle / "model", tmp_path / "models" / name)
+    said = CliRunner().invoke(detect, ["serve"])
+    assert said.exit_code == 0 and "taking models/a, models/b" in said.output
+    shutil.copytree(bundle, tmp_path / "runs" / "own")
+    assert CliRunner().invoke(detect, ["serve", "--models", "models"]).exit_code == 0
+    assert served[0].bundles == (Path("models/a"), Path("models/b"))
+    assert served[1].bundles == (Path("runs/own"), *served[0].bundles)
 
 
 def test_without_the_page_the_root_leads_to_the_description(bundle: Path) -> None:

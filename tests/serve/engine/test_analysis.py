@@ -45,12 +45,15 @@ def test_a_picture_from_end_to_end(bundle: Path, analyser: Analyser, photo: Path
     assert (found.kind, found.width, found.height, found.name) == ("image", 16, 16, "b.png")
     assert found.picture is not None and found.picture.shape == (16, 16, 3)
     assert len(face.stability) == 10 and face.heatmap is not None and face.nearest
+    assert [each.name for each in found.traces] == ["error levels", "noise"] and not found.key_frames
     assert told == sorted(told) and told[0] == 0 and told[-1] == 1
     plain = found.to_json()
     text = json.dumps(plain, allow_nan=False)
     assert str(photo.parent) not in text and "data:image" not in text
     assert plain["faces"][0]["verdict"] == face.verdict and "heatmap" not in plain["faces"][0]
+    assert [set(each) for each in plain["traces"]] == [{"name", "words"}] * 2
     pictures = found.to_json(pictures=True)
+    assert pictures["traces"][1]["picture"].startswith("data:image/png;base64,")
     assert pictures["faces"][0]["heatmap"].startswith("data:image/png;base64,")
     assert "heat" not in pictures["faces"][0]
     assert json.loads(json.dumps(pictures, allow_nan=False))["faces"][0]["nearest"][0]["picture"]
@@ -61,6 +64,7 @@ def test_quick_is_the_same_without_reasons(analyser: Analyser, photo: Path) -> N
     full = analyser.image(photo)
     assert quick.faces[0].per_detector == full.faces[0].per_detector and quick.sha256 == full.sha256
     assert quick.faces[0].heatmap is None and not quick.faces[0].stability and not quick.faces[0].nearest
+    assert not quick.traces
 
 
 def test_several_detectors_are_shown_apart(both: Analyser, photo: Path) -> None:

@@ -53,6 +53,8 @@ def test_a_cancelled_video_lets_go_of_the_lock(clip: Path) -> None:
 def test_a_video_has_a_score_over_time(both: Analyser, clip: Path) -> None:
     found = both.video(clip, name="../clip.mp4")
     assert (found.kind, found.name, found.width, found.height) == ("video", "clip.mp4", 96, 96)
+    assert found.key_frames and found.key_frames[0].seconds == 0 and not found.traces
+    assert found.key_frames[0].picture.shape == (96, 96, 3)
     assert found.picture is None and found.duration == pytest.approx(accept(clip).seconds)
     (person,) = found.faces
     assert len(person.frames) == 12 and not person.stability and person.heatmap is not None

@@ -74,6 +74,7 @@ def test_html_shows_it_all_and_fetches_nothing(reports: dict[str, Path]) -> None
         "too small",
         "never seen a diffusion model",
         "verify-report",
+        "no sign of an edit",
     ):
         assert words in page, words
     assert "<b>&#34;" not in page and "&lt;b&gt;" in page

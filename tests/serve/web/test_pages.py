@@ -236,7 +236,7 @@ def test_what_comes_is_told_as_it_comes(client: Any, photo: Path) -> None:
         and told.headers["cache-control"] == "no-cache"
     )
     events = re.findall(r"^event: (\w+)$", told.text, re.MULTILINE)
-    assert events[-1] == "done" and {"result", "why", "steady", "files", "status", "cancel"} <= set(events)
+    assert events[-1] == "done" and {"result", "why", "steady", "traces", "files", "cancel"} <= set(events)
     last = client.get(f"{answer.headers['location']}/events?since=999")
     assert "event: result" not in last.text and "event: done" in last.text
 

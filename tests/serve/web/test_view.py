@@ -72,6 +72,18 @@ def test_a_curve_runs_along_the_video() -> None:
     ]
 
 
+def test_each_detector_says_what_it_looks_at() -> None:
+    page = show_result(make_analysis())
+    assert page.count("looks at faces") == 4  # two faces, two detectors with facts
+
+
+def test_maps_say_how_they_mislead_and_key_frames_when_they_are() -> None:
+    page = render("traces.html", analysis=make_analysis())
+    assert page.count("<img") == 2 and "no sign of an edit" in page and "asks a question" in page
+    page = render("traces.html", analysis=make_analysis(video=True))
+    assert page.count("<img") == 2 and "0:00.0" in page and "Error levels" not in page
+
+
 def test_large_pictures_are_sent_small() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (2000, 3000, 3), dtype=np.uint8)
     assert len(jpeg(noise, 96)) < 12_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from crossfake.errors import UserError
 from crossfake.files import write_text
 from crossfake.progress import tqdm
 from crossfake.stats import ranking
+from crossfake.stats.intervals import share_interval
 
 BEFORE = "bundle.json.before"
 FIGURES = ("nll", "brier", "ece")
@@ -41,6 +43,7 @@ class _Judged:
     features: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     groups: npt.NDArray[np.str_]
+    sources: npt.NDArray[np.str_]
     weights: npt.NDArray[np.float64]
 
 
@@ -79,6 +82,7 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
         features[count],
         validation.labels[count],
         validation.groups[count],
+        np.array([kind.source for kind in validation.kinds])[count],
         weighed.weights[count],
     )
     weights = calibration.class_weights(held.labels, settings.prior, held.weights)
@@ -114,9 +118,9 @@ def calibrate(settings: CalibrateSettings) -> dict[str, Any]:
             held.logits, held.labels, held.groups, settings.coverage, held.weights
         )
         notes += _few(card["abstention"])
-    reference = _novelty(detector, data, held, settings) if settings.novelty else None
-    if reference:
-        card["novelty"] = novelty.save(reference, detector.path)
+    if settings.novelty:
+        reference, noticed = _novelty(detector, data, held, settings)
+        card["novelty"] = {**novelty.save(reference, detector.path), "noticed": noticed}
     if seen is not None:
         card["seen"] = seen.save(detector.path)
     _replace_card(detector.path, card)
@@ -223,17 +227,38 @@ def _few(abstention: dict[str, Any]) -> list[str]:
 
 def _novelty(
     detector: Detector, data: TrainingData, held: _Judged, settings: CalibrateSettings
-) -> novelty.Novelty:
+) -> tuple[novelty.Novelty, list[dict[str, Any]]]:
+    """The reference, and of each source of reals how many of its pictures one without that source would flag."""
     method = settings.novelty or ""
-    features, labels = held.features[:0], held.labels[:0]
+    features, labels, sources = held.features[:0], held.labels[:0], held.sources[:0]
     if method != "energy":
-        read = [
-            (read_told(pool.shards, rows, detector.view)[0], label) for pool, label, rows in _training(data)
-        ]
-        labels = np.concatenate([np.full(len(images), label) for images, label in read])
+        parts = _training(data)
+        read = [read_told(pool.shards, rows, detector.view) for pool, _, rows in parts]
+        labels = np.repeat([label for _, label, _ in parts], [len(rows) for _, rows in read])
+        sources = np.concatenate(
+            [pool.shards.columns["source"][rows] for (pool, _, _), (_, rows) in zip(parts, read, strict=True)]
+        ).astype(str)
         features = _outputs(detector, joined([images for images, _ in read]), "reference")[1]
-    validation = (held.logits, held.features)
-    return novelty.fit(method, features, labels, validation, settings.quantile, held.weights)
+
+    def fitted(kept: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> novelty.Novelty:
+        validation = held.logits[held_out], held.features[held_out]
+        return novelty.fit(
+            method, features[kept], labels[kept], validation, settings.quantile, held.weights[held_out]
+        )
+
+    noticed = []
+    known = np.unique(held.sources[held.labels == 0]).tolist()
+    for source in known if len(known) > 1 else ():
+        asked = (held.sources == source) & (held.labels == 0)
+        with contextlib.suppress(UserError):  # too few pictures of the others
+            reference = fitted(sources != source, held.sources != source)
+            share = reference.share(held.logits[asked], held.features[asked])
+            flags = share > settings.quantile
+            interval = share_interval(flags, held.groups[asked])
+            noticed.append(
+                {"source": source, "n": len(flags), "flagged": float(flags.mean()), "interval": interval}
+            )
+    return fitted(np.full(len(sources), True), np.full(len(held.labels), True)), noticed
 
 
 def _replace_card(folder: Path, card: dict[str, Any]) -> None:

@@ -179,6 +179,28 @@ def save(novelty: Novelty, folder: Path) -> dict[str, Any]:
     return {"method": novelty.method, "file": name, "sha256": digest, "quantile": novelty.quantile}
 
 
+def noticed_words(card: Mapping[str, Any]) -> str:
+    """How often strangers were noticed, of what a bundle's card says of its novelty.
+
+    Example:
+        >>> noticed_words({"noticed": [{"source": "web", "n": 40, "flagged": 0.2, "interval": [0.1, 0.35]}]})[:80]
+        'Of real pictures from a source that its reference lacked it flagged: web 8 of 40'
+        >>> noticed_words({})
+        'How often it notices pictures of a kind that it does not know was never measured.'
+    """
+    found = [
+        f"{each['source']} {round(each['flagged'] * each['n']):,} of {each['n']:,} "
+        f"(95% interval: {each['interval'][0]:.0%} to {each['interval'][1]:.0%})"
+        for each in card.get("noticed") or ()
+    ]
+    if not found:
+        return "How often it notices pictures of a kind that it does not know was never measured."
+    return (
+        f"Of real pictures from a source that its reference lacked it flagged: {', '.join(found)}. "
+        "A picture without that flag may still be of a kind that it does not know."
+    )
+
+
 def load(folder: Path, card: Mapping[str, Any]) -> Novelty:
     """What :func:`save` wrote.
 
@@ -188,6 +210,7 @@ def load(folder: Path, card: Mapping[str, Any]) -> Novelty:
     name, method, quantile = str(card["file"]), card["method"], float(card["quantile"])
     if Path(name).name != name or method not in METHODS or not 0 < quantile < 1:
         raise ValueError("novelty out of range")
+    noticed_words(card)
     if hash_file(folder / name) != card["sha256"]:
         raise ValueError(f"{name} is not the file that the card was made with")
     arrays = load_file(folder / name)

@@ -21,6 +21,7 @@ def calibrate(bundle: Path | None, coverage: float, novelty: Any, **options: Any
     Only validation rows are used: those of its training, each kind of image counting as in training batches.
     Name folders where they were moved. The old card stays beside the new one as bundle.json.before.
     """
+    from crossfake.detect.bundle.novelty import noticed_words
     from crossfake.detect.calibrate import BEFORE, calibrate, format_table
     from crossfake.detect.training.weighing import format_shares
 
@@ -50,6 +51,7 @@ def calibrate(bundle: Path | None, coverage: float, novelty: Any, **options: Any
         click.echo(
             f"novelty {settings.novelty}: out of distribution beyond {settings.quantile:.1%} of validation"
         )
+        click.echo(noticed_words(result["card"]["novelty"]))
     for note in result["notes"]:
         click.echo(f"note: {note}")
     click.echo(f"bundle: {result['bundle']} (the old card: {BEFORE})")

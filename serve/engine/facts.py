@@ -10,6 +10,7 @@ from typing import Any
 
 from crossfake.datasets.firewall import OWN
 from crossfake.detect.bundle.bundle import Detector
+from crossfake.detect.bundle.novelty import noticed_words
 from crossfake.serve.engine.results import DetectorFacts
 from crossfake.serve.engine.wording import facts_words
 from crossfake.stats.intervals import clopper_pearson
@@ -44,7 +45,8 @@ def facts(name: str, detector: Detector, finds_faces: bool) -> DetectorFacts:
         f"Licence of its weights: {each['licence']}."
         for each in detector.published
     )
-    return dataclasses.replace(plain, words=(*facts_words(plain, flaw, unknown), *elsewhere))
+    strangers = (noticed_words(card["novelty"]),) if card.get("novelty") else ()
+    return dataclasses.replace(plain, words=(*facts_words(plain, flaw, unknown), *strangers, *elsewhere))
 
 
 def sees_words(detector: Detector, finds_faces: bool) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from crossfake.datasets.firewall import Seen, count_overlap
 from crossfake.datasets.shard_writer import ShardWriter
 from crossfake.datasets.shards import Row, ShardSet
 from crossfake.detect.bundle.bundle import load
+from crossfake.detect.bundle.novelty import noticed_words
 from crossfake.detect.calibrate import BEFORE, calibrate, format_table
 from crossfake.detect.commands.calibrate import calibrate as command
 from crossfake.detect.evaluation import metrics
@@ -57,6 +59,25 @@ def test_a_calibrated_bundle_judges_with_all_it_learnt(copy: Path, real: Path, f
     assert all(judgement.verdict == "uncertain" for judgement in strange)
     table = format_table(result)
     assert "* beta" in table and "saw these images" in table
+
+
+def test_a_source_left_out_says_how_often_strangers_are_noticed(
+    copy: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    with ShardWriter(tmp_path / "noise", SIZE, attributes={"crop": {"policy": "none"}}) as writer:
+        for number, image in enumerate(
+            np.random.default_rng(0).integers(0, 256, (60, SIZE, SIZE, 3), np.uint8)
+        ):
+            writer.append(image, Row(0, "noise", "", "train" if number < 30 else "val", f"n{number}"))
+    settings = CalibrateSettings(
+        copy, (real, tmp_path / "noise"), (fake,), "temperature", bootstrap=100, device="cpu", force=True
+    )
+    settings = dataclasses.replace(settings, novelty="mahalanobis")
+    noticed = {each["source"]: each for each in calibrate(settings)["card"]["novelty"]["noticed"]}
+    assert set(noticed) == {"real", "noise"} and noticed["noise"]["n"] == 30 and noticed["real"]["n"] == 24
+    assert noticed["noise"]["flagged"] > 0.9 and noticed["noise"]["interval"][0] > 0.7
+    assert "noise 30 of 30" in noticed_words(load(copy, "cpu").card["novelty"])
+    assert calibrate(_settings(copy, real, fake))["card"]["novelty"]["noticed"] == []
 
 
 @pytest.mark.parametrize("novelty", ["energy", None])
@@ -140,6 +161,7 @@ def test_the_command_prints_the_table(copy: Path, real: Path, fake: Path) -> Non
     found = CliRunner().invoke(command, [*words, "--device", "cpu", "--coverage", "0.95"])
     assert found.exit_code == 0, found.output
     assert "NLL" in found.output and "abstains on" in found.output and "novelty knn" in found.output
+    assert "was never measured" in found.output
     assert "nothing can be called fake at this coverage with fewer than 19 groups" in found.output
 
 

@@ -24,6 +24,7 @@ def test_facts_from_an_evaluation(bundle: Path) -> None:
         and found.calibrated
     )
     assert any("24 real test pictures" in words for words in found.words)
+    assert "does not know was never measured" in " ".join(found.words)  # it has one source of reals
 
 
 @pytest.mark.parametrize(

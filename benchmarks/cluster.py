@@ -124,13 +124,15 @@ def stage_work(stage: str, scratch: Path, n: int, cores: int, where: ExecutorSet
         return lambda: split(SplitSettings(data[:1], redeal=True, workers=cores), where)
     if stage == "evaluate":
         asked = EvaluateSettings(
-            scratch / "bundle", data, out / "x", split="all", bootstrap=0, force=True, device="cpu"
+            scratch / "bundle", data, out=out / "x", split="all", bootstrap=0, force=True, device="cpu"
         )
         return lambda: evaluate(asked, where)
     if stage == "predict":
         judge = load(scratch / "bundle", "cpu")
-        asked = PredictSettings(workers=cores)
-        return lambda: sum(p.judged for p in predict([scratch / "photos"], judge, asked, where, device="cpu"))
+        reading = PredictSettings(workers=cores)
+        return lambda: sum(
+            p.judged for p in predict([scratch / "photos"], judge, reading, where, device="cpu")
+        )
     measured = QualitySettings(
         *data,
         out=out / "x.json",
@@ -174,11 +176,11 @@ def fill(scratch: Path, n: int) -> None:
         )
         prepare(asked)
     torch.manual_seed(0)
-    family = FAMILIES.get("dcgan")
+    family = FAMILIES.get("stylegan2")
     network = {"size": 64, "channels": family.channels_cpu}
     save_model(
         scratch / "model",
-        "dcgan",
+        "stylegan2",
         family.generator(**network),
         {"size": 64, "network": network, "crop": None},
     )

@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 
 from crossfake import cluster
 from crossfake.datasets.prepare import prepare
+from crossfake.datasets.sources.fixtures import write_face
+from crossfake.detect.bundle import bundle
 from crossfake.detect.evaluation.evaluate import evaluate as detect_evaluate
+from crossfake.detect.prediction.predict import predict
 from crossfake.detect.settings import EvaluateSettings
 from crossfake.executor import ExecutorSettings
 from crossfake.synth.sampling.generation import generate
@@ -29,7 +33,7 @@ def _machines(alive: bool) -> list[Any]:
 def test_20000_faces_though_a_machine_dies_in_the_middle(
     model: Path, data: tuple[Path, Path], detector: Path, server: None, tmp_path: Path
 ) -> None:
-    """Prepared, made and judged through a store while the second machine is killed and a third one joins."""
+    """Prepared, made, evaluated and predicted; each time the second machine is killed, and the next has another."""
     from ray.cluster_utils import Cluster
 
     if not S3:
@@ -45,6 +49,13 @@ def test_20000_faces_though_a_machine_dies_in_the_middle(
     prepare(asked(out=tmp_path / "here"))
     fakes = partial(GenerateSettings, 20_000, model)
     generate(fakes(tmp_path / "made"))
+    for number in range(20_000):
+        face = Path("photos") / f"{number % 50:05d}.png"
+        if number < 50:
+            write_face(face, number)
+        else:
+            shutil.copyfile(face, face.with_name(f"{number:05d}.png"))
+    judge = bundle.load(detector, "cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
@@ -55,40 +66,53 @@ def test_20000_faces_though_a_machine_dies_in_the_middle(
         killed, lost = [], []
         cluster.import_ray().shutdown()  # other tests' cluster: one that is connected would stay so
 
-        def lose(second: Any, out: Path) -> None:
-            """When the first of the two shards is there, so that half of the work is."""
-            while not (out / "00000.h5").exists():
+        def lose(second: Any, begun: Callable[[], bool], ended: threading.Event) -> None:
+            """While the work is under way."""
+            while not begun() and not ended.is_set():
                 time.sleep(0.05)
             nodes.remove_node(second, allow_graceful=False)
-            killed.append(not (out / "00001.h5").exists())
+            killed.append(not ended.is_set())
 
-        try:
-            for name, work in (
-                ("ray", lambda out: prepare(asked(out=out), where)),
-                ("ray-made", lambda out: generate(fakes(out), where=where)),
-            ):
-                second = nodes.add_node(**node)
-                killer = threading.Thread(target=lose, args=(second, tmp_path / name))
+        def through_a_loss(begun: Callable[[], bool], work: Callable[[], Any]) -> Any:
+            """The result of the work, the second of whose machines is killed."""
+            second, ended = nodes.add_node(**node), threading.Event()
+            killer = threading.Thread(target=lose, args=(second, begun, ended))
+            with where.connected():
+                assert len(_machines(True)) == 2, "it is this cluster, not that of the other tests"
                 killer.start()
-                with where.connected():
-                    assert len(_machines(True)) == 2, "it is this cluster, not that of the other tests"
-                    work(tmp_path / name)
-                    killer.join()
-                    while len(_machines(False)) == len(lost):  # Ray takes some seconds to notice
-                        time.sleep(0.5)
-                    lost.append(len(_machines(False)))
-            rows = (tmp_path / "here", tmp_path / "ray-made")
-            judged = partial(
-                EvaluateSettings, detector, rows, split="train", bootstrap=0, force=True, device="cpu"
+                found = work()
+                ended.set()
+                killer.join()
+                while len(_machines(False)) == len(lost):  # Ray takes some seconds to notice
+                    time.sleep(0.5)
+                lost.append(len(_machines(False)))
+            return found
+
+        def half(out: Path) -> Callable[[], bool]:
+            """Whether the first of two shards is there, and the second is not."""
+            return lambda: (out / "00000.h5").exists() and not (out / "00001.h5").exists()
+
+        def busy() -> bool:
+            """Whether both machines work."""
+            return not cluster.import_ray().available_resources().get("CPU")
+
+        rows = (tmp_path / "here", tmp_path / "ray-made")
+        judged = partial(
+            EvaluateSettings, detector, rows, split="train", bootstrap=0, force=True, device="cpu"
+        )
+        try:
+            through_a_loss(half(tmp_path / "ray"), lambda: prepare(asked(out=tmp_path / "ray"), where))
+            made = tmp_path / "ray-made"
+            through_a_loss(half(made), lambda: generate(fakes(made), where=where))
+            scores = through_a_loss(busy, lambda: detect_evaluate(judged(out=tmp_path / "scored"), where))
+            verdicts = through_a_loss(
+                busy, lambda: list(predict(["photos"], judge, where=where, device="cpu"))
             )
-            scores = [
-                detect_evaluate(judged(out=tmp_path / out), how)["overall"]
-                for out, how in (("one", ExecutorSettings()), ("other", where))
-            ]
         finally:
             nodes.shutdown()
             shutil.rmtree(short, ignore_errors=True)
-    assert lost == [1, 2], "Ray saw each machine go"
-    assert killed == [True, True], "each was killed while the second shard was under way"
-    assert same(tmp_path / "here", tmp_path / "ray") and same(tmp_path / "made", tmp_path / "ray-made")
-    assert scores[0] == scores[1]
+    assert lost == [1, 2, 3, 4], "Ray saw each machine go"
+    assert killed == [True] * 4, "each was killed while the work was under way"
+    assert same(tmp_path / "here", tmp_path / "ray") and same(tmp_path / "made", made)
+    assert scores["overall"] == detect_evaluate(judged(out=tmp_path / "one"))["overall"]
+    assert [one.as_dict() for one in verdicts] == [one.as_dict() for one in predict(["photos"], judge)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from PIL import Image
 
 HALF_INTERVAL = "± is half of the 95% interval"  # what it means in every table, page and caption
 TERMINAL = 100  # columns that a table may have
@@ -36,6 +38,13 @@ def picture(folder: Path, name: str | None) -> str | None:
 def data_uri(content: bytes, kind: str = "png") -> str:
     """An encoded picture as an address that needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def picture_uri(image: Image.Image, kind: str = "png", **options: Any) -> str:
+    """A picture as an address that needs no file; ``options`` are Pillow's for its kind."""
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return data_uri(out.getvalue(), kind)
 
 
 def number(value: float, digits: int = 3) -> str:

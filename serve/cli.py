@@ -26,14 +26,7 @@ def serve(bundles: tuple[Path, ...], no_page: bool, **chosen: Any) -> None:
 
     chosen["page"] = not no_page
     ServeSettings(bundles or (Path(),), **chosen)  # a wrong option is said before a bundle is looked for
-    settings = ServeSettings(bundles or _default_set(chosen["models"]), **chosen)
-
-    def generators() -> Any:
-        from crossfake.serve.engine.generators import RunGenerators  # brings torch
-
-        return RunGenerators(settings.runs) if settings.page else None
-
-    run(settings, generators, click.echo)
+    run(ServeSettings(bundles or _default_set(chosen["models"]), **chosen), click.echo)
 
 
 def _default_set(models: Path) -> tuple[Path, ...]:

@@ -29,8 +29,6 @@ class ServeSettings:
         host: name or address to listen on; beyond this machine with a token.
         port: 0: a free one.
         token: that callers must bear. Browsers ask for it as the password of any user.
-        runs: generators that the page offers. They are those of this folder.
-        reports: a page below --runs, or a folder of pages, that the page shows to all; repeated [default: none].
         models: bundles that are served when none is named. It is where 'detect import' puts what it reads.
         public_url: how browsers reach it through a proxy: https://facts.example.
         trusted_proxies: a proxy whose word on who asks is taken (X-Forwarded-For); repeated. It is an address or a
@@ -53,8 +51,6 @@ class ServeSettings:
     port: Annotated[int, Bounds(0, 65_535)] = 7860
     token: Annotated[str | None, Option(envvar="CROSSFAKE_TOKEN")] = None
     limits: Limits = field(default_factory=Limits)
-    runs: Folder = Path("runs")
-    reports: tuple[Folder, ...] = ()
     models: Folder = Path("models")
     page: bool = True
     alike: bool = False

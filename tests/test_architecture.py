@@ -13,7 +13,7 @@ BELOW = {
     "datasets": {"core"},
     "synth": {"core", "datasets"},
     "detect": {"core", "datasets"},
-    "serve": {"core", "datasets", "synth", "detect"},
+    "serve": {"core", "datasets", "detect"},
     "experiments": {"core", "datasets", "synth", "detect"},
 }
 PARTS = {part: f"crossfake.{part}".removesuffix(".core") for part in BELOW}

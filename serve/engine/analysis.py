@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from crossfake import __version__
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.decode import Copies
+from crossfake.datasets.decode import Copies, Unreadable
 from crossfake.datasets.geometry import Skip
 from crossfake.datasets.types import Pixels
 from crossfake.detect.metadata.display import claim_words
@@ -24,6 +25,7 @@ from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.prediction.media import Input, Media, open_picture
 from crossfake.detect.verdict import NO_ANSWER, NOT_JUDGED, VERDICTS, Verdict
 from crossfake.detect.wording import Statement, state
+from crossfake.errors import UserError
 from crossfake.images import fitted
 from crossfake.memory import give_back
 from crossfake.serve.engine import wording
@@ -39,19 +41,11 @@ from crossfake.serve.engine.judging import (
     load_detectors,
     looks_of,
 )
-from crossfake.serve.engine.results import (
-    Analysis,
-    DetectorFacts,
-    FaceAnalysis,
-    StabilityPoint,
-)
+from crossfake.serve.engine.results import Analysis, DetectorFacts, FaceAnalysis, StabilityPoint
 from crossfake.serve.engine.stability import is_unstable, largest_crop, least_side, strips
 from crossfake.serve.engine.tracking import follow, over_time
-from crossfake.serve.intake.accepting import (
-    Upload,
-    accept,
-)
-from crossfake.serve.intake.headers import Refused
+from crossfake.serve.intake.accepting import Upload, accept
+from crossfake.serve.intake.headers import Refused, refusal
 from crossfake.serve.intake.limits import DEFAULTS, Limits
 
 Progress = Callable[[float, str], None]  # share done in [0, 1], and what is being done; may raise to cancel
@@ -76,7 +70,7 @@ class Analyser:
         UserError: no bundles, or one cannot be loaded.
 
     Example:
-        >>> found = Analyser([Path("runs/d")]).image(Path("photo.jpg"))  # doctest: +SKIP
+        >>> found = Analyser([Path("runs/d")]).analyse(Path("photo.jpg"))  # doctest: +SKIP
         >>> print(found.words)  # doctest: +SKIP
     """
 
@@ -93,7 +87,7 @@ class Analyser:
         self.detectors = tuple(each.name for each in self._loaded)
         self._evidence = {each.name: Evidence(each.detector, alike) for each in self._loaded}
         self._finding = threading.Lock()  # OpenCV's face detector serves one thread at a time
-        self._facts = [facts(each.name, each.detector, each.cropper.finds_faces) for each in self._loaded]
+        self._facts = [facts(each.name, each.detector) for each in self._loaded]
         for each in self._loaded:  # the first pass is slow, and no visitor should wait for it
             each.detector.outputs(np.zeros((1, each.detector.size, each.detector.size, 3), np.uint8))
 
@@ -107,34 +101,27 @@ class Analyser:
         blank = np.zeros((1, first.detector.size, first.detector.size, 3), np.uint8)
         self._evidence[first.name].warm_up(list(blank), first.detector.outputs(blank)[1])
 
-    def image(
-        self,
-        path: Path | Upload,
-        *,
-        name: str = "",
-        explain: bool = True,
-        stability: bool = True,
-        prior: float | None = None,
-        progress: Progress | None = None,
-    ) -> Analysis:
-        """Analyse a picture. Without ``explain`` and ``stability`` it is quick; a page asks for them afterwards.
-
-        Args:
-            path: the file, whose name is not looked at, or an upload that was accepted already.
-            name: what to show.
-            explain: heat map, spectrum, nearest training pictures, maps of error levels and noise.
-            stability: the score under recompression and resizing.
-            prior: share of fakes among such pictures; each detector's own when None.
-            progress: told how far it is; what it raises ends the analysis.
-
-        Raises:
-            Refused: it is too much, or no picture.
-            crossfake.datasets.decode.Unreadable: it is broken.
-        """
-        *_, last = self.stages(
-            path, name=name, explain=explain, stability=stability, prior=prior, progress=progress
-        )
+    def analyse(self, path: Path | Upload, **options: Any) -> Analysis:
+        """Analyse a picture or a video: the last of its :meth:`stages`, which says what the options are."""
+        *_, last = self.stages(path, **options)
         return last
+
+    def analyse_each(
+        self, uploads: Sequence[Upload], progress: Progress, **options: Any
+    ) -> Iterator[tuple[Upload, Analysis | None, Refused | None]]:
+        """One file after the other: its analysis, or why it has none, which stops nothing."""
+        for number, upload in enumerate(uploads):
+
+            def part(share: float, what: str, done: int = number) -> None:
+                progress((done + share) / len(uploads), f"{done + 1} of {len(uploads)}: {what}")
+
+            try:
+                part(0.0, "")
+                if upload.problem:
+                    raise Refused(upload.code, upload.problem, "leave it out or replace it")
+                yield upload, self.analyse(upload, progress=part, **options), None
+            except (UserError, Unreadable) as error:
+                yield upload, None, refusal(error)
 
     def stages(
         self,
@@ -144,55 +131,61 @@ class Analyser:
         explain: bool = True,
         stability: bool = True,
         prior: float | None = None,
-        progress: Progress | None = None,
+        progress: Progress = lambda share, what: None,
     ) -> Iterator[Analysis]:
-        """:meth:`image` as it grows: the verdict, then with its reasons, then with its stability, as far as asked for.
+        """An analysis as it grows: the verdict, then with its reasons, then with its stability, as far as asked for.
 
-        The file is hashed, decoded and searched for faces once for all of them.
+        The file is hashed, decoded and searched for faces once for all of them. A video has one stage, with every
+        person's score over time, and no stability.
+
+        Args:
+            path: the file, whose name is not looked at, or an upload that was accepted already.
+            name: what to show.
+            explain: heat map, spectrum, nearest training pictures, maps of error levels and noise.
+            stability: the score under recompression and resizing.
+            prior: share of fakes among such files; each detector's own when None.
+            progress: told how far it is; what it raises ends the analysis.
+
+        Raises:
+            Refused: it is too much, or neither a picture nor a video.
+            crossfake.datasets.decode.Unreadable: it is broken.
         """
         try:
-            yield from self._stages(path, name, explain, stability, prior, progress or _silent)
+            progress(0.0, "reading the file")
+            upload = path if isinstance(path, Upload) else accept(path, self.limits, name)
+            if upload.kind == "image":
+                yield from self._image(upload, explain, stability, prior, progress)
+            elif upload.kind == "video":
+                yield self._video(upload, explain, prior, progress)
+            else:
+                raise Refused("wrong-kind", "archives are not taken here", "send it as a batch", 415)
+            progress(1.0, "done")
         finally:
             give_back()
 
-    def _stages(
-        self,
-        path: Path | Upload,
-        name: str,
-        explain: bool,
-        stability: bool,
-        prior: float | None,
-        say: Progress,
+    def _image(
+        self, upload: Upload, explain: bool, stability: bool, prior: float | None, say: Progress
     ) -> Iterator[Analysis]:
         started = time.monotonic()
-        say(0.0, "reading the file")
-        upload = self._accepted(path, "image", name)
         copies = Copies(upload.path.read_bytes(), _NAME)
         metadata = read_metadata(copies.content)
         say(0.05, "looking for faces")
         judged = self._judged(lambda cropper: self._cut(copies, cropper), prior, say, 0.1, 0.3)
         faces = self._faces(judged)
         seen = judged[self._first(judged).name].prediction
-        stability = stability and any(
-            face.verdict != NO_ANSWER for face in faces
-        )  # of no answer none could hold
+        # of no answer none could hold
+        stability = stability and any(face.verdict != NO_ANSWER for face in faces)
         boxes = [face.box for face in faces] if stability else []
         least = least_side((seen.width, seen.height), boxes, largest_crop(self._loaded)) if boxes else 0
         shown = copies.largest(max(_SHOWN, least)).pixels
-        picture = _reduced(shown)
-        more: dict[str, Any] = {"picture": picture, "prior": prior}
-        if explain and not faces:
-            more["traces"] = traces(upload, copies)
-        if not faces or not (explain or stability):
-            say(1.0, "done")
-        yield self._conclude(upload, judged, faces, started, metadata, **more)
-        if explain and faces:
+        finish = partial(self._conclude, upload, judged, started, metadata, prior, picture=_reduced(shown))
+        yield finish(faces)
+        if explain:
             say(0.35, "explaining")
-            faces, more["traces"] = self._explained(faces, judged), traces(upload, copies)
-            if not stability:
-                say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, **more)
-        if stability and faces:
+            faces = self._explained(faces, judged) if faces else []
+            finish = partial(finish, traces=traces(upload, copies))
+            yield finish(faces)
+        if stability:
             strip = strips(
                 shown,
                 faces,
@@ -202,33 +195,10 @@ class Analyser:
                 scale=shown.shape[1] / seen.width,
                 prior=prior,
             )
-            faces = [self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)]
-            say(1.0, "done")
-            yield self._conclude(upload, judged, faces, started, metadata, **more)
+            yield finish([self._with_strip(face, found) for face, found in zip(faces, strip, strict=True)])
 
-    def video(
-        self,
-        path: Path | Upload,
-        *,
-        name: str = "",
-        prior: float | None = None,
-        progress: Progress | None = None,
-    ) -> Analysis:
-        """Analyse a video: every person's score over time.
-
-        Raises:
-            Refused: it is too much, or no video.
-            crossfake.datasets.decode.Unreadable: it is broken.
-        """
-        try:
-            return self._video(path, name, prior, progress or _silent)
-        finally:
-            give_back()
-
-    def _video(self, path: Path | Upload, name: str, prior: float | None, say: Progress) -> Analysis:
+    def _video(self, upload: Upload, explain: bool, prior: float | None, say: Progress) -> Analysis:
         started = time.monotonic()
-        say(0.0, "reading the file")
-        upload = self._accepted(path, "video", name)
 
         def cut(cropper: Cropper) -> Media:
             return follow(
@@ -237,21 +207,13 @@ class Analyser:
 
         judged = self._judged(cut, prior, say, 0.8, 0.9)
         faces = self._faces(judged)
-        if faces:
+        if explain and faces:
             say(0.9, "explaining")
             faces = self._explained(faces, judged)
-        say(1.0, "done")
         metadata = read_metadata(upload.path)
-        more = {"duration": upload.seconds or None, "prior": prior, "key_frames": key_frames(upload)}
-        return self._conclude(upload, judged, faces, started, metadata, **more)
-
-    def _accepted(self, file: Path | Upload, kind: str, name: str) -> Upload:
-        upload = file if isinstance(file, Upload) else accept(file, self.limits, name)
-        if upload.kind != kind:
-            what = "picture" if kind == "image" else kind
-            article = {"image": "a picture", "video": "a video", "archive": "an archive"}[upload.kind]
-            raise Refused("not-an-image", f"this is {article}, not a {what}", f"send a {what}", 415)
-        return upload
+        return self._conclude(
+            upload, judged, started, metadata, prior, faces, duration=upload.seconds or None, key_frames=key_frames(upload)
+        )
 
     def _cut(self, copies: Copies, cropper: Cropper) -> Media:
         source = Input(_NAME)
@@ -326,9 +288,10 @@ class Analyser:
         self,
         upload: Upload,
         judged: Mapping[str, Found],
-        faces: Sequence[FaceAnalysis],
         started: float,
         metadata: Metadata,
+        prior: float | None,
+        faces: Sequence[FaceAnalysis],
         **more: Any,
     ) -> Analysis:
         lead = judged[self._first(judged).name]
@@ -361,6 +324,7 @@ class Analyser:
             words=f"{claim_words(metadata)} {words}".strip(),  # a generator's own mark outranks the network
             warnings=tuple(wording.warning(code) for code in wording.WARNINGS if code in codes),
             metadata=metadata,
+            prior=prior,
             says=worst.says if worst else Statement("Not judged", next=words),
             **more,
         )
@@ -378,7 +342,3 @@ def _reduced(picture: Pixels) -> Pixels:
     image = Image.fromarray(picture)
     image.thumbnail((_SHOWN, _SHOWN))
     return np.asarray(image)
-
-
-def _silent(share: float, what: str) -> None:
-    pass

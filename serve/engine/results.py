@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from crossfake.detect.explain.traces import TraceMap
 from crossfake.detect.metadata.results import Metadata
 from crossfake.detect.verdict import NOT_JUDGED, FrameScore, MissedFace, Verdict
 from crossfake.detect.wording import Statement
-from crossfake.pages import data_uri
+from crossfake.pages import picture_uri
 from crossfake.serve.engine.agreement import answer
 
 SCHEMA = 1
@@ -130,7 +129,7 @@ class DetectorFacts:
         model: the kind of network.
         hash: SHA-256 of its weights.
         size: pixels of the square that it sees.
-        sees: what it looks at: a face or the whole picture, resampled or at its own pixels.
+        sees: what it looks at: a face or the whole picture, and of how many pixels.
         threshold: probability from which on it says fake, unless it abstains.
         calibrated: whether its scores are probabilities with an interval.
         trained_on: names of the data sets and generators.
@@ -239,13 +238,6 @@ class Analysis:
         return {"schema": SCHEMA, **plain}
 
 
-def png(picture: Pixels) -> bytes:
-    """A picture uint8 ``[H, W, 3]`` as a PNG file."""
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "PNG")
-    return out.getvalue()
-
-
 def _for_json(value: Any, pictures: bool) -> Any:
     if dataclasses.is_dataclass(value):
         names = [each.name for each in dataclasses.fields(value)]
@@ -256,7 +248,7 @@ def _for_json(value: Any, pictures: bool) -> Any:
     if isinstance(value, np.ndarray):
         if not pictures or value.dtype != np.uint8:
             return None
-        return data_uri(png(value))
+        return picture_uri(Image.fromarray(value))
     if isinstance(value, dict):
         return {str(key): _for_json(each, pictures) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -10,7 +10,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,13 +38,21 @@ _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
+class Received:
+    """One file of a request: where it lies, and what its sender calls it, which is only shown."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
 class Upload:
     """A file that passed.
 
     Attributes:
         path: where it lies; its name there says nothing.
-        kind: ``image``, ``video`` (an animated picture is one) or ``archive``, by content; ``unknown`` for a file of
-            an archive that was refused.
+        kind: ``image``, ``video`` (an animated picture is one) or ``archive``, by content; ``unknown`` for one of
+            several files that was refused.
         sha256: of its bytes.
         bytes: how many.
         name_for_display: cleaned, at most 80 characters, never a path.
@@ -52,7 +60,7 @@ class Upload:
         height: likewise.
         seconds: that a video lasts; 0 when unknown.
         animated: a picture with more frames or pages than the first.
-        problem: why a file of an archive was refused; empty otherwise.
+        problem: why it was refused; empty otherwise.
         code: its code.
     """
 
@@ -147,6 +155,41 @@ def accept(path: Path, limits: Limits = DEFAULTS, name: str = "") -> Upload:
     return replace(
         upload, width=claims.width, height=claims.height, seconds=claims.seconds, animated=claims.animated
     )
+
+
+def accept_all(received: Sequence[Received], folder: Path, limits: Limits = DEFAULTS) -> list[Upload]:
+    """Many files, those of zip archives among them; one that is not taken is listed with its ``problem``.
+
+    Args:
+        received: as they came.
+        folder: private; takes what is unpacked.
+
+    Raises:
+        Refused: the only one is an archive that is not taken, or all together are too much, which is looked at before
+            the next one is unpacked.
+    """
+    uploads: list[Upload] = []
+    for each in received:
+        archive = False
+        try:
+            upload = accept(each.path, limits, each.name)
+            archive = upload.kind == "archive"
+            if archive:
+                inside = folder / f"archive-{len(uploads)}"
+                inside.mkdir()
+                uploads += unpack(upload, inside, limits)
+                upload.path.unlink()
+            else:
+                uploads.append(upload)
+        except Refused as error:
+            if archive and len(received) == 1:
+                raise
+            uploads.append(_not_taken(each.path, display_name(each.name), error.code, error.message))
+        if len(uploads) > limits.files:
+            raise _too_many_files(limits)
+        if sum(upload.bytes for upload in uploads) > limits.bytes_archive:
+            raise _too_large(limits.bytes_archive, "these are too many bytes")
+    return uploads
 
 
 def unpack(upload: Upload, folder: Path, limits: Limits = DEFAULTS) -> list[Upload]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from crossfake.datasets import filetypes
 from crossfake.datasets.animation import is_animated
-from crossfake.datasets.decode import file_bytes, open_image, register_heif
+from crossfake.datasets.decode import Unreadable, file_bytes, open_image, register_heif
 from crossfake.datasets.filetypes import AVIF, HEAD, Kind, picture_format
 from crossfake.datasets.video import import_av, open_video, shown_size
 from crossfake.errors import MissingDependency, UserError
@@ -29,11 +30,22 @@ class Refused(UserError):
             ``damaged``, ``avif-not-supported``, ``heic-not-supported``, ``video-not-supported``, ``unsafe-archive``,
             ``nested-archive``, ``encrypted``.
         status: for HTTP: 413 for what is too much, 415 for what is of no known kind, 422 for the rest.
+        headers: of the answer.
     """
 
-    def __init__(self, code: str, message: str, hint: str, status: int = 422) -> None:
-        self.code, self.status = code, status
+    def __init__(
+        self, code: str, message: str, hint: str, status: int = 422, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.code, self.status, self.headers = code, status, dict(headers or {})
         super().__init__(message, hint)
+
+
+def refusal(error: UserError | Unreadable) -> Refused:
+    """An error that its asker can mend, with a code; without the path that the message of a damaged file holds."""
+    if isinstance(error, Unreadable):
+        reason = f"the file cannot be read ({error.reason})"
+        return Refused("damaged", reason, "save or send it again, from where it comes")
+    return error if isinstance(error, Refused) else Refused("malformed", error.message, error.hint or "")
 
 
 def kind_of(head: bytes) -> Kind | None:

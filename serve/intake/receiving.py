@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,20 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from crossfake.serve.intake.accepting import Received
 from crossfake.serve.intake.headers import Refused
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
 _LONGEST_NAME = 1024
-
-
-@dataclass(frozen=True)
-class Received:
-    """One file of a request: where it lies, and what its sender calls it, which is only shown."""
-
-    path: Path
-    name: str
 
 
 class _Parser(MultiPartParser):

@@ -21,7 +21,8 @@ class TryLater(Refused):
 
     def __init__(self, code: str, message: str, seconds: float, status: int) -> None:
         self.seconds = max(1, math.ceil(seconds))
-        super().__init__(code, message, f"try again in {self.seconds} s", status)
+        later = {"Retry-After": str(self.seconds)}
+        super().__init__(code, message, f"try again in {self.seconds} s", status, later)
 
 
 class RateLimit:

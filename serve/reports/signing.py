@@ -13,18 +13,24 @@ import hashlib
 import json
 import os
 import tempfile
-from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from crossfake.errors import MissingDependency, UserError
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from joserfc import jws
+    from joserfc.errors import JoseError
+    from joserfc.jwk import OKPKey
+except ImportError as missing:
+    raise MissingDependency((missing.name or "joserfc").partition(".")[0], extra="app") from missing
 
 KEY, PUBLIC = "report-key.pem", "report-key.pub"
 MARKER = b'{"crossfake-report":1,'
@@ -60,17 +66,16 @@ def open_key(path: Path | None = None) -> Ed25519PrivateKey:
     Raises:
         UserError: others can read it, it is no Ed25519 key, or it cannot be written.
     """
-    ed25519, serialization = _cryptography()
     path = path or key_folder() / KEY
     try:
         if not path.exists():
-            _create(path, ed25519, serialization)
+            _create(path)
         if os.name == "posix" and path.stat().st_mode & 0o077:
             raise UserError(
                 f"others can read the key {path}", hint=f"chmod 600 {path}, if you still trust it"
             )
         key = serialization.load_pem_private_key(_small(path), password=None)
-        if not isinstance(key, ed25519.Ed25519PrivateKey):
+        if not isinstance(key, Ed25519PrivateKey):
             raise ValueError("another kind of key")
         pem = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -88,8 +93,8 @@ def open_key(path: Path | None = None) -> Ed25519PrivateKey:
     return key
 
 
-def _create(path: Path, ed25519: Any, serialization: Any) -> None:
-    pem = ed25519.Ed25519PrivateKey.generate().private_bytes(
+def _create(path: Path) -> None:
+    pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,10 +114,9 @@ def read_public_key(path: Path) -> bytes:
     Raises:
         UserError: it cannot be read, or is no such key.
     """
-    ed25519, serialization = _cryptography()
     try:
         key = serialization.load_pem_public_key(_small(path))
-        if not isinstance(key, ed25519.Ed25519PublicKey):
+        if not isinstance(key, Ed25519PublicKey):
             raise ValueError("another kind of key")
     except OSError as error:
         raise UserError(
@@ -141,22 +145,17 @@ def fingerprint(public: bytes) -> str:
 
 
 def detached_jws(document: bytes, key: Ed25519PrivateKey) -> str:
-    """A seal to lie beside a file: a compact JWS without its payload, which is the file. See docs/api.md for its check.
-
-    Raises:
-        MissingDependency: joserfc is not installed.
-    """
-    jws, own = _jose(key.public_key().public_bytes_raw(), key)
+    """A seal to lie beside a file: a compact JWS without its payload, which is the file (docs/api.md)."""
+    own = OKPKey.import_key(key)
     header = {"alg": _JWS, "kid": own.thumbprint()}
-    return str(jws.detach_compact_content(jws.serialize_compact(header, document, own, algorithms=[_JWS])))
+    whole = jws.serialize_compact(header, document, own, algorithms=[_JWS])
+    return str(jws.detach_compact_content(whole))  # type: ignore[attr-defined]
 
 
 def jws_holds(document: bytes, detached: str, public: bytes) -> bool:
     """Whether a seal beside a file is of it and of this key, whatever the seal itself says of its key."""
-    from joserfc.errors import JoseError
-
-    jws, known = _jose(public)
     try:
+        known = OKPKey.import_key(Ed25519PublicKey.from_public_bytes(public))
         jws.deserialize_compact(detached.strip(), known, algorithms=[_JWS], payload=document)
     except (JoseError, ValueError):
         return False
@@ -236,37 +235,13 @@ def _block(payload: Any, key: str, signature: str) -> bytes:
 
 
 def _signed(public: bytes, signature: bytes, message: bytes) -> bool:
-    from cryptography.exceptions import InvalidSignature
-
-    ed25519, _ = _cryptography()
     try:
-        ed25519.Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         return False
     return True
 
 
-def _jose(public: bytes, private: Ed25519PrivateKey | None = None) -> tuple[Any, Any]:
-    """joserfc, and a key as it has it."""
-    try:
-        from joserfc import jws
-        from joserfc.jwk import OKPKey
-    except ImportError as error:
-        raise MissingDependency("joserfc", extra="app") from error
-    parts = {"x": public} | ({"d": private.private_bytes_raw()} if private else {})
-    text = {name: urlsafe_b64encode(raw).rstrip(b"=").decode() for name, raw in parts.items()}
-    return jws, OKPKey.import_key({"kty": "OKP", "crv": "Ed25519", **text})
-
-
 def _small(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(_LARGEST_KEY)
-
-
-def _cryptography() -> tuple[Any, Any]:
-    try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError as error:
-        raise MissingDependency("cryptography", extra="app") from error
-    return ed25519, serialization

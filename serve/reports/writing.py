@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from markupsafe import Markup
 from PIL import Image
 
-from crossfake.datasets.types import Pixels
 from crossfake.detect.metadata.display import claim_words, sections
 from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
-from crossfake.pages import data_uri, environment
-from crossfake.serve.engine.results import Analysis, FaceAnalysis, png
+from crossfake.pages import data_uri, picture_uri
+from crossfake.serve import showing
+from crossfake.serve.engine.results import Analysis, FaceAnalysis
 from crossfake.serve.reports.signing import (
     blank_block,
     detached_jws,
@@ -33,8 +33,6 @@ from crossfake.serve.reports.signing import (
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-TEMPLATES = Path(__file__).parent / "templates"
-PARTS = Path(__file__).parents[1] / "web" / "templates" / "page"  # what the page shows, too
 BLOCK = "crossfake-report.json"
 JWS = ".jws"  # at the end of the name of a report's seal beside it
 _LARGEST = 256 << 20
@@ -89,7 +87,7 @@ def write_report(
         MissingDependency: the extra ``app`` is not installed.
 
     Example:
-        >>> write_report(analyser.image(Path("photo.jpg")), Path("reports"))  # doctest: +SKIP
+        >>> write_report(analyser.analyse(Path("photo.jpg")), Path("reports"))  # doctest: +SKIP
         PosixPath('reports/crossfake-3f1c09a2b4d5.html')
     """
     if fmt not in ("html", "pdf"):
@@ -123,23 +121,15 @@ def render(analysis: Analysis, fmt: str, key: Ed25519PrivateKey) -> bytes:
 
 def page(analysis: Analysis, signer: str, block: bytes = b"") -> str:
     """The report as HTML, with the block that will be filled in; without one it is for the printer."""
-    made = environment(TEMPLATES, PARTS)
-    made.filters |= {
-        "probability": probability,
-        "interval": _interval,
-        "title": _title,
-        "chart": _chart,
-        "uri": lambda pixels: data_uri(png(pixels)),
-        "photo": lambda pixels: data_uri(_jpeg(pixels), "jpeg"),
-    }
-    return made.get_template("report.html").render(
+    return showing.render(
+        "report.html",
         analysis=analysis,
         claim=claim_words(analysis.metadata),
         panel=sections(analysis.metadata) if analysis.metadata else [],
         marked=_marked(analysis),
+        charts=[_chart(face) for face in analysis.faces],
         limits=LIMITS,
         signer=signer,
-        colours=COLOURS,
         block=Markup(block.decode()),  # canonical JSON holds nothing that HTML would take for its own
     )
 
@@ -187,31 +177,6 @@ def _read(path: Path) -> bytes:
     return document
 
 
-def probability(value: float | None) -> str:
-    """Never 0 and never 1: nothing here is that sure.
-
-    Example:
-        >>> probability(0.93), probability(0.9999), probability(None)
-        ('0.93', 'above 0.99', '–')
-    """
-    if value is None:
-        return "–"
-    return "above 0.99" if value > 0.99 else "below 0.01" if value < 0.01 else f"{value:.2f}"
-
-
-def _interval(opinion: Any) -> str:
-    if opinion.low is None or opinion.high is None:
-        return "–"
-    ends = probability(opinion.low), probability(opinion.high)
-    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
-
-
-def _title(face: FaceAnalysis, analysis: Analysis) -> str:
-    if analysis.kind == "video":
-        return f"Person {face.person + 1}, {len(face.frames)} frames judged"
-    return "The whole picture" if face.box is None else f"Face {face.person + 1}"
-
-
 def _marked(analysis: Analysis) -> str | None:
     """The picture with numbered boxes."""
     if analysis.picture is None:
@@ -225,7 +190,8 @@ def _marked(analysis: Analysis) -> str | None:
         Mark(_scaled(each.box, scale), "not judged", ("not judged",)) for each in analysis.missed if each.box
     ]
     title = f"{analysis.verdict}, {len(analysis.faces)} judged"
-    return data_uri(_jpeg(draw_picture(analysis.picture, marks, title)), "jpeg")
+    drawn = Image.fromarray(draw_picture(analysis.picture, marks, title))
+    return picture_uri(drawn, "jpeg", quality=_QUALITY, subsampling=0)
 
 
 def _scaled(box: Sequence[float] | None, scale: float) -> tuple[float, float, float, float] | None:
@@ -235,17 +201,13 @@ def _scaled(box: Sequence[float] | None, scale: float) -> tuple[float, float, fl
     return x, y, width, height
 
 
-def _jpeg(picture: Pixels) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(picture).save(out, "JPEG", quality=_QUALITY, subsampling=0)
-    return out.getvalue()
-
-
 def _chart(face: FaceAnalysis) -> str:
     """Probability over time, of the detector whose verdict stands for the face; empty without numbers."""
     from matplotlib.figure import Figure  # without pyplot, which is not made for threads
 
     frames = [frame for frame in face.frames if frame.probability is not None]
+    if len(frames) < 2:
+        return ""
     timed = all(frame.seconds is not None for frame in frames)
     x = [float(frame.frame if not timed or frame.seconds is None else frame.seconds) for frame in frames]
     figure = Figure(figsize=(7, 2.2), layout="constrained", dpi=150)

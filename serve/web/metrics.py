@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -15,6 +13,7 @@ from prometheus_client import (
 )
 
 from crossfake import __version__
+from crossfake.serve.web.queue import JobQueue
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -24,11 +23,10 @@ class Metrics:
     """Counters of one server, in a registry of their own.
 
     Args:
-        working: says how many analyses run.
-        waiting: says how many requests wait for their turn.
+        queue: says how many analyses run, and how many wait.
     """
 
-    def __init__(self, working: Callable[[], float], waiting: Callable[[], float]) -> None:
+    def __init__(self, queue: JobQueue) -> None:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "crossfake_requests", "Requests by route and status.", ("route", "status"), registry=registry
@@ -50,11 +48,10 @@ class Metrics:
             "crossfake_refusals", "Requests and files not taken, by code.", ("code",), registry=registry
         )
         self.received = Counter("crossfake_received_bytes", "Bytes of request bodies.", registry=registry)
-        for name, about, function in (
-            ("crossfake_working", "Analyses that run.", working),
-            ("crossfake_waiting", "Requests that wait for their turn.", waiting),
-        ):
-            Gauge(name, about, registry=registry).set_function(function)
+        working = Gauge("crossfake_working", "Analyses that run.", registry=registry)
+        working.set_function(lambda: queue.counts[0])
+        waiting = Gauge("crossfake_waiting", "Requests that wait for their turn.", registry=registry)
+        waiting.set_function(lambda: queue.counts[1])
         Info("crossfake", "The software.", registry=registry).info({"version": __version__})
 
     def observe(self, route: str, status: int, seconds: float) -> None:

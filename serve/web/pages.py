@@ -1,11 +1,10 @@
 """The page's addresses: forms that begin something, what is said of it as it comes, and downloads."""
 
 import asyncio
-import mimetypes
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -14,18 +13,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from crossfake.datasets.types import Box
-from crossfake.errors import UserError
-from crossfake.serve.engine.generators import RunGenerators
+from crossfake.serve.intake.accepting import Received
 from crossfake.serve.intake.headers import Refused
-from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.generate import KINDS, LAYERS, Wish, make
-from crossfake.serve.web.run_reports import Reports
-from crossfake.serve.web.view import TABS, problem, render
+from crossfake.serve.showing import TABS, render
 from crossfake.serve.web.visits import COOKIE, Case, Visit, Visits
-from crossfake.serve.web.work import Worker
+from crossfake.serve.web.work import Worker, problem
 
 _LOOK = 0.1  # seconds between two looks at how far it is
-# Another's document is looked at, never run: no script, no request to anywhere, a world of its own
+# A report is looked at, never run: no script, no request to anywhere, a world of its own
 _SANDBOX = (
     "sandbox; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'self'"
@@ -38,37 +33,23 @@ class Site:
     Args:
         worker: does the work.
         visits: the visitors.
-        generators: for the tab Generate; None: there are none.
-        reports: what the tab Experiments shows.
         secure: browsers come by HTTPS.
     """
 
-    def __init__(
-        self,
-        worker: Worker,
-        visits: Visits,
-        generators: RunGenerators | None = None,
-        reports: Reports | None = None,
-        secure: bool = False,
-    ) -> None:
+    def __init__(self, worker: Worker, visits: Visits, secure: bool = False) -> None:
         self.worker, self.visits, self.secure = worker, visits, secure
-        self.generators, self.reports = generators, reports or Reports()
 
-    # ---- what is shown
-
-    def page(self, tab: str, case: Case | None = None, said: str = "", **more: Any) -> str:
+    def page(self, tab: str, case: Case | None = None, said: str = "") -> str:
         """A whole page; ``said`` is what is wrong, as HTML."""
-        if tab == "generate":
-            names = self.generators.names() if self.generators else []
-            wish = case.wish if case and isinstance(case.wish, Wish) else Wish("")
-            more = {"names": names, "kinds": KINDS, "layers": LAYERS, "wish": wish, **more}
-        if tab == "experiments":
-            more = {"pages": self.reports.pages(), "shown": "", **more}
-        if tab == "analyse":
-            more["facts"] = self.worker.analyser.about()
-        limits = self.worker.limits
-        status = self.status(case) if case else ""
-        return render(f"{tab}.html", tab=tab, case=case, status=status, said=said, limits=limits, **more)
+        return render(
+            f"{tab}.html",
+            tab=tab,
+            case=case,
+            status=self.status(case) if case else "",
+            said=said,
+            limits=self.worker.limits,
+            facts=self.worker.analyser.about(),
+        )
 
     def problem(self, error: Refused, path: str) -> str:
         """What a browser is shown of an error: the form that it came from, and why."""
@@ -84,9 +65,8 @@ class Site:
             return render("status.html", share=None, words=f"Waiting: {before} before you")
         return render("status.html", share=case.job.share, words=case.job.words)
 
-    # ---- who asks
-
     def visit(self, request: Request) -> Visit | None:
+        """Who asks, if that is known."""
         return self.visits.of(request.cookies.get(COOKIE))
 
     def case(self, request: Request, token: str) -> Case:
@@ -101,19 +81,19 @@ class Site:
             raise _gone()
         return case
 
-    # ---- what is begun
-
     async def send(self, request: Request, tab: str, field: str, files: int) -> Response:
         """Take the files of a form, begin, and lead to where the result will be."""
         self.worker.queue.look()
         cookie, visit = self._welcome(request)
         case, received = await self.visits.receive(request, visit, tab, field=field, files=files)
-        if tab == "compare" and len(received) < 2:
+        if tab == "analyse":
+            self.worker.analyse(case, received[0])
+        elif tab == "batch":
+            self.worker.batch(case, received)
+        elif len(received) < 2:
             raise Refused("malformed", "this is one picture", "choose two to compare", 400)
-        begin = {"analyse": lambda: self.worker.analyse(case, received[0])}.get(
-            tab, lambda: getattr(self.worker, tab)(case, received)
-        )
-        begin()
+        else:
+            self.worker.compare(case, received)
         return self._lead(case, cookie)
 
     def open_file(self, request: Request, case: Case, number: int, box: Box | None = None) -> Response:
@@ -126,21 +106,6 @@ class Site:
         self.worker.analyse(opened, Received(taken, case.files[number].name), box)
         return self._lead(opened, cookie)
 
-    def open_part(self, request: Request, case: Case, box: Box) -> Response:
-        """Analyse the part of a picture around a box that was drawn: x, y, width, height in shares of it."""
-        if not (all(0 <= each <= 1 for each in box) and min(box[2:]) > 0.01):
-            raise Refused("malformed", "this is no box on a picture", "draw it again", 400)
-        return self.open_file(request, case, 0, box)
-
-    def generate(self, request: Request, wish: Wish) -> Response:
-        if self.generators is None:
-            raise _gone()
-        cookie, visit = self._welcome(request)
-        case = visit.begin("generate")
-        case.wish = wish
-        make(self.worker, case, self.generators, wish)
-        return self._lead(case, cookie)
-
     def _welcome(self, request: Request) -> tuple[str, Visit]:
         """The visit of whoever asks, begun where there is none."""
         visit = self.visit(request)
@@ -150,8 +115,6 @@ class Site:
         answer = RedirectResponse(case.path, 303)
         answer.set_cookie(COOKIE, cookie, httponly=True, samesite="lax", secure=self.secure)
         return answer
-
-    # ---- what is told as it comes
 
     async def events(self, case: Case, since: int) -> AsyncIterator[ServerSentEvent]:
         """The status and each part when it changes; the work is stopped when nobody is told of it."""
@@ -180,37 +143,23 @@ def routes(site: Site) -> APIRouter:
     """The page's routes."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     find = Annotated[Case, Depends(site.case)]
+    percent = Annotated[float, Form(ge=0, le=100, allow_inf_nan=False)]
+    tab_name = Annotated[str, Form(max_length=64)]
 
-    for tab in TABS:
-        address = "/" if tab == "analyse" else f"/{tab}"
-        router.add_api_route(address, _shown(site, tab), methods=["GET"])
+    def form(tab: str, field: str, files: int) -> None:
+        """The empty form of a tab, and where it sends to."""
 
-    @router.post("/analyse")
-    async def analyse(request: Request) -> Response:
-        return await site.send(request, "analyse", "file", 1)
+        @router.get("/" if tab == "analyse" else f"/{tab}")
+        def show() -> Response:
+            return HTMLResponse(site.page(tab))
 
-    @router.post("/compare")
-    async def compare(request: Request) -> Response:
-        return await site.send(request, "compare", "file", 2)
+        @router.post(f"/{tab}")
+        async def send(request: Request) -> Response:
+            return await site.send(request, tab, field, files)
 
-    @router.post("/batch")
-    async def batch(request: Request) -> Response:
-        return await site.send(request, "batch", "files", site.worker.limits.files)
-
-    @router.post("/generate")
-    def generate(
-        request: Request,
-        model: Annotated[str, Form(max_length=500)],
-        kind: Annotated[str, Form(max_length=20)] = "pictures",
-        seeds: Annotated[str, Form(max_length=500)] = "1-8",
-        psi: Annotated[float, Form()] = 0.7,
-        styles: Annotated[str, Form(max_length=500)] = "11-14",
-        layers: Annotated[str, Form(max_length=20)] = "coarse",
-    ) -> Response:
-        try:
-            return site.generate(request, Wish(model, kind, seeds, psi, styles, layers))
-        except UserError as error:
-            raise _said(error) from error
+    form("analyse", "file", 1)
+    form("compare", "file", 2)
+    form("batch", "files", site.worker.limits.files)
 
     @router.get("/case/{token}")
     def show(request: Request, case: find) -> Response:
@@ -235,24 +184,19 @@ def routes(site: Site) -> APIRouter:
 
     @router.post("/case/{token}/box")
     def open_part(
-        request: Request,
-        case: find,
-        x: Annotated[float, Form()],
-        y: Annotated[float, Form()],
-        width: Annotated[float, Form()],
-        height: Annotated[float, Form()],
+        request: Request, case: find, x: percent, y: percent, width: percent, height: percent
     ) -> Response:
-        return site.open_part(request, case, (x / 100, y / 100, width / 100, height / 100))
+        if min(width, height) < 1:
+            raise Refused("malformed", "this is no box on a picture", "draw it again", 400)
+        return site.open_file(request, case, 0, (x / 100, y / 100, width / 100, height / 100))
 
     @router.get("/case/{token}/{name}")
-    def download(request: Request, case: find, name: str) -> Response:
+    def download(case: find, name: str) -> Response:
         make_file = case.downloads.get(name)
         if make_file is None:
             raise _gone()
         try:
             path = make_file()
-        except UserError as error:
-            raise _said(error) from error
         except OSError:  # the visitor has just left
             raise _gone() from None
         shown = path.suffix == ".jpg"
@@ -264,26 +208,14 @@ def routes(site: Site) -> APIRouter:
             content_disposition_type="inline" if shown else "attachment",
         )
 
-    @router.get("/experiments/{path:path}")
-    def of_run(path: str) -> Response:
-        return HTMLResponse(site.page("experiments", shown=path if site.reports.file(path) else ""))
-
-    @router.get("/runs/{path:path}")
-    def run(path: str) -> Response:
-        file = site.reports.file(path)
-        if file is None:
-            raise Refused("not-found", "there is no such page", "choose one of the list", 404)
-        headers = {"Content-Security-Policy": _SANDBOX}
-        return FileResponse(file, headers=headers, media_type=mimetypes.guess_type(file.name)[0])
-
     @router.post("/here")
-    def here(request: Request, tab: Annotated[str, Form(max_length=64)]) -> Response:
+    def here(request: Request, tab: tab_name) -> Response:
         if visit := site.visit(request):
             visit.here(tab)
         return Response(status_code=204)
 
     @router.post("/leave")
-    def leave(request: Request, tab: Annotated[str, Form(max_length=64)]) -> Response:
+    def leave(request: Request, tab: tab_name) -> Response:
         if visit := site.visit(request):
             visit.leave(tab)
         return Response(status_code=204)
@@ -291,17 +223,5 @@ def routes(site: Site) -> APIRouter:
     return router
 
 
-def _shown(site: Site, tab: str) -> Callable[[], Response]:
-    def show() -> Response:
-        return HTMLResponse(site.page(tab))
-
-    return show
-
-
 def _gone() -> Refused:
     return Refused("no-such-case", "this result is gone, or is not yours", "send the file again", 404)
-
-
-def _said(error: UserError) -> Refused:
-    """Something that its asker can mend."""
-    return error if isinstance(error, Refused) else Refused("malformed", error.message, error.hint or "")

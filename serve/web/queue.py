@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 from crossfake.serve.intake.shares import TryLater
 
 T = TypeVar("T")
 Tell = Callable[[float, str], None]
+Steps = Generator[None, None, T]  # work that pauses now and then, so that others come in between
 
 
 class Stopped(Exception):
@@ -39,23 +41,31 @@ class JobQueue:
             seconds = min(60.0, self._typical * (self.waiting + 1) / self.places)
             raise TryLater("busy", f"{len(self._inside)} requests are ahead", seconds, 503)
 
-    def start(self, work: Callable[[Tell], T], stop: threading.Event, more: bool = False) -> Job[T]:
+    def start(self, work: Callable[[Tell], Steps[T]], stop: threading.Event) -> Job[T]:
         """Queue ``work(tell)``. It calls ``tell(share, words)`` now and then, which raises once ``stop`` is set.
-
-        Args:
-            more: it goes on with what was let in already.
 
         Raises:
             TryLater: too many wait.
         """
         with self._lock:
-            if not more:
-                self.look()
+            self.look()
             job = Job(self, work, stop)
             self._inside.append(job)
-        job.future = self._pool.submit(job.run)
-        job.future.add_done_callback(lambda _: self._leave(job))
+        self._pool.submit(job.step)
         return job
+
+    def again(self, job: Job[T]) -> None:
+        """To the end of the line, with what was let in already."""
+        with self._lock:
+            self._inside.remove(job)
+            self._inside.append(job)
+        self._pool.submit(job.step)
+
+    def leave(self, job: Job[T], seconds: float) -> None:
+        """A job is over, after so many seconds of work."""
+        with self._lock:
+            self._inside.remove(job)
+            self._typical += 0.2 * (seconds - self._typical)
 
     def before(self, job: object) -> int:
         """How many have to finish before this one begins; 0 when it is running."""
@@ -68,16 +78,6 @@ class JobQueue:
         running = min(len(self._inside), self.places)
         return running, len(self._inside) - running
 
-    def took(self, seconds: float) -> None:
-        self._typical += 0.2 * (seconds - self._typical)
-
-    def _leave(self, job: object) -> None:
-        with self._lock:
-            self._inside.remove(job)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
 
 class Job(Generic[T]):
     """Work in progress.
@@ -88,10 +88,11 @@ class Job(Generic[T]):
         words: what is being done.
     """
 
-    future: Future[T]
-
-    def __init__(self, queue: JobQueue, work: Callable[[Tell], T], stop: threading.Event) -> None:
-        self._queue, self._work, self._stop = queue, work, stop
+    def __init__(self, queue: JobQueue, work: Callable[[Tell], Steps[T]], stop: threading.Event) -> None:
+        self._queue, self._stop = queue, stop
+        self._steps, self._worked = work(self._tell), 0.0
+        self.future: Future[T] = Future()
+        self.future.add_done_callback(lambda _: queue.leave(self, self._worked))
         self.share, self.words = 0.0, "Starting"
 
     @property
@@ -99,13 +100,22 @@ class Job(Generic[T]):
         """How many have to finish before it begins."""
         return self._queue.before(self)
 
-    def run(self) -> T:
+    def step(self) -> None:
+        """Work up to the next pause."""
+        if not (self.future.running() or self.future.set_running_or_notify_cancel()):
+            return
         start = time.monotonic()
         try:
-            self._tell(0.0, "Starting")
-            return self._work(self._tell)
-        finally:
-            self._queue.took(time.monotonic() - start)
+            self._tell(self.share, "")
+            next(self._steps)
+            end = partial(self._queue.again, self)
+        except StopIteration as over:
+            end = partial(self.future.set_result, over.value)
+        except BaseException as error:  # whoever waits for the result raises it
+            self._steps.close()
+            end = partial(self.future.set_exception, error)
+        self._worked += time.monotonic() - start
+        end()
 
     def _tell(self, share: float, words: str) -> None:
         if self._stop.is_set():

@@ -33,7 +33,7 @@ class Error(Answer):
 class Health(Answer):
     """Whether it is up."""
 
-    status: Literal["ok"] = Field(description="Until all is loaded: `loading`, with status 503.")
+    status: Literal["ok"] = Field(description="Until all is loaded, requests wait.")
     version: str = Field(description="Of crossfake.")
     detectors: list[str] = Field(description="Their names.")
 

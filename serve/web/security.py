@@ -18,9 +18,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
-from crossfake.serve.intake.headers import Refused
+from crossfake.datasets.decode import Unreadable
+from crossfake.errors import UserError
+from crossfake.serve.intake.headers import Refused, refusal
 from crossfake.serve.intake.limits import MIB
-from crossfake.serve.intake.shares import RateLimit, Shares, TryLater
+from crossfake.serve.intake.shares import RateLimit, Shares
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -115,9 +117,9 @@ class Guard:
             with self._open.enter(client):
                 self._check(scope, client)
                 await self.app(scope, body, answer)
-        except Refused as refused:
-            problem = refused
-            self.metrics.refusals.labels(refused.code).inc()
+        except (UserError, Unreadable) as error:
+            problem = refusal(error)
+            self.metrics.refusals.labels(problem.code).inc()
         except Exception as error:  # no visitor sees what went wrong inside: the log does
             log_fault(error)
             problem = Refused("internal", "something went wrong here", "tell whoever runs the server", 500)
@@ -251,9 +253,7 @@ def error_response(
     error: Refused, path: str = "/api/", page: Callable[[Refused, str], str] | None = None
 ) -> Response:
     """An error as its asker reads it: a page for browsers, JSON for the others."""
-    headers = {"HX-Push-Url": "false"}
-    if isinstance(error, TryLater):
-        headers["Retry-After"] = str(error.seconds)
+    headers = {"HX-Push-Url": "false", **error.headers}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer" if of_api(path) else 'Basic realm="crossfake", charset="UTF-8"'
     if error.status in (408, 413):
@@ -265,8 +265,9 @@ def error_response(
 
 def log_fault(error: BaseException) -> None:
     """Of a fault of our own the kind and the place, not the message: that may hold what a client sent."""
-    for place in traceback.extract_tb(error.__traceback__)[-1:]:
-        _LOG.error("%s in %s, line %s", type(error).__name__, place.filename, place.lineno)
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" in {place[0].filename}, line {place[0].lineno}" if place else ""
+    _LOG.error("%s%s", type(error).__name__, where)
 
 
 def host_name(host: str) -> str:

@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossfake.serve.intake.accepting import Received
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.intake.limits import DEFAULTS, Limits
-from crossfake.serve.intake.receiving import Received, receive_files
+from crossfake.serve.intake.receiving import receive_files
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -42,7 +43,6 @@ class Case:
         job: what is waited for.
         downloads: what its links give, by name: a function that makes the file, called when it is asked for.
         files: whose analysis can be opened, in order.
-        wish: what its form asked for, to be filled in again.
         watching: open pages that are told of its progress.
     """
 
@@ -55,7 +55,6 @@ class Case:
         self.job: Job[None] | None = None
         self.downloads: dict[str, Callable[[], Path]] = {}
         self.files: list[Received] = []
-        self.wish: object = None
         self.watching, self.seen = 0, time.monotonic()
         folder.mkdir()
 

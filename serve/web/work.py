@@ -6,45 +6,34 @@ import csv
 import json
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from crossfake.datasets.decode import Unreadable, decode_image
-from crossfake.datasets.types import Box
+from crossfake.datasets.types import Box, Pixels
 from crossfake.datasets.video import count_frames, read_frames
 from crossfake.detect.metadata.display import sections
-from crossfake.detect.verdict import NO_ANSWER
+from crossfake.detect.verdict import NOT_JUDGED
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.results import Analysis
-from crossfake.serve.intake.accepting import Upload, accept, display_name, unpack
-from crossfake.serve.intake.headers import Refused
+from crossfake.serve.engine.wording import sentence
+from crossfake.serve.intake.accepting import Received, Upload, accept, accept_all
+from crossfake.serve.intake.headers import Refused, refusal
 from crossfake.serve.intake.limits import Limits
-from crossfake.serve.intake.receiving import Received
-from crossfake.serve.web.queue import JobQueue, Stopped, Tell
-from crossfake.serve.web.view import (
-    boxes,
-    brief,
-    curve,
-    jpeg,
-    problem,
-    render,
-    sentence,
-    steadiness,
-    strip,
-    threshold,
-    thresholds,
-)
+from crossfake.serve.showing import curve, jpeg, render, steadiness, strip
+from crossfake.serve.web.queue import JobQueue, Steps, Stopped, Tell
+from crossfake.serve.web.security import log_fault
 from crossfake.serve.web.visits import Case
 
 _FRAME, _FULL = 960, 6000  # pixels of a video's frame on the page, and of a picture under the magnifier
 _AROUND = 0.75  # of a drawn box's sides that are kept around it
 _EVERY = 1.5  # seconds between two tables of a batch
-_ORDER = {"fake": 0, "uncertain": 1, NO_ANSWER: 2, "real": 3}
-_SIDES = ("first", "second")
 
 
 class Worker:
@@ -60,83 +49,55 @@ class Worker:
     def __init__(self, analyser: Analyser, limits: Limits, queue: JobQueue, key: Path | None = None) -> None:
         self.analyser, self.limits, self.queue, self.key = analyser, limits, queue, key
 
-    def run(self, case: Case, work: Callable[[Tell], None], more: bool = False) -> None:
+    def run(self, case: Case, work: Callable[[Tell], Steps[None]]) -> None:
         """Work on a case in its turn; what goes wrong is said there.
-
-        Args:
-            more: it goes on with what was let in already.
 
         Raises:
             TryLater: too many wait.
         """
 
-        def guarded(tell: Tell) -> None:
-            try:
-                work(tell)
-            except Stopped:
-                case.end(render("status.html", share=None, words="Stopped"))
-            except Exception as error:  # whatever goes wrong is told on the page
-                case.end(problem(error))
+        def over(future: Future[None]) -> None:
+            error = future.exception()
+            stopped = isinstance(error, Stopped)
+            words = render("status.html", share=None, words="Stopped") if stopped else ""
+            case.end(problem(error) if isinstance(error, Exception) and not stopped else words)
 
-        case.job = self.queue.start(guarded, case.stop, more)
-
-    # ---- one picture or video
+        case.job = self.queue.start(work, case.stop)
+        case.job.future.add_done_callback(over)
 
     def analyse(self, case: Case, received: Received, box: Box | None = None) -> None:
-        """The verdict first; then, in its turn again, where the detector looked and how steady it is.
+        """One picture or video: the verdict first; then, in its turn again, what explains it.
 
         Args:
             box: x, y, width and height in shares of a picture; what lies around it is judged alone.
         """
 
-        def first(tell: Tell) -> None:
+        def work(tell: Tell) -> Steps[None]:
             upload = accept(received.path, self.limits, received.name)
-            if box is not None and upload.kind == "image":
-                cut = _cut(upload.path, box, case.folder / "part.png")
-                upload = accept(cut, self.limits, f"part of {received.name}")
-            if upload.kind == "archive":
-                raise Refused("not-an-image", "this is an archive", "use the tab Batch for it")
-            if upload.kind == "video":
-                self._finish(case, upload, self.analyser.video(upload, progress=tell))
-                return
-            case.downloads["picture.jpg"] = lambda: _full(upload.path, case.folder / "picture.jpg")
-            turns = [tell]  # what tells of progress, of each turn
-            stages = self.analyser.stages(upload, progress=lambda share, words: turns[-1](share, words))
-
-            def following(tell: Tell) -> None:
-                turns.append(tell)
-                last = quick
-                for last in stages:
-                    case.show(result=show_result(last, case), why=render("why.html", analysis=last))
-                self._finish(case, upload, last)
-
-            quick = next(stages)
-            case.show(result=show_result(quick, case), metadata=show_metadata(quick))
-            if quick.faces:
-                self.run(case, following, more=True)
-            else:
-                self._finish(case, upload, quick)
+            if upload.kind == "image":
+                if box is not None:
+                    cut = _cut(upload.path, box, case.folder / "part.png")
+                    upload = accept(cut, self.limits, f"part of {received.name}")
+                case.downloads["picture.jpg"] = lambda: _full(upload.path, case.folder / "picture.jpg")
+            for number, found in enumerate(self.analyser.stages(upload, progress=tell)):
+                case.show(result=render("result.html", analysis=found, case=case))
+                if not number and found.metadata:
+                    case.show(metadata=render("said.html", panel=sections(found.metadata)))
+                if number or found.kind == "video":
+                    case.show(why=render("why.html", analysis=found) if found.faces else "")
+                yield
+            if found.kind == "video" and found.faces:
+                case.show(time=self._time(case, upload.path, found))
+            steady = [face for face in found.faces if face.stability]
+            if steady:
+                rows = [(face, strip(face.stability), steadiness(face)) for face in steady]
+                case.show(steady=render("steady.html", analysis=found, rows=rows))
+            case.show(traces=render("traces.html", analysis=found))
+            self._offer_files(case, found)
+            case.show(files=render("files.html", analysis=found, case=case))
 
         case.files = [received]
-        self.run(case, first)
-
-    def _judge(self, upload: Upload, tell: Tell) -> Analysis:
-        """The verdict alone."""
-        if upload.kind == "video":
-            return self.analyser.video(upload, progress=tell)
-        return self.analyser.image(upload, explain=False, stability=False, progress=tell)
-
-    def _finish(self, case: Case, upload: Upload, analysis: Analysis) -> None:
-        shown = {"result": show_result(analysis, case), "metadata": show_metadata(analysis)}
-        if analysis.kind == "video" and analysis.faces:
-            shown["time"] = self._time(case, upload.path, analysis)
-        if analysis.faces:
-            shown["why"] = render("why.html", analysis=analysis)
-            shown["steady"] = show_steady(analysis)
-        shown["traces"] = render("traces.html", analysis=analysis)
-        self._offer_files(case, analysis)
-        case.show(**shown, files=render("files.html", analysis=analysis, case=case))
-        case.end()
+        self.run(case, work)
 
     def _offer_files(self, case: Case, analysis: Analysis) -> None:
         """The report and the figures, made when their links are followed."""
@@ -185,151 +146,104 @@ class Worker:
                 case.downloads[f"frame-{each.frame}.jpg"] = lambda number=each.frame: frame(number)  # type: ignore[misc]
             links = [f"{case.path}/frame-{each.frame}.jpg" for each in face.frames]
             if any(each.probability is not None for each in face.frames):
-                charts.append(curve(face, links, threshold(analysis, face), analysis.duration, total))
+                charts.append(curve(face, links, analysis.duration, total))
         return render("video.html", analysis=analysis, charts=charts) if charts else ""
 
-    # ---- two pictures
-
     def compare(self, case: Case, received: Sequence[Received]) -> None:
-        """Each beside its prediction, and one over the other."""
+        """Two pictures: each beside its prediction, and one over the other."""
 
-        def work(tell: Tell) -> None:
+        def work(tell: Tell) -> Steps[None]:
+            uploads = [accept(each.path, self.limits, each.name) for each in received]
+            if any(upload.kind != "image" for upload in uploads):
+                raise Refused("not-an-image", "this is not a picture", "choose pictures to compare")
             found: list[Analysis] = []
-            for number, each in enumerate(received):
-                upload = accept(each.path, self.limits, each.name)
-                if upload.kind != "image":
-                    raise Refused("not-an-image", "this is not a picture", "choose a picture to compare")
-                its_part = part(tell, number / len(received), (number + 1) / len(received))
-                found.append(self._judge(upload, its_part))
+            for _, analysis, refused in self.analyser.analyse_each(
+                uploads, tell, explain=False, stability=False
+            ):
+                if refused:
+                    raise refused
+                found += [analysis] if analysis else []
                 case.show(result=show_pair(found))
-            case.end()
+                yield
 
         self.run(case, work)
 
-    # ---- many
-
-    def batch(self, case: Case, received: list[Received]) -> None:
-        """A table that grows: one file after the other, each in its turn, so that others come in between."""
-        rows: list[dict[str, Any]] = []
+    def batch(self, case: Case, received: Sequence[Received]) -> None:
+        """Many files: a table that grows, one after the other, each in its turn."""
+        rows: list[Row] = []
         found: list[dict[str, Any]] = []
-        files: list[Upload] = []
-        shown = time.monotonic()
 
-        def table(over: bool = False) -> str:
-            return render(
-                "table.html", rows=rows, total=len(files), case=case, counts=_counts(rows), over=over
-            )
-
-        def unpacked(tell: Tell) -> None:
-            files.extend(self._files(case, received))
+        def work(tell: Tell) -> Steps[None]:
+            files = accept_all(received, case.folder, self.limits)
             case.files = [Received(each.path, each.name_for_display) for each in files]
-            following()
-
-        def following() -> None:
-            nonlocal shown
-            if len(rows) < len(files):
-                if rows and time.monotonic() - shown > _EVERY:
+            shown = time.monotonic()
+            for upload, analysis, refused in self.analyser.analyse_each(
+                files, tell, explain=False, stability=False
+            ):
+                rows.append(_row(upload, analysis, refused))
+                error = {"name": upload.name_for_display, "error": rows[-1].remarks}
+                found.append(analysis.to_json() if analysis else error)
+                if time.monotonic() - shown > _EVERY:
                     shown = time.monotonic()
-                    case.show(result=table())
-                self.run(case, one, more=True)
-                return
+                    case.show(result=render("table.html", rows=rows, total=len(files), case=case, over=False))
+                yield
             case.downloads |= {
-                "batch.csv": lambda: _write_csv(case.folder / "batch.csv", [_summary(row) for row in rows]),
+                "batch.csv": lambda: _write_csv(case.folder / "batch.csv", rows),
                 "batch.json": lambda: _write_json(case.folder / "batch.json", found),
             }
-            case.show(result=table(over=True))
-            case.end()
+            case.show(result=render("table.html", rows=rows, total=len(files), case=case, over=True))
 
-        def one(tell: Tell) -> None:
-            upload, number = files[len(rows)], len(rows)
-            row, content = _blank(upload), {"name": upload.name_for_display, "error": upload.problem}
-            tell(number / len(files), f"{number + 1} of {len(files)}")
-            if not upload.problem:
-                try:
-                    its_part = part(tell, number / len(files), (number + 1) / len(files))
-                    analysis = self._judge(upload, its_part)
-                    row, content = _row(upload, analysis), analysis.to_json()
-                except (UserError, Unreadable) as error:
-                    row["remarks"] = sentence(getattr(error, "message", "this file is damaged"))
-                    content["error"] = row["remarks"]
-            rows.append(row)
-            found.append(content)
-            following()
-
-        self.run(case, unpacked)
-
-    def _files(self, case: Case, received: list[Received]) -> list[Upload]:
-        """All files, those of archives among them; one that is not taken has a ``problem``.
-
-        Raises:
-            Refused: an archive is not taken, or all together are too much, before the next one is unpacked.
-        """
-        files: list[Upload] = []
-        for each in received:
-            try:
-                upload = accept(each.path, self.limits, each.name)
-                if upload.kind == "archive":
-                    inside = case.folder / f"archive-{len(files)}"
-                    inside.mkdir()
-                    files += unpack(upload, inside, self.limits)
-                    upload.path.unlink()
-                else:
-                    files.append(upload)
-            except Refused as refused:
-                if len(received) == 1:
-                    raise
-                files.append(
-                    Upload(each.path, "unknown", "", 0, display_name(each.name), problem=str(refused))
-                )
-            if len(files) > self.limits.files:
-                words = f"send {self.limits.files} at most"
-                raise Refused("too-many-files", f"these are {len(files)} files", words)
-            if sum(file.bytes for file in files) > self.limits.bytes_archive:
-                raise Refused("too-large", "these are too many bytes", "send fewer at once", 413)
-        return files
+        self.run(case, work)
 
 
-# ---- what is shown
+@dataclass(frozen=True)
+class Row:
+    """A file of a batch: the verdict, the highest probability of a face with it, and a picture to show."""
+
+    name: str
+    sha256: str
+    verdict: str = NOT_JUDGED
+    probability: float | None = None
+    faces: int = 0
+    remarks: str = ""
+    calibrated: bool = True
+    thumb: str = ""
 
 
-def show_result(analysis: Analysis, case: Case | None = None) -> str:
-    return render(
-        "result.html",
-        analysis=analysis,
-        case=case,
-        boxes=boxes(analysis),
-        thresholds=thresholds(analysis),
-        threshold=threshold,
+def _row(upload: Upload, analysis: Analysis | None, refused: Refused | None) -> Row:
+    if analysis is None:
+        return Row(
+            upload.name_for_display, upload.sha256, remarks=sentence(refused.message if refused else "")
+        )
+    own = [face.opinion for face in analysis.faces if face.verdict == analysis.verdict]
+    remarks = {each.words for each in (*analysis.warnings, *(w for f in analysis.faces for w in f.warnings))}
+    pictures = [analysis.picture, *(face.crop for face in analysis.faces)]
+    return Row(
+        upload.name_for_display,
+        upload.sha256,
+        analysis.verdict,
+        max((each.probability for each in own if each.probability is not None), default=None),
+        len(analysis.faces),
+        " ".join(sorted(remarks)),
+        all(each.low is not None for each in own),
+        next((jpeg(each, 96, 75) for each in pictures if each is not None), ""),
     )
 
 
-def show_metadata(analysis: Analysis) -> str:
-    return render("said.html", panel=sections(analysis.metadata)) if analysis.metadata else ""
-
-
-def show_steady(analysis: Analysis) -> str:
-    rows = []
-    for face in analysis.faces:
-        if face.stability:
-            limit, calibrated = threshold(analysis, face), face.opinion.low is not None
-            words = steadiness(face.stability, calibrated)
-            rows.append((face, strip(face.stability, limit), words))
-    return render("steady.html", analysis=analysis, rows=rows) if rows else ""
+def problem(error: Exception) -> str:
+    """What went wrong, for people. Of a fault of our own no detail: it may hold names of files."""
+    if isinstance(error, UserError | Unreadable):
+        said: UserError = refusal(error)
+    else:
+        log_fault(error)
+        said = UserError("something went wrong here", "try again, or another file")
+    return render("problem.html", what=sentence(said.message), hint=sentence(said.hint or ""))
 
 
 def show_pair(found: Sequence[Analysis]) -> str:
     """What is there of two pictures."""
-    sides = [
-        {"title": f"The {side} picture", "analysis": each, "boxes": boxes(each)}
-        for side, each in zip(_SIDES, found, strict=False)
-    ]
     shapes = [each.width / each.height for each in found]
-    return render("pair.html", sides=sides, same=max(shapes) / min(shapes) < 1.01)
-
-
-def part(tell: Tell, first: float, last: float) -> Tell:
-    """Progress of a part of the work: its 0 to 1 is ``first`` to ``last`` of the whole."""
-    return lambda share, words: tell(first + share * (last - first), words)
+    return render("pair.html", found=found, same=max(shapes) / min(shapes) < 1.01)
 
 
 # ---- files that are made
@@ -351,7 +265,7 @@ def _full(path: Path, target: Path) -> Path:
     return target
 
 
-def _save(pixels: Any, target: Path, longest: int) -> None:
+def _save(pixels: Pixels, target: Path, longest: int) -> None:
     image = Image.fromarray(pixels)
     image.thumbnail((longest, longest))
     image.save(target, quality=90)
@@ -362,59 +276,15 @@ def _write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
+def _write_csv(path: Path, rows: Sequence[Row]) -> Path:
     """A table that spreadsheets open: a cell that would be taken for a formula gets an apostrophe before it."""
+    names = ("name", "sha256", "verdict", "probability", "faces", "remarks")
     with open(path, "w", newline="", encoding="utf-8-sig") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else ["file"])
-        writer.writeheader()
+        table = csv.writer(file)
+        table.writerow(names)
         for row in rows:
-            made = {k: f"'{v}" if str(v)[:1] in ("=", "+", "@", "\t", "\r") else v for k, v in row.items()}
-            writer.writerow(made)
+            cells = [getattr(row, name) for name in names]
+            table.writerow(
+                [f"'{each}" if str(each)[:1] in ("=", "+", "@", "\t", "\r") else each for each in cells]
+            )
     return path
-
-
-# ---- rows of a batch
-
-
-def _blank(upload: Upload) -> dict[str, Any]:
-    return {
-        "name": upload.name_for_display,
-        "verdict": "not judged",
-        "probability": None,
-        "brief": "",
-        "faces": 0,
-        "remarks": sentence(upload.problem),
-        "order": len(_ORDER),
-        "thumb": "",
-        "sha256": upload.sha256,
-    }
-
-
-def _row(upload: Upload, analysis: Analysis) -> dict[str, Any]:
-    """A line of the table: the verdict of the file, and the highest probability of a face with that verdict."""
-    found = [face.opinion.probability for face in analysis.faces if face.verdict == analysis.verdict]
-    judged = [each for each in found if each is not None]
-    remarks = {each.words for each in analysis.warnings}
-    remarks |= {each.words for face in analysis.faces for each in face.warnings}
-    pictures = [analysis.picture, *(face.crop for face in analysis.faces)]
-    picture = next((each for each in pictures if each is not None), None)
-    return {
-        **_blank(upload),
-        "verdict": analysis.verdict,
-        "probability": max(judged, default=None),
-        "brief": brief(max(judged), analysis.faces[0].opinion.low is not None) if judged else "",
-        "faces": len(analysis.faces),
-        "remarks": " ".join(sorted(remarks)),
-        "order": _ORDER.get(analysis.verdict, len(_ORDER)),
-        "thumb": "" if picture is None else jpeg(picture, 96, 75),
-    }
-
-
-def _summary(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("name", "sha256", "verdict", "probability", "faces", "remarks")}
-
-
-def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
-    verdicts = [row["verdict"] for row in rows]
-    counts = {verdict: verdicts.count(verdict) for verdict in _ORDER}
-    return {**counts, "other": len(rows) - sum(counts.values())}

@@ -33,23 +33,18 @@ def address(
     bundle: Path,  # noqa: F811
     second: Path,  # noqa: F811
     folder: Path,
-    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[str]:
-    """Where the page answers, with two detectors, an untrained generator and one finished report."""
+    """Where the page answers, with two detectors."""
     uvicorn = pytest.importorskip("uvicorn")
-    from crossfake.serve.engine.generators import RunGenerators
-    from crossfake.serve.server import create_app
     from crossfake.serve.settings import ServeSettings
+    from crossfake.serve.web.app import create_app
 
-    runs = make_runs(tmp_path_factory.mktemp("served"))
-    settings = ServeSettings(
-        (bundle, second), limits=LIMITS, runs=runs, reports=(runs / "study",), rate=100_000
-    )
+    settings = ServeSettings((bundle, second), limits=LIMITS, rate=100_000)
     folder.mkdir()
     before, tempfile.tempdir = tempfile.tempdir, str(folder)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(settings, RunGenerators(runs)),
+            create_app(settings),
             log_level="warning",
             ws="none",
             timeout_graceful_shutdown=1,
@@ -65,28 +60,6 @@ def address(
     tempfile.tempdir = before
     server.should_exit = True
     thread.join(10)
-
-
-def make_runs(root: Path) -> Path:
-    """A folder of runs: a tiny generator, a finished report, and a file that is nobody's business."""
-    from crossfake.synth.families.base import FAMILIES
-    from crossfake.synth.sampling.models import save_model
-
-    network = FAMILIES.get("stylegan2").generator(size=16, channels=64)
-    save_model(
-        root / "tiny" / "model",
-        "stylegan2",
-        network,
-        {"size": 16, "network": {"size": 16, "channels": 64}, "classes": []},
-    )
-    (root / "study").mkdir()
-    (root / "study" / "report.html").write_text(
-        "<!doctype html><title>A study</title><h1>Findings</h1><script>parent.document.title='taken'</script>"
-        "<img src='https://example.org/x.png'>"
-    )
-    (root / "study" / "notes.txt").write_text("private")
-    (root.parent / "secret.html").write_text("secret")
-    return root
 
 
 def write_video(path: Path, size: int = 96, count: int = 24) -> None:

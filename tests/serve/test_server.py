@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from crossfake.detect.cli import detect
 from crossfake.errors import MissingDependency, UserError
-from crossfake.serve.server import create_app, serve
+from crossfake.serve.server import serve
 from crossfake.serve.settings import ServeSettings, is_loopback
 
 BUNDLE = (Path("x"),)
@@ -44,11 +44,6 @@ def test_settings_that_make_no_sense(options: dict[str, Any], words: str) -> Non
         ServeSettings(**{"bundles": BUNDLE, **options})
 
 
-def test_a_report_that_is_not_there_is_said_at_once() -> None:
-    with pytest.raises(UserError, match="is not below"):
-        serve(ServeSettings(BUNDLE, reports=(Path("nowhere.html"),)))
-
-
 def test_who_is_answered() -> None:
     assert ServeSettings(BUNDLE).hosts == {"localhost", "127.0.0.1", "[::1]"}
     assert "192.168.0.7" in (ServeSettings(BUNDLE, "192.168.0.7", token=TOKEN).hosts or ())
@@ -73,7 +68,6 @@ def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             (["--bundle", x, "--port", port], f"port {port} (Address already in use)"),
             (["--bundle", x, "--host", "::", "--port", port], "no token"),
             (["--bundle", "nowhere"], "nowhere holds no detector"),
-            (["--bundle", x, "--reports", "missing"], "missing is not below runs"),
             (["--bundle", x, "--public-url", "facts"], "is no address of a site"),
             ([], "no trained detector"),
         ):
@@ -106,6 +100,8 @@ def test_without_a_bundle_the_newest_run_and_all_models_are_served(
 
 def test_without_the_page_the_root_leads_to_the_description(bundle: Path) -> None:
     testclient = pytest.importorskip("starlette.testclient")
+    from crossfake.serve.web.app import create_app
+
     app = create_app(ServeSettings((bundle,), page=False, device="cpu"))
     with testclient.TestClient(app, base_url="http://localhost:7860") as client:
         assert client.get("/").url.path == "/api/v1/docs"

@@ -23,11 +23,6 @@
       one(".cf-cursor", figure).setAttribute("transform", `translate(${now.dataset.x} 0)`);
       input.setAttribute("aria-valuetext", now.dataset.words);
     },
-    "walk-at"(input) {
-      const pictures = all("img", input.closest("figure"));
-      pictures.forEach((each, k) => { each.hidden = k !== Number(input.value); });
-      input.setAttribute("aria-valuetext", `step ${Number(input.value) + 1} of ${pictures.length}`);
-    },
   };
   document.addEventListener("input", (event) => {
     const act = sliders[event.target.dataset && event.target.dataset.cf];

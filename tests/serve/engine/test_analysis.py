@@ -32,7 +32,7 @@ def photo(fake: Path, tmp_path: Path) -> Path:
 
 def test_a_picture_from_end_to_end(bundle: Path, analyser: Analyser, photo: Path) -> None:
     told: list[float] = []
-    found = analyser.image(photo, name="a/b.png", progress=lambda share, what: told.append(share))
+    found = analyser.analyse(photo, name="a/b.png", progress=lambda share, what: told.append(share))
     (face,) = found.faces
     detector = bundles.load(bundle, "cpu")
     (judged,) = detector.say(detector.judge(face.crop[None]))
@@ -60,8 +60,8 @@ def test_a_picture_from_end_to_end(bundle: Path, analyser: Analyser, photo: Path
 
 
 def test_quick_is_the_same_without_reasons(analyser: Analyser, photo: Path) -> None:
-    quick = analyser.image(photo, explain=False, stability=False)
-    full = analyser.image(photo)
+    quick = analyser.analyse(photo, explain=False, stability=False)
+    full = analyser.analyse(photo)
     assert quick.faces[0].per_detector == full.faces[0].per_detector and quick.sha256 == full.sha256
     assert quick.faces[0].heatmap is None and not quick.faces[0].stability and not quick.faces[0].nearest
     assert not quick.traces
@@ -69,7 +69,7 @@ def test_quick_is_the_same_without_reasons(analyser: Analyser, photo: Path) -> N
 
 def test_several_detectors_are_shown_apart(both: Analyser, photo: Path) -> None:
     assert both.detectors == ("small", "other")
-    found = both.image(photo, explain=False)
+    found = both.analyse(photo, explain=False)
     (face,) = found.faces
     assert list(face.per_detector) == ["small", "other"] and face.opinion in face.per_detector.values()
     assert face.count.startswith("2 of 2 detectors") and face.count in found.words
@@ -79,7 +79,7 @@ def test_several_detectors_are_shown_apart(both: Analyser, photo: Path) -> None:
 
 
 def test_a_prior_moves_all_numbers_and_is_named(analyser: Analyser, photo: Path) -> None:
-    even, rare = (analyser.image(photo, explain=False, prior=prior) for prior in (0.5, 0.01))
+    even, rare = (analyser.analyse(photo, explain=False, prior=prior) for prior in (0.5, 0.01))
     for found, words in ((even, "where 50 in 100 are"), (rare, "where 1 in 100 are")):
         assert words in found.faces[0].says.number and found.to_json()["prior"] == found.prior
     first, second = (found.faces[0].stability for found in (even, rare))
@@ -92,7 +92,7 @@ def test_an_untested_detector_is_silent_everywhere(bundle: Path, photo: Path, tm
     card = json.loads((tmp_path / "untested" / "model" / "bundle.json").read_text())
     del card["fitness"]
     (tmp_path / "untested" / "model" / "bundle.json").write_text(json.dumps(card))
-    found = Analyser([tmp_path / "untested"], device="cpu").image(photo)
+    found = Analyser([tmp_path / "untested"], device="cpu").analyse(photo)
     (face,) = found.faces
     plain = found.to_json()
     assert found.verdict == face.verdict == plain["verdict"] == "no reliable answer"
@@ -150,7 +150,7 @@ def test_formats(kind: str, analyser: Analyser, tmp_path: Path) -> None:
     elif kind == "CMYK":
         image, kind = image.convert("CMYK"), "JPEG"
     image.save(tmp_path / "a", kind)
-    found = analyser.image(tmp_path / "a", explain=False, stability=False)
+    found = analyser.analyse(tmp_path / "a", explain=False, stability=False)
     assert (found.width, found.height) == (60, 40) and found.picture is not None
     assert abs(int(found.picture.mean()) - 90) < 4
 
@@ -159,43 +159,41 @@ def test_upright_animated_and_compressed(analyser: Analyser, tmp_path: Path) -> 
     image, exif = Image.fromarray(np.zeros((40, 60, 3), np.uint8)), Image.Exif()
     exif[0x0112] = 6
     image.save(tmp_path / "a", "JPEG", exif=exif.tobytes(), quality=10)
-    found = analyser.image(tmp_path / "a", explain=False)
+    found = analyser.analyse(tmp_path / "a", explain=False)
     assert (found.width, found.height) == (40, 60)
     assert {"compressed", "blurred"} <= {each.code for each in found.faces[0].warnings}
     frames = [Image.fromarray(toyface(n, 20)).convert("P") for n in range(3)]
     frames[0].save(tmp_path / "b", "GIF", save_all=True, append_images=frames[1:])
-    found = analyser.video(tmp_path / "b")
+    found = analyser.analyse(tmp_path / "b")
     assert found.kind == "video" and not found.warnings and len(found.faces[0].frames) == 3
-    with pytest.raises(Refused, match="a video, not a picture"):
-        analyser.image(tmp_path / "b")
     frames[0].save(tmp_path / "c", "TIFF", save_all=True, append_images=frames[1:])
-    found = analyser.image(tmp_path / "c", explain=False, stability=False)
+    found = analyser.analyse(tmp_path / "c", explain=False, stability=False)
     assert [each.code for each in found.warnings] == ["first-frame"]
 
 
 def test_colours_that_cannot_be_converted_are_said_to_be(analyser: Analyser, tmp_path: Path) -> None:
     image = Image.fromarray(toyface(0, 64))
     image.save(tmp_path / "a", "JPEG", icc_profile=b"no profile" * 20)
-    found = analyser.image(tmp_path / "a", explain=False, stability=False)
+    found = analyser.analyse(tmp_path / "a", explain=False, stability=False)
     assert [each.code for each in found.faces[0].warnings] == ["colour-profile"]
 
 
 def test_what_is_no_picture(analyser: Analyser, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("a text file named .jpg")
     with pytest.raises(Refused, match="no file of a known kind"):
-        analyser.image(tmp_path / "a.jpg")
+        analyser.analyse(tmp_path / "a.jpg")
     (tmp_path / "b.zip").write_bytes(b"PK\3\4" + bytes(99))
-    with pytest.raises(Refused, match="an archive, not a picture"):
-        analyser.image(tmp_path / "b.zip")
+    with pytest.raises(Refused, match="archives are not taken here"):
+        analyser.analyse(tmp_path / "b.zip")
     (tmp_path / "c.png").write_bytes(photo.read_bytes()[:-60])
     with pytest.raises(Unreadable) as caught:
-        analyser.image(tmp_path / "c.png", name="secret.png")
+        analyser.analyse(tmp_path / "c.png", name="secret.png")
     assert "secret" not in str(caught.value) and str(tmp_path) not in str(caught.value)
 
 
 def test_limits_hold(bundle: Path, photo: Path) -> None:
     with pytest.raises(Refused) as caught:
-        Analyser([bundle], Limits(pixels=255), "cpu").image(photo)
+        Analyser([bundle], Limits(pixels=255), "cpu").analyse(photo)
     assert caught.value.code == "too-many-pixels"
 
 
@@ -205,8 +203,8 @@ def test_a_cancelled_analysis_ends(analyser: Analyser, photo: Path) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        analyser.image(photo, progress=cancel)
-    assert analyser.image(photo, explain=False, stability=False).faces
+        analyser.analyse(photo, progress=cancel)
+    assert analyser.analyse(photo, explain=False, stability=False).faces
 
 
 def test_two_visitors_get_what_one_gets(both: Analyser, real: Path, fake: Path, tmp_path: Path) -> None:
@@ -214,11 +212,11 @@ def test_two_visitors_get_what_one_gets(both: Analyser, real: Path, fake: Path, 
     for number, folder in enumerate([real, fake] * 2):
         paths.append(tmp_path / str(number))
         Image.fromarray(ShardSet(folder).read(100 + number)).save(paths[-1], "PNG")
-    alone = [both.image(path).faces[0] for path in paths]
+    alone = [both.analyse(path).faces[0] for path in paths]
     together: dict[int, object] = {}
 
     def visit(number: int) -> None:
-        together[number] = both.image(paths[number]).faces[0]
+        together[number] = both.analyse(paths[number]).faces[0]
 
     threads = [threading.Thread(target=visit, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -236,7 +234,7 @@ def test_a_detector_of_faces_without_a_face_model(bundle: Path, photo: Path, tmp
     card = json.loads((tmp_path / "faces" / "model" / "bundle.json").read_text())
     card["crop"] = {"policy": "face", "margin": 1.3, "detector": "0"}
     (tmp_path / "faces" / "model" / "bundle.json").write_text(json.dumps(card))
-    found = Analyser([tmp_path / "faces"], device="cpu").image(photo, explain=False, stability=False)
+    found = Analyser([tmp_path / "faces"], device="cpu").analyse(photo, explain=False, stability=False)
     assert [each.code for each in found.warnings] == ["no-face-model"]
     assert found.faces[0].box is None and "other-crop" in found.faces[0].opinion.reasons
 
@@ -256,7 +254,7 @@ def test_faces_are_boxed_or_said_to_be_none(
         )
     pair = np.concatenate([one, one], axis=1)
     Image.fromarray(pair).save(tmp_path / "two.png")
-    found = analyser.image(tmp_path / "two.png", explain=False)
+    found = analyser.analyse(tmp_path / "two.png", explain=False)
     assert len(found.faces) == 2 and all(face.box for face in found.faces)
     centers = sorted(face.box[0] + face.box[2] / 2 for face in found.faces if face.box)
     assert centers[0] < 300 < centers[1]
@@ -264,7 +262,7 @@ def test_faces_are_boxed_or_said_to_be_none(
         assert list(face.per_detector) == ["faces", "small"]
         assert all(point.verdict != "not judged" for point in face.stability)
     cv2.imwrite(str(tmp_path / "none.png"), np.full((200, 200, 3), 90, np.uint8))
-    none = Analyser([tmp_path / "faces"], device="cpu").image(tmp_path / "none.png")
+    none = Analyser([tmp_path / "faces"], device="cpu").analyse(tmp_path / "none.png")
     assert none.verdict == "not judged" and not none.faces and "not judged: no face" in none.words
     assert [each.code for each in none.warnings] == ["no-face"]
     assert json.dumps(none.to_json(pictures=True))
@@ -288,10 +286,10 @@ def resident():
     return int(status.partition("VmRSS:")[2].split()[0])
 
 analyser = Analyser([Path(sys.argv[1])], device="cpu")
-analyser.image(Path(sys.argv[2]))
+analyser.analyse(Path(sys.argv[2]))
 before = resident()
 with ThreadPoolExecutor(2) as pool:
-    found = list(pool.map(lambda _: analyser.image(Path(sys.argv[3])), range(4)))
+    found = list(pool.map(lambda _: analyser.analyse(Path(sys.argv[3])), range(4)))
 assert all(len(each.faces[0].stability) > 5 and each.width == 8660 for each in found)
 print(before, resident())
 """

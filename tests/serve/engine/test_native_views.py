@@ -43,16 +43,18 @@ def photo(native: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def test_the_page_the_api_and_predict_give_one_score(windows: Analyser, run: Path, photo: Path) -> None:
     testclient = pytest.importorskip("starlette.testclient")
-    from crossfake.serve.web.api import create_api
+    from crossfake.serve.settings import ServeSettings
+    from crossfake.serve.web.app import create_app
 
     (wanted,) = predict([photo], bundles.load(run, "cpu"))
-    opinion = windows.image(photo, explain=False, stability=False).faces[0].opinion
+    opinion = windows.analyse(photo, explain=False, stability=False).faces[0].opinion
     assert opinion.probability == wanted.probability
     assert (opinion.low, opinion.high) == (wanted.faces[0].low, wanted.faces[0].high)
     own = bundles.load(run, "cpu")
     least, most = (ratio / (1 + ratio) for ratio in own.fitness.evidence)
     assert np.clip(own(photo), least, most) == pytest.approx(opinion.probability, abs=1e-9)
-    with testclient.TestClient(create_api(windows, DEFAULTS), base_url="http://127.0.0.1:7860") as client:
+    app = create_app(ServeSettings((run,), page=False), windows)
+    with testclient.TestClient(app, base_url="http://127.0.0.1:7860") as client:
         answer = client.post("/api/v1/analyze", files={"file": ("x.png", photo.read_bytes())})
     assert answer.status_code == 200, answer.text
     said = answer.json()["faces"][0]["per_detector"]["windows"]
@@ -61,7 +63,7 @@ def test_the_page_the_api_and_predict_give_one_score(windows: Analyser, run: Pat
 
 
 def test_a_picture_with_all_its_reasons(windows: Analyser, run: Path, photo: Path) -> None:
-    found = windows.image(photo)
+    found = windows.analyse(photo)
     (face,) = found.faces
     pixels = np.asarray(Image.open(photo))
     assert (face.crop == pixels).all() and face.heatmap is not None and face.heat is not None
@@ -78,7 +80,7 @@ def test_a_picture_with_all_its_reasons(windows: Analyser, run: Path, photo: Pat
 
 def test_a_picture_smaller_than_a_window_has_no_score(windows: Analyser, tmp_path: Path) -> None:
     Image.fromarray(np.full((12, 40, 3), 90, np.uint8)).save(tmp_path / "a.png")
-    found = windows.image(tmp_path / "a.png")
+    found = windows.analyse(tmp_path / "a.png")
     assert found.verdict == "not judged" and not found.faces
     assert found.words == (
         "This picture was not judged: it, or the face in it, is smaller than 16 pixels, which the detector needs, and "
@@ -90,25 +92,25 @@ def test_a_video_is_judged_by_windows(windows: Analyser, run: Path, photo: Path,
     pixels = np.asarray(Image.open(photo))
     frames = [Image.fromarray(np.roll(pixels, n, 0)).quantize(64) for n in range(3)]
     frames[0].save(tmp_path / "b.gif", save_all=True, append_images=frames[1:])
-    found = windows.video(tmp_path / "b.gif")
+    found = windows.analyse(tmp_path / "b.gif")
     (wanted,) = predict([tmp_path / "b.gif"], bundles.load(run, "cpu"))
     assert found.faces[0].opinion.probability == pytest.approx(wanted.probability)
     assert found.faces[0].heatmap is not None and len(found.faces[0].frames) == 3
     frames[0].crop((0, 0, 12, 20)).save(
         tmp_path / "c.gif", save_all=True, append_images=[each.crop((0, 0, 12, 20)) for each in frames[1:]]
     )
-    small = windows.video(tmp_path / "c.gif")
+    small = windows.analyse(tmp_path / "c.gif")
     assert not small.faces and "smaller than 16 pixels, which the detector needs" in small.words
 
 
 def test_beside_a_detector_of_resized_pictures(run: Path, bundle: Path, photo: Path, tmp_path: Path) -> None:
     both = Analyser([run, bundle], device="cpu")
-    alone = [Analyser([each], device="cpu").image(photo, explain=False) for each in (run, bundle)]
-    opinions = both.image(photo, explain=False).faces[0].per_detector
+    alone = [Analyser([each], device="cpu").analyse(photo, explain=False) for each in (run, bundle)]
+    opinions = both.analyse(photo, explain=False).faces[0].per_detector
     for name, one in zip(("windows", "small"), alone, strict=True):
         assert opinions[name].probability == pytest.approx(one.faces[0].opinion.probability)
     Image.fromarray(np.full((12, 40, 3), 90, np.uint8)).save(tmp_path / "a.png")
-    (face,) = both.image(tmp_path / "a.png", explain=False, stability=False).faces
+    (face,) = both.analyse(tmp_path / "a.png", explain=False, stability=False).faces
     assert set(face.per_detector) == {"small"}
     assert face.notes == ("windows could not judge this face.",)
 
@@ -128,7 +130,7 @@ def test_large_pictures_are_not_made_smaller_before_they_are_judged(
 
     windows._cut = spied  # type: ignore[method-assign]
     try:
-        found = windows.image(tmp_path / "a.jpg", explain=False)
+        found = windows.analyse(tmp_path / "a.jpg", explain=False)
     finally:
         del windows._cut
     assert set(sizes) == {(2048, 2050, 3)} and len(sizes) == 1 + len(STEPS)

@@ -37,7 +37,7 @@ def test_a_picture_with_its_reasons(name: str, tmp_path: Path) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (90, 70, 3), np.uint8)
     Image.fromarray(picture).save(tmp_path / "photo.png")
     analyser = Analyser([bundle], device="cpu", alike=True)
-    (face,) = analyser.image(tmp_path / "photo.png").faces
+    (face,) = analyser.analyse(tmp_path / "photo.png").faces
     assert face.heat is not None and face.heatmap is not None
     assert face.heat.shape == face.heatmap.shape[:2] == SEEN[name]
     assert face.spectrum is not None

@@ -51,7 +51,7 @@ def test_a_cancelled_video_lets_go_of_the_lock(clip: Path) -> None:
 
 
 def test_a_video_has_a_score_over_time(both: Analyser, clip: Path) -> None:
-    found = both.video(clip, name="../clip.mp4")
+    found = both.analyse(clip, name="../clip.mp4")
     assert (found.kind, found.name, found.width, found.height) == ("video", "clip.mp4", 96, 96)
     assert found.key_frames and found.key_frames[0].seconds == 0 and not found.traces
     assert found.key_frames[0].picture.shape == (96, 96, 3)
@@ -74,7 +74,7 @@ def test_a_video_that_is_too_long(bundle: Path, tmp_path: Path) -> None:
     face_video(tmp_path / "a.mp4", 0, frames=60, size=32)
     assert 1 < accept(tmp_path / "a.mp4").seconds < 60
     with pytest.raises(Refused) as caught:
-        Analyser([bundle], Limits(seconds=1), "cpu").video(tmp_path / "a.mp4")
+        Analyser([bundle], Limits(seconds=1), "cpu").analyse(tmp_path / "a.mp4")
     assert caught.value.code == "too-long"
 
 
@@ -104,4 +104,4 @@ def test_frames_that_grow_within_a_video_are_refused(tmp_path: Path) -> None:
 def test_a_picture_is_no_video(analyser: Analyser, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"GIF89a")
     with pytest.raises(Refused):
-        analyser.video(tmp_path / "a.mp4")
+        analyser.analyse(tmp_path / "a.mp4")

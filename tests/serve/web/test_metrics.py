@@ -4,10 +4,13 @@ pytest.importorskip("prometheus_client")
 parser = pytest.importorskip("prometheus_client.parser")
 
 from crossfake.serve.web.metrics import Metrics  # noqa: E402
+from crossfake.serve.web.queue import JobQueue  # noqa: E402
 
 
 def test_what_was_counted_can_be_read_by_prometheus() -> None:
-    metrics = Metrics(lambda: 2, lambda: 3)
+    queue = JobQueue()
+    queue._inside = list("abcde")
+    metrics = Metrics(queue)
     metrics.observe("/api/v1/analyze", 200, 0.3)
     metrics.observe("page", 404, 0.01)
     metrics.analyses.labels("image", "fake").inc()
@@ -28,6 +31,6 @@ def test_what_was_counted_can_be_read_by_prometheus() -> None:
 
 
 def test_servers_count_for_themselves() -> None:
-    one, other = Metrics(lambda: 0, lambda: 0), Metrics(lambda: 0, lambda: 0)
+    one, other = Metrics(JobQueue()), Metrics(JobQueue())
     one.refusals.labels("busy").inc()
     assert b'code="busy"' in one.render() and b'code="busy"' not in other.render()

@@ -15,6 +15,7 @@ from crossfake.serve.web.security import LOOPBACK, PAGE, STRICT, Guard
 
 pytest.importorskip("prometheus_client")
 from crossfake.serve.web.metrics import Metrics
+from crossfake.serve.web.queue import JobQueue
 
 TOKEN = "a-token-of-some-length"
 MORE = b"there is more to come"
@@ -56,7 +57,7 @@ def _ask(
     most: int = 1000,
     page: Any = None,
 ) -> _Seen:
-    metrics = Metrics(lambda: 0, lambda: 0)
+    metrics = Metrics(JobQueue())
     guard = Guard(
         app,
         most=most,
@@ -238,7 +239,7 @@ def test_websockets_are_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    metrics = Metrics(lambda: 0, lambda: 0)
+    metrics = Metrics(JobQueue())
     guard = Guard(_echo, most=1, token=None, hosts=None, rate=RateLimit(1), metrics=metrics, routes=())
     asyncio.run(guard({"type": "websocket", "path": "/", "headers": []}, None, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
@@ -288,7 +289,7 @@ def test_shares_are_of_one_client_and_of_all() -> None:
 
 
 def test_slow_bodies_have_shares_and_give_them_back() -> None:
-    metrics = Metrics(lambda: 0, lambda: 0)
+    metrics = Metrics(JobQueue())
     guard = Guard(_echo, most=1000, token=None, hosts=None, rate=RateLimit(100), metrics=metrics, routes=())
     guard._bodies = Shares(2, 3, "too many uploads are under way")
     statuses: list[int] = []

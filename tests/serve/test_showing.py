@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,12 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
 from crossfake.serve.intake.headers import Refused
-from crossfake.serve.web.view import brief, curve, jpeg, problem, render, steadiness, strip
-from crossfake.serve.web.work import _write_csv, show_pair, show_result
+from crossfake.serve.showing import brief, curve, jpeg, render, steadiness, strip
+from crossfake.serve.web.work import Row, _write_csv, problem, show_pair
 
-from ..analyses import make_analysis
+from .analyses import make_analysis
 
-TEMPLATES = Path(__file__).parents[3] / "serve" / "web" / "templates" / "page"
+TEMPLATES = Path(__file__).parents[2] / "serve" / "web" / "templates" / "page"
 
 
 def _face(**more: Any) -> FaceAnalysis:
@@ -25,7 +27,7 @@ def _face(**more: Any) -> FaceAnalysis:
 
 def test_text_of_strangers_is_escaped() -> None:
     analysis = make_analysis(name="<script>alert(1)</script>\"'")
-    for html in (show_pair([analysis, analysis]), show_result(analysis)):
+    for html in (show_pair([analysis, analysis]), render("result.html", analysis=analysis, case=None)):
         assert "<script>" not in html and 'alert(1)"' not in html
     assert "/secret" not in problem(ValueError("/secret")) and problem(Unreadable("x", "y"))
     said = problem(Refused("too-large", "this is <i>large</i>", "send less"))
@@ -40,7 +42,7 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
         StabilityPoint("JPEG", 30, 0.2, verdict="real"),
         StabilityPoint("resize", 0.5, None),
     )
-    drawn = strip(points, 0.5)
+    drawn = strip(points)
     assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "uncertain", "real", "not judged"]
     assert [(group["name"], group["count"]) for group in drawn["groups"]] == [
         ("as sent", 1),
@@ -48,11 +50,13 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
         ("resize", 1),
     ]
     assert drawn["marks"][0]["y"] < drawn["marks"][3]["y"]
-    assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(points)
-    assert steadiness(points[:2]).endswith("The answer stays the same after every change.")
-    assert "score" in steadiness(points, calibrated=False)
-    unsure = (points[2], *points[:2])
-    assert "no answer to hold" in steadiness(unsure) and "holds" not in steadiness(unsure)
+    assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(_face(stability=points))
+    same = steadiness(_face(stability=points[:2]))
+    assert same.endswith("The answer stays the same after every change.") and "score" not in same
+    bare = {"small": Verdict(0.8, 0.8, None, None, "fake")}
+    assert "score" in steadiness(dataclasses.replace(_face(stability=points), per_detector=bare))
+    unsure = steadiness(_face(stability=(points[2], *points[:2])))
+    assert "no answer to hold" in unsure and "holds" not in unsure
     assert brief(1.0, False) == "score 0.99" and brief(0.0, False) == "score 0.01"
     assert brief(0.731, True) == "about 73 in 100" and brief(0.731, False) == "score 0.73"
 
@@ -62,18 +66,18 @@ def test_a_curve_runs_along_the_video() -> None:
         FrameScore(25 * k, float(k), 0.5, 0.2 * (k + 1), "real", (0, 0, 9, 9), {"small": 0.2})
         for k in range(3)
     )
-    drawn = curve(_face(frames=frames), ["a", "b", "c"], 0.5, 4.0, 100)
+    drawn = curve(_face(frames=frames), ["a", "b", "c"], 4.0, 100)
     assert [mark["x"] for mark in drawn["marks"]] == [0, 150, 300]
     assert drawn["worst"] == 2 and drawn["end"] == "0:04.0"
     untimed = tuple(FrameScore(k, None, 0.5, 0.5, "real", None) for k in (0, 99))
-    assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], 0.5, None, 100)["marks"]] == [
+    assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], None, 100)["marks"]] == [
         0,
         600,
     ]
 
 
 def test_each_detector_says_what_it_looks_at() -> None:
-    page = show_result(make_analysis())
+    page = render("result.html", analysis=make_analysis(), case=None)
     assert page.count("looks at faces") == 4  # two faces, two detectors with facts
 
 
@@ -91,10 +95,12 @@ def test_large_pictures_are_sent_small() -> None:
 
 
 def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
-    path = _write_csv(
-        tmp_path / "t.csv", [{"name": "=cmd()", "probability": -0.5}, {"name": "a,b", "probability": None}]
-    )
-    assert path.read_text("utf-8-sig").splitlines() == ["name,probability", "'=cmd(),-0.5", '"a,b",']
+    path = _write_csv(tmp_path / "t.csv", [Row("=cmd()", "0f", "fake", 0.5, 1), Row("a,b", "")])
+    assert path.read_text("utf-8-sig").splitlines() == [
+        "name,sha256,verdict,probability,faces,remarks",
+        "'=cmd(),0f,fake,0.5,1,",
+        '"a,b",,not judged,,0,',
+    ]
 
 
 def test_no_template_has_what_the_headers_forbid() -> None:
@@ -103,11 +109,4 @@ def test_no_template_has_what_the_headers_forbid() -> None:
         text = path.read_text()
         assert " style=" not in text and "<style" not in text and " on" + "click" not in text, path.name
         assert "<script>" not in text and "javascript:" not in text and "hx-on" not in text, path.name
-    assert "%" in render(
-        "result.html",
-        analysis=make_analysis(),
-        case=None,
-        boxes=[],
-        thresholds={},
-        threshold=lambda a, f: 0.5,
-    )
+    assert "%" in render("result.html", analysis=make_analysis(), case=None)

@@ -87,7 +87,7 @@ class Analyser:
         self.detectors = tuple(each.name for each in self._loaded)
         self._evidence = {each.name: Evidence(each.detector, alike) for each in self._loaded}
         self._finding = threading.Lock()  # OpenCV's face detector serves one thread at a time
-        self._facts = [facts(each.name, each.detector) for each in self._loaded]
+        self._facts = [facts(each.name, each.detector, each.cropper.finds_faces) for each in self._loaded]
         for each in self._loaded:  # the first pass is slow, and no visitor should wait for it
             each.detector.outputs(np.zeros((1, each.detector.size, each.detector.size, 3), np.uint8))
 
@@ -212,7 +212,14 @@ class Analyser:
             faces = self._explained(faces, judged)
         metadata = read_metadata(upload.path)
         return self._conclude(
-            upload, judged, started, metadata, prior, faces, duration=upload.seconds or None, key_frames=key_frames(upload)
+            upload,
+            judged,
+            started,
+            metadata,
+            prior,
+            faces,
+            duration=upload.seconds or None,
+            key_frames=key_frames(upload),
         )
 
     def _cut(self, copies: Copies, cropper: Cropper) -> Media:

@@ -170,7 +170,7 @@ class Worker:
 
     def batch(self, case: Case, received: Sequence[Received]) -> None:
         """Many files: a table that grows, one after the other, each in its turn."""
-        rows: list[Row] = []
+        rows: list[BatchRow] = []
         found: list[dict[str, Any]] = []
 
         def work(tell: Tell) -> Steps[None]:
@@ -197,7 +197,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Row:
+class BatchRow:
     """A file of a batch: the verdict, the highest probability of a face with it, and a picture to show."""
 
     name: str
@@ -210,15 +210,15 @@ class Row:
     thumb: str = ""
 
 
-def _row(upload: Upload, analysis: Analysis | None, refused: Refused | None) -> Row:
+def _row(upload: Upload, analysis: Analysis | None, refused: Refused | None) -> BatchRow:
     if analysis is None:
-        return Row(
+        return BatchRow(
             upload.name_for_display, upload.sha256, remarks=sentence(refused.message if refused else "")
         )
     own = [face.opinion for face in analysis.faces if face.verdict == analysis.verdict]
     remarks = {each.words for each in (*analysis.warnings, *(w for f in analysis.faces for w in f.warnings))}
     pictures = [analysis.picture, *(face.crop for face in analysis.faces)]
-    return Row(
+    return BatchRow(
         upload.name_for_display,
         upload.sha256,
         analysis.verdict,
@@ -276,7 +276,7 @@ def _write_json(path: Path, content: Any) -> Path:
     return path
 
 
-def _write_csv(path: Path, rows: Sequence[Row]) -> Path:
+def _write_csv(path: Path, rows: Sequence[BatchRow]) -> Path:
     """A table that spreadsheets open: a cell that would be taken for a formula gets an apostrophe before it."""
     names = ("name", "sha256", "verdict", "probability", "faces", "remarks")
     with open(path, "w", newline="", encoding="utf-8-sig") as file:

@@ -13,7 +13,7 @@ from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
 from crossfake.serve.intake.headers import Refused
 from crossfake.serve.showing import brief, curve, jpeg, render, steadiness, strip
-from crossfake.serve.web.work import Row, _write_csv, problem, show_pair
+from crossfake.serve.web.work import BatchRow, _write_csv, problem, show_pair
 
 from .analyses import make_analysis
 
@@ -95,7 +95,7 @@ def test_large_pictures_are_sent_small() -> None:
 
 
 def test_a_table_holds_no_formulas(tmp_path: Path) -> None:
-    path = _write_csv(tmp_path / "t.csv", [Row("=cmd()", "0f", "fake", 0.5, 1), Row("a,b", "")])
+    path = _write_csv(tmp_path / "t.csv", [BatchRow("=cmd()", "0f", "fake", 0.5, 1), BatchRow("a,b", "")])
     assert path.read_text("utf-8-sig").splitlines() == [
         "name,sha256,verdict,probability,faces,remarks",
         "'=cmd(),0f,fake,0.5,1,",

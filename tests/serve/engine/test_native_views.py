@@ -16,7 +16,6 @@ from crossfake.detect.settings import CalibrateSettings
 from crossfake.serve.engine.analysis import Analyser
 from crossfake.serve.engine.evidence import SHOWN
 from crossfake.serve.engine.stability import STEPS, changed, largest_crop, least_side
-from crossfake.serve.intake.limits import DEFAULTS
 from crossfake.serve.reports.writing import page
 
 from ...detect.conftest import make_fit

@@ -17,11 +17,13 @@ setup: $(READY) ## only make the environment in .venv
 demo: $(READY) ## the whole loop on drawn faces, ending with an HTML report
 	$(BIN)/crossfake demo
 
+# Folder by folder: what tests share is made in one go, and the small files at the end leave no core idle. Tests start
+# many processes: they read what others compiled, also where the shell says not to write it.
 test: $(READY) ## the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY) ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m slow
 
 lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .

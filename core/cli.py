@@ -57,6 +57,7 @@ class _Group(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         debug = "--debug" in sys.argv
+        stopping.forget()
         keep_freed_memory()
         try:
             return super().main(*args, **kwargs)
@@ -69,8 +70,6 @@ class _Group(click.Group):
             sys.exit(_INTERRUPTED if stopped else stopping.exit_code() or 2)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if ctx.parent is None:
-            stopping.forget()
         try:
             result = super().invoke(ctx)
         except KeyboardInterrupt as interrupt:

@@ -4,11 +4,13 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Before anything imports torch, numpy or matplotlib: they read these once.
 _DATA, _WEIGHTS = os.environ.pop("CROSSFAKE_DATA", None), os.environ.pop("CROSSFAKE_WEIGHTS", None)
+_TOGETHER = ("tests/cluster/",)
 _home = tempfile.TemporaryDirectory(prefix="crossfake-tests-")
 os.environ |= {
     "HOME": _home.name,
@@ -18,6 +20,21 @@ os.environ |= {
     "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of ``--dist loadfile``: the files of a folder that share one Ray cluster go to one worker."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Together(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
+
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pytorch_fid import inception as fid
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models.inception import BasicConv2d, inception_v3
 
 from crossfake.device import compute_dtype, pick_device
 from crossfake.errors import UserError
@@ -128,6 +126,9 @@ class InceptionFeatures:
 
 def empty_network() -> nn.Module:
     """The whole network as pytorch-fid builds it, but without weights and without memory for them."""
+    from pytorch_fid import inception as fid
+    from torchvision.models.inception import inception_v3
+
     with torch.device("meta"):
         network = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
         for name, block, *arguments in (
@@ -160,6 +161,8 @@ def _is_whole(stage: nn.Module) -> bool:
 
 
 def _fold_batch_norms(stages: nn.Module) -> None:
+    from torchvision.models.inception import BasicConv2d
+
     for module in stages.modules():
         if isinstance(module, BasicConv2d):
             module.conv = fuse_conv_bn_eval(module.conv, module.bn)

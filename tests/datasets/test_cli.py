@@ -1,19 +1,18 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from crossfake.cli import main
 from crossfake.datasets.shards import ShardSet
 from crossfake.datasets.sources.base import SOURCES
 from crossfake.datasets.toyfaces import toyface
 
 
 def _data(*words: object) -> tuple[int, str, str]:
-    command = [sys.executable, "-c", "from crossfake.cli import main; main()", "data", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout, done.stderr
+    done = CliRunner().invoke(main, ["data", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture

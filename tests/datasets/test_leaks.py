@@ -338,17 +338,13 @@ def test_what_check_says(tmp_path: Path) -> None:
 
 
 def test_the_exit_codes_of_check(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     a = _prepared(tmp_path / "a", [1, 2], ["train", "test"])
     b = _prepared(tmp_path / "b", [1], ["test"])
     unsplit = _prepared(tmp_path / "c", [5], [""])
 
     def call(*words: object) -> tuple[int, str, str]:
-        command = [sys.executable, "-c", "from crossfake.cli import main; main()", "data", "split", "--check"]
-        done = subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=120)
-        return done.returncode, done.stdout, done.stderr
+        done = CliRunner().invoke(data, ["split", "--check", *map(str, words)])
+        return done.exit_code, done.stdout, done.stderr
 
     code, text, _ = call(a)
     assert code == 0 and text.startswith("disjoint: 1 train, 1 test:")

@@ -33,15 +33,21 @@ def write(folder, label, count, seed, generator="", blur=0, prefix=None):
     return folder
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    root = tmp_path_factory.mktemp("drawn")
+    write(root / "real", 0, 80, 1)
+    write(root / "old", 1, 40, 2, "old-gan")
+    write(root / "mine", 1, 40, 3, "my-gan")
+    write(root / "new", 1, 20, 4, "new-gan")
+    write(root / "elsewhere", 0, 20, 5)
+    return root
+
+
 @pytest.fixture
-def parts(tmp_path):
-    return {
-        "real": write(tmp_path / "real", 0, 80, 1),
-        "old": write(tmp_path / "old", 1, 40, 2, "old-gan"),
-        "mine": write(tmp_path / "mine", 1, 40, 3, "my-gan"),
-        "new": write(tmp_path / "new", 1, 20, 4, "new-gan"),
-        "elsewhere": write(tmp_path / "elsewhere", 0, 20, 5),
-    }
+def parts(drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
+    return {folder.name: tmp_path / folder.name for folder in drawn.iterdir()}
 
 
 @pytest.fixture
@@ -138,10 +144,13 @@ def test_scores_are_those_of_the_bundle(config, parts, tmp_path):
     assert ours == pytest.approx(detector.score(fakes.read_many(range(20))), abs=1e-12)
 
 
-def test_perturbed_tests(config, parts, tmp_path):
+def test_perturbed_tests(config, parts, tmp_path, monkeypatch):
+    from crossfake.detect.bundle.bundle import Detector
     from crossfake.detect.bundle.bundle import load as load_detector
     from crossfake.experiments.design.perturbations import perturb
 
+    # the network sees as many pictures at once as there are, not 128
+    monkeypatch.setattr(Detector, "batch", 20)
     out = run({**config, "perturbations": {"jpeg": [30], "pgd": [4]}}, tmp_path / "out")
     key = facts(out)["cells"][0]["key"]
     detector = load_detector(out / "cells" / key / "run")

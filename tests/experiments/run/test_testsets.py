@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,10 +55,12 @@ def _audited(monkeypatch):
         monkeypatch.setattr(f"crossfake.experiments.{module}.audit_training", lambda *folders: found)
 
 
-@pytest.fixture
-def config(tmp_path):
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The same photos and fakes in two sizes."""
+    root = tmp_path_factory.mktemp("drawn")
     for size in (16, 32):
-        at = tmp_path / f"s{size}"
+        at = root / f"s{size}"
         write(at / "asia", 0, 48, 1, "asia", size=size)
         write(at / "web", 0, 48, 2, "web", size=size, skip=(3,) if size == 32 else ())
         write(at / "far", 0, 12, 3, "far", size=size)
@@ -65,6 +68,12 @@ def config(tmp_path):
             write(at / name, 1, 48, seed, "synth", name, size=size)
         write(at / "gan", 1, 32, 6, "web", "stylegan2", size=size)
         write(at / "sd", 1, 12, 7, "sd", "diffusion", size=size)
+    return root
+
+
+@pytest.fixture
+def config(drawn, tmp_path):
+    shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
     at = tmp_path / "{data}"
     return {
         "name": "tiny",

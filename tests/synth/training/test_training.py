@@ -131,7 +131,8 @@ def test_interrupt_writes_a_checkpoint(reals: Path, tmp_path: Path) -> None:
     code = (
         "from pathlib import Path; from crossfake.synth.training.train import *;"
         "from crossfake.synth.training.settings import *;"
-        f"train(TrainSettings(Path({str(reals)!r}), Path({str(tmp_path / 'run')!r}), batch=4, channels=64, kimg=1000))"
+        f"train(TrainSettings(Path({str(reals)!r}), Path({str(tmp_path / 'run')!r}), 'dcgan', batch=4, channels=16,"
+        " kimg=1000, device='cpu'))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "OMP_NUM_THREADS": "1"})
     deadline = time.monotonic() + 120

@@ -40,6 +40,11 @@ class Command(click.Command):
     """Refuses a second path for an option that takes one: click would forget the first without a word."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it.
+
+        Raises:
+            UserError: a path is given twice.
+        """
         *_, order = self.make_parser(ctx).parse_args([*args])
         for param in order:
             if isinstance(param.type, click.Path) and not param.multiple and order.count(param) > 1:
@@ -134,6 +139,7 @@ class ManyValues(Command):
     alone: ClassVar[dict[str, str]] = {"--with-synthetic": NEWEST}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As :class:`Command` does it, once each value has its option before it."""
         many = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         spread: list[str] = []
         for first, *rest in self._owned(args):

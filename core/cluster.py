@@ -282,6 +282,7 @@ def _called(work: Callable[[Any], Any], task: Any, parts: bool, count: int, vers
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its class where it has none."""
     return (str(error) or type(error).__name__).strip().partition("\n")[0]
 
 
@@ -298,6 +299,7 @@ def packed(folder: Path, without: str = "") -> bytes:
 
 
 def unpacked(archive: bytes, folder: Path) -> None:
+    """Unpack a tar archive into a folder; names that lead out of it are refused (``tarfile``'s filter ``data``)."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
 

@@ -37,10 +37,12 @@ class Meter:
 
     @property
     def seconds(self) -> float:
+        """Wall time since the start, in seconds; once the block has ended, that of the block."""
         return self._ended[0] if self._ended else time.monotonic() - self._started
 
     @property
     def joules(self) -> float | None:
+        """Energy of all processors since the start, in joules; None where the machine does not count it."""
         if self._ended:
             return self._ended[1]
         now = self._read()

@@ -36,6 +36,7 @@ class ExecutorSettings:
 
     @property
     def is_ray(self) -> bool:
+        """Whether tasks go to a Ray cluster."""
         return self.executor == "ray"
 
     def connected(self) -> AbstractContextManager[object]:

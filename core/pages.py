@@ -48,6 +48,7 @@ def picture_uri(image: Image.Image, kind: str = "png", **options: Any) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
+    """With so many digits after the point: ``0.912``."""
     return f"{value:.{digits}f}"
 
 
@@ -58,6 +59,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def percent(value: float) -> str:
+    """A share in [0, 1] in whole per cent: ``91%``."""
     return f"{100 * value:.0f}%"
 
 

@@ -523,6 +523,11 @@ class Cropper:
 
     @cached_property
     def model(self) -> Path:
+        """File of the face detector.
+
+        Raises:
+            UserError: it is neither given nor in any place for weights.
+        """
         return find_weights("yunet", self.face_model)
 
 

@@ -39,6 +39,7 @@ class Windows:
 
     @classmethod
     def join(cls, parts: Sequence[Windows]) -> Windows:
+        """Those of several sets, one after the other; all windows must have one size."""
         return cls(np.concatenate([p.images for p in parts]), np.concatenate([p.counts for p in parts]))
 
     def __len__(self) -> int:
@@ -94,6 +95,7 @@ class View:
 
     @property
     def native(self) -> bool:
+        """Whether pixels are as the camera or generator left them."""
         return self.pixels == "native"
 
     @property

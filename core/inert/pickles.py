@@ -55,6 +55,11 @@ class Budget:
     calls: int = _MAX_CALLS
 
     def take(self, what: str, amount: int = 1) -> None:
+        """Spend an amount of one of the attributes.
+
+        Raises:
+            UnsafeFile: there is less left.
+        """
         left = getattr(self, what) - amount
         if left < 0:
             raise UnsafeFile(f"more {what.replace('_', ' ')} than any such file has")

@@ -142,12 +142,18 @@ def build_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> 
 
 
 def build_parameter(data: Any, *_: Any) -> Tensor:
+    """The tensor of ``torch._utils._rebuild_parameter``.
+
+    Raises:
+        ValueError: it is none.
+    """
     if not isinstance(data, Tensor):
         raise ValueError("a parameter without a tensor")
     return data
 
 
 def build_opaque(name: str) -> Callable[..., Opaque]:
+    """A function that keeps what it is called with, and calls nothing."""
     return lambda *arguments: Opaque(name, arguments)
 
 

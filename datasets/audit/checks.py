@@ -65,6 +65,7 @@ def run_checks(facts: Sequence[Facts], corrupt: Sequence[Facts], found: Survey) 
 
 
 def check_files(facts: Sequence[Facts], corrupt: Sequence[Facts]) -> Check:
+    """How many files could not be read, and of which class; the first 50 by name."""
     share = len(corrupt) / (len(facts) + len(corrupt))
     listed = [
         {"file": fact.name, "class": CLASSES[fact.label], "reason": fact.problem} for fact in corrupt[:50]

@@ -42,6 +42,7 @@ class Probe:
     launder: bool = True
 
     def as_dict(self) -> dict[str, Any]:
+        """What ``audit.json`` holds of it."""
         return {
             "key": self.key,
             "name": self.name,
@@ -89,6 +90,7 @@ class Check:
     pairs: tuple[Pair, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
+        """What ``audit.json`` holds of it."""
         return {
             "key": self.key,
             "name": self.name,

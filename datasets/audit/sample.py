@@ -57,6 +57,7 @@ class Survey:
     losses: dict[str, Loss] = field(default_factory=dict)
 
     def total(self, label: int) -> int:
+        """Records of a class, 0 or 1, in all sources."""
         return sum(count for (of, _), count in self.rows.items() if of == label)
 
     def note(self, group: str, split: str, label: int) -> None:
@@ -78,6 +79,7 @@ class Survey:
         return sum(map(_straddles, self.groups.values())), list(self.names.values())
 
     def in_both_classes(self) -> int:
+        """How many groups have reals and fakes."""
         return sum(bits & 3 == 3 for bits in self.groups.values())
 
 

@@ -33,9 +33,15 @@ class Member:
 
     @property
     def suffix(self) -> str:
+        """Ending of its name, with the dot."""
         return os.path.splitext(self.name)[1]
 
     def read_bytes(self) -> bytes:
+        """Its content.
+
+        Raises:
+            OSError: the archive is damaged there, or it unpacks to more than its listing says.
+        """
         from crossfake.datasets.sources.archive import read
 
         return read(self)
@@ -56,6 +62,12 @@ class Stored:
     size: int | None = None
 
     def read_bytes(self) -> bytes:
+        """Its content.
+
+        Raises:
+            OSError: it is not there.
+            UserError: the store does not work.
+        """
         from crossfake.datasets.sources.objects import read
 
         return read(self)
@@ -387,6 +399,7 @@ def _layout_there(url: str) -> str:
 
 
 def is_there(path: Path) -> bool:
+    """Whether a path exists; a name that no file system takes does not."""
     try:
         return path.exists()
     except OSError:  # a name that is too long for any file

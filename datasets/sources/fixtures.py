@@ -15,6 +15,7 @@ from crossfake.datasets.types import Pixels
 
 
 def face_bytes(number: int, format: str = "JPEG", size: int = 64) -> bytes:
+    """Toyface ``number``, ``size`` pixels square, encoded as Pillow names the format."""
     buffer = io.BytesIO()
     Image.fromarray(toyface(number, size)).save(buffer, format)
     return buffer.getvalue()
@@ -27,6 +28,7 @@ def write_face(path: Path, number: int, size: int = 64) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; folders on the way are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))
 

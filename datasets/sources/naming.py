@@ -190,6 +190,7 @@ class ByFolders:
         self._generators = generators if len(generators) <= _MOST_GENERATORS else set()
 
     def label(self, origin: str) -> int | None:
+        """0 for a real, 1 for a fake, None where no folder on the way says it."""
         return self._label(origin.split("/")[:-1])
 
     def _label(self, parts: Sequence[str]) -> int | None:
@@ -210,9 +211,11 @@ class ByFolders:
         return tuple(origin.split("/")[:-1]) in self._holders
 
     def split(self, origin: str) -> str:
+        """``train``, ``val`` or ``test``; empty where no folder says it, or splits do not count."""
         return next(filter(None, map(split_of, origin.split("/")[:-1])), "") if self._splits else ""
 
     def generator(self, origin: str) -> str:
+        """Name of the folder below the fakes' own; empty for reals, and where there are too many such folders."""
         found = self._generator(origin.split("/")[:-1]) if self.label(origin) == 1 else ""
         return found if found in self._generators else ""
 

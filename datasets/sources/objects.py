@@ -47,6 +47,7 @@ def rejected(record: Record, why: Rejected) -> Record:
 
 
 def ending_of(name: str) -> str:
+    """Ending of the last part of a name or URL, small and with the dot; empty where it has none."""
     last = name.rpartition("/")[2]
     return f".{last.rpartition('.')[2].lower()}" if "." in last else ""
 

@@ -24,12 +24,14 @@ class Missing:
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, what: str, name: str) -> None:
+        """Count something that is missing, by kind and name."""
         self.counts[what] += 1
         examples = self.examples.setdefault(what, [])
         if len(examples) < 3:
             examples.append(name)
 
     def lines(self) -> list[str]:
+        """A line for each kind: how many, and up to three by name."""
         return [
             f"{count:8,}  missing: {what} ({', '.join(self.examples[what])}{', …' if count > 3 else ''})"
             for what, count in sorted(self.counts.items())
@@ -62,9 +64,11 @@ class LeftOut:
 
     @property
     def archives(self) -> list[str]:
+        """Names of those that are archives."""
         return [name for name, reason in self.files if reason == _ARCHIVE]
 
     def lines(self) -> list[str]:
+        """A line for each reason: how many, and up to three by name."""
         lines = []
         for reason, count in sorted(self.counts.items()):
             names = [name for name, why in self.files if why == reason][:3]
@@ -95,6 +99,7 @@ class Classes:
     matched: set[str] = field(default_factory=set)
 
     def add(self, origin: str, source: str, label: int | None, refused: bool) -> None:
+        """Count a file of a source by its folder and label; one that is refused counts in the total alone."""
         folder, _, name = origin.rpartition("/")
         self.total += 1
         self.paths.add(folder)
@@ -109,4 +114,5 @@ class Classes:
             self.hint = f"{origin} of {source}"
 
     def count(self, label: int | None) -> int:
+        """Files of a label, which may be None."""
         return sum(number for (_, of), number in self.folders.items() if of == label)

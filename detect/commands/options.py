@@ -11,6 +11,11 @@ from crossfake.errors import UserError
 
 
 def newest_bundle() -> Path:
+    """The newest finished run below ``runs/``; says on standard error that it is taken.
+
+    Raises:
+        UserError: there is none.
+    """
     from crossfake.runs import newest_run
 
     run = newest_run("detect")

@@ -87,6 +87,11 @@ class Spectra:
 
     @classmethod
     def of_images(cls, images: Iterable[Pixels]) -> Spectra:
+        """Mean and deviation over images of one size, uint8 ``[H, W, 3]``.
+
+        Raises:
+            UserError: there are none.
+        """
         spectra = np.stack([log_spectrum(image) for image in images] or [np.empty((0, 0))])
         if not spectra.size:
             raise UserError("there are no reals to compare spectra with", hint="name shards with --data DIR")

@@ -68,6 +68,7 @@ class Sees:
         return self.crop or (self.resize if self.squeeze else 0) or 224
 
     def view(self) -> Whole:
+        """The detector's view of whole pictures."""
         return Whole("whole", self.size, 1, self.resize, self.squeeze, self.crop, self.interpolation)  # type: ignore[arg-type]
 
     def crop_policy(self) -> dict[str, Any]:

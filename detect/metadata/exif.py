@@ -41,6 +41,7 @@ def tags(exif: Image.Exif) -> dict[str, str]:
 
 
 def entries(found: dict[str, str]) -> tuple[Entry, ...]:
+    """To be shown: names as they are, values without control characters and not too long."""
     return tuple(Entry(name, cut(value)) for name, value in found.items())
 
 

@@ -65,6 +65,7 @@ class Input:
 
     @cached_property
     def is_video(self) -> bool:
+        """Whether its name, or for a file on the disk its content, is a video's."""
         return self.member.suffix.lower() in VIDEOS if self.member else is_video(self.path)
 
 

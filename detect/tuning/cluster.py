@@ -49,6 +49,7 @@ class Judge:
         self._study = open_study(plan)
 
     def is_poor(self, key: int, step: int, value: float) -> bool:
+        """Whether the pruner ends a trial, by the study's own number for it, at a validation with this value."""
         return is_poor(self._study, import_optuna().trial.Trial(self._study, key), step, value)
 
 

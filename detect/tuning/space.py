@@ -67,6 +67,7 @@ class Range:
             raise UserError("a grid needs at least 2 points of a range", hint="give points: 3")
 
     def distribution(self) -> Any:
+        """Optuna's distribution of it."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.integer:
@@ -84,12 +85,15 @@ class Range:
         return sorted({round(value) for value in values}) if self.integer else values
 
     def label(self, value: Any) -> Any:
+        """What stands for a value in Optuna's storage: the value itself."""
         return value
 
     def value(self, label: Any) -> Any:
+        """The value that a label stands for."""
         return label
 
     def holds(self, value: Any) -> bool:
+        """Whether a value is one of the range: a number within its ends and on its steps."""
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
         steps = 0.0 if self.step is None else (value - self.low) / self.step
@@ -103,11 +107,13 @@ class Choices:
     values: tuple[Any, ...]
 
     def distribution(self) -> Any:
+        """Optuna's distribution over the labels."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.grid())
 
     def grid(self) -> list[Any]:
+        """Labels of all values, in the order given."""
         return [self.label(value) for value in self.values]
 
     def label(self, value: Any) -> Any:
@@ -116,9 +122,11 @@ class Choices:
         return value if plain else str(value) if isinstance(value, Path) else json.dumps(value, default=str)
 
     def value(self, label: Any) -> Any:
+        """The value that a label stands for."""
         return self.values[self.grid().index(label)]
 
     def holds(self, value: Any) -> bool:
+        """Whether a value is one of the choices."""
         return value in self.values
 
 

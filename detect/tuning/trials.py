@@ -174,6 +174,7 @@ def ended_trials(study: Study) -> list[FrozenTrial]:
 
 
 def trial_folder(plan: TrialPlan, number: int) -> Path:
+    """Where a trial's run lies: ``trials/0007`` below the search's folder."""
     return plan.base.out / "trials" / f"{number:04d}"
 
 

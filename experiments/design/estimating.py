@@ -76,6 +76,7 @@ class Sketch:
         return round(self.faces * (self.split.test if dealt else share))
 
     def line(self, source: object) -> str:
+        """What is said of a source: its photos, the share that can be used, and the faces that they give."""
         usable = f"{self.kept:.0%} of the first {self.looked_at:,} could be used"
         faces = f"about {plural(self.faces, 'face')}, {self.tested:,} of them to test on"
         return f"{plural(self.photos, 'photo')} in {source}: {usable}, so {faces}"
@@ -152,4 +153,5 @@ def disk(needed: float, out: Path) -> str:
 
 
 def lasting(what: str, seconds: float) -> str:
+    """What is done, and about how long it takes."""
     return f"{what} about {duration(seconds)}"

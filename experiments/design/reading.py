@@ -38,6 +38,7 @@ def plain_values(node: yaml.Node, key: Key, lines: dict[Key, int], file: str) ->
 
 
 def mistake_at(file: str, lines: dict[Key, int], key: Key, what: str, hint: str) -> UserError:
+    """The error for a key, by file and line; of a key that is not there, the line of what it belongs into."""
     line = next((lines[key[:n]] for n in range(len(key), -1, -1) if key[:n] in lines), None)
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).lstrip(".")
     return UserError(

@@ -34,10 +34,12 @@ class Heat:
 
     @property
     def title(self) -> str:
+        """Name of the figure."""
         return FIGURES[self.key].title
 
 
 def color_of(results: Results, condition: str) -> int:
+    """Number of a condition's colour, the same in every chart."""
     return list(results.conditions).index(condition) % LINES
 
 

@@ -364,6 +364,7 @@ def _mistakes(results: Results) -> tuple[list[mistakes.WorstMistakes], str]:
 
 
 def environment_text(folder: Path) -> str:
+    """YAML of the machine and packages that an experiment's folder names, without the command."""
     file = folder / "environment.json"
     facts = json.loads(file.read_text()) if file.exists() else {}
     facts.pop("command", None)

@@ -83,9 +83,11 @@ class Cell:
 
     @property
     def threshold(self) -> float:
+        """Score from which a picture is called fake, fixed on validation."""
         return float(self.card["threshold"])
 
     def scores_file(self, test: dict[str, Any]) -> Path:
+        """The file of its scores of a test."""
         return self.folder / scores_name(test)
 
 

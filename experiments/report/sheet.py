@@ -166,6 +166,7 @@ class Sheet:
 
     @cached_property
     def cells(self) -> dict[Place, int]:
+        """Column of each detector, condition and seed."""
         return {(c["detector"], c["condition"], c["seed"]): k for k, c in enumerate(self.facts["cells"])}
 
     def seeds(self, detector: str, *conditions: str) -> list[int]:
@@ -181,6 +182,7 @@ class Sheet:
         return [(d, c) for d in detectors for c in order if self.seeds(d, c)]
 
     def is_seen(self, condition: str, test: str) -> bool:
+        """Whether a condition trains on the generator of a test."""
         return [condition, test] in self.facts["seen"]
 
     # figures

@@ -284,4 +284,5 @@ _CIRCUMSTANCES: dict[str, Callable[[dict[str, Any]], str | None]] = {
 
 
 def join(words: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
     return ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else "".join(words)

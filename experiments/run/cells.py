@@ -94,6 +94,7 @@ class CellSpec:
 
     @property
     def label(self) -> str:
+        """What messages call it: ``cnn, with, seed 0``."""
         return f"{self.detector}, {self.condition}, seed {self.settings.seed}"
 
     def about(self) -> dict[str, Any]:

@@ -79,6 +79,7 @@ class Stages:
 
     @property
     def reals(self) -> tuple[Path, ...]:
+        """Folders of the reals that detectors train on."""
         return self[REAL].train
 
     def run(self) -> None:

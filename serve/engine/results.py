@@ -117,6 +117,7 @@ class FaceAnalysis:
 
     @property
     def verdict(self) -> str:
+        """``real``, ``fake``, ``uncertain`` or ``no reliable answer``."""
         return self.opinion.verdict
 
 

@@ -175,15 +175,18 @@ def _last_stamp(container: object, stream: object) -> float:
 
 
 def broken(what: str) -> Refused:
+    """The refusal of a file, named by its kind, that is damaged."""
     return Refused("damaged", f"this {what} is damaged or cut short", "send the original file")
 
 
 def too_many_pixels(limit: int | None) -> Refused:
+    """The refusal of a picture with more pixels than this; None where the limit is not ours to say."""
     most = f": {limit / 1e6:g} million at most" if limit else ""
     return Refused("too-many-pixels", f"this has too many pixels{most}", "make it smaller", 413)
 
 
 def too_long(limit: float) -> Refused:
+    """The refusal of a video of more than so many seconds."""
     return Refused(
         "too-long", f"this video lasts too long: {limit:g} seconds at most", "send a part of it", 413
     )

@@ -68,6 +68,7 @@ class Verified:
 
     @property
     def valid(self) -> bool:
+        """Whether it is as it was signed, by a key that somebody here vouched for."""
         return self.status == "valid"
 
 

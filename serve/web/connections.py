@@ -24,6 +24,7 @@ class PatientProtocol(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
+        """Wait for the next request, no longer than for the first."""
         super().on_response_complete()
         self._watch()
 

@@ -80,6 +80,7 @@ class Case:
         return target
 
     def close(self) -> None:
+        """Stop its work, and delete its files."""
         self.stop.set()
         self.downloads.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -113,6 +114,7 @@ class Visit:
         self.left = time.monotonic()
 
     def close(self) -> None:
+        """End its cases, and delete its files."""
         for case in self.cases.values():
             case.close()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -205,6 +207,7 @@ class Visits:
                         case.stop.set()
 
     def close(self) -> None:
+        """End all visits, and delete their files."""
         for visit in list(self._open.values()):
             visit.close()
         shutil.rmtree(self.root, ignore_errors=True)

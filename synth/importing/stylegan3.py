@@ -18,6 +18,7 @@ _CRITICAL, _MOST_LAYERS, _MOST_MARGIN = 2, 64, 64
 
 
 def is_stylegan3(theirs: Mapping[str, Tensor]) -> bool:
+    """Whether tensors by their official names are those of StyleGAN3: its input has frequencies."""
     return "synthesis.input.freqs" in theirs
 
 

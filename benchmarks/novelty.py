@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 
 from crossfake.datasets.shards import ShardSet
@@ -19,7 +20,7 @@ from crossfake.stats.intervals import wilson
 from crossfake.stats.ranking import auc
 
 SIDE = 224  # that crops are resized to for DINOv2
-QUANTILE = 0.95
+ALARMS = 0.05  # share of the known sources' held-out reals that is flagged: every source counts alike
 
 
 @dataclass(frozen=True)
@@ -93,43 +94,52 @@ def judged(
     return parts
 
 
-def stack(parts: list[Part]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, features, labels, and weights by which every part counts alike."""
+def stack(parts: list[Part]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, features and labels."""
     counts = [len(part.logits) for part in parts]
     return (
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.features for part in parts]),
         np.repeat([part.label for part in parts], counts),
-        np.repeat([1 / count for count in counts], counts),
     )
 
 
-def distances(method: str, train: list[Part], val: list[Part], asked: list[list[Part]]) -> list[np.ndarray]:
-    """How unusual pictures are, as the share of validation that is less so, and finer beyond all of it."""
-    logits, features, labels, _ = stack(train)
+def gaussian(features: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Class means and one shrunk covariance (Lee et al. 2018; Ledoit & Wolf 2004)."""
+    means = np.stack([features[labels == label].mean(0) for label in (0, 1)])
+    covariance = LedoitWolf(assume_centered=True).fit(features - means[labels]).covariance_
+    variances, axes = np.linalg.eigh(covariance.astype(np.float64))
+    return {"means": means, "axes": axes, "variances": variances, "rest": np.array([np.inf])}
+
+
+def distances(method: str, train: list[Part], asked: list[list[Part]]) -> list[np.ndarray]:
+    """How unusual pictures are, one array for each list of parts."""
+    logits, features, labels = stack(train)
     probe = LogisticRegression(max_iter=2000, C=0.01).fit(features, labels) if not logits.any() else None
+    if method == "mahalanobis":
+        arrays = gaussian(features, labels)
+    else:
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        arrays = {"vectors": unit} if method == "knn" else {}
+    fitted = novelty.Novelty(method, arrays, np.zeros(1, np.float32))
+    found = []
+    for parts in asked:
+        logits, features, _ = stack(parts)
+        found.append(fitted.distance(probe.decision_function(features) if probe else logits, features))
+    return found
 
-    def given(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
-        logits, features, _, _ = stack(parts)
-        return (probe.decision_function(features) if probe else logits), features
 
-    fitted = novelty.fit(method, features, labels, given(val), QUANTILE, stack(val)[3])
-    limit = np.quantile(fitted.scale, QUANTILE, method="higher")
-    return [fitted.distance(*given(parts)) - limit for parts in asked]
-
-
-def cell(flags: list[np.ndarray], usual: list[np.ndarray]) -> str:
-    """Share flagged with its interval for as many pictures, and the AUC against usual ones; means over detectors."""
-    n = len(flags[0])
-    share = float(np.mean([np.mean(each > 0) for each in flags]))
-    low, high = wilson(share, n)
-    if usual is flags:
-        return f"{share:.2f} [{low:.2f}, {high:.2f}], n = {n}"
-    ranks = [
-        auc(np.repeat([0, 1], [len(known), len(new)]), np.concatenate([known, new]))
-        for known, new in zip(usual, flags, strict=True)
-    ]
-    return f"{share:.2f} [{low:.2f}, {high:.2f}], n = {n}; {np.mean(ranks):.2f}"
+def cell(new: list[np.ndarray], usual: list[np.ndarray], weights: np.ndarray) -> str:
+    """Share flagged with its interval, and the AUC against usual ones; means over detectors."""
+    shares, ranks = [], []
+    for known, strange in zip(usual, new, strict=True):
+        order = np.argsort(known)
+        limit = known[order][np.searchsorted(np.cumsum(weights[order]), (1 - ALARMS) * weights.sum())]
+        shares.append(np.mean(strange > limit))
+        labels = np.repeat([0, 1], [len(known), len(strange)])
+        ranks.append(auc(labels, np.concatenate([known, strange])))
+    low, high = wilson(np.mean(shares), len(new[0]))
+    return f"{np.mean(shares):.2f} [{low:.2f}, {high:.2f}]; {np.mean(ranks):.2f}"
 
 
 @click.command(context_settings={"show_default": True})
@@ -152,39 +162,45 @@ def main(
     bundles: tuple[Path, ...], real: tuple[Path, ...], fake: tuple[Path, ...], strange: tuple[Path, ...],
     tower: Path | None, n: int, cache: Path,
 ) -> None:  # fmt: skip
-    """Leave out one source of reals after the other: how many of its pictures are flagged, and of the known ones.
+    """Leave out one source of reals after the other: how many of its pictures are flagged, where as many of the others'
+    held-out reals are as with every measure.
 
-    As in 'detect calibrate', the reference is of training rows and the limit is where 5% of validation rows lie beyond,
-    both of reals and of the fakes made of them. Detectors have seen all sources: only the reference has not.
+    The reference is of training rows, reals and the fakes made of them. The last columns leave no source out.
     """
     wanted: list[Any] = [(folder, 0, split, n) for folder in real for split in ("train", "val", "test")]
-    wanted += [(folder, 1, split, n) for folder in fake for split in ("train", "val")]
-    wanted += [(folder, 1, "", n) for folder in strange]
+    wanted += [(folder, 1, "train", n) for folder in fake] + [(folder, 1, "", n) for folder in strange]
     networks = {"own": [judged(own(path), wanted, cache) for path in bundles]}
     if tower:
         networks["DINOv2-S"] = [judged(dinov2(tower), wanted, cache)]
-    names = [folder.name for folder in real]
-    print(f"| features | measure | known | {' | '.join(names)} | {' | '.join(f.name for f in strange)} |")
-    print(f"|---|---|---|{'---|' * (len(names) + len(strange))}")
+    counts = [
+        sum(len(p.logits) for p in networks["own"][0] if p.folder == f and p.split != "train")
+        for f in (*real, *strange)
+    ]
+    titles = [f"{folder.name} (n = {count})" for folder, count in zip((*real, *strange), counts, strict=True)]
+    print(f"| features | measure | {' | '.join(titles)} |\n|---|---|{'---|' * len(titles)}")
     for title, detectors in networks.items():
-        for method in novelty.METHODS:
-            cells, known = [], []
-            for left in (*range(len(real)), None):
-                every = []
+        for method in ("knn", "mahalanobis", "energy"):
+            cells = []
+            for left in (*real, None):
+                found = []
                 for parts in detectors:
-                    kept = {folder for k in range(len(real)) if k != left for folder in (real[k], fake[k])}
-                    train, val, usual = (
-                        [part for part in parts if part.folder in kept and part.split == split]
-                        for split in ("train", "val", "test")
-                    )
-                    if left is None:
-                        asked = [[part] for part in parts if part.folder in strange]
-                    else:
-                        asked = [[p for p in parts if p.folder == real[left] and p.split != "train"]]
-                    every.append(distances(method, train, val, [usual, *asked]))
-                known.append([each[0] for each in every])
-                cells += [cell([each[k] for each in every], known[-1]) for k in range(1, len(every[0]))]
-            print(f"| {title} | {method} | {cell(known[-1], known[-1])} | {' | '.join(cells)} |", flush=True)
+                    known = [pair for pair in zip(real, fake, strict=True) if pair[0] != left]
+                    train = [
+                        p for p in parts if p.split == "train" and any(p.folder in pair for pair in known)
+                    ]
+                    usual = [
+                        p for p in parts if p.split != "train" and any(p.folder == pair[0] for pair in known)
+                    ]
+                    asked = [
+                        [p for p in parts if p.folder == f and p.split != "train"]
+                        for f in ((left,) if left else strange)
+                    ]
+                    found.append(distances(method, train, [usual, *asked]))
+                sizes = {f: sum(len(p.logits) for p in usual if p.folder == f) for f, _ in known}
+                weights = np.concatenate([np.full(len(p.logits), 1 / sizes[p.folder]) for p in usual])
+                columns = list(zip(*found, strict=True))
+                cells += [cell(list(each), list(columns[0]), weights) for each in columns[1:]]
+            print(f"| {title} | {method} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -229,22 +229,16 @@ def _novelty(
     detector: Detector, data: TrainingData, held: _Judged, settings: CalibrateSettings
 ) -> tuple[novelty.Novelty, list[dict[str, Any]]]:
     """The reference, and of each source of reals how many of its pictures one without that source would flag."""
-    method = settings.novelty or ""
-    features, labels, sources = held.features[:0], held.labels[:0], held.sources[:0]
-    if method != "energy":
-        parts = _training(data)
-        read = [read_told(pool.shards, rows, detector.view) for pool, _, rows in parts]
-        labels = np.repeat([label for _, label, _ in parts], [len(rows) for _, rows in read])
-        sources = np.concatenate(
-            [pool.shards.columns["source"][rows] for (pool, _, _), (_, rows) in zip(parts, read, strict=True)]
-        ).astype(str)
-        features = _outputs(detector, joined([images for images, _ in read]), "reference")[1]
+    parts = _training(data)
+    read = [read_told(pool.shards, rows, detector.view) for pool, _, rows in parts]
+    sources = np.concatenate(
+        [pool.shards.columns["source"][rows] for (pool, _, _), (_, rows) in zip(parts, read, strict=True)]
+    ).astype(str)
+    features = _outputs(detector, joined([images for images, _ in read]), "reference")[1]
 
     def fitted(kept: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> novelty.Novelty:
         validation = held.logits[held_out], held.features[held_out]
-        return novelty.fit(
-            method, features[kept], labels[kept], validation, settings.quantile, held.weights[held_out]
-        )
+        return novelty.fit(features[kept], validation, settings.quantile, held.weights[held_out])
 
     noticed = []
     known = np.unique(held.sources[held.labels == 0]).tolist()

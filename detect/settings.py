@@ -23,7 +23,7 @@ BUNDLE = Existing(
 Bundle = Annotated[Path, BUNDLE]
 Inner = Annotated[float, Bounds(0, 1, above=True, below=True)]
 Calibration = Literal["auto", "temperature", "beta", "isotonic"]
-Novelty = Literal["knn", "mahalanobis", "energy"]
+Novelty = Literal["knn"]
 Faces = Literal["all", "largest", "whole"]
 Method = Literal["grid", "random", "bayes"]
 Sampler = Literal["tpe", "gp"]

@@ -210,7 +210,7 @@ def test_choices_are_what_there_is() -> None:
     from crossfake.datasets.crops import EDGES, PIXELS, POLICIES, WHICH
     from crossfake.datasets.settings import PrepareSettings
     from crossfake.detect import ensemble
-    from crossfake.detect.bundle import calibration, export, novelty
+    from crossfake.detect.bundle import calibration, export
     from crossfake.detect.settings import CalibrateSettings, EnsembleSettings, ExportSettings
     from crossfake.detect.training.recipes import RECIPES
     from crossfake.detect.training.settings import RECIPE_NAMES
@@ -220,7 +220,6 @@ def test_choices_are_what_there_is() -> None:
     assert tuple(MEASURES) == METRICS
     assert set(RECIPE_NAMES) <= set(RECIPES.names())
     assert choices_of(CalibrateSettings)["method"] == ("auto", *calibration.METHODS)
-    assert choices_of(CalibrateSettings)["novelty"] == (*novelty.METHODS, None)
     assert choices_of(EnsembleSettings)["method"] == ensemble.METHODS
     assert choices_of(ExportSettings)["format"] == tuple(export.FORMATS)
     prepared = choices_of(PrepareSettings)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,8 @@ from crossfake.provenance import hash_file
 
 Array = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
-METHODS = ("knn", "mahalanobis", "energy")
 MOST_REFERENCES = 1000
 _NEIGHBOUR = 10
-_DIRECTIONS = 256
 _CHUNK = 1024
 _SHAPES = {
     "knn": {"vectors": 2},
@@ -40,10 +38,9 @@ class Novelty:
 
     Attributes:
         method: ``knn``: distance of the unit feature vector to its 10th nearest training vector (Sun et al. 2022,
-            eq. 2). ``mahalanobis``: squared distance to the nearer class mean under the shared, shrunk covariance
-            (Lee et al. 2018, eq. 2; Ledoit & Wolf 2004), beyond the 256 widest directions with one variance.
-            ``energy``: ``-log(2·cosh(logit/2))``, the free energy of the logits (-z/2, z/2) (Liu et al. 2020, eq. 4);
-            it needs no reference but only finds images that the detector is unsure of.
+            eq. 2). Bundles made before may have ``mahalanobis``: squared distance to the nearer class mean under the
+            shared covariance (Lee et al. 2018, eq. 2), beyond its ``axes`` with one variance; or ``energy``:
+            ``-log(2·cosh(logit/2))``, the free energy of the logits (-z/2, z/2) (Liu et al. 2020, eq. 4).
         arrays: the reference.
         scale: distances of validation images, rising, float32.
         quantile: share of validation images beyond which an image counts as out of distribution.
@@ -70,19 +67,15 @@ class Novelty:
 
 
 def fit(
-    method: str,
     features: Features,
-    labels: npt.NDArray[np.int64],
     validation: tuple[npt.ArrayLike, Features],
     quantile: float = 0.95,
     weights: npt.ArrayLike | None = None,
 ) -> Novelty:
-    """Learn what is usual.
+    """Learn what is usual, by nearest neighbours.
 
     Args:
-        method: one of ``knn``, ``mahalanobis``, ``energy``.
-        features: of training rows, ``[M, F]``; ``knn`` takes at most 1,000 of them, evenly spread.
-        labels: ``[M]``, 0 real and 1 fake.
+        features: of training rows, ``[M, F]``, of which at most 1,000 are taken, evenly spread.
         validation: logits and features of the images that set the scale.
         quantile: share of these beyond which an image is called out of distribution.
         weights: how much each of these counts, from 0; all alike when None.
@@ -90,28 +83,21 @@ def fit(
     Raises:
         UserError: the model has no features, or too few rows.
     """
-    if method not in METHODS:
-        raise UserError(f"there is no novelty {method!r}", hint=f"use {', '.join(METHODS)}")
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    if method != "energy":
-        if not features.size:
-            raise UserError("this model gives no features", hint="use --novelty energy")
-        if len(features) <= _NEIGHBOUR:
-            raise UserError(
-                f"{len(features)} training images are too few to tell what is usual", hint="give more"
-            )
-    if method == "knn":
-        chosen = np.linspace(0, len(features) - 1, min(len(features), MOST_REFERENCES)).astype(np.int64)
-        arrays = {"vectors": _unit(features[chosen]).astype(np.float16)}
-    elif method == "mahalanobis":
-        arrays = _gaussian(features, labels)
-    novelty = Novelty(method, arrays, np.zeros(1, np.float32), quantile)
+    if not features.size:
+        raise UserError("this model gives no features", hint="use --novelty none")
+    if len(features) <= _NEIGHBOUR:
+        raise UserError(
+            f"{len(features)} training images are too few to tell what is usual", hint="give more"
+        )
+    chosen = np.linspace(0, len(features) - 1, min(len(features), MOST_REFERENCES)).astype(np.int64)
+    arrays = {"vectors": _unit(features[chosen]).astype(np.float16)}
+    novelty = Novelty("knn", arrays, np.zeros(1, np.float32), quantile)
     distances = novelty.distance(*validation).astype(np.float32)
     order = np.argsort(distances, kind="stable")
     below = np.cumsum(np.ones(len(order)) if weights is None else np.asarray(weights, np.float64)[order])
     # as many evenly spaced quantiles as images: the images themselves where all count alike
     places = np.searchsorted(below, (np.arange(len(order)) + 0.5) / len(order) * below[-1])
-    return Novelty(method, arrays, distances[order][places], quantile)
+    return replace(novelty, scale=distances[order][places])
 
 
 def _unit(features: npt.NDArray[Any]) -> Features:
@@ -124,39 +110,6 @@ def _knn(arrays: Mapping[str, npt.NDArray[Any]], features: Features) -> Array:
     squared = 2 - 2 * (_unit(features) @ vectors.T).astype(np.float64)
     nearest = min(_NEIGHBOUR, len(vectors)) - 1
     return np.sqrt(np.maximum(np.partition(squared, nearest, axis=1)[:, nearest], 0))
-
-
-def _gaussian(features: Features, labels: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[Any]]:
-    classes = np.unique(labels)
-    means = np.stack([features[labels == label].mean(axis=0, dtype=np.float64) for label in classes])
-    centered = features - means[np.searchsorted(classes, labels)]
-    count, width = centered.shape
-    _, singular, axes = np.linalg.svd(centered, full_matrices=False)
-    found = singular**2 / count  # variances of the sample, along its axes; none along any other
-    shrinkage, mean = _shrinkage(centered, found), found.sum() / width
-    variances = (1 - shrinkage) * found + shrinkage * mean
-    kept = slice(0, _DIRECTIONS)
-    left = width - len(variances[kept])
-    rest = ((1 - shrinkage) * found[_DIRECTIONS:].sum() / left + shrinkage * mean) if left else np.inf
-    floor = 1e-12 * max(float(variances[0]), 1e-30)
-    return {
-        "means": means.astype(np.float32),
-        "axes": np.ascontiguousarray(axes[kept].T, np.float32),
-        "variances": np.maximum(variances[kept], floor).astype(np.float32),
-        "rest": np.array([max(rest, floor)], np.float32),
-    }
-
-
-def _shrinkage(centered: Array, variances: Array) -> float:
-    """How far the covariance of ``[N, F]`` goes towards a ball (Ledoit & Wolf 2004, eqs. 9 to 14).
-
-    scikit-learn's, from the N×N products: frequencies of a small image are 12,288 features already.
-    """
-    count, width = centered.shape
-    spread = (variances**2).sum() / width - (variances.sum() / width) ** 2
-    noise = ((centered**2).sum(axis=1) ** 2).sum() / count - (variances**2).sum()
-    noise = min(noise / (width * count), spread)
-    return float(noise / spread) if noise > 0 else 0.0
 
 
 def _mahalanobis(arrays: Mapping[str, npt.NDArray[Any]], features: Features) -> Array:
@@ -183,21 +136,21 @@ def noticed_words(card: Mapping[str, Any]) -> str:
     """How often strangers were noticed, of what a bundle's card says of its novelty.
 
     Example:
-        >>> noticed_words({"noticed": [{"source": "web", "n": 40, "flagged": 0.2, "interval": [0.1, 0.35]}]})[:80]
-        'Of real pictures from a source that its reference lacked it flagged: web 8 of 40'
+        >>> noticed_words({"noticed": [{"source": "web", "n": 40, "flagged": 0.2, "interval": [0.1, 0.35]}]})[:54]
+        'Kept from its reference, reals were flagged as unusual'
         >>> noticed_words({})
         'How often it notices pictures of a kind that it does not know was never measured.'
     """
     found = [
         f"{each['source']} {round(each['flagged'] * each['n']):,} of {each['n']:,} "
-        f"(95% interval: {each['interval'][0]:.0%} to {each['interval'][1]:.0%})"
+        f"({each['interval'][0]:.0%} to {each['interval'][1]:.0%})"
         for each in card.get("noticed") or ()
     ]
     if not found:
         return "How often it notices pictures of a kind that it does not know was never measured."
     return (
-        f"Of real pictures from a source that its reference lacked it flagged: {', '.join(found)}. "
-        "A picture without that flag may still be of a kind that it does not know."
+        f"Kept from its reference, reals were flagged as unusual so often, by source: {', '.join(found)}. The network "
+        "had learned from them: of real strangers it notices fewer, and a picture without that flag may be one."
     )
 
 
@@ -208,7 +161,7 @@ def load(folder: Path, card: Mapping[str, Any]) -> Novelty:
         ValueError, KeyError, OSError, safetensors.SafetensorError: the file is missing, damaged or another.
     """
     name, method, quantile = str(card["file"]), card["method"], float(card["quantile"])
-    if Path(name).name != name or method not in METHODS or not 0 < quantile < 1:
+    if Path(name).name != name or method not in _SHAPES or not 0 < quantile < 1:
         raise ValueError("novelty out of range")
     noticed_words(card)
     if hash_file(folder / name) != card["sha256"]:

@@ -84,7 +84,7 @@ def test_a_plain_bundle_judges_by_one_half_and_its_threshold(trained: Path, real
 def test_every_reason_for_a_verdict(copy: Path) -> None:
     """Logits and features by hand: real below 1, fake above -1, both between; one kind of features is known."""
     usual = np.random.default_rng(0).normal(0, 1, (200, 4)).astype(np.float32) + 9
-    fitted = novelty.fit("knn", usual, np.arange(200) % 2, (np.zeros(200), usual), 0.99)
+    fitted = novelty.fit(usual, (np.zeros(200), usual), 0.99)
     _change(
         copy,
         temperature=2.0,

@@ -60,12 +60,17 @@ def dinov2(file: Path) -> tuple[str, Callable[[list[Pixels]], Outputs]]:
 
     @torch.inference_mode()
     def outputs(crops: list[Pixels]) -> Outputs:
-        batch = torch.cat([
-            torch.nn.functional.interpolate(
-                torch.from_numpy(crop).permute(2, 0, 1)[None].float(), (SIDE, SIDE), mode="bilinear", antialias=True
-            )
-            for crop in crops
-        ])  # fmt: skip
+        batch = torch.cat(
+            [
+                torch.nn.functional.interpolate(
+                    torch.from_numpy(crop).permute(2, 0, 1)[None].float(),
+                    (SIDE, SIDE),
+                    mode="bilinear",
+                    antialias=True,
+                )
+                for crop in crops
+            ]
+        )
         features = network(((batch - mean) / deviation).bfloat16()).float().numpy()
         return np.zeros(len(crops)), features
 
@@ -157,11 +162,18 @@ def cell(new: list[np.ndarray], usual: list[np.ndarray], weights: np.ndarray) ->
     "--dinov2", "tower", type=click.Path(path_type=Path), help="Weights of timm's vit_small_patch14_dinov2."
 )
 @click.option("--n", type=int, default=200, help="Pictures of each split of a folder.")
-@click.option("--cache", type=click.Path(path_type=Path), default=Path("/tmp/novelty"), help="For features.")
+@click.option(
+    "--cache", type=click.Path(path_type=Path), default=Path("runs/novelty-features"), help="For features."
+)
 def main(
-    bundles: tuple[Path, ...], real: tuple[Path, ...], fake: tuple[Path, ...], strange: tuple[Path, ...],
-    tower: Path | None, n: int, cache: Path,
-) -> None:  # fmt: skip
+    bundles: tuple[Path, ...],
+    real: tuple[Path, ...],
+    fake: tuple[Path, ...],
+    strange: tuple[Path, ...],
+    tower: Path | None,
+    n: int,
+    cache: Path,
+) -> None:
     """Leave out one source of reals after the other: how many of its pictures are flagged, where as many of the others'
     held-out reals are as with every measure.
 

@@ -21,6 +21,9 @@ class Series:
 
     Attributes:
         color: its place in the palette; the same condition has the same in every chart.
+        dots: mark each of its points.
+        joined: draw the line through them.
+        symbol: of its marks: ``circle``, ``triangle`` or ``diamond``.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Series:
     thin: tuple[tuple[float, ...], ...] = ()
     color: int = 0
     dots: bool = True
+    joined: bool = True
+    symbol: str = "circle"
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,19 @@ def nice_ticks(low: float, high: float, most: int = 6) -> tuple[tuple[float, str
     return tuple((float(k * step), f"{k * step:.6g}") for k in range(first, last + 1))
 
 
-def drawn(panel: Panel) -> dict[str, Any]:
-    """A chart in SVG units, as the macro in ``chart.html`` takes it: paths, bands, ticks, and the legend."""
-    height = SIDE if panel.square else round(0.7 * SIDE)
+def drawn(panel: Panel, size: tuple[int, int] | None = None) -> dict[str, Any]:
+    """A chart in SVG units, as the macro in ``chart.html`` takes it: paths, bands, ticks, the legend, and ``across``,
+    which places a value of x.
+
+    Args:
+        size: width and height of the field; by default as suits several side by side.
+    """
+    width, height = size or (SIDE, SIDE if panel.square else round(0.7 * SIDE))
     (left, right), (bottom, top) = panel.limits
     margin = 0.0 if panel.square else 0.03 * (right - left or 1.0)
 
     def across(x: float) -> float:
-        return round(SIDE * (x - left + margin) / ((right - left or 1.0) + 2 * margin), 1)
+        return round(width * (x - left + margin) / ((right - left or 1.0) + 2 * margin), 1)
 
     def down(y: float) -> float:
         return round(height * (1 - (y - bottom) / (top - bottom or 1.0)), 1)
@@ -96,7 +106,8 @@ def drawn(panel: Panel) -> dict[str, Any]:
             {
                 "name": line.name,
                 "color": line.color,
-                "path": path(line.x, line.y),
+                "path": path(line.x, line.y) if line.joined else "",
+                "symbol": line.symbol,
                 "band": band,
                 "main": plain or bool(line.low),
                 "thin": [path(line.x, curve) for curve in line.thin],
@@ -107,7 +118,8 @@ def drawn(panel: Panel) -> dict[str, Any]:
         )
     return {
         "panel": panel,
-        "side": SIDE,
+        "side": width,
+        "across": across,
         "lines": lines,
         "height": height,
         "x_ticks": [(across(x), label) for x, label in panel.ticks],

@@ -14,6 +14,7 @@ from jinja2 import Environment
 from PIL import Image
 
 from crossfake import __version__
+from crossfake.charts import Panel, Series, drawn, nice_ticks
 from crossfake.datasets.types import Pixels
 from crossfake.detect.prediction.annotate import COLOURS
 from crossfake.detect.wording import bare_score, in_100, opinion
@@ -25,7 +26,9 @@ from crossfake.serve.engine.wording import sentence
 _HERE = Path(__file__).parent
 _LONGEST = 1280  # pixels of a picture on the page
 TABS = {"analyse": "Analyse", "compare": "Compare", "batch": "Batch"}  # pages by their address
-_STRIP = (560, 150)  # of a stability strip's drawing, in its own units
+_SYMBOLS = {"fake": "triangle", "uncertain": "diamond", "real": "circle"}  # in the order of their colours
+_HALF = len(_SYMBOLS) + 1  # the colour of the line at one half
+Ticks = tuple[tuple[float, str], ...]
 
 
 def render(template: str, **values: Any) -> str:
@@ -36,7 +39,21 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     made = environment(_HERE / "web" / "templates" / "page", _HERE / "reports" / "templates")
-    used = (jpeg, png, brief, opinion, tone, size, sentence, clock, near)
+    used = (
+        jpeg,
+        png,
+        brief,
+        opinion,
+        tone,
+        size,
+        sentence,
+        clock,
+        near,
+        strip,
+        steadiness,
+        change,
+        over_time,
+    )
     made.filters |= {each.__name__: each for each in used}
     made.globals |= {"TABS": TABS, "VERSION": __version__, "COLOURS": COLOURS}
     made.trim_blocks = made.lstrip_blocks = True
@@ -84,29 +101,70 @@ def clock(seconds: float | None) -> str:
     return "" if seconds is None else f"{int(seconds // 60)}:{seconds % 60:04.1f}"
 
 
-def strip(points: tuple[StabilityPoint, ...]) -> dict[str, Any]:
-    """Where a stability strip's marks lie: ``marks`` with x, y and words, ``groups`` with the names below, ``y``."""
-    width, height = _STRIP
-    step = width / max(1, len(points))
-    marks: list[dict[str, Any]] = []
-    groups: list[dict[str, Any]] = []
-    for k, point in enumerate(points):
-        y = None if point.probability is None else height * (1 - point.probability)
-        marks.append(
-            {"x": step * (k + 0.5), "y": y, "label": _strength(point), "point": point, "tone": point.verdict}
-        )
-        if not groups or groups[-1]["name"] != point.transform:
-            groups.append({"name": point.transform, "first": step * k, "count": 0})
-        groups[-1]["count"] += 1
-    for group in groups:
-        group["middle"] = group["first"] + step * group["count"] / 2
-    return {"marks": marks, "groups": groups, "width": width, "height": height}
+def _chart(
+    title: str, about: str, xlabel: str, points: list[tuple[float, float, str]], ticks: Ticks, joined: bool
+) -> dict[str, Any]:
+    """Numbers for fake at places from 0, each with a mark and a colour by its verdict; the line across is one half."""
+    last = ticks[-1][0] if ticks else 0.0
+    lines = [Series("", (0.0, last), (0.5, 0.5), color=_HALF, dots=False)]
+    if joined:
+        lines.append(Series("", *_columns(points), dots=False))
+    for color, (verdict, symbol) in enumerate(_SYMBOLS.items(), 1):
+        own = [point for point in points if point[2] == verdict]
+        lines += [Series("", *_columns(own), color=color, joined=False, symbol=symbol)] if own else []
+    limits = ((0.0, last), (0.0, 1.0))
+    ends = ((0.0, "real"), (1.0, "fake"))
+    return drawn(
+        Panel(title, about, xlabel, "for fake", tuple(lines), ticks, limits, y_ticks=ends), (600, 150)
+    )
 
 
-def _strength(point: StabilityPoint) -> str:
-    if point.transform == "as sent":
-        return ""
-    return f"{point.strength:g}×" if point.transform == "resize" else f"{point.strength:g}"
+def _columns(points: list[tuple[float, float, str]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    return tuple(x for x, _, _ in points), tuple(y for _, y, _ in points)
+
+
+def strip(face: FaceAnalysis) -> dict[str, Any]:
+    """A chart of what a picture's changes make of its number; what has none is marked with ``?``."""
+    points, ticks = [], []
+    for k, each in enumerate(face.stability):
+        if each.probability is not None:
+            points.append((float(k), each.probability, each.verdict))
+        ticks.append((float(k), f"{change(each)}{'' if each.probability is not None else ' ?'}"))
+    return _chart("As sent", "and changed", "change", points, tuple(ticks), joined=False)
+
+
+def change(point: StabilityPoint) -> str:
+    """``as sent``, ``JPEG 70``, ``0.5×``."""
+    if point.transform == "resize":
+        return f"{point.strength:g}×"
+    return f"{point.transform} {point.strength:g}" if point.strength else point.transform
+
+
+def over_time(face: FaceAnalysis, duration: float | None = None) -> dict[str, Any] | None:
+    """A chart of a person's number over a video, with its ``moments``; None without two of them."""
+    frames = [each for each in face.frames if each.probability is not None]
+    if len(frames) < 2:
+        return None
+    times = [each.seconds for each in frames if each.seconds is not None]
+    timed = len(times) == len(frames)
+    places = times if timed else [float(each.frame) for each in frames]
+    last = max(*places, duration if timed and duration else 0.0)
+    points = [
+        (at, float(each.probability or 0), each.verdict) for at, each in zip(places, frames, strict=True)
+    ]
+    ticks = (*nice_ticks(0.0, last, 8), (last, ""))
+    chart = _chart(
+        f"Person {face.person + 1}:",
+        face.verdict,
+        "seconds" if timed else "frame",
+        points,
+        ticks,
+        joined=True,
+    )
+    return {
+        **chart,
+        "moments": [(chart["across"](at), each) for at, each in zip(places, frames, strict=True)],
+    }
 
 
 def steadiness(face: FaceAnalysis) -> str:
@@ -119,31 +177,3 @@ def steadiness(face: FaceAnalysis) -> str:
     span = f"stays {ends[0]}" if ends[0] == ends[1] else f"goes from {ends[0]} to {ends[1]}"
     what = "chance of fake" if calibrated else "score"
     return f"Recompressed, resized and blurred a little, the {what} {span}. {steady_words(face.stability)}"
-
-
-def curve(face: FaceAnalysis, links: list[str], duration: float | None, total: int) -> dict[str, Any]:
-    """A person's score over time, on a chart of 600 by 150 units: ``marks``, the ``path`` through them, ``worst``."""
-    width, height = 600, 150
-    timed = bool(duration) and all(each.seconds is not None for each in face.frames)
-    whole = duration if timed else max(1, total - 1)
-    marks: list[dict[str, Any]] = []
-    for each, link in zip(face.frames, links, strict=True):
-        if each.probability is None:
-            continue
-        at = each.seconds if timed else each.frame
-        words = f"{brief(each.probability, face.opinion.low is not None)} for fake, frame {each.frame}"
-        if each.seconds is not None:
-            words += f", at {clock(each.seconds)}"
-        x, y = width * min(1.0, (at or 0) / (whole or 1)), height * (1 - each.probability)
-        marks.append({"x": round(x, 1), "y": round(y, 1), "frame": each, "link": link, "words": words})
-    path = "M" + "L".join(f"{mark['x']} {mark['y']}" for mark in marks)
-    worst = max(range(len(marks)), key=lambda k: marks[k]["frame"].probability, default=0)
-    ends = (clock(0.0), clock(duration)) if timed else ("first frame", "last frame")
-    return {
-        "face": face,
-        "marks": marks,
-        "path": path,
-        "worst": worst,
-        "start": ends[0],
-        "end": ends[1],
-    }

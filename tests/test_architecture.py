@@ -219,14 +219,14 @@ def test_there_is_one_training_loop() -> None:
 
 
 def test_charts_of_lines_have_one_renderer() -> None:
-    """Pages draw them with core's macro; the served page's have marks to choose, and a colour for each verdict."""
+    """Pages draw them with core's macro."""
     drawing = {
         str(file.relative_to(ROOT))
         for part in PARTS
         for file in (ROOT / part).rglob("*.html")
         if re.search(r'class="(cf-)?curve', file.read_text())
     }
-    assert drawing == {"core/templates/chart.html", "serve/web/templates/page/video.html"}
+    assert drawing == {"core/templates/chart.html"}
 
 
 def test_figures_are_not_kept_by_pyplot() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from crossfake.detect.metadata.display import claim_words, sections
-from crossfake.detect.prediction.annotate import COLOURS, Mark, draw_picture
+from crossfake.detect.prediction.annotate import Mark, draw_picture
 from crossfake.errors import UserError
 from crossfake.files import write_bytes
-from crossfake.pages import data_uri, picture_uri
+from crossfake.pages import picture_uri
 from crossfake.serve import showing
-from crossfake.serve.engine.results import Analysis, FaceAnalysis
+from crossfake.serve.engine.results import Analysis
 from crossfake.serve.reports.signing import (
     blank_block,
     detached_jws,
@@ -128,7 +127,6 @@ def page(analysis: Analysis, signer: str, block: bytes = b"") -> str:
         claim=claim_words(analysis.metadata),
         panel=sections(analysis.metadata) if analysis.metadata else [],
         marked=_marked(analysis),
-        charts=[_chart(face) for face in analysis.faces],
         limits=LIMITS,
         signer=signer,
         block=Markup(block.decode()),  # canonical JSON holds nothing that HTML would take for its own
@@ -200,29 +198,3 @@ def _scaled(box: Sequence[float] | None, scale: float) -> tuple[float, float, fl
         return None
     x, y, width, height = (value * scale for value in box)
     return x, y, width, height
-
-
-def _chart(face: FaceAnalysis) -> str:
-    """Probability over time, of the detector whose verdict stands for the face; empty without numbers."""
-    from matplotlib.figure import Figure  # without pyplot, which is not made for threads
-
-    frames = [frame for frame in face.frames if frame.probability is not None]
-    if len(frames) < 2:
-        return ""
-    timed = all(frame.seconds is not None for frame in frames)
-    x = [float(frame.frame if not timed or frame.seconds is None else frame.seconds) for frame in frames]
-    figure = Figure(figsize=(7, 2.2), layout="constrained", dpi=150)
-    axis = figure.subplots()
-    axis.plot(x, [float(frame.probability or 0) for frame in frames], color="0.3", linewidth=1.2)
-    for verdict, colour in COLOURS.items():
-        points = [(at, f.probability) for at, f in zip(x, frames, strict=True) if f.verdict == verdict]
-        if points:
-            paint = tuple(part / 255 for part in colour)
-            axis.plot(*zip(*points, strict=True), "o", color=paint, markersize=4, label=verdict)
-    axis.axhline(0.5, color="0.6", linewidth=0.8, linestyle="--", label="fake above one half only")
-    axis.set(ylim=(-0.03, 1.03), ylabel="probability", xlabel="seconds" if timed else "frame")
-    axis.legend(frameon=False, fontsize=8, ncols=3)
-    axis.spines[["top", "right"]].set_visible(False)
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return data_uri(out.getvalue())

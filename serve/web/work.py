@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from crossfake.datasets.decode import Unreadable, decode_image
 from crossfake.datasets.types import Box, Pixels
-from crossfake.datasets.video import count_frames, read_frames
+from crossfake.datasets.video import read_frames
 from crossfake.detect.metadata.display import sections
 from crossfake.detect.verdict import NOT_JUDGED
 from crossfake.errors import UserError
@@ -26,7 +27,7 @@ from crossfake.serve.engine.wording import sentence
 from crossfake.serve.intake.accepting import Received, Upload, accept, accept_all
 from crossfake.serve.intake.headers import Refused, refusal
 from crossfake.serve.intake.limits import Limits
-from crossfake.serve.showing import curve, jpeg, render, steadiness, strip
+from crossfake.serve.showing import jpeg, render
 from crossfake.serve.web.queue import JobQueue, Steps, Stopped, Tell
 from crossfake.serve.web.security import log_fault
 from crossfake.serve.web.visits import Case
@@ -87,11 +88,10 @@ class Worker:
                     case.show(why=render("why.html", analysis=found) if found.faces else "")
                 yield
             if found.kind == "video" and found.faces:
-                case.show(time=self._time(case, upload.path, found))
-            steady = [face for face in found.faces if face.stability]
-            if steady:
-                rows = [(face, strip(face.stability), steadiness(face)) for face in steady]
-                case.show(steady=render("steady.html", analysis=found, rows=rows))
+                self._offer_frames(case, upload.path, found)
+                case.show(time=render("video.html", analysis=found, case=case))
+            if any(face.stability for face in found.faces):
+                case.show(steady=render("steady.html", analysis=found))
             case.show(traces=render("traces.html", analysis=found))
             self._offer_files(case, found)
             case.show(files=render("files.html", analysis=found, case=case))
@@ -126,9 +126,8 @@ class Worker:
             "analysis.json": lambda: _write_json(case.folder / "analysis.json", analysis.to_json()),
         }
 
-    def _time(self, case: Case, path: Path, analysis: Analysis) -> str:
-        """The chart of every person, and a link for every frame that was looked at."""
-        total = count_frames(path)
+    def _offer_frames(self, case: Case, path: Path, analysis: Analysis) -> None:
+        """Every frame that was looked at, decoded again when its link is followed."""
 
         def frame(number: int) -> Path:
             target = case.folder / f"frame-{number}.jpg"
@@ -140,14 +139,8 @@ class Worker:
                 _save(found, target, _FRAME)
             return target
 
-        charts = []
-        for face in analysis.faces:
-            for each in face.frames:
-                case.downloads[f"frame-{each.frame}.jpg"] = lambda number=each.frame: frame(number)  # type: ignore[misc]
-            links = [f"{case.path}/frame-{each.frame}.jpg" for each in face.frames]
-            if any(each.probability is not None for each in face.frames):
-                charts.append(curve(face, links, analysis.duration, total))
-        return render("video.html", analysis=analysis, charts=charts) if charts else ""
+        for number in {each.frame for face in analysis.faces for each in face.frames}:
+            case.downloads[f"frame-{number}.jpg"] = partial(frame, number)
 
     def compare(self, case: Case, received: Sequence[Received]) -> None:
         """Two pictures: each beside its prediction, and one over the other."""

@@ -12,7 +12,7 @@ from crossfake.datasets.decode import Unreadable
 from crossfake.detect.verdict import FrameScore, Verdict
 from crossfake.serve.engine.results import FaceAnalysis, StabilityPoint
 from crossfake.serve.intake.headers import Refused
-from crossfake.serve.showing import brief, curve, jpeg, render, steadiness, strip
+from crossfake.serve.showing import brief, jpeg, over_time, render, steadiness, strip
 from crossfake.serve.web.work import BatchRow, _write_csv, problem, show_pair
 
 from .analyses import make_analysis
@@ -42,14 +42,15 @@ def test_a_strip_marks_every_point_and_says_whether_the_answer_holds() -> None:
         StabilityPoint("JPEG", 30, 0.2, verdict="real"),
         StabilityPoint("resize", 0.5, None),
     )
-    drawn = strip(points)
-    assert [mark["tone"] for mark in drawn["marks"]] == ["fake", "fake", "uncertain", "real", "not judged"]
-    assert [(group["name"], group["count"]) for group in drawn["groups"]] == [
-        ("as sent", 1),
-        ("JPEG", 3),
-        ("resize", 1),
+    drawn = strip(_face(stability=points))
+    marks = {line["color"]: (line["symbol"], line["dots"]) for line in drawn["lines"] if line["dots"]}
+    assert [(symbol, len(dots)) for symbol, dots in marks.values()] == [
+        ("triangle", 2),
+        ("diamond", 1),
+        ("circle", 1),
     ]
-    assert drawn["marks"][0]["y"] < drawn["marks"][3]["y"]
+    assert [label for _, label in drawn["x_ticks"]] == ["as sent", "JPEG 70", "JPEG 50", "JPEG 30", "0.5× ?"]
+    assert marks[1][1][0][1] < 75 < marks[3][1][0][1]  # fake above one half
     assert "another after JPEG 50, JPEG 30, resize 0.5" in steadiness(_face(stability=points))
     same = steadiness(_face(stability=points[:2]))
     assert same.endswith("The answer stays the same after every change.") and "score" not in same
@@ -66,14 +67,15 @@ def test_a_curve_runs_along_the_video() -> None:
         FrameScore(25 * k, float(k), 0.5, 0.2 * (k + 1), "real", (0, 0, 9, 9), {"small": 0.2})
         for k in range(3)
     )
-    drawn = curve(_face(frames=frames), ["a", "b", "c"], 4.0, 100)
-    assert [mark["x"] for mark in drawn["marks"]] == [0, 150, 300]
-    assert drawn["worst"] == 2 and drawn["end"] == "0:04.0"
+    drawn = over_time(_face(frames=frames), 4.0)
+    assert drawn is not None and drawn["panel"].xlabel == "seconds"
+    places = [x for x, _ in drawn["moments"]]
+    assert places == [x for line in drawn["lines"] for x, _ in line["dots"]] and places == sorted(places)
+    assert places[0] > 0 and places[2] < 600 / 2 + 1 and drawn["lines"][1]["path"].count("L") == 2
     untimed = tuple(FrameScore(k, None, 0.5, 0.5, "real", None) for k in (0, 99))
-    assert [mark["x"] for mark in curve(_face(frames=untimed), ["a", "b"], None, 100)["marks"]] == [
-        0,
-        600,
-    ]
+    shown = over_time(_face(frames=untimed))
+    assert shown is not None and shown["panel"].xlabel == "frame" and shown["panel"].limits[0] == (0.0, 99.0)
+    assert over_time(_face(frames=untimed[:1])) is None
 
 
 def test_each_detector_says_what_it_looks_at() -> None:

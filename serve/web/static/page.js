@@ -42,11 +42,11 @@
       if (on && button.dataset.src) { image.src = button.dataset.src; delete button.dataset.src; }
       if (on) { figure.setAttribute("role", "group"); figure.setAttribute("aria-label", "The picture, enlarged; arrow keys move it"); figure.focus(); }
     },
-    chart(chart, event) { // a click between marks takes the nearest
-      const mark = event.target.closest("[data-at]"), figure = chart.closest("figure");
-      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(chart.getScreenCTM().inverse());
+    chart(chart, event) { // the nearest moment
+      const figure = chart.closest("figure"), drawn = one("svg", chart);
+      const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(drawn.getScreenCTM().inverse());
       const places = all(".cf-moment", figure).map((each) => Math.abs(each.dataset.x - point.x));
-      setSlider(one("[data-cf=moment]", figure), mark ? mark.dataset.at : places.indexOf(Math.min(...places)));
+      setSlider(one("[data-cf=moment]", figure), places.indexOf(Math.min(...places)));
     },
     compare(stage, event) {
       const box = stage.getBoundingClientRect();

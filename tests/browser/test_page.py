@@ -58,7 +58,7 @@ def test_a_picture_gets_a_verdict_reasons_stability_and_reports(visit: Visit, fa
     over = page.locator(".cf-over")
     page.get_by_label("Heat map", exact=True).fill("20")
     assert over.evaluate("each => each.style.opacity") == "0.2"
-    assert page.locator(".cf-strip .cf-mark").count() >= 5
+    assert page.locator(".cf-strip :is(circle, path[transform])").count() >= 5
     assert "Most alike" not in page.locator("main").inner_text()
     with page.expect_download() as waited:
         page.get_by_text("Report as HTML").click()
@@ -82,7 +82,7 @@ def test_without_javascript_a_picture_is_analysed(visit: Visit, faces: Path) -> 
     _send(page, faces / "face-0.png")
     page.get_by_role("button", name="Analyse").click()
     page.wait_for_selector("#cf-files a")  # the page loads itself again until then
-    assert page.locator("#cf-result h2").count() == 1 and page.locator(".cf-strip .cf-mark").count() >= 5
+    assert page.locator("#cf-result h2").count() == 1 and page.locator(".cf-strip :is(circle, path[transform])").count() >= 5
     with page.expect_download() as waited:
         page.get_by_text("Report as HTML").click()
     assert waited.value.suggested_filename == "face-0-report.html"
@@ -124,9 +124,9 @@ def test_a_picture_of_fifty_megapixels_is_judged_and_the_rest_cancelled(visit: V
 def test_a_video_is_a_curve_and_a_moment_of_it_its_frame(visit: Visit, faces: Path) -> None:
     page = visit()
     _send(page, faces / "film.mp4")
-    page.wait_for_selector(".cf-time .cf-curve", state="attached")
-    marks = page.locator(".cf-time [data-at]")
-    marks.first.click(force=True)
+    page.wait_for_selector(".cf-time .curve", state="attached")
+    page.get_by_label("Moment").fill("5")
+    page.locator(".cf-time :is(circle, path[transform])").first.click(force=True)
     assert page.get_by_label("Moment").input_value() == "0"
     frame = page.locator(".cf-moment:not([hidden]) .cf-full")
     frame.evaluate("each => each.decode()")
@@ -140,7 +140,7 @@ def test_a_video_is_a_curve_and_a_moment_of_it_its_frame(visit: Visit, faces: Pa
 def test_no_icon_is_larger_than_its_line(width: int, visit: Visit, faces: Path) -> None:
     page = visit(viewport={"width": width, "height": 800})
     for name, ready in (
-        ("film.mp4", ".cf-time .cf-curve"),
+        ("film.mp4", ".cf-time .curve"),
         ("face-0.png", "#cf-steady .cf-strip"),
         ("letter.jpg", ".cf-problem"),
     ):
@@ -149,7 +149,7 @@ def test_no_icon_is_larger_than_its_line(width: int, visit: Visit, faces: Path) 
         icons = page.evaluate(_ICONS)
         assert icons and not [each for each in icons if each["icon"] > each["line"]], (name, icons)
         if name == "film.mp4":
-            assert page.locator(".cf-time svg[data-cf=chart]").bounding_box()["width"] > 0.8 * min(width, 832)
+            assert page.locator(".cf-time svg").bounding_box()["width"] > 0.8 * min(width, 832)
         assert _overflow(page) <= 0
 
 
@@ -231,7 +231,7 @@ def test_all_is_shown_legibly_without_scrolling_sideways(
     assert _overflow(page) <= 0
     assert not page.evaluate(_CONTRAST) and not _violations(page)
     _send(page, faces / "film.mp4")
-    page.wait_for_selector(".cf-time .cf-curve", state="attached")
+    page.wait_for_selector(".cf-time .curve", state="attached")
     assert _overflow(page) <= 0 and not _violations(page)
     for tab in ("Compare", "Batch"):
         _open(page, tab)

@@ -92,12 +92,7 @@ def test_a_picture_is_judged_without_javascript(client: Any, photo: Path) -> Non
     answer = _send(client, photo)
     address, page = _done(client, answer)
     assert "cf-verdict" in page and "anna-at-the-beach.png" in page and "This is not proof" in page
-    assert (
-        page.count("cf-mark") >= 5
-        and "Keep the result" in page
-        and "Most alike" not in _main(page).split("footer")[0]
-        or True
-    )
+    assert "Keep the result" in page and "JPEG 70" in page and "chart" in page
     report = client.get(f"{address}/report.html")
     assert 'filename="anna-at-the-beach-report.html"' in report.headers["content-disposition"]
     assert (

@@ -82,7 +82,10 @@ def test_without_javascript_a_picture_is_analysed(visit: Visit, faces: Path) -> 
     _send(page, faces / "face-0.png")
     page.get_by_role("button", name="Analyse").click()
     page.wait_for_selector("#cf-files a")  # the page loads itself again until then
-    assert page.locator("#cf-result h2").count() == 1 and page.locator(".cf-strip :is(circle, path[transform])").count() >= 5
+    assert (
+        page.locator("#cf-result h2").count() == 1
+        and page.locator(".cf-strip :is(circle, path[transform])").count() >= 5
+    )
     with page.expect_download() as waited:
         page.get_by_text("Report as HTML").click()
     assert waited.value.suggested_filename == "face-0-report.html"

@@ -154,7 +154,7 @@ def examine(path: Path, folder: Path) -> str:
         if upload.kind != "archive":
             return _decode(upload)
         for inside in unpack(upload, folder, LIMITS):
-            if not inside.problem:
+            if not inside.refused:
                 with contextlib.suppress(Unreadable):
                     _decode(inside)
                 inside.path.unlink()

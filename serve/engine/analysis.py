@@ -117,8 +117,8 @@ class Analyser:
 
             try:
                 part(0.0, "")
-                if upload.problem:
-                    raise Refused(upload.code, upload.problem, "leave it out or replace it")
+                if upload.refused:
+                    raise upload.refused
                 yield upload, self.analyse(upload, progress=part, **options), None
             except (UserError, Unreadable) as error:
                 yield upload, None, refusal(error)

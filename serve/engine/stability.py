@@ -97,7 +97,7 @@ def strips(
         prior: share of fakes among such pictures.
     """
     size = largest_crop(loaded)
-    parts = _parts(picture, [_scaled(face.box, scale) for face in faces], size)
+    parts = _parts(picture, [scaled(face.box, scale) for face in faces], size)
     crops: dict[Cropper, list[tuple[int, int, Pixels]]] = {each.cropper: [] for each in loaded}
     for number, step in enumerate(STEPS):
         progress(number / len(STEPS), f"{step.transform} {step.strength:g}")
@@ -174,7 +174,8 @@ def _part(picture: Pixels, number: int, box: Box | None, size: int | None) -> _P
     return _Part(made, {number: box and ((x - left) / times, (y - top) / times, w / times, h / times)})
 
 
-def _scaled(box: Box | None, scale: float) -> Box | None:
+def scaled(box: Box | None, scale: float) -> Box | None:
+    """A box in a copy of a picture of another size."""
     return box and (box[0] * scale, box[1] * scale, box[2] * scale, box[3] * scale)
 
 

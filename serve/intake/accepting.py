@@ -60,8 +60,7 @@ class Upload:
         height: likewise.
         seconds: that a video lasts; 0 when unknown.
         animated: a picture with more frames or pages than the first.
-        problem: why it was refused; empty otherwise.
-        code: its code.
+        refused: why it is not taken; None of one that passed.
     """
 
     path: Path
@@ -73,8 +72,7 @@ class Upload:
     height: int = 0
     seconds: float = 0.0
     animated: bool = False
-    problem: str = ""
-    code: str = ""
+    refused: Refused | None = None
 
 
 @contextlib.contextmanager
@@ -158,7 +156,7 @@ def accept(path: Path, limits: Limits = DEFAULTS, name: str = "") -> Upload:
 
 
 def accept_all(received: Sequence[Received], folder: Path, limits: Limits = DEFAULTS) -> list[Upload]:
-    """Many files, those of zip archives among them; one that is not taken is listed with its ``problem``.
+    """Many files, those of zip archives among them; one that is not taken is listed with why.
 
     Args:
         received: as they came.
@@ -184,7 +182,7 @@ def accept_all(received: Sequence[Received], folder: Path, limits: Limits = DEFA
         except Refused as error:
             if archive and len(received) == 1:
                 raise
-            uploads.append(_not_taken(each.path, display_name(each.name), error.code, error.message))
+            uploads.append(_not_taken(each.path, display_name(each.name), error))
         if len(uploads) > limits.files:
             raise _too_many_files(limits)
         if sum(upload.bytes for upload in uploads) > limits.bytes_archive:
@@ -195,7 +193,7 @@ def accept_all(received: Sequence[Received], folder: Path, limits: Limits = DEFA
 def unpack(upload: Upload, folder: Path, limits: Limits = DEFAULTS) -> list[Upload]:
     """The files of a zip archive, written to ``folder`` under numbers.
 
-    A file that is not taken alone is listed with its ``problem``; an archive that is unsafe is refused as a whole.
+    A file that is not taken alone is listed with why; an archive that is unsafe is refused as a whole.
     What systems put in beside the files (``__MACOSX``, names that begin with a dot) is left out.
 
     Raises:
@@ -276,7 +274,7 @@ def _extract(
                 raise Refused("nested-archive", "this archive holds other archives", "unpack those first")
             kind = kind_of(head)
             if kind is None:
-                return _not_taken(target, name, "not-an-image", "not a picture or video")
+                raise Refused("not-an-image", "not a picture or video", "leave it out")
             most = limits.bytes_of(kind)
             with open(target, "xb") as out:
                 while head and written <= most:
@@ -293,14 +291,14 @@ def _extract(
     except Refused as error:
         if error.code in ("nested-archive", "unsafe-archive") or written > left:
             raise
-        return _not_taken(target, name, error.code, error.message, written)
+        return _not_taken(target, name, error, written)
     except (zipfile.BadZipFile, zlib.error, EOFError):  # the others may be whole
-        return _not_taken(target, name, "damaged", "damaged in the archive", written)
+        return _not_taken(target, name, Refused("damaged", "damaged in the archive", "pack it anew"), written)
 
 
-def _not_taken(target: Path, name: str, code: str, problem: str, written: int = 0) -> Upload:
+def _not_taken(target: Path, name: str, why: Refused, written: int = 0) -> Upload:
     target.unlink(missing_ok=True)
-    return Upload(target, "unknown", "", written, name, problem=problem, code=code)
+    return Upload(target, "unknown", "", written, name, refused=why)
 
 
 def _bomb() -> Refused:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +16,7 @@ from crossfake.files import write_bytes
 from crossfake.pages import picture_uri
 from crossfake.serve import showing
 from crossfake.serve.engine.results import Analysis
+from crossfake.serve.engine.stability import scaled
 from crossfake.serve.reports.signing import (
     blank_block,
     detached_jws,
@@ -182,19 +182,12 @@ def _marked(analysis: Analysis) -> str | None:
         return None
     scale = analysis.picture.shape[1] / max(1, analysis.width)
     marks = [
-        Mark(_scaled(face.box, scale), face.verdict, (f"{face.person + 1}: {face.verdict}",))
+        Mark(scaled(face.box, scale), face.verdict, (f"{face.person + 1}: {face.verdict}",))
         for face in analysis.faces
     ]
     marks += [
-        Mark(_scaled(each.box, scale), "not judged", ("not judged",)) for each in analysis.missed if each.box
+        Mark(scaled(each.box, scale), "not judged", ("not judged",)) for each in analysis.missed if each.box
     ]
     title = f"{analysis.verdict}, {len(analysis.faces)} judged"
     drawn = Image.fromarray(draw_picture(analysis.picture, marks, title))
     return picture_uri(drawn, "jpeg", quality=_QUALITY, subsampling=0)
-
-
-def _scaled(box: Sequence[float] | None, scale: float) -> tuple[float, float, float, float] | None:
-    if box is None:
-        return None
-    x, y, width, height = (value * scale for value in box)
-    return x, y, width, height

@@ -153,7 +153,7 @@ def over_time(face: FaceAnalysis, duration: float | None = None) -> dict[str, An
         (at, float(each.probability or 0), each.verdict) for at, each in zip(places, frames, strict=True)
     ]
     ticks = (*nice_ticks(0.0, last, 8), (last, ""))
-    who = "The whole video:" if face.box is None else f"Person {face.person + 1}:"
+    who = "The whole video" if face.box is None else f"Person {face.person + 1}"
     chart = _chart(
         who,
         face.verdict,

@@ -23,7 +23,7 @@ _LOOK = 0.1  # seconds between two looks at how far it is
 # A report is looked at, never run: no script, no request to anywhere, a world of its own
 _SANDBOX = (
     "sandbox; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; font-src data:; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'self'"
+    "form-action 'none'; frame-ancestors 'none'"
 )
 
 

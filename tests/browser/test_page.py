@@ -152,7 +152,7 @@ def test_no_icon_is_larger_than_its_line(width: int, visit: Visit, faces: Path) 
         icons = page.evaluate(_ICONS)
         assert icons and not [each for each in icons if each["icon"] > each["line"]], (name, icons)
         if name == "film.mp4":
-            assert page.locator(".cf-time svg").bounding_box()["width"] > 0.8 * min(width, 832)
+            assert page.locator(".cf-time .cf-chart svg").bounding_box()["width"] > 0.8 * min(width, 832)
         assert _overflow(page) <= 0
 
 

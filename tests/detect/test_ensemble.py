@@ -12,11 +12,12 @@ from scipy.special import log_expit
 from crossfake.datasets.firewall import Seen
 from crossfake.datasets.shards import ShardSet
 from crossfake.detect.bundle import bundle
+from crossfake.detect.calibrate import calibrate
 from crossfake.detect.commands.ensemble import ensemble
 from crossfake.detect.ensemble import fit_weights, make_ensemble
 from crossfake.detect.evaluation.overlap import seen_by
 from crossfake.detect.models import create_model
-from crossfake.detect.settings import EnsembleSettings
+from crossfake.detect.settings import CalibrateSettings, EnsembleSettings
 from crossfake.detect.training.data import TrainingData
 from crossfake.errors import UserError
 from crossfake.runs import Run
@@ -122,6 +123,17 @@ def test_an_ensemble_of_an_ensemble(
         EnsembleSettings((first, trained), (real,), (fake,), tmp_path / "f", "mean", device="cpu")
     )
     assert bundle.load(second, device="cpu").outputs(np.zeros((1, SIZE, SIZE, 3), np.uint8))[0].shape == (1,)
+
+
+def test_it_is_calibrated_as_one_detector(
+    trained: Path, other: Path, real: Path, fake: Path, tmp_path: Path
+) -> None:
+    run = make_ensemble(EnsembleSettings((trained, other), (real,), (fake,), tmp_path / "run", device="cpu"))
+    result = calibrate(CalibrateSettings(run, (real,), (fake,), bootstrap=100, device="cpu"))
+    (judged,) = bundle.load(run, "cpu").judge(ShardSet(real).read_many([100]))
+    assert judged.low is not None and judged.high is not None and judged.low <= judged.high
+    assert result["card"]["model"] == "ensemble" and len(result["card"]["members"]) == 2
+    assert result["card"]["calibration"]["interval"] and judged.novelty is not None
 
 
 def test_it_needs_no_members_bundle_any_more(

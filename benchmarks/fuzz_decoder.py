@@ -2,8 +2,9 @@
 
 Small pictures, videos and archives of every format that is taken are damaged at random: flipped bits, cut ends,
 pieces of other files, length fields set to extremes. Each goes the way of an upload, in this process: checked, then
-decoded, or refused. Anything else that is raised is printed as a bug; a crash ends the process with a trace; memory
-that grows after the warm-up is a leak. File ``n`` depends on the seed and ``n`` alone: ``--start n --count 1``.
+decoded with its maps, key frames and metadata, or refused. Anything else that is raised is printed as a bug; a crash
+ends the process with a trace; memory that grows after the warm-up is a leak. File ``n`` depends on the seed and ``n``
+alone: ``--start n --count 1``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from crossfake.datasets.crops import Cropper
-from crossfake.datasets.decode import Unreadable, register_heif
+from crossfake.datasets.decode import Copies, Unreadable, register_heif
 from crossfake.datasets.toyfaces import toyface
 from crossfake.datasets.video import read_frames
+from crossfake.detect.metadata.reading import read_metadata
 from crossfake.detect.prediction.media import Input, open_frames, open_picture
+from crossfake.serve.engine.evidence import key_frames, traces
 from crossfake.serve.intake.accepting import (
     Upload,
     accept,
@@ -168,9 +171,13 @@ def examine(path: Path, folder: Path) -> str:
 def _decode(upload: Upload) -> str:
     cropper, source = Cropper(64, "center"), Input("file")
     if upload.kind == "image":
-        open_picture(source, upload.path.read_bytes(), cropper)
+        copies = Copies(upload.path.read_bytes())
+        open_picture(source, copies, cropper)
+        traces(upload, copies)
     else:
         open_frames(source, read_frames(upload.path, LIMITS.frames), cropper)
+        key_frames(upload)
+    read_metadata(upload.path)
     return "decoded"
 
 

@@ -24,6 +24,7 @@ class Display:
     def __init__(self, av: Any, stream: Any) -> None:
         self._av, self._context = av, stream.codec_context
         self._stated, self._first = stream.sample_aspect_ratio, self._context.sample_aspect_ratio
+        self._graphs: dict[tuple[object, ...], Any] = {}
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Of frames stored so, once their pixels are square: the side that is too short grows."""
@@ -53,19 +54,26 @@ class Display:
 
     def _filtered(self, frame: Any, name: str, settings: str, code: str, codes: list[str]) -> Any:
         """The frame after one of FFmpeg's filters; as it is, and ``code`` noted, where this FFmpeg cannot do that."""
+        key = (name, settings, frame.width, frame.height, frame.format.name)
         try:
-            graph = self._av.filter.Graph()
-            source = graph.add(
-                "buffer",
-                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1:pixel_aspect=1/1",
-            )
-            graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
+            graph = self._graphs.pop(key, None) or self._graph(*key)
             graph.vpush(frame)
-            graph.vpush(None)
-            return graph.vpull()
+            if name == "yadif":  # which would wait for the next frame
+                graph.vpush(None)
+                return graph.vpull()
+            shown = graph.vpull()
         except (self._av.FFmpegError, OSError, ValueError):
             codes.append(code)
             return frame
+        self._graphs[key] = graph  # its table of colours takes seconds to make
+        return shown
+
+    def _graph(self, name: str, settings: str, width: int, height: int, pixels: str) -> Any:
+        graph = self._av.filter.Graph()
+        size = f"video_size={width}x{height}:pix_fmt={pixels}"
+        source = graph.add("buffer", f"{size}:time_base=1/1:pixel_aspect=1/1")
+        graph.link_nodes(source, graph.add(name, settings), graph.add("buffersink")).configure()
+        return graph
 
 
 def _placed(pixels: Pixels, matrix: Sequence[int] | Any) -> Pixels:

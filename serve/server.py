@@ -6,7 +6,7 @@ import contextlib
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from crossfake.errors import MissingDependency, UserError
 from crossfake.serve.settings import ServeSettings
@@ -32,9 +32,7 @@ def serve(settings: ServeSettings, tell: Callable[[str], None] = print) -> None:
         raise MissingDependency("uvicorn", extra="app") from error
     from crossfake.serve.web.connections import PatientProtocol
 
-    if threading.current_thread() is threading.main_thread():  # as Ctrl-C: uploads are deleted on the way out
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _listen(settings.host, settings.port) as listener, contextlib.suppress(KeyboardInterrupt):
+    with _listen(settings.host, settings.port) as listener, _until_stopped():
         from crossfake.serve.web.app import create_app  # models take seconds to load
 
         config = uvicorn.Config(
@@ -53,6 +51,19 @@ def serve(settings: ServeSettings, tell: Callable[[str], None] = print) -> None:
         tell(f"crossfake answers at {address}  (Ctrl-C stops it)")
         uvicorn.Server(config).run(sockets=[listener])  # which says again what stopped it
     tell("stopped")
+
+
+@contextlib.contextmanager
+def _until_stopped() -> Iterator[None]:
+    """Ends quietly at Ctrl-C, and at SIGTERM as then: uploads are deleted on the way out."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,22 +20,31 @@ from crossfake.executor import ExecutorSettings
 pytest.importorskip("optuna")
 
 
-@pytest.fixture
-def asked(data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> partial[TuneSettings]:
+@pytest.fixture(scope="module")
+def asked(
+    data: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[partial[TuneSettings]]:
     """A search of four points, without the training that follows it."""
-    monkeypatch.setattr(tuning, "finish", lambda *_: None)
-    monkeypatch.setattr(tuning, "_pictures", lambda *_: None)
-    (tmp_path / "space.yaml").write_text("lr: [1e-4, 1e-3]\naugment: [0.0, 0.5]\n")
+    space = tmp_path_factory.mktemp("space") / "space.yaml"
+    space.write_text("lr: [1e-4, 1e-3]\naugment: [0.0, 0.5]\n")
     base = TrainSettings(
         (data[0],), Path(), (data[1],), steps=4, batch=16, eval_every=2, device="cpu", seed=3
     )
 
     def settings(out: Path, **more: Any) -> TuneSettings:
-        return TuneSettings(
-            replace(base, out=out), tmp_path / "space.yaml", **{"method": "grid", "pruner": "none", **more}
-        )
+        return TuneSettings(replace(base, out=out), space, **{"method": "grid", "pruner": "none", **more})
 
-    return partial(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "finish", lambda *_: None)
+        patch.setattr(tuning, "_pictures", lambda *_: None)
+        yield partial(settings)
+
+
+@pytest.fixture(scope="module")
+def grid(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The folder of the search that was made here, and its result."""
+    out = tmp_path_factory.mktemp("here") / "grid"
+    return out, tuning.tune(asked(out))
 
 
 def found(result: dict[str, Any]) -> list[Any]:
@@ -44,12 +54,12 @@ def found(result: dict[str, Any]) -> list[Any]:
     )
 
 
-def test_a_grid_is_the_same(asked: Any, stored: ExecutorSettings, tmp_path: Path) -> None:
-    here, there = tuning.tune(asked(tmp_path / "here")), tuning.tune(asked(tmp_path / "ray"), stored)
+def test_a_grid_is_the_same(asked: Any, grid: Any, stored: ExecutorSettings, tmp_path: Path) -> None:
+    (out, here), there = grid, tuning.tune(asked(tmp_path / "ray"), stored)
     assert len(found(here)) == 4 and found(here) == found(there)
     assert here["best"]["value"] == there["best"]["value"]
     for number in range(4):
-        folders = [tmp_path / name / f"trials/000{number}" for name in ("here", "ray")]
+        folders = [folder / f"trials/000{number}" for folder in (out, tmp_path / "ray")]
         files = [{file.name.partition(".1")[0] for file in folder.iterdir()} for folder in folders]
         assert files[0] == files[1]
 
@@ -82,12 +92,12 @@ def dying(job: Any, sent: Any, judge: Any, mark: Path, trial: Any) -> Any:
 
 
 def test_the_trial_of_a_dying_worker_is_taken_up_again(
-    asked: Any, ray: ExecutorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: Any, grid: Any, ray: ExecutorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
-    here = tuning.tune(asked(tmp_path / "here"))
+    _, here = grid
     mark = tmp_path / "died"
     monkeypatch.setattr(trials_there, "_trial", partial(dying, mark=mark, trial=trials_there._trial))
     there = tuning.tune(asked(tmp_path / "ray"), ray)
@@ -95,9 +105,9 @@ def test_the_trial_of_a_dying_worker_is_taken_up_again(
 
 
 def test_a_stopped_search_goes_on(
-    asked: Any, ray: ExecutorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: Any, grid: Any, ray: ExecutorSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tuning.tune(asked(tmp_path / "here"))
+    _, here = grid
     with monkeypatch.context() as patch:
         update = tuning.tqdm.update
 

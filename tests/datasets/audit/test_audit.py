@@ -286,6 +286,12 @@ def test_edges_that_are_mirrored_on_one_side_only(tmp_path, faces):
     assert "median 0 in reals" in found.meaning
 
 
+@pytest.fixture
+def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes have tests of their own, and take longest."""
+    monkeypatch.setattr("crossfake.datasets.audit.audit.run_probes", lambda *_: [])
+
+
 def losing(out: Path, faces: list[Pixels], label: int, lost: int) -> str:
     """Prepared shards of one class, and a list of what was left out."""
     rows = [(face, Row(label, "set", origin=f"kept {number}")) for number, face in enumerate(faces)]
@@ -296,6 +302,7 @@ def losing(out: Path, faces: list[Pixels], label: int, lost: int) -> str:
     return folder
 
 
+@pytest.mark.usefixtures("unprobed")
 @pytest.mark.parametrize(
     ("reals", "fakes", "verdict"), [(400, 0, "fail"), (4, 0, "pass"), (400, 400, "warn"), (0, 12, "fail")]
 )
@@ -312,6 +319,7 @@ def test_what_prepare_left_out_is_compared(tmp_path, faces, reals, fakes, verdic
     assert ("left out by prepare" in verdict_of["summary"]) == (verdict != "pass")
 
 
+@pytest.mark.usefixtures("unprobed")
 def test_sets_that_nobody_counted_are_not_compared(tmp_path, faces):
     real = losing(tmp_path / "real", faces[:COUNT], 0, 10)
     fake = shards(tmp_path / "fake", [(face, Row(1, "synth")) for face in faces[COUNT:]])

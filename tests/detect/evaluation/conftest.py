@@ -8,3 +8,9 @@ import pytest
 def trained(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy: a test on strangers is written into the bundle, and others use that too."""
     return Path(shutil.copytree(trained, tmp_path_factory.mktemp("evaluated") / "detector"))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pictures, which are most of the time."""
+    monkeypatch.setattr("crossfake.detect.evaluation.page.show", lambda *_: None)

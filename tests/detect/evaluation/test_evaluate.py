@@ -27,12 +27,6 @@ from crossfake.errors import UserError
 from ..conftest import SIZE, make_shards
 
 
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without pictures, which are most of the time."""
-    monkeypatch.setattr("crossfake.detect.evaluation.page.show", lambda *_: None)
-
-
 def _videos(folder: Path, split: str = "test") -> Path:
     """Videos of two generators, 3 and 4 frames each, and of reals, 2 frames each."""
     rng = np.random.default_rng(0)

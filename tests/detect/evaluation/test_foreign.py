@@ -19,6 +19,8 @@ from crossfake.detect.settings import CalibrateSettings, EvaluateSettings
 
 from ..conftest import SIZE, make_shards
 
+pytestmark = pytest.mark.usefixtures("plain")
+
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:

@@ -16,6 +16,7 @@ from crossfake.datasets.toyfaces import toyface
 from crossfake.errors import UserError
 from crossfake.experiments.cli import demo as demo_command
 from crossfake.experiments.cli import experiment as group
+from crossfake.experiments.report import figures
 from crossfake.experiments.report.results import Results
 from crossfake.experiments.report.wording import notes
 from crossfake.experiments.run.running import run
@@ -474,7 +475,7 @@ def test_reals_without_a_test_split(config, parts, tmp_path):
         run({**config, "real": [tmp_path / "flat"]}, tmp_path / "out")
 
 
-def test_the_smoke_demo_and_the_commands(tmp_path):
+def test_the_smoke_demo_and_the_commands(tmp_path, monkeypatch):
     """The whole loop, generators included, as CI runs it."""
     runner = CliRunner()
     out = tmp_path / "smoke"
@@ -493,6 +494,7 @@ def test_the_smoke_demo_and_the_commands(tmp_path):
     assert re.search(r"<h1>Training on stylegan2 fakes .*, with fakes of 0.2 kimg", page)
     assert found["pools"][3]["quality"]["swd"] > 0 and "train stylegan2" in found["seconds"]
     before = {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}
+    monkeypatch.setattr(figures, "write_figures", lambda *_: None)  # they are drawn, and take seconds
     again = runner.invoke(demo_command, ["--smoke", "--out", str(out)], catch_exceptions=False)
     assert "2 of 2 cells are there already" in again.output + again.stderr
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("generators/*/*.h5")}

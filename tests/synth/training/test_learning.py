@@ -107,28 +107,33 @@ def test_weights_carry_over_to_another_resolution(reals: Path, tmp_path: Path) -
 @pytest.mark.parametrize("family", ["stylegan2", pytest.param("r3gan", marks=pytest.mark.slow)])
 def test_two_processes_learn_the_same_as_one(family: str, two_sources: Path, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
-    settings = (
-        f"data=Path({str(two_sources)!r}), family={family!r}, condition='source', augment='ada', kimg=0.032, batch=8,"
-        " channels=64, device='cpu', precision='fp32', snapshot_kimg=0.008,"
-        f" **{PUBLISHED}"
+    settings = dict(
+        family=family,
+        condition="source",
+        augment="ada",
+        kimg=0.032,
+        batch=8,
+        channels=64,
+        device="cpu",
+        precision="fp32",
+        snapshot_kimg=0.008,
+        **PUBLISHED,
     )
+    train(TrainSettings(two_sources, tmp_path / "one", **settings))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom crossfake.synth.training.train import train\n"
+        "from pathlib import Path\nfrom crossfake.synth.training.train import train\n"
         "from crossfake.synth.training.settings import TrainSettings\n"
-        f"train(TrainSettings(out=Path(sys.argv[1]), {settings}))\n"
+        f"train(TrainSettings(Path({str(two_sources)!r}), Path('two'), **{settings!r}))\n"
     )
     (tmp_path / "run.py").write_text(code)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    for out, command in (("one", []), ("two", launch)):
-        done = subprocess.run(
-            [sys.executable, *command, "run.py", out],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "run.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     lines = [Run(tmp_path / out).log_lines() for out in ("one", "two")]
     assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]] == [1, 2, 3, 4]
     for one, two in zip(*lines, strict=True):

@@ -10,6 +10,7 @@ import pytest
 
 from crossfake import cluster
 from crossfake.datasets.prepare import prepare
+from crossfake.datasets.sources.fixtures import write_face
 from crossfake.detect.bundle import bundle
 from crossfake.detect.evaluation.evaluate import evaluate
 from crossfake.detect.prediction.predict import predict
@@ -52,10 +53,11 @@ def test_networks_ask_for_a_gpu_and_nothing_else_does(
         prepare(settings(tmp_path / "faces"), ray)
         generate(GenerateSettings(30, model, tmp_path / "fakes"), where=ray)
         evaluate(
-            EvaluateSettings(detector, data, tmp_path / "out", split="all", bootstrap=0, force=True), ray
+            EvaluateSettings(detector, data, out=tmp_path / "out", split="all", bootstrap=0, force=True), ray
         )
-        judged = predict([tmp_path / "none.png"], bundle.load(detector, "cpu"), where=ray, device="auto")
-        assert [each.problem for each in judged if each.problem]
+        write_face(tmp_path / "face.png", 0)
+        judged = predict([tmp_path / "face.png"], bundle.load(detector, "cpu"), where=ray, device="auto")
+        assert [each.judged for each in judged] == [True]
     finally:
         nodes.remove_node(third)
     assert {what for what, gpus in asked.items() if not gpus} == {"handle_apart", "writing a shard"}

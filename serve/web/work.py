@@ -59,9 +59,10 @@ class Worker:
 
         def over(future: Future[None]) -> None:
             error = future.exception()
-            stopped = isinstance(error, Stopped)
-            words = render("status.html", share=None, words="Stopped") if stopped else ""
-            case.end(problem(error) if isinstance(error, Exception) and not stopped else words)
+            if isinstance(error, Stopped):
+                case.end(render("status.html", share=None, words="Stopped"))
+            else:
+                case.end(problem(error) if isinstance(error, Exception) else "")
 
         case.job = self.queue.start(work, case.stop)
         case.job.future.add_done_callback(over)
